@@ -1,0 +1,49 @@
+# make demo    set up, train a small detector on generated data, score it, print the leaderboard
+# make test    set up, then all tests on the CPU      (options: PYTEST_ARGS="-k pe -x")
+# make setup   only the set-up, in .venv              (another Python: PYTHON=/path/to/python3.11)
+# make lint    ruff        make clean   remove what the demo made        make clean-venv   .venv
+
+SHELL := /bin/sh
+RUN := .venv/bin/python
+DEMO_CONFIG := configs/detection/dino_pe_t16_mini.py
+DEMO_DIR := work_dirs/demo
+PYTEST_ARGS ?=
+
+IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+# The first Python in range; a Python named by the user is taken as it is.
+PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10; do \
+	$$python -c '$(IN_RANGE)' 2>/dev/null && { echo $$python; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean clean-venv
+
+help:
+	@sed -n 's/^# //p;/^$$/q' Makefile
+
+setup:
+	@python="$(PYTHON)"; \
+	if [ -z "$$python" ]; then \
+	  echo "No Python 3.10, 3.11 or 3.12 on the PATH: install one, or name it with PYTHON=/path/to/python3.11." >&2; \
+	  exit 2; \
+	fi; \
+	command -v "$$python" >/dev/null || { echo "PYTHON=$$python is not a program." >&2; exit 2; }; \
+	"$$python" tools/setup_environment.py
+
+demo: setup
+	$(RUN) tools/prepare_data.py mini --out data/mini
+	$(RUN) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR) --resume
+	$(RUN) tools/test.py $(DEMO_CONFIG) $(DEMO_DIR) --supersede
+	$(RUN) tools/leaderboard.py build
+	$(RUN) tools/leaderboard.py show
+
+test: setup
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(RUN) -m ruff check .
+
+clean:
+	rm -rf $(DEMO_DIR) data/mini
+
+clean-venv:
+	rm -rf .venv

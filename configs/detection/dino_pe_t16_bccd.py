@@ -1,0 +1,113 @@
+"""DINO on PE Spatial T/16 for blood cells (BCCD, 205 training images), from random weights.
+
+Paper:    DINO (arXiv:2203.03605) on PE Spatial (arXiv:2504.13181).
+Data:     BCCD as COCO JSON, 640x480, classes RBC, WBC, Platelets; data_root is any folder with
+          images/ and annotations/{train,val}.json.
+Command:  python tools/train.py configs/detection/dino_pe_t16_bccd.py --cfg-options data_root=DIR
+          python tools/test.py configs/detection/dino_pe_t16_bccd.py work_dirs/dino_pe_t16_bccd
+"""
+
+_base_ = ["../_base_/runtime.py", "../_base_/dino_small.py"]
+custom_imports = dict(
+    imports=["pe_dense.runtime", "pe_dense.detection"], allow_failed_imports=False
+)
+protocol = dict(
+    id="bccd-detection-scratch",
+    version=1,
+    task="detection",
+    dataset="bccd",
+    split="val",
+    metric="AP",
+    higher_is_better=True,
+)
+
+encoder = "pe_spatial_t16_512"
+weights = "random"
+data_root = "data/bccd"
+classes = ["RBC", "WBC", "Platelets"]
+num_classes = 3
+max_epochs = 36
+batch_size = 4
+lr = 4e-4
+image_scale = (320, 240)
+
+dataset_type = "CocoDataset"
+train_dataloader = dict(
+    batch_size="$batch_size",
+    num_workers=1,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(
+        type="$dataset_type",
+        data_root="$data_root",
+        ann_file="annotations/train.json",
+        data_prefix=dict(img="images/"),
+        metainfo=dict(classes="$classes"),
+        filter_cfg=dict(filter_empty_gt=False),
+        pipeline=[
+            dict(type="LoadImage"),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(type="RandomFlip", prob=[0.4, 0.4], direction=["horizontal", "vertical"]),
+            dict(
+                type="RandomChoiceResize",
+                resize_type="Resize",
+                scales=[(256, 192), (288, 216), (320, 240), (352, 264), (384, 288)],
+                keep_ratio=True,
+            ),
+            dict(type="PhotoMetricDistortion", hue_delta=9, brightness_delta=24),
+            dict(type="PackDetInputs"),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size="$batch_size",
+    num_workers=1,
+    drop_last=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="$dataset_type",
+        data_root="$data_root",
+        ann_file="annotations/val.json",
+        data_prefix=dict(img="images/"),
+        metainfo=dict(classes="$classes"),
+        test_mode=True,
+        pipeline=[
+            dict(type="LoadImage"),
+            dict(type="Resize", scale="$image_scale", keep_ratio=True),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(
+                type="PackDetInputs",
+                meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+            ),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="CocoAP", ann_file="$data_root/annotations/val.json")
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr="$lr", weight_decay=0.05),
+    clip_grad=dict(max_norm=1.0, norm_type=2),
+    constructor="EncoderLayerDecay",
+    paramwise_cfg=dict(
+        layer_decay=1.0,
+        num_layers="$encoder.depth",
+        custom_keys={"sampling_offsets": dict(lr_mult=0.1)},
+    ),
+)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs="$max_epochs", val_interval=6)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type="CosineAnnealingLR",
+        eta_min_ratio=0.01,
+        by_epoch=True,
+        begin=0,
+        end="$max_epochs",
+        T_max="$max_epochs",
+        convert_to_iter_based=True,
+    ),
+]

@@ -1,0 +1,6 @@
+"""Detection on PE through mmdet; importing this package registers its parts."""
+
+from pe_dense import layer_decay, necks  # noqa: F401
+from pe_dense.data import image_loading  # noqa: F401
+from pe_dense.detection import coco_metric  # noqa: F401
+from pe_dense.encoders import backbone  # noqa: F401

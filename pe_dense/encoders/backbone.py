@@ -1,0 +1,142 @@
+"""Any encoder of the zoo as an OpenMMLab backbone.
+
+Registered once, on MMEngine's root registry, so that mmdet and mmseg configs both build it:
+``backbone=dict(type='DenseBackbone', encoder='pe_spatial_b16_512', weights='released')``.
+
+Shape legend: B images, C width, H W pixels, h w patch grid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from pe_dense.encoders.weights import WeightsInfo, load_weights
+from pe_dense.encoders.zoo import build_encoder, find_encoder
+from pe_dense.types import resolve_indices
+
+AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@MODELS.register_module()
+class DenseBackbone(BaseModule):
+    """An encoder whose chosen blocks come out as feature maps.
+
+    Blocks after the last one asked for are not built, and parameters behind the blocks (final
+    norm, attention pool) are not trained unless `norm` uses them, so that distributed training
+    finds no unused parameter.
+
+    Args:
+        encoder: Name in the zoo, or 'timm:<model name>'.
+        weights: 'random', 'released' (what the zoo names), a path, or 'hf://repo[:file]'.
+        out_indices: 0-based blocks, negatives allowed; counted in the whole encoder.
+        frozen: Eval mode, no gradient, parameters that never change.
+        norm: Apply the encoder's final norm to every map.
+        amp_dtype: 'bfloat16' or 'float16' runs the encoder alone under autocast; maps come out
+            as float32. None follows the surrounding precision.
+        grad_checkpointing: Recompute blocks in the backward pass.
+        encoder_options: Further arguments of the encoder, for example
+            `dict(cls_token=False, window_size=24, rope_grid=16, pos_embed='tile')`.
+        weights_options: Further arguments of `load_weights`.
+        init_cfg: Must stay None. MMEngine passes it to every module; weights come from
+            `weights` alone, and neither this nor a detector-level `init_cfg` may replace them.
+
+    Raises:
+        ValueError: For an unknown encoder, block, option or weights file, or with `init_cfg`.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        weights: str = "random",
+        out_indices: Sequence[int] = (-1,),
+        frozen: bool = False,
+        norm: bool = False,
+        amp_dtype: str | None = None,
+        grad_checkpointing: bool = False,
+        encoder_options: Mapping[str, Any] | None = None,
+        weights_options: Mapping[str, Any] | None = None,
+        init_cfg: Mapping[str, Any] | None = None,
+    ) -> None:
+        if init_cfg is not None:
+            raise ValueError("DenseBackbone takes no init_cfg; name the file in weights=...")
+        if amp_dtype is not None and amp_dtype not in AMP_DTYPES:
+            raise ValueError(f"amp_dtype={amp_dtype!r} is not one of {', '.join(AMP_DTYPES)}")
+        super().__init__()
+        self.encoder_name, self.weights = encoder, weights
+        self.frozen, self.norm, self.amp_dtype = frozen, norm, amp_dtype
+        spec = find_encoder(encoder)
+        options = dict(encoder_options or {})
+        full_depth = options.get("depth") or spec.arch.get("depth")
+        if full_depth is not None:  # timm rows do not say their depth: built whole
+            out_indices = resolve_indices(out_indices, full_depth)
+            options["depth"] = max(out_indices) + 1
+        self._weights_options = dict(weights_options or {})
+        if weights == "released":
+            self.weights = spec.weights
+        if self.weights == "timm":
+            options["pretrained"] = True
+        self.encoder = build_encoder(encoder, grad_checkpointing=grad_checkpointing, **options)
+        self.out_indices = tuple(resolve_indices(out_indices, self.encoder.depth))
+        self.embed_dim, self.patch_size = self.encoder.embed_dim, self.encoder.patch_size
+        self.weights_info = self._load()
+        self._loaded_sums = self._parameter_sums()
+        if not norm:
+            for parameter in self.encoder.head_parameters():
+                parameter.requires_grad_(False)
+        if frozen:
+            self.encoder.requires_grad_(False)
+            self.encoder.eval()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the parameters came from a file rather than from a random generator."""
+        return self.weights != "random"
+
+    def _load(self) -> WeightsInfo:
+        if self.weights == "timm":
+            return self.encoder.weights_info()
+        return load_weights(self.encoder, self.weights, **self._weights_options)
+
+    def _parameter_sums(self) -> dict[str, float]:
+        return {n: p.detach().double().sum().item() for n, p in self.encoder.named_parameters()}
+
+    def init_weights(self) -> None:
+        """Keep what was loaded: undo what a detector-level `init_cfg` did to the encoder."""
+        if self.is_loaded and self._parameter_sums() != self._loaded_sums:
+            self._load()
+        self._is_init = True
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # MMEngine marks every module with `_params_init_info` while `init_weights` runs. A state
+        # dict that arrives then comes from a model-level init_cfg of type Pretrained.
+        if self.is_loaded and hasattr(self, "_params_init_info"):
+            raise ValueError(
+                "a model-level init_cfg of type Pretrained would overwrite the encoder weights "
+                f"loaded from {self.weights}; name the checkpoint in load_from instead, or set "
+                "the backbone's weights='random'"
+            )
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> DenseBackbone:
+        """Switch mode; a frozen encoder stays in eval."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
+        """Normalised RGB (B, 3, H, W) -> one (B, C, h, w) map for every index of `out_indices`."""
+        amp: contextlib.AbstractContextManager = contextlib.nullcontext()
+        if self.amp_dtype is not None:
+            amp = torch.autocast(images_B3HW.device.type, AMP_DTYPES[self.amp_dtype])
+        grad = torch.no_grad() if self.frozen else contextlib.nullcontext()
+        with amp, grad:
+            maps = self.encoder.forward_intermediates(images_B3HW, self.out_indices, norm=self.norm)
+        return tuple(maps if self.amp_dtype is None else [m.float() for m in maps])

@@ -1,0 +1,535 @@
+"""The vision tower of Perception Encoder, top to bottom.
+
+Shape legend: B images, T frames, N tokens (prefix first), C width, M heads, D head width,
+H W pixels, h w patch grid, S window side, V windows.
+
+Source: Perception Encoder, arXiv:2504.13181; the behaviour of
+facebookresearch/perception_models @ 3e352cc (core/vision_encoder/pe.py and rope.py, and the
+detection backbones pev1_det.py and DETA_pe/models/pev1.py). Written from the description;
+parameter names are the official ones, so official state dicts load as they are.
+
+Deviations: one tower serves pre-training and detection; only real tokens pass through the
+projections of windowed attention (padding enters as keys and values alone, which is the same
+function); gradient checkpointing works; a detection tower has no cls row to carry along.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pe_dense.types import resolve_indices
+
+ROPE_THETA = 10000.0
+# Hidden activations of an MLP above this many numbers are made chunk by chunk when no gradient
+# is kept: 2 M float32 stay in the caches of a CPU, and the peak memory of wide towers halves.
+MLP_CHUNK_NUMEL = {"cpu": 2**21, "default": 2**27}
+
+
+def rope_table(
+    grid_hw: tuple[int, int],
+    head_dim: int,
+    scale: tuple[float, float],
+    offset: float,
+    num_prefix_tokens: int,
+) -> Tensor:
+    """Cosines and sines of 2-D rotary embeddings for one grid.
+
+    The first half of a head follows x (the column), the second half y (the row); each has
+    head_dim / 4 frequencies 10000^(-2j / (head_dim / 2)), one for every pair of neighbouring
+    numbers. Prefix tokens are not rotated.
+
+    Args:
+        grid_hw: Rows and columns of the token grid.
+        head_dim: D, a multiple of 4.
+        scale: Step between neighbouring rows and columns; (1, 1) in pre-training.
+        offset: Coordinate of index 0 on both axes; 1 where the tower has a cls token.
+        num_prefix_tokens: Rows of angle 0 in front.
+
+    Returns:
+        (N, D / 2, 2) float32: cosine and sine for every token and pair, row-major.
+
+    Example:
+        >>> rope_table((1, 1), 8, (1.0, 1.0), 0.0, 1)[:, :, 0].tolist()
+        [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
+    """
+    h, w = grid_hw
+    steps = torch.arange(0, head_dim // 2, 2, dtype=torch.float64) / (head_dim // 2)
+    freqs = ROPE_THETA**-steps  # (D / 4,)
+    rows = torch.arange(h, dtype=torch.float64) * scale[0] + offset
+    cols = torch.arange(w, dtype=torch.float64) * scale[1] + offset
+    angle_x = (cols[:, None] * freqs).expand(h, w, -1)
+    angle_y = (rows[:, None, None] * freqs).expand(h, w, -1)
+    angles = torch.cat([angle_x, angle_y], dim=-1).reshape(h * w, -1)
+    angles = torch.cat([angles.new_zeros(num_prefix_tokens, angles.shape[1]), angles])
+    return torch.stack([angles.cos(), angles.sin()], dim=-1).float()
+
+
+def rotate(x: Tensor, table_ND2: Tensor) -> Tensor:
+    """Rotate neighbouring pairs of numbers, in float32 whatever the input type.
+
+    Args:
+        x: (..., N, M, D), for example queries and keys side by side.
+        table_ND2: (N, D / 2, 2) from `rope_table`.
+
+    Returns:
+        Same shape and dtype as x.
+    """
+    pairs = x.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # the compiler fuses real arithmetic, not complex
+        cos, sin = table_ND2[:, None].unbind(-1)
+        even, odd = pairs.unbind(-1)
+        turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
+    else:
+        table = torch.view_as_complex(table_ND2)[:, None]  # (N, 1, D / 2)
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * table)
+    return turned.flatten(-2).to(x.dtype)
+
+
+def windows_from_grid(grid_BhwC: Tensor, window_size: int, fill_C: Tensor) -> Tensor:
+    """Cut a grid into non-overlapping windows, padding bottom and right with `fill_C`.
+
+    Args:
+        grid_BhwC: (B, h, w, C).
+        window_size: S, tokens on a side.
+        fill_C: (C,), the value of a padded token.
+
+    Returns:
+        (B * V, S * S, C); V windows an image, row-major.
+    """
+    b, h, w, c = grid_BhwC.shape
+    s = window_size
+    rows, cols = math.ceil(h / s), math.ceil(w / s)
+    if (rows * s, cols * s) != (h, w):
+        padded = fill_C.to(grid_BhwC.dtype).expand(b, rows * s, cols * s, c).clone()
+        padded[:, :h, :w] = grid_BhwC
+        grid_BhwC = padded
+    windows = grid_BhwC.reshape(b, rows, s, cols, s, c).transpose(2, 3)
+    return windows.reshape(b * rows * cols, s * s, c)
+
+
+def grid_from_windows(windows_VNC: Tensor, window_size: int, grid_hw: tuple[int, int]) -> Tensor:
+    """Undo `windows_from_grid`: (B * V, S * S, C) -> (B, h, w, C), padding cut off."""
+    h, w = grid_hw
+    s = window_size
+    rows, cols = math.ceil(h / s), math.ceil(w / s)
+    c = windows_VNC.shape[-1]
+    grid = windows_VNC.reshape(-1, rows, cols, s, s, c).transpose(2, 3)
+    return grid.reshape(-1, rows * s, cols * s, c)[:, :h, :w]
+
+
+def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Zero whole samples with probability `rate` and rescale the rest (stochastic depth)."""
+    if rate == 0.0 or not training:
+        return x
+    keep = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1.0 - rate)
+    return x * (keep / (1.0 - rate))
+
+
+class LayerScale(nn.Module):
+    """Learned gain for every channel of a residual branch."""
+
+    def __init__(self, embed_dim: int, init_value: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((embed_dim,), init_value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions, over all tokens or inside windows."""
+
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dim))
+        self.out_proj = nn.Linear(embed_dim, embed_dim)
+
+    def attend(self, qkv_BNC: Tensor, table_ND2: Tensor) -> Tensor:
+        """Attention over axis 1: (B, N, 3 C) -> (B, N, C)."""
+        qkv = qkv_BNC.unflatten(-1, (3 * self.num_heads, -1))  # (B, N, 3 M, D)
+        qk = rotate(qkv[:, :, : 2 * self.num_heads], table_ND2)
+        q, k = qk.transpose(1, 2).chunk(2, dim=1)  # (B, M, N, D) each
+        v = qkv[:, :, 2 * self.num_heads :].transpose(1, 2)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def forward(
+        self,
+        tokens_BNC: Tensor,
+        table_ND2: Tensor,
+        window_size: int | None,
+        grid_hw: tuple[int, int],
+    ) -> Tensor:
+        qkv = F.linear(tokens_BNC, self.in_proj_weight, self.in_proj_bias)
+        if window_size is None:
+            return self.out_proj(self.attend(qkv, table_ND2))
+        # A padded token is zero after the norm, so its query, key and value are the bias.
+        windows = windows_from_grid(qkv.unflatten(1, grid_hw), window_size, self.in_proj_bias)
+        mixed = grid_from_windows(self.attend(windows, table_ND2), window_size, grid_hw)
+        return self.out_proj(mixed.flatten(1, 2))
+
+
+class MLP(nn.Module):
+    """Two linear layers around an exact GELU."""
+
+    def __init__(self, embed_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(embed_dim, hidden_dim)
+        self.c_proj = nn.Linear(hidden_dim, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        limit = MLP_CHUNK_NUMEL.get(x.device.type, MLP_CHUNK_NUMEL["default"])
+        rows = max(1, limit // self.c_fc.out_features)
+        if torch.is_grad_enabled() or x.ndim != 3 or x.shape[0] * x.shape[1] <= rows:
+            return self.c_proj(F.gelu(self.c_fc(x)))
+        chunks = [self.c_proj(F.gelu(self.c_fc(part))) for part in x.flatten(0, 1).split(rows)]
+        return torch.cat(chunks).view(*x.shape[:2], -1)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; `window_size` None means global attention."""
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        mlp_hidden: int,
+        layer_scale: float | None,
+        drop_path_rate: float,
+        window_size: int | None,
+    ) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.drop_path_rate = drop_path_rate
+        self.ln_1 = nn.LayerNorm(embed_dim, eps=1e-5)
+        self.attn = SelfAttention(embed_dim, num_heads)
+        self.ln_2 = nn.LayerNorm(embed_dim, eps=1e-5)
+        self.mlp = MLP(embed_dim, mlp_hidden)
+        scaled = layer_scale is not None
+        self.ls_1 = LayerScale(embed_dim, layer_scale) if scaled else nn.Identity()
+        self.ls_2 = LayerScale(embed_dim, layer_scale) if scaled else nn.Identity()
+
+    def forward(self, x_BNC: Tensor, table_ND2: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        rate, training = self.drop_path_rate, self.training
+        mixed = self.attn(self.ln_1(x_BNC), table_ND2, self.window_size, grid_hw)
+        x_BNC = x_BNC + drop_path(self.ls_1(mixed), rate, training)
+        return x_BNC + drop_path(self.ls_2(self.mlp(self.ln_2(x_BNC))), rate, training)
+
+
+class Transformer(nn.Module):
+    """Holds the blocks under their official name."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(blocks)
+
+
+class AttentionPool(nn.Module):
+    """One learned query that attends to all tokens, then an MLP (Core towers)."""
+
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.probe = nn.Parameter(torch.randn(1, 1, embed_dim))
+        self.attn = nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)
+        self.layernorm = nn.LayerNorm(embed_dim, eps=1e-5)
+        self.mlp = MLP(embed_dim, 4 * embed_dim)
+
+    def forward(self, tokens_BNC: Tensor) -> Tensor:
+        probe = self.probe.to(tokens_BNC.dtype).expand(tokens_BNC.shape[0], -1, -1)
+        pooled = self.attn(probe, tokens_BNC, tokens_BNC, need_weights=False)[0]
+        return (pooled + self.mlp(self.layernorm(pooled))).squeeze(1)  # (B, C)
+
+
+class PerceptionEncoder(nn.Module):
+    """PE vision tower with every block readable, at any resolution.
+
+    Args:
+        patch_size: Patch side in pixels.
+        embed_dim: Width C.
+        depth: Number of blocks to build; fewer than the released tower truncates it.
+        num_heads: Attention heads M.
+        mlp_hidden: Hidden width of a block's MLP.
+        image_size: Native side in pixels; fixes the stored position grid.
+        cls_token: Whether a cls token runs in front of the patches.
+        layer_scale: Initial LayerScale gain, None for towers without it.
+        pool_heads: Heads of the attention pool (Core towers), None for towers without one.
+        output_dim: Width of the image embedding (Core towers), None for none.
+        name: How errors call this tower.
+        mean: RGB mean in 0..1 that images are normalised with.
+        std: RGB standard deviation in 0..1.
+        drop_path_rate: Stochastic depth in training.
+        drop_path_schedule: 'constant' as PE trains, or 'linear' from 0 to the rate.
+        pos_embed: How the position grid meets another grid: 'bilinear' (official default),
+            'bicubic', or 'tile' (absolute-window embeddings of the detection models).
+        window_size: Side of attention windows in tokens; None makes every block global.
+        global_blocks: Blocks that stay global when `window_size` is given; negatives allowed.
+        rope_grid: Detection's position scaling: index i on a side of `ft` tokens sits at
+            i / ft * rope_grid + 1, where ft is the window side in windowed blocks and the
+            longer side of the grid in global ones (official code pads images to squares).
+            None keeps the integer positions of pre-training. 32 in ViTDet, 16 in DETA.
+        remainder: What to do with a side that is not a multiple of the patch: 'error',
+            'pad' (zeros bottom and right, h = ceil(H / patch)) or 'floor' (drop the rest).
+        grad_checkpointing: Recompute blocks in the backward pass.
+
+    Raises:
+        ValueError: If arguments contradict each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        patch_size: int,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        mlp_hidden: int,
+        image_size: int,
+        cls_token: bool,
+        layer_scale: float | None = None,
+        pool_heads: int | None = None,
+        output_dim: int | None = None,
+        name: str = "perception encoder",
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        drop_path_rate: float = 0.0,
+        drop_path_schedule: Literal["constant", "linear"] = "constant",
+        pos_embed: Literal["bilinear", "bicubic", "tile"] = "bilinear",
+        window_size: int | None = None,
+        global_blocks: Sequence[int] = (),
+        rope_grid: float | None = None,
+        remainder: Literal["error", "pad", "floor"] = "error",
+        grad_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_choice("drop_path_schedule", drop_path_schedule, ("constant", "linear"))
+        _check_choice("pos_embed", pos_embed, ("bilinear", "bicubic", "tile"))
+        _check_choice("remainder", remainder, ("error", "pad", "floor"))
+        if embed_dim % num_heads or (embed_dim // num_heads) % 4:
+            raise ValueError(
+                f"embed_dim {embed_dim} over {num_heads} heads gives no head width that is a "
+                "multiple of 4, as 2-D rotary positions need; change num_heads"
+            )
+        if image_size % patch_size:
+            raise ValueError(f"image_size {image_size} is not a multiple of patch {patch_size}")
+        if depth < 1:
+            raise ValueError(f"depth {depth} leaves no block; use 1 or more")
+        if window_size is not None and cls_token:
+            raise ValueError("windowed attention has no place for a cls token; cls_token=False")
+        if window_size is None and len(global_blocks):
+            raise ValueError("global_blocks needs window_size; without it every block is global")
+        if not 0.0 <= drop_path_rate < 1.0:
+            raise ValueError(f"drop_path_rate {drop_path_rate} is outside [0, 1)")
+
+        self.name = name
+        self.patch_size, self.embed_dim, self.depth = patch_size, embed_dim, depth
+        self.num_prefix_tokens = int(cls_token)
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.native_grid = image_size // patch_size
+        self.head_dim = embed_dim // num_heads
+        self.pos_embed, self.rope_grid = pos_embed, rope_grid
+        self.window_size, self.remainder = window_size, remainder
+        self.grad_checkpointing = grad_checkpointing
+        # Rotary tables are cheap to make and specific to a grid: cached, never in checkpoints.
+        self._rope_tables: dict[tuple, Tensor] = {}
+
+        self.conv1 = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size, bias=False)
+        num_positions = self.native_grid**2 + self.num_prefix_tokens
+        self.positional_embedding = nn.Parameter(torch.empty(num_positions, embed_dim))
+        if cls_token:
+            self.class_embedding = nn.Parameter(torch.empty(embed_dim))
+        self.ln_pre = nn.LayerNorm(embed_dim, eps=1e-5)
+        stays_global = resolve_indices(global_blocks, depth) if len(global_blocks) else []
+        linear = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
+        rates = linear if drop_path_schedule == "linear" else [drop_path_rate] * depth
+        self.transformer = Transformer(
+            [
+                Block(
+                    embed_dim,
+                    num_heads,
+                    mlp_hidden,
+                    layer_scale,
+                    rates[i],
+                    None if i in stays_global else window_size,
+                )
+                for i in range(depth)
+            ]
+        )
+        self.attn_pool: AttentionPool | None = None
+        if pool_heads is not None:
+            self.ln_post = nn.LayerNorm(embed_dim, eps=1e-5)
+            self.attn_pool = AttentionPool(embed_dim, pool_heads)
+            self.proj = nn.Parameter(torch.empty(embed_dim, output_dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise for training from scratch: Xavier projections, zero biases."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, SelfAttention):
+                nn.init.xavier_uniform_(module.in_proj_weight)
+                nn.init.zeros_(module.in_proj_bias)
+        nn.init.xavier_uniform_(self.conv1.weight.view(self.embed_dim, -1))
+        std = self.embed_dim**-0.5  # as the official tower
+        nn.init.normal_(self.positional_embedding, std=std)
+        if self.num_prefix_tokens:
+            nn.init.normal_(self.class_embedding, std=std)
+        if self.attn_pool is not None:
+            nn.init.normal_(self.proj, std=std)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters behind the last block (final norm, pool, projection); none in Spatial."""
+        if self.attn_pool is None:
+            return []
+        return [*self.ln_post.parameters(), *self.attn_pool.parameters(), self.proj]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory: recompute every block in the backward pass."""
+        self.grad_checkpointing = enable
+
+    def position_grid(self, grid_hw: tuple[int, int]) -> Tensor:
+        """Position embedding of the patches for a grid, (1, h * w, C), without the cls row."""
+        native, (h, w) = self.native_grid, grid_hw
+        grid_NC = self.positional_embedding[self.num_prefix_tokens :]
+        if (h, w) == (native, native):
+            return grid_NC[None]
+        grid_1Cnn = grid_NC.view(1, native, native, -1).permute(0, 3, 1, 2)
+        if self.pos_embed == "tile":
+            repeats = (1, 1, math.ceil(h / native), math.ceil(w / native))
+            resized = grid_1Cnn.repeat(repeats)[:, :, :h, :w]
+        else:
+            resized = F.interpolate(
+                grid_1Cnn.float(), size=(h, w), mode=self.pos_embed, align_corners=False
+            ).to(grid_1Cnn.dtype)
+        return resized.flatten(2).transpose(1, 2)
+
+    def rotary(self, grid_hw: tuple[int, int], windowed: bool, device: torch.device) -> Tensor:
+        """Cached rotary table of the windowed or the global blocks, (N, D / 2, 2)."""
+        grid_hw = (self.window_size, self.window_size) if windowed else grid_hw
+        key = (grid_hw, device)
+        if key not in self._rope_tables:
+            step, offset = 1.0, float(self.num_prefix_tokens)
+            if self.rope_grid is not None:
+                step, offset = self.rope_grid / max(grid_hw), 1.0
+            table = rope_table(grid_hw, self.head_dim, (step, step), offset, self.num_prefix_tokens)
+            self._rope_tables[key] = table.to(device)
+        return self._rope_tables[key]
+
+    def embed(self, images_B3HW: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Patches plus positions, after `ln_pre`: tokens (B, N, C) and the grid (h, w)."""
+        if images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3:
+            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images_B3HW.shape)}")
+        patch, (height, width) = self.patch_size, images_B3HW.shape[-2:]
+        if min(height, width) < patch:
+            raise ValueError(f"image {height}x{width} is smaller than one {patch}-pixel patch")
+        if height % patch or width % patch:
+            if self.remainder == "error":
+                raise ValueError(
+                    f"image {height}x{width} is not a multiple of patch {patch}; resize it, or "
+                    "build the encoder with remainder='pad' or 'floor'"
+                )
+            if self.remainder == "pad":
+                images_B3HW = F.pad(images_B3HW, (0, -width % patch, 0, -height % patch))
+        patches_BChw = self.conv1(images_B3HW)
+        grid_hw = tuple(patches_BChw.shape[-2:])
+        tokens_BNC = patches_BChw.flatten(2).transpose(1, 2) + self.position_grid(grid_hw)
+        if self.num_prefix_tokens:
+            cls_token = self.class_embedding + self.positional_embedding[0]
+            cls_B1C = cls_token.to(tokens_BNC.dtype).expand(tokens_BNC.shape[0], 1, -1)
+            tokens_BNC = torch.cat([cls_B1C, tokens_BNC], dim=1)
+        return self.ln_pre(tokens_BNC), grid_hw
+
+    def run_blocks(
+        self, images_B3HW: Tensor, keep: Sequence[int]
+    ) -> tuple[dict[int, Tensor], tuple[int, int]]:
+        """Residual stream after the blocks in `keep`, (B, N, C) each, prefix tokens included."""
+        x_BNC, grid_hw = self.embed(images_B3HW)
+        kept = {}
+        for i, block in enumerate(self.transformer.resblocks[: max(keep) + 1]):
+            table = self.rotary(grid_hw, block.window_size is not None, x_BNC.device)
+            if self.grad_checkpointing and torch.is_grad_enabled():
+                x_BNC = checkpoint(block, x_BNC, table, grid_hw, use_reentrant=False)
+            else:
+                x_BNC = block(x_BNC, table, grid_hw)
+            if i in keep:
+                kept[i] = x_BNC
+        return kept, grid_hw
+
+    def forward_intermediates(
+        self,
+        images_B3HW: Tensor,
+        out_indices: Sequence[int],
+        *,
+        norm: bool = False,
+        return_prefix_tokens: bool = False,
+    ) -> list:
+        """Residual stream after the given blocks, in one pass that stops at the last of them.
+
+        Args:
+            images_B3HW: Normalised RGB, (B, 3, H, W).
+            out_indices: 0-based block indices, negatives allowed, in any order.
+            norm: Apply the final norm (Core towers only; the others have none).
+            return_prefix_tokens: Return (map, prefix tokens (B, P, C)) pairs instead of maps.
+
+        Returns:
+            One (B, C, h, w) map an index, in the order asked.
+
+        Raises:
+            ValueError: For an index outside the tower, an image that does not fit the patch
+                (see `remainder`), or `norm` on a tower without a final norm.
+        """
+        if norm and self.attn_pool is None:
+            raise ValueError(f"{self.name} has no final norm; use norm=False")
+        indices = resolve_indices(out_indices, self.depth)
+        kept, grid_hw = self.run_blocks(images_B3HW, indices)
+        outputs = []
+        for i in indices:
+            tokens_BNC = self.ln_post(kept[i]) if norm else kept[i]
+            prefix, patches = tokens_BNC.tensor_split([self.num_prefix_tokens], dim=1)
+            map_BChw = patches.transpose(1, 2).unflatten(2, grid_hw)
+            outputs.append((map_BChw, prefix) if return_prefix_tokens else map_BChw)
+        return outputs
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        """Map of the last block, (B, C, h, w)."""
+        return self.forward_intermediates(images_B3HW, (-1,))[0]
+
+    def encode_image(self, images_B3HW: Tensor, normalize: bool = False) -> Tensor:
+        """Image embedding of a Core tower, (B, output_dim); unit length if `normalize`.
+
+        Raises:
+            ValueError: If the tower is a Lang or Spatial one, which have no global output.
+        """
+        if self.attn_pool is None:
+            raise ValueError(
+                f"{self.name} has no image embedding: only PE Core towers have an attention "
+                "pool; use forward_intermediates, or a pe_core_* encoder"
+            )
+        tokens_BNC = self.run_blocks(images_B3HW, [self.depth - 1])[0][self.depth - 1]
+        embedding = self.attn_pool(self.ln_post(tokens_BNC)) @ self.proj
+        return F.normalize(embedding, dim=-1) if normalize else embedding
+
+    def encode_video(self, clips_BT3HW: Tensor, normalize: bool = False) -> Tensor:
+        """Mean of the frame embeddings, (B, T, 3, H, W) -> (B, output_dim).
+
+        As in the official code, `normalize` makes the frame embeddings unit length before the
+        mean; the mean itself is not normalised again.
+        """
+        if clips_BT3HW.ndim != 5:
+            raise ValueError(f"expected clips (B, T, 3, H, W), got {tuple(clips_BT3HW.shape)}")
+        frames = self.encode_image(clips_BT3HW.flatten(0, 1), normalize)
+        return frames.unflatten(0, clips_BT3HW.shape[:2]).mean(dim=1)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(choices)}")

@@ -1,0 +1,360 @@
+"""Any timm ViT behind the encoder contract: DINOv2, DINOv3, SigLIP 2, CLIP, MAE, EVA-02 and more.
+
+Shape legend: B images, P prefix tokens, C width, H W pixels, h w patch grid.
+
+timm does the work; this file adds the contract: outputs in the order asked, sizes that do not fit
+the patch handled as asked, errors that say what to do. timm and the torchvision that it needs
+are imported when an encoder is built, never before.
+
+Source: huggingface/pytorch-image-models (timm 1.0), through its public API only.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pe_dense.types import resolve_indices
+
+
+def import_timm() -> ModuleType:
+    """Import timm, or say in one sentence what is missing.
+
+    Raises:
+        ValueError: If timm or torchvision is missing, or torchvision does not fit torch.
+    """
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        if error.name == "timm":
+            raise ValueError("timm is not installed; pip install 'pe_dense[timm]'") from error
+        raise ValueError(
+            f"timm cannot be imported because {error.name} is not installed; pip install "
+            f"{error.name} (a torchvision must be built for the torch that is installed)"
+        ) from error
+    except (RuntimeError, ImportError, OSError, AttributeError) as error:
+        raise ValueError(
+            f"timm cannot be imported ({error}); this usually means that torchvision was built "
+            f"for another torch than {torch.__version__}: install the torchvision of the same "
+            "release and device, for CPU pip install torchvision --index-url "
+            "https://download.pytorch.org/whl/cpu"
+        ) from error
+    return timm
+
+
+class TimmEncoder(nn.Module):
+    """A timm ViT with every block readable, at any resolution that the model allows.
+
+    Pooled heads (classifier, attention pool, norm of the pooled feature) are removed; `model` is
+    the timm module that is left.
+
+    Args:
+        model_name: timm name, with or without a tag, for example
+            'vit_base_patch14_dinov2.lvd142m'.
+        pretrained: Load the weights of that tag from timm's hub (needs the network once).
+        image_size: Native side in pixels of the position grid that is built; None keeps timm's.
+        depth: Keep the first `depth` blocks only; None keeps all.
+        drop_path_rate: Stochastic depth in training, linear over the blocks as timm does.
+        remainder: What to do with a side that is not a multiple of the patch: 'error',
+            'pad' (zeros bottom and right, h = ceil(H / patch)) or 'floor' (drop the rest).
+        grad_checkpointing: Recompute blocks in the backward pass.
+        name: How errors call this encoder; None for 'timm:<model_name>'.
+
+    Raises:
+        ValueError: If timm cannot be imported, does not know the name, or the model is not a
+            plain ViT; if `depth` or `remainder` makes no sense.
+
+    Example:
+        >>> TimmEncoder("vit_tiny_patch16_224", depth=2).embed_dim  # doctest: +SKIP
+        192
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        *,
+        pretrained: bool = False,
+        image_size: int | None = None,
+        depth: int | None = None,
+        drop_path_rate: float = 0.0,
+        remainder: Literal["error", "pad", "floor"] = "error",
+        grad_checkpointing: bool = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        if remainder not in ("error", "pad", "floor"):
+            raise ValueError(f"remainder={remainder!r} is not one of error, pad, floor")
+        timm = import_timm()
+        _check_model_name(timm, model_name)
+        self.model = _create_model(timm, model_name, pretrained, image_size, drop_path_rate)
+        self.name = name or f"timm:{model_name}"
+        self.patch_size = _plain_patch_size(self.model, self.name)
+        self.embed_dim = int(self.model.embed_dim)
+        self.num_prefix_tokens = int(getattr(self.model, "num_prefix_tokens", 0))
+        config = self.model.pretrained_cfg
+        self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
+        self.any_size = bool(getattr(self.model, "dynamic_img_size", False))
+        self.native_hw = tuple(self.model.patch_embed.img_size)
+        self.remainder = remainder
+
+        # A file holds the whole timm model; what is cut off here is known and may be left over.
+        self._cut_keys = set(self.model.state_dict())
+        _remove_pooling(self.model)
+        blocks = len(self.model.blocks)
+        if depth is not None and not 1 <= depth <= blocks:
+            raise ValueError(f"{self.name} has {blocks} blocks; depth {depth} is not in 1..{blocks}")
+        self.depth = blocks if depth is None else depth
+        self.model.blocks = self.model.blocks[: self.depth]
+        self._cut_keys -= set(self.model.state_dict())
+        if grad_checkpointing:
+            self.set_grad_checkpointing()
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory: recompute every block in the backward pass."""
+        if enable:
+            from timm.layers import set_reentrant_ckpt
+
+            # The reentrant kind gives no gradient at all where the patch embedding is frozen.
+            set_reentrant_ckpt(False)
+        self.model.set_grad_checkpointing(enable)
+
+    def load_weights_file(self, path: str | Path) -> None:
+        """Load a safetensors or torch file strictly; timm's converters read original layouts.
+
+        Entries of parts that this encoder has cut off (classifier, pooling, blocks past `depth`)
+        may be in the file; anything else that is missing or left over is an error.
+
+        Raises:
+            ValueError: If the file cannot be read or does not fit; keys are listed.
+        """
+        import_timm()
+        from timm.models import load_state_dict
+
+        path = Path(path)
+        if not path.is_file():
+            raise ValueError(f"weights file {path} does not exist")
+        try:
+            state = load_state_dict(str(path), use_ema=False, device="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(f"weights file {path} cannot be read: {error}") from error
+        if not state or not all(isinstance(value, Tensor) for value in state.values()):
+            raise ValueError(f"weights file {path} holds no flat table of tensors")
+        state = self._to_timm_layout(state, path)
+        expected = self.model.state_dict()
+        config = self.model.pretrained_cfg
+        heads = config.get("classifier") or ()
+        heads = (heads,) if isinstance(heads, str) else tuple(heads)
+        head_keys = {f"{head}.{part}" for head in heads for part in ("weight", "bias")}
+        missing = sorted(expected.keys() - state.keys())
+        unexpected = sorted(state.keys() - expected.keys() - self._cut_keys - head_keys)
+        shapes = [
+            f"{key} {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
+            for key in expected.keys() & state.keys()
+            if state[key].shape != expected[key].shape
+        ]
+        if missing or unexpected or shapes:
+            raise ValueError(
+                f"{path} does not fit {self.name}: missing {_short(missing)}; unexpected "
+                f"{_short(unexpected)}; other shapes {_short(sorted(shapes))}"
+            )
+        self.model.load_state_dict({key: state[key] for key in expected}, strict=True)
+
+    def _to_timm_layout(self, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+        import sys
+
+        module = sys.modules[type(self.model).__module__]
+        convert = getattr(module, "checkpoint_filter_fn", None)
+        if convert is None or self.model.state_dict().keys() <= state.keys() and all(
+            state[key].shape == value.shape for key, value in self.model.state_dict().items()
+        ):
+            return state
+        try:
+            return dict(convert(state, self.model))
+        except Exception as error:
+            raise ValueError(
+                f"{path} is not in a layout that timm can convert for {self.name}: "
+                f"{type(error).__name__}: {error}; it starts with {_short(sorted(state))}"
+            ) from error
+
+    def fit_images(self, images_B3HW: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Images whose sides are multiples of the patch, and their grid (h, w).
+
+        Raises:
+            ValueError: If the shape is wrong, or the model cannot take this size.
+        """
+        if images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3:
+            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images_B3HW.shape)}")
+        patch, (height, width) = self.patch_size, images_B3HW.shape[-2:]
+        if min(height, width) < patch:
+            raise ValueError(f"image {height}x{width} is smaller than one {patch}-pixel patch")
+        if height % patch or width % patch:
+            if self.remainder == "error":
+                raise ValueError(
+                    f"image {height}x{width} is not a multiple of patch {patch}; resize it, or "
+                    "build the encoder with remainder='pad' or 'floor'"
+                )
+            if self.remainder == "pad":
+                images_B3HW = F.pad(images_B3HW, (0, -width % patch, 0, -height % patch))
+            else:
+                images_B3HW = images_B3HW[..., : height // patch * patch, : width // patch * patch]
+        height, width = images_B3HW.shape[-2:]
+        if not self.any_size and (height, width) != self.native_hw:
+            native = "x".join(map(str, self.native_hw))
+            raise ValueError(
+                f"{self.name} reads images of {native} only, got {height}x{width}; build it with "
+                "image_size=<side> or resize the image"
+            )
+        return images_B3HW, (height // patch, width // patch)
+
+    def forward_intermediates(
+        self,
+        images_B3HW: Tensor,
+        out_indices: Sequence[int],
+        *,
+        norm: bool = False,
+        return_prefix_tokens: bool = False,
+    ) -> list:
+        """Residual stream after the given blocks, in one pass that stops at the last of them.
+
+        Args:
+            images_B3HW: Normalised RGB, (B, 3, H, W).
+            out_indices: 0-based block indices, negatives allowed, in any order.
+            norm: Apply the model's final norm (not every timm ViT has one for tokens).
+            return_prefix_tokens: Return (map, prefix tokens (B, P, C)) pairs instead of maps.
+
+        Returns:
+            One (B, C, h, w) map an index, in the order asked.
+
+        Raises:
+            ValueError: For an index outside the encoder, an image that does not fit, or `norm`
+                on a model without a final norm of its tokens.
+        """
+        if norm and isinstance(getattr(self.model, "norm", nn.Identity()), nn.Identity):
+            raise ValueError(f"{self.name} has no final norm; use norm=False")
+        indices = resolve_indices(out_indices, self.depth)
+        images_B3HW, grid_hw = self.fit_images(images_B3HW)
+        wanted = sorted(set(indices))  # timm answers in block order, once a block
+        prefixed = return_prefix_tokens and self.num_prefix_tokens > 0
+        options = {"return_prefix_tokens": True} if prefixed else {}
+        outputs = self.model.forward_intermediates(
+            images_B3HW,
+            indices=wanted,
+            norm=norm,
+            stop_early=True,
+            output_fmt="NCHW",
+            intermediates_only=True,
+            **options,
+        )
+        if return_prefix_tokens and not prefixed:
+            outputs = [(x, x.new_empty(x.shape[0], 0, self.embed_dim)) for x in outputs]
+        by_block = dict(zip(wanted, outputs, strict=True))
+        first = outputs[0][0] if return_prefix_tokens else outputs[0]
+        if tuple(first.shape[1:]) != (self.embed_dim, *grid_hw):
+            raise ValueError(
+                f"{self.name} gives maps {tuple(first.shape[1:])} where a plain ViT gives "
+                f"{(self.embed_dim, *grid_hw)}; it does not fit the encoder contract"
+            )
+        return [by_block[i] for i in indices]
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        """Map of the last block, (B, C, h, w)."""
+        return self.forward_intermediates(images_B3HW, (-1,))[0]
+
+    def encode_image(self, images_B3HW: Tensor, normalize: bool = False) -> Tensor:
+        """Not available: raises ValueError."""
+        raise ValueError(
+            f"{self.name} has no image embedding here: encode_image belongs to PE Core; use "
+            "forward_intermediates, or a pe_core_* encoder"
+        )
+
+    def encode_video(self, clips_BT3HW: Tensor, normalize: bool = False) -> Tensor:
+        """Not available: raises ValueError."""
+        raise ValueError(
+            f"{self.name} has no video embedding here: encode_video belongs to PE Core; use "
+            "forward_intermediates frame by frame, or a pe_core_* encoder"
+        )
+
+
+def _check_model_name(timm: ModuleType, model_name: str) -> None:
+    architecture, _, tag = model_name.partition(".")
+    known = timm.list_models()
+    if architecture not in known:
+        near = difflib.get_close_matches(architecture, known, n=4, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
+        raise ValueError(f"timm {timm.__version__} knows no model {model_name!r}; {hint}")
+    tagged = timm.list_pretrained(f"{architecture}.*")
+    if tag and model_name not in tagged:
+        near = ", ".join(tagged) or "none"
+        raise ValueError(f"timm knows no weights {model_name!r}; those of {architecture}: {near}")
+
+
+def _create_model(
+    timm: ModuleType,
+    model_name: str,
+    pretrained: bool,
+    image_size: int | None,
+    drop_path_rate: float,
+) -> nn.Module:
+    options = {"num_classes": 0, "drop_path_rate": drop_path_rate}
+    if image_size is not None:
+        options["img_size"] = image_size
+    for sizes in ({"dynamic_img_size": True}, {}):  # not every family has dynamic sizes
+        try:
+            return timm.create_model(model_name, pretrained=pretrained, **options, **sizes)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            reason = error
+        except (OSError, RuntimeError, ValueError) as error:
+            if not pretrained:
+                raise
+            raise ValueError(
+                f"the weights of {model_name} cannot be loaded ({error}); check the network or "
+                "load a file with load_weights_file"
+            ) from error
+    raise ValueError(f"timm model {model_name} is not a plain ViT ({reason})") from reason
+
+
+def _plain_patch_size(model: nn.Module, name: str) -> int:
+    """Patch side of a plain ViT: blocks of one width on one grid, read from one patch size."""
+    blocks = getattr(model, "blocks", None)
+    patch_embed = getattr(model, "patch_embed", None)
+    patch = getattr(patch_embed, "patch_size", None)
+    plain = (
+        isinstance(blocks, nn.Sequential | nn.ModuleList)
+        and hasattr(model, "forward_intermediates")
+        and getattr(patch_embed, "img_size", None) is not None
+        and isinstance(patch, tuple)
+        and len(set(patch)) == 1
+        and isinstance(getattr(model, "embed_dim", None), int)
+    )
+    if plain:
+        levels = [(level["num_chs"], level["reduction"]) for level in model.feature_info]
+        plain = levels == [(model.embed_dim, patch[0])] * len(blocks)
+    if not plain:
+        raise ValueError(
+            f"{name} ({type(model).__name__}) is not a plain ViT: it needs one patch size and "
+            "blocks of one width on one grid"
+        )
+    return int(patch[0])
+
+
+def _remove_pooling(model: nn.Module) -> None:
+    """Cut everything behind the tokens, so that no parameter goes without a gradient."""
+    if getattr(model, "attn_pool", None) is not None:
+        model.attn_pool = None
+    for part in ("fc_norm", "head", "head_dist", "neck"):
+        if isinstance(getattr(model, part, None), nn.Module):
+            setattr(model, part, nn.Identity())
+
+
+def _short(items: Sequence[str], limit: int = 5) -> str:
+    tail = f", ... ({len(items)} in all)" if len(items) > limit else ""
+    return (", ".join(list(items)[:limit]) or "none") + tail

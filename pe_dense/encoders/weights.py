@@ -1,0 +1,455 @@
+"""Find, download, verify and strictly load the weights of an encoder.
+
+Files are safetensors, or torch files read with ``weights_only``: nothing in them can run code.
+Whatever fits the tower only after a change (patch side, position grid, cls token, depth) is
+changed as the tower asks, and every change is noted; whatever else does not fit is an error that
+says what the file looks like. Errors are raised before the first parameter is touched.
+
+The number of attention heads leaves no trace in a state dict and cannot be checked.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import math
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pe_dense.encoders import conversion
+from pe_dense.encoders.conversion import State, TowerLayout, read_layout, shorten
+from pe_dense.encoders.zoo import ENCODERS
+
+logger = logging.getLogger(__name__)
+
+RESAVE = "re-save its state dict alone, with safetensors.torch.save_file or torch.save"
+CORE_TO_SPATIAL_HELP = (
+    "pass core_to_spatial='preserve' to start as the same function, or 'published' to start as "
+    "the paper does (LayerScale 0.1 damps every block)"
+)
+# Harmless objects that training frameworks store beside the tensors: settings, histories of
+# scalars. They are read into `_Discarded` and thrown away; their own classes are never touched.
+_DISCARDED_CLASSES = (
+    "argparse.Namespace",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.ndarray",
+    "numpy.dtype",
+    *(f"numpy.dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
+)
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Where the parameters of an encoder came from.
+
+    Attributes:
+        source: 'random', the 'hf://' name, or the name of the file (never a path).
+        sha256: Hash of the file, 64 hex digits, or 'random'.
+        notes: Every change that was made to fit the tower, in words.
+    """
+
+    source: str
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+class _Discarded:
+    """Takes the place of an object that is not needed, whatever it is built from."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Discarded:
+        return object.__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def resolve_weights(weights: str | Path) -> Path:
+    """Local file of a path or of 'hf://owner/repo[:file]', downloaded if it is not cached.
+
+    Without a file, 'hf://facebook/NAME' means NAME.pt, the rule of the PE releases; other
+    repositories need one.
+
+    Raises:
+        ValueError: If there is no such file or repository, or the hub cannot be reached.
+    """
+    text = str(weights)
+    if text.startswith("hf://"):
+        return _download(*_parse_hub_name(text))
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ValueError(f"weights {text} is a folder; name the .pt, .pth or .safetensors file")
+    name = path.name.lower().replace("-", "_").removesuffix(".pt")
+    near = difflib.get_close_matches(name, [n for n in ENCODERS if n[:3] == "pe_"], 1, 0.9)
+    hint = f" (the released file is {ENCODERS[near[0]].weights})" if near else ""
+    raise ValueError(
+        f"weights file {text} does not exist; give the path of a .pt, .pth or .safetensors file, "
+        f"hf://owner/repo[:file], or 'random'{hint}"
+    )
+
+
+def _parse_hub_name(name: str) -> tuple[str, str]:
+    repo, _, file = name.removeprefix("hf://").partition(":")
+    owner, _, model = repo.partition("/")
+    if not owner or not model or "/" in model:
+        raise ValueError(f"{name} is no hub name; write hf://owner/repo or hf://owner/repo:file")
+    if not file and owner != "facebook":
+        raise ValueError(
+            f"{name} does not say which file; write {name.rstrip(':')}:FILE (only "
+            "hf://facebook/NAME has a default, NAME.pt)"
+        )
+    return repo, file or f"{model}.pt"
+
+
+def _download(repo: str, file: str) -> Path:
+    """Fetch one file from the hub or its cache; one sentence for whatever goes wrong."""
+    name = f"hf://{repo}:{file}"
+    try:
+        from huggingface_hub import errors, hf_hub_download
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{name} needs huggingface_hub; pip install huggingface_hub, or download the file "
+            "and give its path"
+        ) from error
+    try:
+        return Path(hf_hub_download(repo_id=repo, filename=file))
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        reason, cause = "it is not in the local cache and the hub cannot be reached", error
+        remedy = "go online once, or download the file elsewhere and give its path"
+    except errors.EntryNotFoundError as error:
+        reason, cause = f"the repository has no file {file}", error
+        remedy = "name one of its files as hf://owner/repo:file"
+    except errors.RepositoryNotFoundError as error:  # also gated and private repositories
+        reason, cause = "there is no such repository, or it needs a licence or login", error
+        remedy = "check the name and log in with `hf auth login`"
+    except Exception as error:  # the hub raises its HTTP library's errors, which vary by version
+        reason, cause = f"the download failed ({_first_line(error)})", error
+        remedy = "try again, or download the file elsewhere and give its path"
+    raise ValueError(f"{name} cannot be loaded: {reason}; {remedy}") from cause
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(".")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_state_dict(path: str | Path) -> State:
+    """Tensors of a safetensors or torch file by name, on the CPU; nothing in it can run code.
+
+    'state_dict', 'weights' and 'model' are unwrapped. Torch archives are memory-mapped, so a
+    large file costs memory only for what is used. Settings and histories that training
+    frameworks store beside the tensors are skipped without touching their classes.
+
+    Raises:
+        ValueError: If the file is damaged, is no checkpoint, or holds objects of any other
+            class than tensors and plain containers.
+    """
+    path = Path(path)
+    try:
+        loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        return conversion.unwrap(loaded)
+    except OSError as error:
+        reason = error.strerror or _first_line(error)
+        raise ValueError(f"weights file {path} cannot be read: {reason}; check the file") from error
+    except ValueError as error:
+        raise ValueError(f"weights file {path} cannot be used: {error}") from error
+
+
+def _read_safetensors(path: Path) -> State:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise ValueError("safetensors is not installed; pip install safetensors") from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"it is damaged or no safetensors file ({_first_line(error)}); download or copy it "
+            "again"
+        ) from error
+
+
+def _read_torch(path: Path) -> Any:
+    with path.open("rb") as file:
+        magic = file.read(4)
+    is_archive = magic[:2] == b"PK"
+    if is_archive and not zipfile.is_zipfile(path):
+        raise ValueError("it is incomplete or damaged; download or copy it again")
+    stand_ins: Any = [(_Discarded, name) for name in _DISCARDED_CLASSES]
+    try:
+        with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+    except pickle.UnpicklingError as error:
+        names = _foreign_classes(path, str(error), is_archive)
+        if names or magic[:1] == b"\x80":
+            raise ValueError(
+                f"it contains objects other than tensors ({shorten(names) or 'unnamed'}) and was "
+                f"refused because loading those could run code; {RESAVE}"
+            ) from error
+        cause: Exception = error
+    except OSError as error:
+        # torch seeks before the start of a file that is not an archive and too short.
+        if error.filename is not None:
+            raise
+        cause = error
+    except Exception as error:  # a damaged file can make torch raise nearly anything
+        if "TorchScript" in str(error):
+            raise ValueError(
+                f"it is a TorchScript archive, which holds code; {RESAVE} of the loaded module"
+            ) from error
+        cause = error
+    raise ValueError("it is damaged or no torch checkpoint; download or copy it again") from cause
+
+
+def _foreign_classes(path: Path, message: str, is_archive: bool) -> list[str]:
+    """Names of the classes and functions a refused pickle asks for; it is not executed."""
+    names = set(re.findall(r"GLOBAL (\S+)", message))
+    if is_archive:
+        try:
+            names |= set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        except Exception as error:  # the pickle inside is damaged
+            logger.debug("cannot list the classes in %s: %s", path, error)
+    return sorted(names - set(_DISCARDED_CLASSES))
+
+
+def load_weights(
+    encoder: nn.Module,
+    weights: str | Path,
+    *,
+    patch_resample: str = "bicubic",
+    position_resample: str | None = None,
+    core_to_spatial: str | None = None,
+) -> WeightsInfo:
+    """Load weights into an encoder, strictly, and say where they came from.
+
+    The file may have any layout that `conversion.to_official` knows. Only what the tower was
+    built with is adapted, and every adaptation is logged and noted: another patch side, another
+    position grid, no cls token, fewer blocks. The tower keeps its device and data type; if
+    anything does not fit, an error is raised and no parameter has changed.
+
+    An encoder that reads files itself (timm models do) has a method
+    `load_weights_file(path)`: it gets the file, raises ValueError if it does not fit, and may
+    return notes; the options below are not for it.
+
+    Args:
+        encoder: A `PerceptionEncoder`, or an encoder with `load_weights_file`.
+        weights: 'random' (nothing is loaded), a path, or 'hf://repo[:file]'.
+        patch_resample: 'bicubic' or 'pseudo-inverse', see `conversion.resample_patch`.
+        position_resample: 'bicubic', as PE's converter does, or 'bilinear', as the tower does
+            at run time. None is 'bicubic', but 'bilinear' with core_to_spatial='preserve', so
+            that the tower is the function that the Core tower is at that size.
+        core_to_spatial: 'preserve' or 'published', see `conversion.core_to_spatial`; None
+            refuses a Core file in a tower without attention pool or with LayerScale.
+
+    Returns:
+        Source, sha256 and the adaptations in words.
+
+    Raises:
+        ValueError: If the file cannot be found, read or fitted, in one sentence.
+    """
+    if str(weights) == "random":
+        return WeightsInfo("random", "random")
+    path = resolve_weights(weights)
+    is_hub_name = str(weights).startswith("hf://")
+    sha256 = file_sha256(path)
+    stored_as = path.resolve().name  # the hub's cache names large files by their sha256
+    if is_hub_name and re.fullmatch("[0-9a-f]{64}", stored_as) and stored_as != sha256:
+        raise ValueError(
+            f"the cached copy of {weights} is damaged (its sha256 is {sha256[:12]}..., expected "
+            f"{stored_as[:12]}...); delete {path.resolve()} and download it again"
+        )
+    source = str(weights) if is_hub_name else path.name
+    if hasattr(encoder, "load_weights_file"):
+        if core_to_spatial is not None:
+            raise ValueError(f"core_to_spatial is for PE towers, not for {type(encoder).__name__}")
+        return WeightsInfo(source, sha256, tuple(encoder.load_weights_file(path) or ()))
+
+    tower = encoder.state_dict()
+    if not {"conv1.weight", "ln_pre.weight"} <= tower.keys():
+        raise ValueError(
+            f"{type(encoder).__name__} is no PE vision tower and has no load_weights_file(path); "
+            f"{source} cannot be loaded into it"
+        )
+    on_meta = [name for name, value in tower.items() if value.is_meta]
+    if on_meta:
+        raise ValueError(
+            f"{shorten(on_meta, 2)} of the encoder are on the meta device, which holds no "
+            "values; call encoder.to_empty(device=...) before loading"
+        )
+    state = read_state_dict(path)
+    try:
+        state, notes = fit_to_tower(
+            conversion.to_official(state),
+            tower,
+            patch_resample=patch_resample,
+            position_resample=position_resample,
+            core_to_spatial=core_to_spatial,
+        )
+    except ValueError as error:
+        name = getattr(encoder, "name", type(encoder).__name__)
+        raise ValueError(f"weights file {path} does not fit {name}: {error}") from error
+    broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise ValueError(
+            f"weights file {path} holds NaN or infinite numbers in {shorten(broken)}; use an "
+            "earlier checkpoint"
+        )
+    encoder.load_state_dict(state, strict=True)
+    for note in notes:
+        logger.warning("%s: %s", source, note)
+    return WeightsInfo(source, sha256, notes)
+
+
+def fit_to_tower(
+    state: Mapping[str, Tensor],
+    tower: Mapping[str, Tensor],
+    *,
+    patch_resample: str = "bicubic",
+    position_resample: str | None = None,
+    core_to_spatial: str | None = None,
+) -> tuple[State, tuple[str, ...]]:
+    """Change an official state dict so that it fits a tower exactly; options as `load_weights`.
+
+    Args:
+        state: Vision tower in the official layout.
+        tower: State dict of the tower to fill; only names and shapes are read.
+
+    Returns:
+        The state dict with the tower's names and shapes, and every change in words.
+
+    Raises:
+        ValueError: If more than patch, grid, cls token and depth differ.
+    """
+    have, want = read_layout(state), read_layout(tower)
+
+    def mismatch(remedy: str | None = None) -> ValueError:
+        return ValueError(_mismatch(state, tower, have, want, remedy))
+
+    if (have.embed_dim, have.mlp_hidden) != (want.embed_dim, want.mlp_hidden):
+        raise mismatch()
+    if have.depth < want.depth:
+        raise mismatch(f"build the encoder with depth={have.depth}")
+    if not have.pool and ("proj" in state or "ln_post.weight" in state):
+        raise mismatch(
+            "a final norm or projection without attention pool belongs to another CLIP model, "
+            "which timm:<model name> loads"
+        )
+    if have.layer_scale and not want.layer_scale:
+        raise mismatch("build the encoder with layer_scale=0.1, or the file's gains would be lost")
+    if want.cls_token and not have.cls_token:
+        raise mismatch("build the encoder with cls_token=False")
+
+    state, notes = _fit_head(dict(state), have, want, core_to_spatial, mismatch)
+    old = have.num_positions
+    if have.cls_token and not want.cls_token:
+        state = conversion.drop_cls_token(state)
+        notes.append("cls token and its position dropped")
+    elif not have.cls_token and not _is_square(old) and _is_square(old - 1):
+        # Detection files of models with a cls token may keep its position but not the token.
+        state["positional_embedding"] = state["positional_embedding"][1:]
+        notes.append("position of an absent cls token dropped")
+    if have.depth > want.depth:
+        blocks = tuple(f"transformer.resblocks.{i}." for i in range(want.depth, have.depth))
+        state = {key: value for key, value in state.items() if not key.startswith(blocks)}
+        notes.append(f"blocks {want.depth}..{have.depth - 1} of {have.depth} dropped")
+    if have.patch_size != want.patch_size:
+        kernel = state["conv1.weight"]
+        state["conv1.weight"] = conversion.resample_patch(kernel, want.patch_size, patch_resample)
+        notes.append(f"patch {have.patch_size} resampled to {want.patch_size}, {patch_resample}")
+    if position_resample is None:
+        position_resample = "bilinear" if core_to_spatial == "preserve" else "bicubic"
+    positions = state["positional_embedding"]
+    if len(positions) != want.num_positions:
+        prefix = int(want.cls_token)
+        old_side, side = (math.isqrt(n - prefix) for n in (len(positions), want.num_positions))
+        state["positional_embedding"] = conversion.resample_positions(
+            positions, (side, side), prefix, position_resample
+        )
+        grids = f"{old_side}x{old_side} resampled to {side}x{side}"
+        notes.append(f"positions {grids}, {position_resample}")
+    if _differences(state, tower):
+        raise mismatch()
+    return state, tuple(notes)
+
+
+def _fit_head(
+    state: State,
+    have: TowerLayout,
+    want: TowerLayout,
+    method: str | None,
+    mismatch: Callable[[str], ValueError],
+) -> tuple[State, list[str]]:
+    """Turn a Core state dict into a Spatial one where the tower needs it and `method` allows."""
+    loses_pool, gains_scale = have.pool > want.pool, want.layer_scale > have.layer_scale
+    needed = (loses_pool or gains_scale) and not want.pool
+    if method is None:
+        if needed:
+            raise mismatch(CORE_TO_SPATIAL_HELP)
+        return state, []
+    if not needed:
+        raise mismatch("leave core_to_spatial out: no Core file goes into a Spatial tower here")
+    gain = conversion.LAYER_SCALE_OF_SPATIAL_G if gains_scale else None
+    state = conversion.core_to_spatial(state, gain, method)
+    added = 1.0 if method == "preserve" else gain
+    scale = f", LayerScale {added} added to every block" if gains_scale else ""
+    return state, [f"Core to Spatial ({method}): head removed{scale}"]
+
+
+def _is_square(number: int) -> bool:
+    return number > 0 and math.isqrt(number) ** 2 == number
+
+
+def _differences(state: Mapping[str, Tensor], tower: Mapping[str, Tensor]) -> str:
+    """Keys that do not fit, shortened; empty if all do."""
+    missing = [key for key in tower if key not in state]
+    unexpected = [key for key in state if key not in tower]
+    other = [
+        f"{key} {tuple(value.shape)}, not {tuple(tower[key].shape)}"
+        for key, value in state.items()
+        if key in tower and value.shape != tower[key].shape
+    ]
+    no_floats = [f"{k} ({v.dtype})" for k, v in state.items() if not v.is_floating_point()]
+    parts = {"missing": missing, "unexpected": unexpected, "shape": other, "type": no_floats}
+    return "; ".join(f"{what} {shorten(keys)}" for what, keys in parts.items() if keys)
+
+
+def _mismatch(
+    state: Mapping[str, Tensor],
+    tower: Mapping[str, Tensor],
+    have: TowerLayout,
+    want: TowerLayout,
+    remedy: str | None = None,
+) -> str:
+    name = have.nearest_encoder()
+    looks = f"looks like {name} ({have.describe()})" if name else f"has {have.describe()}"
+    if remedy is None:
+        remedy = f"build {name}, or give another file" if name else "give another file"
+    differences = _differences(state, tower) or "no key differs"
+    return f"the file {looks}, the tower has {want.describe()}; {remedy} [{differences}]"

@@ -1,0 +1,168 @@
+"""Every encoder by name: architecture, normalisation, native size, weights, licence.
+
+Importing this module is cheap: torch is loaded only when an encoder is built.
+
+Source of the PE rows: facebookresearch/perception_models @ 3e352cc
+(core/vision_encoder/config.py); licences from its README. Hub files follow one rule:
+repository facebook/<NAME>, file <NAME>.pt.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+HALF = (0.5, 0.5, 0.5)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """One row of the zoo.
+
+    Attributes:
+        name: Name in this project, for example 'pe_spatial_b16_512'.
+        family: 'pe' or 'timm'.
+        arch: Keyword arguments of `PerceptionEncoder`, or {'model_name': ...} of a timm model.
+        weights: Where the released weights are: 'hf://repo:file', or 'timm' for timm's own hub.
+        licence: Licence of the weights.
+    """
+
+    name: str
+    family: str
+    arch: Mapping[str, Any]
+    weights: str
+    licence: str
+
+
+# name: patch, width, depth, heads, MLP hidden, native side, cls token, LayerScale, output width
+_PE_ROWS = {
+    "pe_core_g14_448": (14, 1536, 50, 16, 8960, 448, False, None, 1280),
+    "pe_core_l14_336": (14, 1024, 24, 16, 4096, 336, True, None, 1024),
+    "pe_core_b16_224": (16, 768, 12, 12, 3072, 224, True, None, 1024),
+    "pe_core_s16_384": (16, 384, 12, 6, 1536, 384, True, None, 512),
+    "pe_core_t16_384": (16, 192, 12, 3, 768, 384, True, None, 512),
+    "pe_lang_g14_448": (14, 1536, 47, 16, 8960, 448, False, 0.1, None),
+    "pe_lang_l14_448": (14, 1024, 23, 16, 4096, 448, True, 0.1, None),
+    "pe_lang_g14_448_tiling": (14, 1536, 47, 16, 8960, 448, False, 0.1, None),
+    "pe_lang_l14_448_tiling": (14, 1024, 23, 16, 4096, 448, True, 0.1, None),
+    "pe_spatial_g14_448": (14, 1536, 50, 16, 8960, 448, False, 0.1, None),
+    "pe_spatial_l14_448": (14, 1024, 24, 16, 4096, 448, True, None, None),
+    "pe_spatial_b16_512": (16, 768, 12, 12, 3072, 512, True, None, None),
+    "pe_spatial_s16_512": (16, 384, 12, 6, 1536, 512, True, None, None),
+    "pe_spatial_t16_512": (16, 192, 12, 3, 768, 512, True, None, None),
+}
+
+# Short names of well-known baselines: timm model name, mean, std, licence of the weights.
+_TIMM_ROWS = {
+    "dinov2_s14": ("vit_small_patch14_dinov2.lvd142m", "Apache-2.0"),
+    "dinov2_b14": ("vit_base_patch14_dinov2.lvd142m", "Apache-2.0"),
+    "dinov2_l14": ("vit_large_patch14_dinov2.lvd142m", "Apache-2.0"),
+    "dinov2_g14": ("vit_giant_patch14_dinov2.lvd142m", "Apache-2.0"),
+    "dinov2_b14_reg": ("vit_base_patch14_reg4_dinov2.lvd142m", "Apache-2.0"),
+    "dinov2_l14_reg": ("vit_large_patch14_reg4_dinov2.lvd142m", "Apache-2.0"),
+    "dinov3_s16": ("vit_small_patch16_dinov3.lvd1689m", "DINOv3 License"),
+    "dinov3_b16": ("vit_base_patch16_dinov3.lvd1689m", "DINOv3 License"),
+    "dinov3_l16": ("vit_large_patch16_dinov3.lvd1689m", "DINOv3 License"),
+    "siglip2_b16_512": ("vit_base_patch16_siglip_512.v2_webli", "Apache-2.0"),
+    "siglip2_so400m_16_512": ("vit_so400m_patch16_siglip_512.v2_webli", "Apache-2.0"),
+    "clip_b16": ("vit_base_patch16_clip_224.openai", "MIT"),
+    "clip_l14": ("vit_large_patch14_clip_224.openai", "MIT"),
+    "mae_b16": ("vit_base_patch16_224.mae", "CC-BY-NC-4.0"),
+    "mae_l16": ("vit_large_patch16_224.mae", "CC-BY-NC-4.0"),
+    "eva02_b14_448": ("eva02_base_patch14_448.mim_in22k_ft_in22k_in1k", "MIT"),
+    "eva02_l14_448": ("eva02_large_patch14_448.mim_m38m_ft_in22k_in1k", "MIT"),
+}
+
+
+def _hub_name(name: str) -> str:
+    family, variant, size, *rest = name.split("_")
+    tail = "".join(f"-{part.capitalize()}" if part.isalpha() else f"-{part}" for part in rest)
+    return f"{family.upper()}-{variant.capitalize()}-{size.capitalize()}{tail}"
+
+
+def _pe_spec(name: str) -> EncoderSpec:
+    patch, width, depth, heads, hidden, side, cls_token, gain, output_dim = _PE_ROWS[name]
+    arch = dict(
+        name=name,
+        patch_size=patch,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        mlp_hidden=hidden,
+        image_size=side,
+        cls_token=cls_token,
+        layer_scale=gain,
+        pool_heads=None if output_dim is None else 8,
+        output_dim=output_dim,
+        mean=HALF,
+        std=HALF,
+    )
+    hub = _hub_name(name)
+    weights = f"hf://facebook/{hub}:{hub}.pt"
+    return EncoderSpec(name, "pe", MappingProxyType(arch), weights, "Apache-2.0")
+
+
+def _timm_spec(name: str, model_name: str, licence: str) -> EncoderSpec:
+    arch = MappingProxyType({"model_name": model_name})
+    return EncoderSpec(name, "timm", arch, "timm", licence)
+
+
+ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType(
+    {name: _pe_spec(name) for name in _PE_ROWS}
+    | {name: _timm_spec(name, *row) for name, row in _TIMM_ROWS.items()}
+)
+
+
+def find_encoder(name: str) -> EncoderSpec:
+    """Look an encoder up; 'timm:<model name>' is any timm model.
+
+    Raises:
+        ValueError: If the name is unknown; the message lists near names.
+
+    Example:
+        >>> find_encoder("pe_spatial_b16_512").weights
+        'hf://facebook/PE-Spatial-B16-512:PE-Spatial-B16-512.pt'
+    """
+    if name.startswith("timm:"):
+        return _timm_spec(name, name.removeprefix("timm:"), "see the timm model card")
+    if name not in ENCODERS:
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), ENCODERS, n=4, cutoff=0.4)
+        raise ValueError(
+            f"unknown encoder {name!r}; did you mean {', '.join(near or sorted(ENCODERS))}? "
+            "(any timm ViT works as timm:<model name>)"
+        )
+    return ENCODERS[name]
+
+
+def build_encoder(name: str, **options: Any) -> nn.Module:
+    """Build an encoder by name with random weights; see `weights.load_weights` for others.
+
+    Args:
+        name: A name of the zoo, or 'timm:<model name>'.
+        **options: Keyword arguments of `PerceptionEncoder` (or `TimmEncoder`) that override the
+            row, for example `depth=6`, `window_size=24, cls_token=False`, `remainder='pad'`.
+
+    Raises:
+        ValueError: If the name is unknown or an option does not exist.
+    """
+    spec = find_encoder(name)
+    if spec.family == "pe":
+        from pe_dense.encoders.pe import PerceptionEncoder as encoder_class
+    else:
+        from pe_dense.encoders.timm_vit import TimmEncoder as encoder_class
+    arguments = {**spec.arch, **options}
+    try:
+        return encoder_class(**arguments)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ValueError(f"encoder {name} has no such option: {error}") from error

@@ -1,0 +1,155 @@
+"""From a config file and a command line to one resolved, checked config.
+
+A config names its free parts at the top (`encoder`, `weights`, `data_root`, `max_epochs`, ...)
+and refers to them as '$name'. References are replaced once, after all overrides, so that
+`--cfg-options max_epochs=3` also shortens the schedule. `$encoder.<fact>` is a fact of the
+encoder: embed_dim, depth, patch_size, num_prefix_tokens, and mean_255 and std_255 (0..255).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_0-9]+)?)")
+# Settings that name a machine, a run or the measured encoder; they are not part of a protocol.
+NOT_PROTOCOL = {
+    "encoder", "weights", "data_root", "work_dir", "load_from", "resume", "launcher", "env_cfg",
+    "randomness", "log_level", "log_processor", "visualizer", "vis_backends", "default_hooks",
+    "custom_hooks", "protocol", "filename", "num_workers",
+}  # fmt: skip
+
+
+def encoder_facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What heads and schedules need to know of an encoder, without making its weights."""
+    import torch
+
+    from pe_dense.encoders.zoo import build_encoder
+
+    with torch.device("meta"):
+        encoder = build_encoder(name, **(options or {}))
+    return {
+        "embed_dim": encoder.embed_dim,
+        "depth": encoder.depth,
+        "patch_size": encoder.patch_size,
+        "num_prefix_tokens": encoder.num_prefix_tokens,
+        "mean_255": [255.0 * value for value in encoder.mean],
+        "std_255": [255.0 * value for value in encoder.std],
+    }
+
+
+def substitute(value: Any, names: Mapping[str, Any]) -> Any:
+    """Replace '$name' everywhere in a nested config value.
+
+    A string that is one reference takes the named value whatever its type; inside a longer
+    string the value must be a string or a number.
+
+    Raises:
+        ValueError: If a name is unknown.
+
+    Example:
+        >>> substitute({"end": "$n", "path": "$root/x.json"}, {"n": 3, "root": "data"})
+        {'end': 3, 'path': 'data/x.json'}
+    """
+    if isinstance(value, dict):
+        return type(value)({key: substitute(item, names) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return type(value)(substitute(item, names) for item in value)
+    if not isinstance(value, str) or "$" not in value:
+        return value
+
+    def lookup(match: re.Match) -> Any:
+        if match.group(1) not in names:
+            raise ValueError(
+                f"config value {value!r} refers to {match.group(0)}, which the config does not "
+                f"define; it has {', '.join(sorted(names))}"
+            )
+        return names[match.group(1)]
+
+    whole = _REFERENCE.fullmatch(value)
+    return lookup(whole) if whole else _REFERENCE.sub(lambda m: str(lookup(m)), value)
+
+
+def load_config(
+    path: str | Path,
+    encoder: str | None = None,
+    weights: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Config, Config]:
+    """Read a config, apply overrides, fill in references.
+
+    Args:
+        path: Config file.
+        encoder: Zoo name that replaces the config's.
+        weights: Weights that replace the config's.
+        options: `--cfg-options`, dotted keys allowed; every key must exist in the config.
+
+    Returns:
+        The resolved config, and the same with references still in place.
+
+    Raises:
+        ValueError: If the file is missing or broken, an override names nothing, or a reference
+            is unknown.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"config {path} does not exist; see configs/ for those that do")
+    try:
+        cfg = Config.fromfile(str(path))
+    except (SyntaxError, NameError, KeyError, OSError) as error:
+        raise ValueError(f"config {path} cannot be read: {error}") from error
+    for key in options or {}:
+        _require_key(cfg, key, path)
+    if options:
+        cfg.merge_from_dict(dict(options))
+    for name, value in (("encoder", encoder), ("weights", weights)):
+        if value is None:
+            continue
+        if name not in cfg:
+            raise ValueError(f"config {path} has no free {name!r}, so --{name} does nothing there")
+        cfg[name] = value
+    template = Config(cfg.to_dict(), filename=cfg.filename)
+    names = {key: value for key, value in cfg.items() if not isinstance(value, dict)}
+    if "encoder" in cfg:
+        facts = encoder_facts(cfg.encoder, cfg.get("encoder_options"))
+        names |= {f"encoder.{key}": value for key, value in facts.items()}
+    names = {key: substitute(value, names) for key, value in names.items()}
+    resolved = substitute(cfg._cfg_dict, names)
+    return Config(ConfigDict(resolved), filename=cfg.filename), template
+
+
+def _require_key(cfg: Config, dotted: str, path: str | Path) -> None:
+    node: Any = cfg._cfg_dict
+    for part in dotted.split("."):
+        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, dict) and node is not cfg._cfg_dict:
+            return  # a new argument of an existing part; the part itself checks it
+        else:
+            raise ValueError(
+                f"--cfg-options {dotted}: {path} has no {part!r}; its top-level names are "
+                f"{', '.join(sorted(cfg))}"
+            )
+
+
+def protocol_settings(template: Config) -> dict[str, Any]:
+    """The part of an unresolved config that defines the protocol, for hashing.
+
+    Encoder, weights, paths, seeds and logging are left out, so that all encoders measured under
+    one protocol share one hash.
+    """
+    settings = {k: v for k, v in template.to_dict().items() if k not in NOT_PROTOCOL}
+    return _without_workers(settings)
+
+
+def _without_workers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_workers(v) for k, v in value.items() if k != "num_workers"}
+    if isinstance(value, (list, tuple)):
+        return [_without_workers(item) for item in value]
+    return value

@@ -1,0 +1,287 @@
+"""Where a number came from: hashes, commit, versions, machine, command; and files written whole.
+
+Nothing here imports torch or OpenMMLab: versions are read from package metadata, and what only
+torch knows (the GPU's name) is an argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import secrets
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pe_dense.results.record import Hardware
+
+# Import name -> distributions that provide it, first found wins.
+DISTRIBUTIONS = {
+    "mmengine": ("onedl-mmengine", "mmengine"),
+    "mmcv": ("onedl-mmcv", "mmcv"),
+    "mmdet": ("onedl-mmdetection", "mmdet"),
+    "mmseg": ("onedl-mmsegmentation", "mmsegmentation"),
+    "pe_dense": ("pe_dense", "pe-dense"),
+    "faster_coco_eval": ("faster-coco-eval",),
+}
+DEFAULT_LIBRARIES = (
+    "python", "pe_dense", "torch", "numpy", "mmengine", "mmcv", "mmdet", "mmseg", "pycocotools",
+)  # fmt: skip
+# Results are not code: writing a record must not make the next record's commit dirty.
+RESULT_PATHS = ("benchmarks/records", "benchmarks/LEADERBOARD.md")
+
+# An absolute path at the start of an argument, or after '=', ',', a bracket, a quote or a space.
+_INNER_PATH = re.compile(r"""(?:^|(?<=[=,\[('"\s]))(?:~?/|[A-Za-z]:[\\/])[^,\])'"]+""")
+
+
+# ---- hashes --------------------------------------------------------------------------------
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes as 64 hex digits, read in chunks of 1 MiB.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def config_sha256(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a resolved config as 64 hex digits.
+
+    The hash is over canonical JSON: key order does not matter and tuples equal lists; everything
+    else counts (1 and 1.0 differ). Nothing is left out: remove what is not part of the protocol,
+    such as the work folder, before.
+
+    Args:
+        config: Nested mappings with text keys, lists, tuples, texts, numbers, booleans and None.
+
+    Raises:
+        ValueError: If a key or value is of another type, or a number is not finite; it names the
+            place as 'model.backbone.out_indices[2]'.
+
+    Example:
+        >>> config_sha256({"a": 1, "b": (2, 3)}) == config_sha256({"b": [2, 3], "a": 1})
+        True
+    """
+    if not isinstance(config, Mapping):
+        raise ValueError(
+            f"config is a {type(config).__name__} but must be a mapping; pass cfg.to_dict()"
+        )
+    try:
+        plain = _plain(config, "")
+    except RecursionError:
+        raise ValueError("config contains itself; remove the cycle before hashing") from None
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(
+                    f"config has the key {key!r} at '{where or 'the top'}', which JSON cannot "
+                    "hold; use a text key"
+                )
+        return {str(k): _plain(v, f"{where}.{k}" if where else k) for k, v in value.items()}
+    raise ValueError(
+        f"config value '{where}' is {repr(value)[:60]} ({type(value).__name__}), which JSON cannot "
+        "hold; use text, finite numbers, booleans, lists or dicts"
+    )
+
+
+# ---- code, libraries, machine --------------------------------------------------------------
+
+
+def git_state(
+    root: str | os.PathLike[str], ignore: Sequence[str] = RESULT_PATHS
+) -> tuple[str, bool]:
+    """Commit of the checkout at `root`, and whether its working tree differs from it.
+
+    Args:
+        root: Top folder of the checkout. A folder inside another project's checkout (an
+            installed package in a virtual environment) is not a checkout of this code.
+        ignore: Paths below root whose changes do not count, by default the results.
+
+    Returns:
+        (40 hex digits, dirty); untracked files make it dirty, ignored ones do not.
+        ('unknown', True) without git, outside a checkout, or before the first commit.
+    """
+    try:
+        top = _git(root, "rev-parse", "--show-toplevel").rstrip("\n")
+        if Path(top).resolve() != Path(root).resolve():
+            return "unknown", True
+        commit = _git(root, "rev-parse", "HEAD").strip()
+        excluded = [f":(top,exclude){path}" for path in ignore]
+        status = _git(root, "status", "--porcelain", "--", ":(top)", *excluded)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown", True
+    if not re.fullmatch("[0-9a-f]{40}", commit):  # a SHA-256 repository
+        return "unknown", True
+    return commit, status.strip() != ""
+
+
+def _git(root: str | os.PathLike[str], *args: str) -> str:
+    # A git hook exports GIT_DIR and friends, which would win over -C.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    env["GIT_OPTIONAL_LOCKS"] = "0"
+    command = ["git", "-C", os.fspath(root), *args]
+    done = subprocess.run(
+        command, capture_output=True, check=True, timeout=30, env=env, stdin=subprocess.DEVNULL
+    )
+    return os.fsdecode(done.stdout)
+
+
+def library_versions(names: Iterable[str] = DEFAULT_LIBRARIES) -> dict[str, str]:
+    """Versions by import name, from package metadata; nothing is imported.
+
+    Args:
+        names: Import names such as 'mmdet', or 'python'.
+
+    Returns:
+        Name -> version, in the order given; what is not installed is left out.
+    """
+    versions = {}
+    for name in names:
+        version = platform.python_version() if name == "python" else _installed_version(name)
+        if version:
+            versions[name] = version
+    return versions
+
+
+def _installed_version(name: str) -> str | None:
+    for distribution in DISTRIBUTIONS.get(name, (name,)):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(distribution)
+    if name == "pe_dense":  # run from a checkout that is not installed
+        import pe_dense
+
+        return pe_dense.__version__
+    return None
+
+
+def hardware(gpu: str | None = None) -> Hardware:
+    """This machine. `gpu` is the GPU's name as torch reports it, None for a run on CPU."""
+    return Hardware(cpu=_cpu_model(), cores=os.cpu_count() or 1, gpu=gpu)
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        match = re.search(r"^(?:model name|Model)\s*:\s*(\S.*)$", text, re.MULTILINE)
+        if match:
+            return " ".join(match[1].split())
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def peak_memory_gib() -> float | None:
+    """Largest resident memory of this process so far in GiB (CPU); None where unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bytes_per_unit = 1 if sys.platform == "darwin" else 1024
+    return round(peak * bytes_per_unit / 2**30, 3)
+
+
+def utc_now() -> str:
+    """The current UTC time as records write it, '2026-01-31T12:00:00Z'."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# ---- command -------------------------------------------------------------------------------
+
+
+def command_line(argv: Sequence[str], root: str | os.PathLike[str] | None = None) -> str:
+    """The command of a run, quoted for a shell and free of this machine's paths.
+
+    Absolute paths, also those after '=' or inside lists, become relative to `root` or to the
+    working folder; one outside both keeps its last name only: '/path/to/best.pth'.
+
+    Args:
+        argv: As `sys.argv`, the script first.
+        root: Repository root; default: the working folder.
+
+    Example:
+        >>> command_line(["/repo/tools/test.py", "/data/x y.pth", "a=1"], root="/repo")
+        "python tools/test.py '/path/to/x y.pth' a=1"
+    """
+    bases = [Path(root or ".").absolute(), Path.cwd()]
+
+    def portable(text: str) -> str:
+        path = Path(os.path.normpath(Path(text).expanduser()))
+        for base in bases:
+            for folder in (base, base.resolve()):
+                if path.is_relative_to(folder):
+                    return path.relative_to(folder).as_posix()
+        return "/path/to/" + re.split(r"[\\/]", str(path))[-1]
+
+    def portable_argument(arg: str) -> str:
+        if arg.startswith(("/", "~/")):
+            return portable(arg)
+        return _INNER_PATH.sub(lambda match: portable(match[0]), arg)
+
+    script, *rest = [arg.encode("utf-8", "backslashreplace").decode() for arg in argv]
+    script = portable(str(Path(script).absolute()))
+    return shlex.join(["python", script, *map(portable_argument, rest)])
+
+
+# ---- files written whole -------------------------------------------------------------------
+
+
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes UTF-8 text so that `path` is always the old or the new file, never half of one."""
+    atomic_write_bytes(path, text.encode())
+
+
+def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes bytes so that `path` is always the old or the new file, never half of one.
+
+    The folder is created if needed. On failure nothing is left behind; a killed process may
+    leave a hidden '.*.tmp' file, which no reader looks at.
+
+    Raises:
+        OSError: If the folder or the file cannot be written.
+    """
+    with written_temporary(Path(path), data) as temporary:
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def written_temporary(path: Path, data: bytes) -> Iterator[Path]:
+    """A complete temporary file beside `path`, on disk, removed on leaving if still there.
+
+    Its mode follows the umask as for any new file (unlike `tempfile`, which makes it private).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(6)}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)

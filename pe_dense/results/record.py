@@ -1,0 +1,476 @@
+"""The record: one score of one encoder under one protocol, with everything needed to trust it.
+
+A `Record` cannot exist in an invalid state: building one checks every field, so the code that
+reads records (store, leaderboard, statistics) checks nothing again. Scores are fractions
+(AP 0.451, not 45.1); errors and counts listed in `RAW_METRICS` keep their own unit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import numbers
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+# Metrics with a unit of their own (metres, counts, frames a second); all others are fractions.
+RAW_METRICS = (
+    "rmse", "rmse_log", "abs_rel", "sq_rel", "silog", "log10", "mae", "mse", "epe",
+    "ids", "idsw", "frag", "fp", "fn", "fps",
+)  # fmt: skip
+# Fractions that may be negative.
+SIGNED_METRICS = ("mota",)
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|unknown")
+_FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
+_PROTOCOL_ID = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+_TASK = re.compile(r"[a-z][a-z0-9_]*")
+_ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
+_METRIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@&/ -]{0,63}")
+_CREATED_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class ProtocolInfo:
+    """Which protocol made the score.
+
+    Attributes:
+        id: Protocol id, for example 'bccd-detection-scratch'.
+        version: 1 or more; a fixed protocol is a new version.
+        metric: Name of the main metric, a key of `Record.scores`.
+        higher_is_better: Direction of the main metric.
+        config_sha256: Hash of the resolved config; None for reported rows.
+    """
+
+    id: str
+    version: int
+    metric: str
+    higher_is_better: bool
+    config_sha256: str | None
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What was scored: data set, split and number of items (None only for reported rows)."""
+
+    name: str
+    split: str
+    num_items: int | None
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """Which encoder, with which weights.
+
+    Attributes:
+        name: Name in the zoo, or 'timm:<model>'.
+        weights: 'random', the bare name of a weight file, or 'hf://repo[:file]'.
+        weights_sha256: Hash of the weight file, or 'random'; None only for reported rows.
+        feature_fingerprint: 8 to 64 hex digits, features of a fixed image; None if reported.
+        num_params: Number of encoder parameters; None only for reported rows.
+    """
+
+    name: str
+    weights: str
+    weights_sha256: str | None
+    feature_fingerprint: str | None
+    num_params: int | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a reported number was read: paper (title or arXiv id) and table (with row or cell)."""
+
+    paper: str
+    table: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The per-item file behind the score: relative path with forward slashes, and its sha256."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CodeInfo:
+    """Commit that ran (40 hex digits or 'unknown') and whether the working tree had changes."""
+
+    commit: str
+    dirty: bool
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The machine: CPU model, logical cores, GPU model or None."""
+
+    cpu: str
+    cores: int
+    gpu: str | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the result cost: seconds of training and of evaluation, peak memory in GiB."""
+
+    train_s: float | None = None
+    eval_s: float | None = None
+    peak_memory_gib: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One score with its provenance. Building one validates it; nested dicts are accepted.
+
+    Attributes:
+        origin: 'measured' (by this code) or 'reported' (read in a paper).
+        task: 'detection', 'segmentation', 'depth', 'tracking' ...
+        protocol: See `ProtocolInfo`.
+        dataset: See `DatasetInfo`.
+        encoder: See `EncoderInfo`.
+        scores: Metric name -> value; fractions, except `RAW_METRICS`. An undefined metric is
+            left out (pycocotools writes -1 for it, others nan).
+        created: UTC time, '2026-01-31T12:00:00Z'.
+        command: Command that made the score; empty only for reported rows.
+        source: For reported rows only.
+        checkpoint_sha256: Hash of the evaluated checkpoint, None if there is none.
+        ci95: Metric name -> (low, high), same unit as the score, or None.
+        evidence: See `Evidence`, or None.
+        seed: Random seed, 0 or more, or None.
+        code: See `CodeInfo`; None only for reported rows.
+        versions: Library -> version; empty only for reported rows.
+        hardware: See `Hardware`; None only for reported rows.
+        cost: See `Cost`.
+        notes: Free text.
+        schema_version: Version of this layout.
+
+    Raises:
+        ValueError: If any field is invalid; one sentence that names it and the remedy.
+    """
+
+    origin: str
+    task: str
+    protocol: ProtocolInfo
+    dataset: DatasetInfo
+    encoder: EncoderInfo
+    scores: dict[str, float]
+    created: str
+    command: str = ""
+    source: Source | None = None
+    checkpoint_sha256: str | None = None
+    ci95: dict[str, tuple[float, float]] | None = None
+    evidence: Evidence | None = None
+    seed: int | None = None
+    code: CodeInfo | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: Hardware | None = None
+    cost: Cost = Cost()
+    notes: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Converts every field to its declared type, then checks what types cannot say."""
+        for name, hint in typing.get_type_hints(Record).items():
+            object.__setattr__(self, name, _parse(hint, getattr(self, name), name))
+        _check_identity(self)
+        _check_scores(self)
+        _check_provenance(self)
+
+
+def is_fraction(metric: str) -> bool:
+    """True if the metric is a fraction (shown in percent), False if it has its own unit.
+
+    Case is ignored, and so is what follows a separator: 'RMSE', 'rmse@80m' and 'rmse/near' agree.
+
+    Example:
+        >>> is_fraction("AP50"), is_fraction("abs_rel")
+        (True, False)
+    """
+    name = metric.lower()
+    return not any(re.fullmatch(rf"{raw}([^a-z0-9].*)?", name) for raw in RAW_METRICS)
+
+
+def record_to_json(record: Record) -> str:
+    """The record as JSON text: ASCII, sorted keys, indented, with a trailing newline."""
+    data = dataclasses.asdict(record)
+    return json.dumps(data, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def record_from_json(text: str, source: str = "record") -> Record:
+    """The record in a JSON text; the exact inverse of `record_to_json`.
+
+    Args:
+        text: Content of a record file.
+        source: Name of that file, for error messages.
+
+    Returns:
+        A valid record, upgraded to the current schema.
+
+    Raises:
+        ValueError: If the text is not JSON, a key is unknown, missing or given twice, or a
+            value is invalid. One sentence that names the file, the field and the remedy.
+    """
+    try:
+        data = json.loads(text, object_pairs_hook=_unique_keys)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{source}: not valid JSON (line {error.lineno}: {error.msg}); "
+            "restore the file, or remove it and evaluate again"
+        ) from None
+    except RecursionError:
+        raise ValueError(f"{source}: nested too deeply to be a record; remove the file") from None
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    try:
+        if not isinstance(data, dict):
+            raise ValueError(f"holds {_shown(data)} but must hold one JSON object; see Record")
+        data = upgrade(data)
+        _check_keys(Record, data, "")
+        return Record(**data)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def upgrade(data: dict[str, Any]) -> dict[str, Any]:
+    """Record data of any known schema version, as the current version.
+
+    Raises:
+        ValueError: If the version is missing, not a whole number, or not known.
+    """
+    # History. A new version adds one step here: `if version == 1: data = {...}; version = 2`.
+    #   1: the first layout; nothing to upgrade.
+    if "schema_version" not in data:
+        raise ValueError("field 'schema_version' is missing; add it (the current one is 1)")
+    version = _parse(int, data["schema_version"], "schema_version")
+    if version > SCHEMA_VERSION:
+        raise ValueError(
+            f"field 'schema_version' is {version} but this pe_dense reads up to "
+            f"{SCHEMA_VERSION}; update pe_dense"
+        )
+    if version < 1:
+        raise ValueError(f"field 'schema_version' is {version}; versions start at 1, correct it")
+    return data
+
+
+# ---- types ---------------------------------------------------------------------------------
+
+
+def _parse(hint: Any, value: Any, where: str, optional: bool = False) -> Any:
+    """The value as the declared type, or ValueError; `where` is the dotted name of the field."""
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        inner = [arg for arg in args if arg is not type(None)]
+        assert len(inner) == 1, f"only 'X | None' is supported, not {hint}"
+        return None if value is None else _parse(inner[0], value, where, optional=True)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            value = {f.name: getattr(value, f.name) for f in dataclasses.fields(hint)}
+        if not isinstance(value, dict):
+            raise _wrong_type(where, value, "an object", optional)
+        _check_keys(hint, value, f"{where}.")
+        hints = typing.get_type_hints(hint)
+        return hint(**{k: _parse(hints[k], v, f"{where}.{k}") for k, v in value.items()})
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise _wrong_type(where, value, "an object", optional)
+        return {
+            _parse(str, k, f"{where} (a key)"): _parse(args[1], v, f"{where}.{k}")
+            for k, v in value.items()
+        }
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(args):
+            raise _wrong_type(where, value, f"a list of {len(args)} numbers", optional)
+        return tuple(_parse(arg, v, where) for arg, v in zip(args, value, strict=True))
+    return _parse_scalar(hint, value, where, optional)
+
+
+def _parse_scalar(hint: Any, value: Any, where: str, optional: bool) -> Any:
+    accepted: Any = {int: numbers.Integral, float: numbers.Real}.get(hint, hint)
+    if not isinstance(value, accepted) or (hint is not bool and isinstance(value, bool)):
+        raise _wrong_type(where, value, _WORDS[hint], optional)
+    if hint is str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _wrong_type(where, value, "a text of valid Unicode", optional) from None
+    if hint is float:
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
+        if not math.isfinite(value):
+            raise ValueError(f"field '{where}' is {value}; leave it out or give a finite number")
+    return hint(value)
+
+
+def _check_keys(cls: type, data: dict[str, Any], prefix: str) -> None:
+    names = [f.name for f in dataclasses.fields(cls)]
+    for key in data:
+        if key not in names:
+            raise ValueError(
+                f"unknown field '{prefix}{key}'; remove it (allowed here: {', '.join(names)})"
+            )
+    for name in names:
+        if name not in data:
+            raise ValueError(f"field '{prefix}{name}' is missing; add it")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in data:
+            raise ValueError(f"field '{key}' is given twice; keep one")
+        data[key] = value
+    return data
+
+
+def _wrong_type(where: str, value: Any, wanted: str, optional: bool) -> ValueError:
+    wanted += " or null" if optional else ""
+    return ValueError(f"field '{where}' is {_shown(value)} but must be {wanted}; correct it")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# ---- meaning -------------------------------------------------------------------------------
+
+
+def _require(condition: bool, where: str, value: Any, rule: str) -> None:
+    if not condition:
+        raise ValueError(f"field '{where}' is {_shown(value)}; {rule}")
+
+
+def _match(pattern: re.Pattern[str], value: str | None, where: str, rule: str) -> None:
+    _require(value is None or pattern.fullmatch(value) is not None, where, value, rule)
+
+
+def _at_least(low: int, value: float | None, where: str) -> None:
+    _require(value is None or value >= low, where, value, f"it must be {low} or more, correct it")
+
+
+def _check_identity(record: Record) -> None:
+    """Origin, schema, and all that names the row."""
+    version, origin = record.schema_version, record.origin
+    _require(version == SCHEMA_VERSION, "schema_version", version, f"use {SCHEMA_VERSION}")
+    origins = ("measured", "reported")
+    _require(origin in origins, "origin", origin, "use 'measured' or 'reported'")
+    _match(_TASK, record.task, "task", "use one lower-case word such as 'detection'")
+    _at_least(0, record.seed, "seed")
+
+    protocol, dataset, encoder = record.protocol, record.dataset, record.encoder
+    id_rule = "use lower-case words joined by '-', such as 'ade20k-linear-dinov3'"
+    _match(_PROTOCOL_ID, protocol.id, "protocol.id", id_rule)
+    _at_least(1, protocol.version, "protocol.version")
+    _match(_SHA256, protocol.config_sha256, "protocol.config_sha256", "give 64 hex digits")
+    _require(dataset.name.strip() != "", "dataset.name", dataset.name, "name the data set")
+    _require(dataset.split.strip() != "", "dataset.split", dataset.split, "name the split")
+    _at_least(1, dataset.num_items, "dataset.num_items")
+
+    name_rule = "start with a letter or digit and use only letters, digits and ._:/@-"
+    _match(_ENCODER_NAME, encoder.name, "encoder.name", name_rule)
+    weights_rule = "give 'random', 'hf://repo[:file]' or a bare file name, not a path"
+    _require(_is_portable(encoder.weights), "encoder.weights", encoder.weights, weights_rule)
+    digest, where = encoder.weights_sha256, "encoder.weights_sha256"
+    if digest != "random":
+        _match(_SHA256, digest, where, "give 64 hex digits or 'random'")
+    if digest is not None:
+        both = (encoder.weights == "random") == (digest == "random")
+        _require(both, where, digest, "it must be 'random' exactly when encoder.weights is")
+    fingerprint = encoder.feature_fingerprint
+    _match(_FINGERPRINT, fingerprint, "encoder.feature_fingerprint", "give 8 to 64 hex digits")
+    _at_least(1, encoder.num_params, "encoder.num_params")
+
+
+def _check_scores(record: Record) -> None:
+    """The main metric is there, units are right, intervals belong to scores."""
+    metric = record.protocol.metric
+    _match(_METRIC, metric, "protocol.metric", "use letters, digits and _.:@&/- (at most 64)")
+    if metric not in record.scores:
+        raise ValueError(f"field 'scores' lacks the main metric '{metric}'; add it")
+    for name, value in record.scores.items():
+        _match(_METRIC, name, f"scores.{name}", "rename it: letters, digits and _.:@&/-")
+        _check_unit(name, value, f"scores.{name}")
+    for name, bounds in (record.ci95 or {}).items():
+        where = f"ci95.{name}"
+        _require(name in record.scores, where, bounds, "no score has this name, remove it")
+        _require(bounds[0] <= bounds[1], where, bounds, "write the lower bound first")
+
+
+def _check_unit(metric: str, value: float, where: str) -> None:
+    if not is_fraction(metric):
+        return
+    high_rule = "fractions end at 1: divide percent by 100, or list the metric in RAW_METRICS"
+    low_rule = "fractions start at 0: leave a metric out where it is not defined"
+    _require(value <= 1 + 1e-9, where, value, high_rule)
+    _require(value >= -1e-9 or metric.lower() in SIGNED_METRICS, where, value, low_rule)
+
+
+def _check_provenance(record: Record) -> None:
+    """Files, code, machine, cost and time are well formed; then the rules of each origin."""
+    _match(_SHA256, record.checkpoint_sha256, "checkpoint_sha256", "give 64 hex digits or null")
+    if record.evidence is not None:
+        file = record.evidence.file
+        relative = re.fullmatch(r"[^/~\\:][^\\:]*", file) and ".." not in file.split("/")
+        _require(bool(relative), "evidence.file", file, "give a relative path with '/'")
+        _match(_SHA256, record.evidence.sha256, "evidence.sha256", "give 64 hex digits")
+    if record.code is not None:
+        _match(_COMMIT, record.code.commit, "code.commit", "give 40 hex digits or 'unknown'")
+    if record.hardware is not None:
+        _at_least(1, record.hardware.cores, "hardware.cores")
+    for name, value in dataclasses.asdict(record.cost).items():
+        _at_least(0, value, f"cost.{name}")
+    created_rule = "give UTC to the second, such as '2026-01-31T12:00:00Z'"
+    try:
+        created = datetime.strptime(record.created, _CREATED_FORMAT).strftime(_CREATED_FORMAT)
+    except ValueError:
+        created = None
+    _require(created == record.created, "created", record.created, created_rule)
+    if record.origin == "reported":
+        _check_reported(record)
+    else:
+        _check_measured(record)
+
+
+def _check_reported(record: Record) -> None:
+    source, rule = record.source, "a reported record says where its number was read, fill it in"
+    _require(source is not None, "source", source, rule)
+    assert source is not None
+    _require(source.paper.strip() != "", "source.paper", source.paper, rule)
+    _require(source.table.strip() != "", "source.table", source.table, rule)
+
+
+def _check_measured(record: Record) -> None:
+    _require(record.source is None, "source", record.source, "only reported records have one")
+    needed = {
+        "protocol.config_sha256": record.protocol.config_sha256,
+        "dataset.num_items": record.dataset.num_items,
+        "encoder.weights_sha256": record.encoder.weights_sha256,
+        "encoder.feature_fingerprint": record.encoder.feature_fingerprint,
+        "encoder.num_params": record.encoder.num_params,
+        "command": record.command.strip(),
+        "code": record.code,
+        "versions": record.versions,
+        "hardware": record.hardware,
+    }
+    for name, value in needed.items():
+        _require(bool(value), name, value, "a measured record must have it, fill it in")
+
+
+def _is_portable(weights: str) -> bool:
+    if weights.startswith("hf://"):
+        return len(weights) > len("hf://") and not re.search(r"\s", weights)
+    return bool(weights.strip()) and not re.search(r"[/\\]|^~|^[A-Za-z]:", weights)

@@ -1,0 +1,171 @@
+"""Runs that survive SIGKILL: atomic files, safe checkpoints, exact resumption.
+
+Importing this module swaps MMEngine's local file writer and checkpoint reader for stricter ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset.utils import worker_init_fn
+from mmengine.dist import get_rank
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
+
+
+class AtomicLocalBackend(LocalBackend):
+    """Local files that are either the old ones or the whole new ones, never half."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes next to `filepath`, flush them to the disk, then rename."""
+        target = Path(filepath)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+register_backend("local", AtomicLocalBackend, prefixes="", force=True)
+
+
+def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
+    """Read a Runner checkpoint without running code from it.
+
+    MMEngine falls back to `weights_only=False` when a file holds other objects; this does not.
+
+    Raises:
+        ValueError: If the file is missing, damaged, or holds objects that need code to load.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise ValueError(f"checkpoint {filename} does not exist; give a .pth file or a work dir")
+    try:
+        with torch.serialization.safe_globals(get_torch_safe_globals()):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files
+        reason = "holds objects that could run code" if "Unsupported" in str(error) else "is damaged"
+        raise ValueError(
+            f"checkpoint {filename} {reason} and was not loaded; use one that tools/train.py "
+            "wrote, or delete it and continue from an earlier one"
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(
+            f"checkpoint {filename} has no 'state_dict'; it was not written by tools/train.py "
+            "(encoder weights alone belong in --weights)"
+        )
+    return checkpoint
+
+
+CheckpointLoader.register_scheme(prefixes="", loader=load_checkpoint_safely, force=True)
+
+
+def load_strictly(model: torch.nn.Module, checkpoint: Mapping[str, Any], filename: str) -> None:
+    """Load a Runner checkpoint into the model it was written from.
+
+    Raises:
+        ValueError: If a key is missing, left over, or has another shape.
+    """
+    state, own = checkpoint["state_dict"], model.state_dict()
+    missing = sorted(set(own) - set(state))
+    unexpected = sorted(set(state) - set(own))
+    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
+    if not (missing or unexpected or shapes):
+        model.load_state_dict(state, strict=True)
+        return
+    words = []
+    for what, keys in (("missing", missing), ("unexpected", unexpected), ("reshaped", shapes)):
+        if keys:
+            tail = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            words.append(f"{what}: {', '.join(keys[:3])}{tail}")
+    hint = "use the config, --encoder and --cfg-options that it was trained with"
+    classes = [k for k in shapes if "cls_branches" in k or "fc_cls" in k or "label_embedding" in k]
+    if classes:
+        hint = (
+            f"the checkpoint has {state[classes[0]].shape[0]} classes and the config "
+            f"{own[classes[0]].shape[0]}; {hint}"
+        )
+    raise ValueError(f"checkpoint {filename} does not fit the model ({'; '.join(words)}); {hint}")
+
+
+def _iteration_seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Makes a resumed run equal an uninterrupted one, and counts the seconds of training.
+
+    Random numbers of the model are a function of (seed, rank, iteration) and those of the
+    loading workers a function of (seed, rank, epoch), so nothing about generators has to be
+    stored. Epoch-based loops resume at the last finished epoch. Workers must not persist over
+    epochs, which the hook checks.
+
+    The checkpoint's meta carries what `tools/test.py` needs for a record: where the encoder's
+    weights came from, and the training command.
+
+    Args:
+        facts: Extra entries for the checkpoint's meta, under 'pe_dense'.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, facts: Mapping[str, Any] | None = None) -> None:
+        self.facts = dict(facts or {})
+        self._started = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        if getattr(runner.train_dataloader, "persistent_workers", False):
+            raise ValueError(
+                "persistent_workers=True keeps random states that a resumed run cannot restore; "
+                "set train_dataloader.persistent_workers=False"
+            )
+        self._started = time.monotonic() - _seconds_so_far(runner)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        loader = runner.train_dataloader
+        seed = _iteration_seed(runner.seed, get_rank(), runner.epoch, 0)
+        loader.worker_init_fn = functools.partial(
+            worker_init_fn, num_workers=loader.num_workers, rank=0, seed=seed % 2**31
+        )
+        self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.epoch, 1))
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.iter, 2))
+
+    @staticmethod
+    def _seed_everything(seed: int) -> None:
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 (mmdet's transforms use the global generator)
+        torch.manual_seed(seed)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        runner.message_hub.update_info("train_seconds", time.monotonic() - self._started)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        seconds = time.monotonic() - self._started
+        checkpoint["meta"]["pe_dense"] = {**self.facts, "train_seconds": seconds}
+
+
+def _seconds_so_far(runner: Runner) -> float:
+    return float(runner.message_hub.runtime_info.get("train_seconds", 0.0))

@@ -1,0 +1,197 @@
+"""Records: exact round trips, and one clear sentence for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pe_dense.results.record import (
+    EncoderInfo,
+    Record,
+    is_fraction,
+    record_from_json,
+    record_to_json,
+    upgrade,
+)
+
+FULL = {
+    "ci95": {"AP": [0.43, 0.47]},
+    "evidence": {"file": "evidence/x.npz", "sha256": "e" * 64},
+    "encoder.weights": "hf://facebook/PE-Spatial:PE-Spatial-T16-512.pt",
+    "encoder.weights_sha256": "a" * 64,
+    "notes": 'quotes " and lines\nand \u00e9',
+    "scores": {"AP": 0.1 + 0.2, "tiny": 5e-324, "rmse": 123.456},
+    "seed": None,
+}
+
+
+@pytest.mark.parametrize("changes", [{}, FULL, {"hardware.gpu": "H100"}])
+def test_round_trip_is_exact(make_record, changes):
+    record = make_record(changes)
+    text = record_to_json(record)
+    assert record_from_json(text) == record
+    assert record_to_json(record_from_json(text)) == text
+    assert text.endswith("}\n") and text.isascii()
+    assert list(json.loads(text)) == sorted(json.loads(text))
+
+
+def test_round_trip_of_a_reported_record(make_reported):
+    record = make_reported()
+    assert record_from_json(record_to_json(record)) == record
+
+
+def test_nested_objects_may_be_given_as_dataclasses(make_record):
+    record = make_record()
+    assert isinstance(record.encoder, EncoderInfo)
+    assert make_record({"encoder": record.encoder}) == record
+
+
+def test_nested_dataclasses_are_checked_too(make_record):
+    encoder = EncoderInfo("x", "random", "random", "0" * 8, num_params="many")
+    with pytest.raises(ValueError, match=r"encoder\.num_params.*whole number"):
+        make_record({"encoder": encoder})
+
+
+def test_numbers_become_plain_python(make_record):
+    numpy = pytest.importorskip("numpy")
+    scores = {"AP": numpy.float32(0.5), "AP50": 1, "AP75": numpy.float64(0.25)}
+    record = make_record({"scores": scores, "seed": numpy.int64(3)})
+    assert [type(value) for value in record.scores.values()] == [float] * 3
+    assert type(record.seed) is int
+    assert record_from_json(record_to_json(record)) == record
+
+
+INVALID = [
+    ({"origin": "guessed"}, "origin", "measured"),
+    ({"task": "Object Detection"}, "task", "lower-case"),
+    ({"protocol.id": "../x"}, "protocol.id", "lower-case"),
+    ({"protocol.id": 7}, "protocol.id", "text"),
+    ({"protocol.version": 0}, "protocol.version", "1 or more"),
+    ({"protocol.version": True}, "protocol.version", "whole number"),
+    ({"protocol.version": 1.0}, "protocol.version", "whole number"),
+    ({"protocol.higher_is_better": 1}, "protocol.higher_is_better", "true or false"),
+    ({"protocol.config_sha256": "C" * 64}, "protocol.config_sha256", "64 hex"),
+    ({"protocol.config_sha256": None}, "protocol.config_sha256", "fill it in"),
+    ({"protocol.metric": "mIoU"}, "scores", "mIoU"),
+    ({"protocol.extra": 1}, "protocol.extra", "remove it"),
+    ({"dataset.name": " "}, "dataset.name", "name the data set"),
+    ({"dataset.num_items": 0}, "dataset.num_items", "1 or more"),
+    ({"dataset.num_items": None}, "dataset.num_items", "fill it in"),
+    ({"dataset": "BCCD"}, "dataset", "an object"),
+    ({"encoder.name": "../../etc"}, "encoder.name", "letters"),
+    ({"encoder.weights": "/home/me/w.pt"}, "encoder.weights", "bare file name"),
+    ({"encoder.weights": "C:w.pt"}, "encoder.weights", "bare file name"),
+    ({"encoder.weights": "w.pt"}, "encoder.weights_sha256", "random"),
+    ({"encoder.weights_sha256": "abc"}, "encoder.weights_sha256", "64 hex"),
+    ({"encoder.weights_sha256": None}, "encoder.weights_sha256", "fill it in"),
+    ({"encoder.feature_fingerprint": None}, "encoder.feature_fingerprint", "fill it in"),
+    ({"encoder.feature_fingerprint": "xyz"}, "encoder.feature_fingerprint", "hex digits"),
+    ({"checkpoint_sha256": "best.pth"}, "checkpoint_sha256", "64 hex"),
+    ({"scores": {}}, "scores", "AP"),
+    ({"scores.AP": float("nan")}, "scores.AP", "finite"),
+    ({"scores.AP": float("inf")}, "scores.AP", "finite"),
+    ({"scores.AP": 10**400}, "scores.AP", "finite"),
+    ({"scores.AP": "0.4"}, "scores.AP", "number"),
+    ({"scores.AP": True}, "scores.AP", "number"),
+    ({"scores.AP": None}, "scores.AP", "number"),
+    ({"scores.AP": 45.12}, "scores.AP", "divide percent by 100"),
+    ({"scores.APs": -1.0}, "scores.APs", "leave a metric out"),
+    ({"scores.a|b": 0.5}, "scores.a|b", "rename"),
+    ({"ci95": {"AP75": [0.1, 0.2]}}, "ci95.AP75", "no score"),
+    ({"ci95": {"AP": [0.5, 0.4]}}, "ci95.AP", "lower bound"),
+    ({"ci95": {"AP": [0.5]}}, "ci95.AP", "2 numbers"),
+    ({"evidence": {"file": "/abs.npz", "sha256": "e" * 64}}, "evidence.file", "relative"),
+    ({"evidence": {"file": "a/../../b", "sha256": "e" * 64}}, "evidence.file", "relative"),
+    ({"evidence": {"file": "a.npz", "sha256": ""}}, "evidence.sha256", "64 hex"),
+    ({"seed": -1}, "seed", "0 or more"),
+    ({"seed": "0"}, "seed", "or null"),
+    ({"command": ""}, "command", "fill it in"),
+    ({"command": "\udcff"}, "command", "Unicode"),
+    ({"created": "2026-01-31 12:00"}, "created", "UTC"),
+    ({"created": "2026-02-30T12:00:00Z"}, "created", "UTC"),
+    ({"code.commit": "abc"}, "code.commit", "unknown"),
+    ({"code": None}, "code", "fill it in"),
+    ({"versions": {}}, "versions", "fill it in"),
+    ({"versions": {"torch": 2}}, "versions.torch", "text"),
+    ({"hardware.cores": 0}, "hardware.cores", "1 or more"),
+    ({"cost.train_s": -1}, "cost.train_s", "0 or more"),
+    ({"source": {"paper": "p", "table": "t"}}, "source", "only reported"),
+    ({"origin": "reported"}, "source", "where its number was read"),
+    ({"origin": "reported", "source": {"paper": "", "table": "t"}}, "source.paper", "fill it in"),
+    ({"schema_version": 2}, "schema_version", "update pe_dense"),
+    ({"schema_version": 0}, "schema_version", "start at 1"),
+    ({"schema_version": "1"}, "schema_version", "whole number"),
+    ({"extra": 1}, "extra", "remove it"),
+]
+
+
+@pytest.mark.parametrize(("changes", "field", "remedy"), INVALID)
+def test_each_error_names_file_field_and_remedy(record_data, changes, field, remedy):
+    text = json.dumps(record_data(changes))
+    with pytest.raises(ValueError) as caught:
+        record_from_json(text, source="some/file.json")
+    message = str(caught.value)
+    assert message.startswith("some/file.json: ")
+    assert f"'{field}'" in message and remedy in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "dotted", ["origin", "notes", "schema_version", "protocol.id", "cost.eval_s"]
+)
+def test_a_missing_key_is_named(record_data, dotted):
+    data = record_data()
+    *parents, last = dotted.split(".")
+    del (data[parents[0]] if parents else data)[last]
+    with pytest.raises(ValueError, match=f"f.json: field '{dotted}' is missing; add it"):
+        record_from_json(json.dumps(data), source="f.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not valid JSON"),
+        ('{"origin": ', "not valid JSON"),
+        ("[]", "one JSON object"),
+        ("null", "one JSON object"),
+        ('{"AP": 1, "AP": 2}', "'AP' is given twice"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_text_that_is_no_record(text, words):
+    with pytest.raises(ValueError, match=f"^f.json: .*{words}"):
+        record_from_json(text, source="f.json")
+
+
+def test_building_an_invalid_record_fails_at_once(record_data):
+    with pytest.raises(ValueError, match=r"scores\.AP"):
+        Record(**record_data({"scores.AP": float("nan")}))
+
+
+def test_the_current_schema_needs_no_upgrade(record_data):
+    assert upgrade(record_data()) == record_data()
+
+
+def test_metric_units():
+    fractions = ["AP", "AP50", "mIoU", "delta1", "J&F", "frequency", "MOTA", "F"]
+    raw = ["rmse", "RMSE", "abs_rel", "rmse@80m", "rmse/near", "log10", "IDs", "fps"]
+    assert all(is_fraction(name) for name in fractions)
+    assert not any(is_fraction(name) for name in raw)
+
+
+def test_errors_and_signed_metrics_keep_their_range(make_record):
+    scores = {"AP": 1.0, "rmse": 4.2, "MOTA": -0.3}
+    assert make_record({"scores": scores}).scores == scores
+
+
+def test_results_import_neither_torch_nor_openmmlab():
+    code = (
+        "import sys, pe_dense.results.leaderboard, pe_dense.results.provenance\n"
+        "import pe_dense.results.record, pe_dense.results.store\n"
+        "heavy = {'torch', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

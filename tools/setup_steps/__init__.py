@@ -1,0 +1,1 @@
+"""Parts of `tools/setup_environment.py`; standard library only."""
