@@ -10,8 +10,8 @@ DEMO_DIR := work_dirs/demo
 PYTEST_ARGS ?=
 
 IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
-# The first Python in range; a Python named by the user is taken as it is.
-PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10; do \
+# The first Python in range, that of an existing .venv first; one named by the user is taken as it is.
+PYTHON ?= $(shell for python in .venv/bin/python python3 python3.12 python3.11 python3.10; do \
 	$$python -c '$(IN_RANGE)' 2>/dev/null && { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help

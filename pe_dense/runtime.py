@@ -5,6 +5,7 @@ Importing this module swaps MMEngine's local file writer and checkpoint reader f
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import random
@@ -164,7 +165,15 @@ class ExactResumeHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         seconds = time.monotonic() - self._started
-        checkpoint["meta"]["pe_dense"] = {**self.facts, "train_seconds": seconds}
+        sources = [
+            dataclasses.asdict(module.weights_info)
+            for module in runner.model.modules()
+            if hasattr(module, "weights_info")
+        ]
+        facts = {**self.facts, "train_seconds": seconds}
+        if sources:
+            facts["weights"] = sources[0]
+        checkpoint["meta"]["pe_dense"] = facts
 
 
 def _seconds_so_far(runner: Runner) -> float:

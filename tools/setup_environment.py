@@ -272,15 +272,19 @@ class Setup:
             env["CUDA_HOME"] = cuda_home
         if not cuda.enabled:
             env["CUDA_VISIBLE_DEVICES"] = ""  # mmcv compiles for CUDA wherever torch sees a GPU
-        # No --quiet: the lines of the compiler are the progress.
-        build = ("install", "--verbose", "--no-build-isolation", "--no-deps", "--force-reinstall")
-        self.pip("mmcv", "compiling mmcv", *build, MMCV, env=env)
+        # --verbose: the lines of the compiler are the progress.
+        build = ("install", "--verbose", "--no-build-isolation", "--no-deps", MMCV)
+        again = ("--force-reinstall", "--no-cache-dir")
+        compiled_for_another = self.stamps.exists("mmcv")
+        self.pip(
+            "mmcv", "compiling mmcv", *build, *(again if compiled_for_another else ()), env=env
+        )
         try:
             self.check_ops(cuda)
         except SetupError:
-            # The wheel came from pip's cache, built for another torch or without CUDA.
-            print("      the mmcv in pip's cache does not fit this torch: compiling", flush=True)
-            self.pip("mmcv", "compiling mmcv", *build, "--no-cache-dir", MMCV, env=env)
+            # pip's cache may hold a wheel that was compiled for another torch or without CUDA.
+            print("      the mmcv at hand does not fit this torch: compiling it anew", flush=True)
+            self.pip("mmcv", "compiling mmcv", *build, *again, env=env)
             self.check_ops(cuda)
         self.stamps.write("mmcv", key)
         return cuda
@@ -340,11 +344,9 @@ def create_venv() -> None:
     if version and (VENV / "bin" / "pip").exists():
         return
     print(f"creating .venv with Python {sys.version.split()[0]}", flush=True)
+    python = getattr(sys, "_base_executable", sys.executable)  # not that of the .venv to be cleared
     done = subprocess.run(
-        [sys.executable, "-m", "venv", "--clear", str(VENV)],
-        capture_output=True,
-        text=True,
-        check=False,
+        [python, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         name = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
@@ -355,14 +357,21 @@ def create_venv() -> None:
 
 
 def lock_setup(path: Path) -> IO[str]:
-    """Wait until no other set-up works on `.venv`; the lock lasts as long as the returned file."""
+    """Wait until no other set-up works on `.venv`; the lock lasts as long as the returned file.
+
+    pip inherits the lock, so a pip that outlives a killed set-up is waited for as well.
+    """
     lock = path.open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("waiting for another set-up of this folder to end", flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
+    waited_s = 0
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if waited_s % 30 == 0:
+                print(f"waiting for a set-up of {ROOT} that is still running", flush=True)
+        time.sleep(1)
+        waited_s += 1
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ _base_ = ["../_base_/runtime.py", "../_base_/dino_small.py"]
 custom_imports = dict(
     imports=["pe_dense.runtime", "pe_dense.detection"], allow_failed_imports=False
 )
+data_check = "pe_dense.detection.coco_check:check_config"
 protocol = dict(
     id="bccd-detection-scratch",
     version=1,
@@ -30,6 +31,10 @@ max_epochs = 36
 batch_size = 4
 lr = 4e-4
 image_scale = (320, 240)
+train_scales = [(256, 192), (288, 216), (320, 240), (352, 264), (384, 288)]
+flip_prob, flip_direction = [0.4, 0.4], ["horizontal", "vertical"]
+train_images, val_images = "images/", "images/"
+val_interval = 6
 
 dataset_type = "CocoDataset"
 train_dataloader = dict(
@@ -40,17 +45,17 @@ train_dataloader = dict(
         type="$dataset_type",
         data_root="$data_root",
         ann_file="annotations/train.json",
-        data_prefix=dict(img="images/"),
+        data_prefix=dict(img="$train_images"),
         metainfo=dict(classes="$classes"),
         filter_cfg=dict(filter_empty_gt=False),
         pipeline=[
             dict(type="LoadImage"),
             dict(type="LoadAnnotations", with_bbox=True),
-            dict(type="RandomFlip", prob=[0.4, 0.4], direction=["horizontal", "vertical"]),
+            dict(type="RandomFlip", prob="$flip_prob", direction="$flip_direction"),
             dict(
                 type="RandomChoiceResize",
                 resize_type="Resize",
-                scales=[(256, 192), (288, 216), (320, 240), (352, 264), (384, 288)],
+                scales="$train_scales",
                 keep_ratio=True,
             ),
             dict(type="PhotoMetricDistortion", hue_delta=9, brightness_delta=24),
@@ -67,7 +72,7 @@ val_dataloader = dict(
         type="$dataset_type",
         data_root="$data_root",
         ann_file="annotations/val.json",
-        data_prefix=dict(img="images/"),
+        data_prefix=dict(img="$val_images"),
         metainfo=dict(classes="$classes"),
         test_mode=True,
         pipeline=[
@@ -96,7 +101,7 @@ optim_wrapper = dict(
         custom_keys={"sampling_offsets": dict(lr_mult=0.1)},
     ),
 )
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs="$max_epochs", val_interval=6)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs="$max_epochs", val_interval="$val_interval")
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 param_scheduler = [

@@ -11,7 +11,7 @@ Layout below the output folder:
 
 COCO, ADE and NYU show the same pictures, DAVIS and MOT the same clips; each picture is encoded
 once and hard-linked elsewhere (copied where the file system has no hard links). Files hold no
-time stamps: the same seed gives the same bytes with the same NumPy, OpenCV and Pillow.
+time stamps: the same seed gives the same bytes, given the same NumPy, OpenCV and Pillow.
 """
 
 import hashlib
@@ -178,7 +178,7 @@ def coco_annotations(frame: Frame, image_id: int, first_id: int) -> list[dict[st
     """Returns COCO annotations of the objects that are visible enough; boxes of visible pixels."""
     from pycocotools import mask as coco_mask
 
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for item in frame.objects:
         if not item.is_annotated:
             continue

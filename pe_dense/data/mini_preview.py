@@ -104,7 +104,7 @@ def _read(path: Path) -> NDArray[Any]:
     return image
 
 
-def _label(image: NDArray[np.uint8], text: str, corner_xy: tuple[int, int]) -> None:
+def _label(image: NDArray[Any], text: str, corner_xy: tuple[int, int]) -> None:
     import cv2
 
     for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):

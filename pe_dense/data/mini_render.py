@@ -8,7 +8,7 @@ Shape legend: H W pixels, h w a window of them, P outline points, S any shape.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -28,7 +28,7 @@ from pe_dense.data.mini_scene import (
     Thing,
 )
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[Any]  # float32
 
 
 class FrameObject(NamedTuple):
@@ -67,15 +67,15 @@ def render_scene(scene: Scene, rng: Generator) -> Frame:
 
     A pixel belongs to the nearest surface that the ray through its centre meets.
     """
-    rays_HW3 = _pixel_rays(scene.camera)
-    image_HW3, depth_HW, semantic_HW = _draw_backdrop(scene, rays_HW3)
+    rays_3HW = _pixel_rays(scene.camera)
+    image_HW3, depth_HW, semantic_HW = _draw_backdrop(scene, rays_3HW)
     ids_HW = np.zeros(depth_HW.shape, np.uint8)
     full_area_px = {}
     for thing in sorted(scene.things, key=lambda thing: -thing.z_m):
         window = _thing_window(scene.camera, thing)
         if window is None:
             continue
-        alpha, depth, colour = _draw_thing(scene, thing, rays_HW3[window])
+        alpha, depth, colour = _draw_thing(scene, thing, rays_3HW[:, window[0], window[1]])
         full_area_px[thing.track_id] = int((alpha > 0.5).sum())
         alpha = np.where(depth < depth_HW[window], alpha, 0.0)[..., None]
         image_HW3[window] += alpha * (colour - image_HW3[window])
@@ -98,19 +98,21 @@ def _camera_axes(camera: Camera) -> FloatArray:
     sin_r, cos_r = np.sin(camera.roll_rad), np.cos(camera.roll_rad)
     pan = np.array([(cos_p, 0, sin_p), (0, 1, 0), (-sin_p, 0, cos_p)])
     roll = np.array([(cos_r, -sin_r, 0), (sin_r, cos_r, 0), (0, 0, 1)])
-    return (pan @ roll).astype(np.float32)
+    axes: FloatArray = (pan @ roll).astype(np.float32)
+    return axes
 
 
 def _pixel_rays(camera: Camera) -> FloatArray:
-    """Returns world directions (H, W, 3) through pixel centres; length 1 along the optical axis.
+    """Returns world directions (3, H, W) through pixel centres; length 1 along the optical axis.
 
     The factor that takes a ray to a surface is therefore the depth of that surface.
     """
-    axis = np.arange(camera.image_size, dtype=np.float32) + 0.5
-    rays_HW3 = np.ones((camera.image_size, camera.image_size, 3), np.float32)
-    rays_HW3[..., 0] = (axis[None, :] - 0.5 * camera.image_size) / camera.focal_px
-    rays_HW3[..., 1] = (axis[:, None] - camera.horizon_px) / camera.focal_px
-    return rays_HW3 @ _camera_axes(camera).T
+    size = camera.image_size
+    axis = np.arange(size, dtype=np.float32) + 0.5
+    x_1W = (axis[None, :] - 0.5 * size) / camera.focal_px
+    y_H1 = (axis[:, None] - camera.horizon_px) / camera.focal_px
+    # Written out: a BLAS product could round differently with another number of threads.
+    return np.stack([a * x_1W + b * y_H1 + c for a, b, c in _camera_axes(camera)])
 
 
 def _thing_frame(camera: Camera, thing: Thing) -> tuple[FloatArray, FloatArray]:
@@ -138,18 +140,26 @@ def _thing_window(camera: Camera, thing: Thing) -> tuple[slice, slice] | None:
     return slice(top, bottom), slice(left, right)
 
 
-def _polygon_distance(x: FloatArray, y: FloatArray, points_P2: NDArray[np.float64]) -> FloatArray:
+def _ellipse_distance(x: FloatArray, y: FloatArray, radii_2: FloatArray) -> FloatArray:
+    """Returns the signed distance to an ellipse along the ray from its centre; as x and y."""
+    ratio = np.hypot(x / radii_2[0], y / radii_2[1]) + np.float32(1e-6)
+    distance: FloatArray = np.hypot(x, y) * (1.0 - 1.0 / ratio)
+    return np.where(ratio < 1e-3, -radii_2.min(), distance)
+
+
+def _polygon_distance(x: FloatArray, y: FloatArray, points_P2: FloatArray) -> FloatArray:
     """Returns the signed distance to a closed polygon, negative inside; shape as x and y."""
     nearest = np.full(x.shape, np.inf, np.float32)
     inside = np.zeros(x.shape, bool)
     for (ax, ay), (bx, by) in zip(points_P2, np.roll(points_P2, -1, axis=0), strict=True):
-        ex, ey = np.float32(bx - ax), np.float32(by - ay)
-        px, py = x - np.float32(ax), y - np.float32(ay)
+        ex, ey = bx - ax, by - ay
+        px, py = x - ax, y - ay
         along = np.clip((px * ex + py * ey) / (ex * ex + ey * ey), 0.0, 1.0)
         np.minimum(nearest, (px - along * ex) ** 2 + (py - along * ey) ** 2, out=nearest)
         if ay != by:
             inside ^= ((y < ay) != (y < by)) & (px < py * (ex / ey))
-    return np.where(inside, -1.0, 1.0).astype(np.float32) * np.sqrt(nearest)
+    distance: FloatArray = np.where(inside, -1.0, 1.0).astype(np.float32) * np.sqrt(nearest)
+    return distance
 
 
 # Drawing -----------------------------------------------------------------------------------------
@@ -162,12 +172,14 @@ def _noise_tile() -> FloatArray:
     spectrum = np.fft.fft2(np.random.default_rng(7).standard_normal((1024, 1024)))
     spectrum /= 1.0 + (np.hypot(cycles[:, None], cycles[None, :]) / 8.0) ** 2.3
     smooth = np.fft.ifft2(spectrum).real
-    return np.clip(0.5 + 0.22 * smooth / smooth.std(), 0.0, 1.0).astype(np.float32)
+    tile: FloatArray = np.clip(0.5 + 0.22 * smooth / smooth.std(), 0.0, 1.0).astype(np.float32)
+    return tile
 
 
 def _noise(p: FloatArray, q: FloatArray) -> FloatArray:
     column, row = ((96.0 * v).astype(np.int32) & 1023 for v in (p, q))
-    return _noise_tile()[row, column]
+    value: FloatArray = _noise_tile()[row, column]
+    return value
 
 
 def _square_wave(p: FloatArray, softness: FloatArray) -> FloatArray:
@@ -178,12 +190,14 @@ def _bricks(p: FloatArray, q: FloatArray, softness: FloatArray) -> FloatArray:
     row = np.floor(2.0 * q)
     p, q = p + 0.5 * row, 2.0 * q - row
     gap = np.minimum(0.5 - np.abs(p - np.floor(p) - 0.5), 0.5 * (0.5 - np.abs(q - 0.5)))
-    return np.clip(0.5 + (0.05 - gap) / (0.04 + softness), 0.0, 1.0)
+    weight: FloatArray = np.clip(0.5 + (0.05 - gap) / (0.04 + softness), 0.0, 1.0)
+    return weight
 
 
 def _dots(p: FloatArray, q: FloatArray, softness: FloatArray) -> FloatArray:
     radius = np.hypot(p - np.floor(p) - 0.5, q - np.floor(q) - 0.5)
-    return np.clip(0.5 + (0.3 - radius) / (0.05 + softness), 0.0, 1.0)
+    weight: FloatArray = np.clip(0.5 + (0.3 - radius) / (0.05 + softness), 0.0, 1.0)
+    return weight
 
 
 _PATTERNS: dict[str, Callable[[FloatArray, FloatArray, FloatArray], FloatArray]] = {
@@ -218,57 +232,63 @@ def _paint(texture: Texture, u_m: FloatArray, v_m: FloatArray, pixel_m: FloatArr
     weight = _PATTERNS[texture.kind](p, q, softness)
     mean = np.float32(weight.mean()) if weight.size else np.float32(0)
     weight = mean + (weight - mean) * np.clip(1.6 - 2.5 * softness, 0.0, 1.0)
-    a, b = np.float32(texture.colour_a), np.float32(texture.colour_b)
+    a, b = np.array((texture.colour_a, texture.colour_b), np.float32)
     grain = 1.0 + np.float32(2 * texture.grain) * (_noise(2.5 * q, 2.5 * p) - 0.5)
-    return (a + weight[..., None] * (b - a)) * grain[..., None]
+    colour: FloatArray = (a + weight[..., None] * (b - a)) * grain[..., None]
+    return colour
 
 
 def _draw_backdrop(
-    scene: Scene, rays_HW3: FloatArray
+    scene: Scene, rays_3HW: FloatArray
 ) -> tuple[FloatArray, FloatArray, NDArray[np.uint8]]:
     """Returns colour (H, W, 3), depth in metres (inf in the sky) and labels of the backdrop."""
     back, camera = scene.backdrop, scene.camera
-    x, y, z = np.moveaxis(rays_HW3, -1, 0)
-    with np.errstate(divide="ignore"):
-        ground_depth = np.where(y > 1e-6, camera.height_m / y, np.inf).astype(np.float32)
+    x, y, z = rays_3HW.reshape(3, -1)  # (N,), N = H * W
+    ground_depth = camera.height_m / np.maximum(y, np.float32(1e-6))
     wall_depth = np.float32(back.wall_z_m) / z
     is_ground = ground_depth < wall_depth
     is_sky = ~is_ground & (wall_depth * y < camera.height_m - back.wall_height_m)
-    is_wall = ~is_ground & ~is_sky
-    depth_HW = np.where(is_ground, ground_depth, wall_depth)
-    depth_HW[is_sky] = np.inf
-    semantic_HW = np.where(is_ground, GROUND, np.where(is_sky, SKY, WALL)).astype(np.uint8)
-    image_HW3 = np.empty((*depth_HW.shape, 3), np.float32)
+    depth = np.where(is_ground, ground_depth, np.where(is_sky, np.float32(np.inf), wall_depth))
+    semantic = np.where(is_ground, GROUND, np.where(is_sky, SKY, WALL)).astype(np.uint8)
+    image = np.empty((len(x), 3), np.float32)
 
-    rise = -y[is_sky] / z[is_sky]
-    sky = _paint(back.sky, 9.0 * x[is_sky] / z[is_sky], 14.0 * rise, np.zeros_like(rise))
-    image_HW3[is_sky] = sky * (0.85 + 0.6 * rise)[:, None]
-    t = wall_depth[is_wall]
-    image_HW3[is_wall] = _paint(back.wall, t * x[is_wall], t * y[is_wall], t / camera.focal_px)
+    at = np.flatnonzero(is_sky)
+    side, rise = x[at] / z[at], -y[at] / z[at]
+    sky = _paint(back.sky, 9.0 * side, 14.0 * rise, np.zeros_like(rise))
+    image[at] = sky * (0.85 + 0.6 * rise)[:, None]
 
-    t = ground_depth[is_ground]
-    x_m, z_m = t * x[is_ground], t * z[is_ground]
+    at = np.flatnonzero(~is_ground & ~is_sky)
+    t = wall_depth[at]
+    image[at] = _paint(back.wall, t * x[at], t * y[at], t / camera.focal_px)
+
+    at = np.flatnonzero(is_ground)
+    t = ground_depth[at]
+    x_m, z_m = t * x[at], t * z[at]
     pixel_m = t * t / (camera.focal_px * camera.height_m)
     colour = _paint(back.ground, x_m, z_m, pixel_m)
     sin_a, cos_a = np.sin(back.path_angle_rad), np.cos(back.path_angle_rad)
     off_axis = np.float32(cos_a) * x_m + np.float32(sin_a) * (z_m - 4.5) - back.path_offset_m
-    on_path = np.abs(off_axis) < back.path_half_width_m
+    is_path = np.abs(off_axis) < back.path_half_width_m
+    on_path = np.flatnonzero(is_path)
     colour[on_path] = _paint(back.path, x_m[on_path], z_m[on_path], pixel_m[on_path])
+    light = np.ones_like(x_m)
     for thing in scene.things:  # a soft shadow where each thing touches the ground
-        far2 = ((x_m - thing.x_m) / 0.7) ** 2 + ((z_m - thing.z_m - 0.1) / 0.45) ** 2
-        shade = np.clip(1.0 - far2 / np.float32(thing.size_m) ** 2 * 2.5, 0.0, 1.0)
-        colour *= (1.0 - 0.5 * shade)[:, None]
-    image_HW3[is_ground] = colour
-    semantic_HW[is_ground] = np.where(on_path, PATH, GROUND)
-    return image_HW3, depth_HW.astype(np.float32), semantic_HW
+        width, length = 0.44 * thing.size_m, 0.28 * thing.size_m
+        dx, dz = (x_m - thing.x_m) / width, (z_m - (thing.z_m + 0.1)) / length
+        light *= 1.0 - 0.5 * np.maximum(1.0 - dx * dx - dz * dz, 0.0)
+    image[at] = colour * light[:, None]
+    semantic[at[on_path]] = PATH
+
+    shape_hw = rays_3HW.shape[1:]
+    return image.reshape(*shape_hw, 3), depth.reshape(shape_hw), semantic.reshape(shape_hw)
 
 
 def _draw_thing(
-    scene: Scene, thing: Thing, rays_hw3: FloatArray
+    scene: Scene, thing: Thing, rays_3hw: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Returns coverage (h, w) in 0..1, depth (h, w) in metres and colour (h, w, 3) of a thing."""
     centre, across = _thing_frame(scene.camera, thing)
-    x, y, z = np.moveaxis(rays_hw3, -1, 0)
+    x, y, z = rays_3hw
     normal_x, normal_z = -across[2], across[0]
     facing = normal_x * x + normal_z * z
     depth = (normal_x * centre[0] + normal_z * centre[2]) / np.maximum(facing, 1e-3)
@@ -277,7 +297,11 @@ def _draw_thing(
     sin_s, cos_s = np.float32(np.sin(thing.spin_rad)), np.float32(np.cos(thing.spin_rad))
     half = np.float32(0.5 * thing.size_m)
     local_x, local_y = (cos_s * u_m + sin_s * v_m) / half, (cos_s * v_m - sin_s * u_m) / half
-    distance = _polygon_distance(local_x, local_y, np.array(thing.outline))
+    outline_P2 = np.array(thing.outline, np.float32)
+    if thing.is_round:
+        distance = _ellipse_distance(local_x, local_y, outline_P2.max(axis=0))
+    else:
+        distance = _polygon_distance(local_x, local_y, outline_P2)
     if thing.hole:
         distance = np.maximum(distance, thing.hole - np.hypot(local_x, local_y))
     pixel_m = depth / np.float32(scene.camera.focal_px)
@@ -288,30 +312,33 @@ def _draw_thing(
     slope_y, slope_x = np.gradient(distance)
     steep = np.hypot(slope_x, slope_y) + 1e-6
     bevel = (slope_x * light_x + slope_y * light_y) / steep * np.exp(-((distance / 0.12) ** 2))
-    shade = 1.0 + 0.25 * light_x * np.sin(thing.yaw_rad) + 0.3 * bevel
-    return alpha, depth, colour * shade[..., None].astype(np.float32)
+    shade = 1.0 + np.float32(0.25 * light_x * np.sin(thing.yaw_rad)) + 0.3 * bevel
+    return alpha, depth, colour * shade[..., None]
 
 
 def _expose(
     image_HW3: FloatArray, depth_m_HW: FloatArray, light: Light, rng: Generator
 ) -> NDArray[np.uint8]:
     """Returns the 8-bit picture that the sensor gives: haze, blur, vignette, gain, gamma, noise."""
-    far_HW = np.where(depth_m_HW > 0, depth_m_HW, 10.0) / 10.0
-    image_HW3 = image_HW3 + (np.float32(light.haze) * far_HW**2)[..., None] * (0.7 - image_HW3)
+    far_HW = np.where(depth_m_HW > 0, depth_m_HW, np.float32(10.0)) / 10.0
+    haze_HW1 = (np.float32(light.haze) * far_HW * far_HW)[..., None]
+    image_HW3 = image_HW3 * (1.0 - haze_HW1) + 0.7 * haze_HW1
     side = np.float32(light.blur)
-    for _ in range(2):  # along the rows, then along the columns
-        blurred = (1 - 2 * side) * image_HW3
-        blurred[1:-1] += side * (image_HW3[:-2] + image_HW3[2:])
-        blurred[0] += side * (image_HW3[0] + image_HW3[1])
-        blurred[-1] += side * (image_HW3[-1] + image_HW3[-2])
-        image_HW3 = blurred.swapaxes(0, 1)
+    blurred_HW3 = (1 - 2 * side) * image_HW3  # the outermost pixels stay as they are
+    blurred_HW3[1:-1] += side * (image_HW3[:-2] + image_HW3[2:])
+    image_HW3[1:-1, 1:-1] = (1 - 2 * side) * blurred_HW3[1:-1, 1:-1] + side * (
+        blurred_HW3[1:-1, :-2] + blurred_HW3[1:-1, 2:]
+    )
     position = np.linspace(-1.0, 1.0, len(image_HW3), dtype=np.float32)
     edge_HW = position[:, None] ** 2 + position[None, :] ** 2
-    image_HW3 = image_HW3 * (1.0 - 0.5 * np.float32(light.vignette) * edge_HW)[..., None]
-    image_HW3 = np.clip(image_HW3 * np.float32(light.gain_rgb), 0.0, 1.0) ** np.float32(light.gamma)
+    image_HW3 *= (1.0 - 0.5 * np.float32(light.vignette) * edge_HW)[..., None]
+    image_HW3 *= 4095 * np.array(light.gain_rgb, np.float32)
+    curve = 255.0 * np.linspace(0.0, 1.0, 4096, dtype=np.float32) ** np.float32(light.gamma)
+    image_HW3 = curve[np.clip(image_HW3, 0, 4095).astype(np.int16)]
     noise_HW3 = rng.standard_normal(image_HW3.shape, dtype=np.float32)
-    image_HW3 = image_HW3 + np.float32(light.noise) * noise_HW3
-    return np.clip(np.rint(255.0 * image_HW3), 0, 255).astype(np.uint8)
+    image_HW3 += np.float32(255.0 * light.noise) * noise_HW3
+    picture: NDArray[np.uint8] = np.clip(np.rint(image_HW3), 0, 255).astype(np.uint8)
+    return picture
 
 
 def _visible_objects(

@@ -10,6 +10,7 @@ at y = height_m.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -24,6 +25,7 @@ MIN_VISIBLE_PX = 30  # an object with fewer visible pixels is left out of annota
 
 NEAR_M, FAR_M = 2.2, 8.2  # where objects may stand
 FOCAL = 0.9  # focal length as a fraction of the image side
+_ROUND = ("disc", "ring")
 _THING_TEXTURES = ("plain", "stripes", "checks", "dots", "noise")
 _PALETTE = np.array(
     [
@@ -33,6 +35,8 @@ _PALETTE = np.array(
     ],
     dtype=np.float32,
 ) / 255.0  # fmt: skip
+
+Colour = tuple[float, float, float]  # RGB in 0..1
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Texture:
     """A two-colour pattern on a plane; period in metres, colours are RGB in 0..1."""
 
     kind: str
-    colour_a: tuple[float, float, float]
-    colour_b: tuple[float, float, float]
+    colour_a: Colour
+    colour_b: Colour
     period_m: float
     angle_rad: float
     offset: tuple[float, float]
@@ -67,6 +71,7 @@ class Thing:
     track_id: int  # 1, 2, ...; 0 for clutter
     class_id: int
     outline: tuple[tuple[float, float], ...]  # P corners in units of half the size
+    is_round: bool  # the outline stands for an ellipse
     hole: float  # radius of a round hole in the middle, 0 for none
     size_m: float
     x_m: float
@@ -96,7 +101,7 @@ class Light:
     """Light and sensor: direction, gain of each channel, gamma, haze, vignette, noise."""
 
     direction_xy: tuple[float, float]
-    gain_rgb: tuple[float, float, float]
+    gain_rgb: Colour
     gamma: float
     haze: float
     vignette: float
@@ -204,7 +209,7 @@ def _sample_light(rng: Generator) -> Light:
     )
 
 
-def _sample_place(rng: Generator) -> dict[str, float]:
+def _sample_place(rng: Generator) -> dict[str, Any]:
     """Draws where a thing stands in the view and how it is turned; near and far are as likely."""
     z_m = float(np.exp(rng.uniform(np.log(NEAR_M), np.log(FAR_M))))
     x_m = float(rng.uniform(-0.9, 0.9)) * z_m * 0.5 / FOCAL
@@ -218,6 +223,7 @@ def _sample_thing(rng: Generator, class_id: int, track_id: int) -> Thing:
         track_id=track_id,
         class_id=class_id,
         outline=tuple(map(tuple, outline.tolist())),
+        is_round=class_id > 0 and THING_NAMES[class_id - 1] in _ROUND,
         hole=hole,
         size_m=size_m,
         **_sample_place(rng),
@@ -226,11 +232,11 @@ def _sample_thing(rng: Generator, class_id: int, track_id: int) -> Thing:
     )
 
 
-def _sample_outline(rng: Generator, class_id: int) -> tuple[NDArray[np.float64], float]:
+def _sample_outline(rng: Generator, class_id: int) -> tuple[NDArray[Any], float]:
     """Draws a polygon (P, 2) about the origin, with radius near 1, and the radius of its hole."""
     name = THING_NAMES[class_id - 1] if class_id else "blob"
     hole = 0.0
-    if name in ("disc", "ring"):
+    if name in _ROUND:
         points = _polar(np.full(40, 0.92))
         hole = float(rng.uniform(0.4, 0.55)) if name == "ring" else 0.0
     elif name == "box":
@@ -250,12 +256,11 @@ def _sample_outline(rng: Generator, class_id: int) -> tuple[NDArray[np.float64],
     return points * (stretch, 1.0 / stretch), hole
 
 
-def _polar(radii_P: NDArray[np.float64]) -> NDArray[np.float64]:
+def _polar(radii_P: NDArray[Any]) -> NDArray[Any]:
     angles = np.arange(len(radii_P)) * (2 * np.pi / len(radii_P))
-    return radii_P[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.stack([radii_P * np.cos(angles), radii_P * np.sin(angles)], axis=1)
 
 
-def _towards(
-    colour: tuple[float, ...], other: tuple[float, ...], share: float
-) -> tuple[float, float, float]:
-    return tuple(c + share * (o - c) for c, o in zip(colour, other, strict=True))
+def _towards(colour: Colour, other: Colour, share: float) -> Colour:
+    red, green, blue = (c + share * (o - c) for c, o in zip(colour, other, strict=True))
+    return red, green, blue

@@ -11,6 +11,7 @@ Shape legend: H W pixels, T frames.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -132,9 +133,10 @@ def _swing(
     amplitude: tuple[float, float],
     period: tuple[float, float],
     num_frames: int,
-) -> NDArray[np.float64]:
+) -> NDArray[Any]:
     phase = rng.uniform(0, 2 * np.pi) + np.arange(num_frames) * (2 * np.pi / rng.uniform(*period))
-    return middle + rng.uniform(*amplitude) * np.sin(phase)
+    values_T: NDArray[Any] = middle + rng.uniform(*amplitude) * np.sin(phase)
+    return values_T
 
 
 def _sample_motions(

@@ -27,6 +27,9 @@ from pe_dense.encoders.zoo import ENCODERS
 State = dict[str, Tensor]
 
 LAYER_SCALE_OF_SPATIAL_G = 0.1
+PATCH_METHODS = ("bicubic", "pseudo-inverse")
+POSITION_METHODS = ("bicubic", "bilinear")
+CORE_METHODS = ("preserve", "published")
 _CHECKPOINT_WRAPPERS = ("state_dict", "weights", "model")
 # Names that training wrappers (DDP, torch.compile, FSDP, activation checkpointing) put in keys.
 _MODULE_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -353,8 +356,8 @@ def resample_patch(kernel_OCPP: Tensor, new_patch: int, method: str = "bicubic")
         >>> resample_patch(torch.ones(1, 1, 2, 2), 4).sum().item()
         16.0
     """
-    if method not in ("bicubic", "pseudo-inverse"):
-        raise ValueError(f"patch_resample={method!r} is not one of bicubic, pseudo-inverse")
+    if method not in PATCH_METHODS:
+        raise ValueError(f"patch_resample={method!r} is not one of {', '.join(PATCH_METHODS)}")
     if kernel_OCPP.ndim != 4 or kernel_OCPP.shape[-1] != kernel_OCPP.shape[-2] or new_patch < 1:
         raise ValueError(
             f"cannot resize a kernel of shape {tuple(kernel_OCPP.shape)} to patch {new_patch}; "
@@ -401,8 +404,8 @@ def resample_positions(
         >>> resample_positions(torch.ones(5, 8), (3, 3), num_prefix_tokens=1).shape
         torch.Size([10, 8])
     """
-    if mode not in ("bicubic", "bilinear"):
-        raise ValueError(f"position_resample={mode!r} is not one of bicubic, bilinear")
+    if mode not in POSITION_METHODS:
+        raise ValueError(f"position_resample={mode!r} is not one of {', '.join(POSITION_METHODS)}")
     prefix, grid_NC = positions_NC.tensor_split([num_prefix_tokens])
     old = math.isqrt(grid_NC.shape[0])
     if old == 0 or old**2 != grid_NC.shape[0]:
@@ -454,8 +457,8 @@ def core_to_spatial(
     Raises:
         ValueError: For an unknown method, or a state that has LayerScale already.
     """
-    if method not in ("preserve", "published"):
-        raise ValueError(f"core_to_spatial={method!r} is not one of preserve, published")
+    if method not in CORE_METHODS:
+        raise ValueError(f"core_to_spatial={method!r} is not one of {', '.join(CORE_METHODS)}")
     head = ("attn_pool.", "ln_post.", "proj")
     spatial = {key: value for key, value in state.items() if not key.startswith(head)}
     if layer_scale is None:

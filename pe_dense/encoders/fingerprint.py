@@ -29,18 +29,20 @@ def feature_fingerprint(encoder: Encoder) -> str:
     or of the vectors' lengths, parts behind the last block, or who trained the encoder: the
     sha256 of the file is for that. Reduced precision (bfloat16) may move several digits.
 
-    The image is made by integer arithmetic at about 224 px; no random state is read or changed.
+    The image is made by integer arithmetic at about 224 px (at `native_hw` if the encoder says
+    `any_size` False, as timm models of fixed size do); no random state is read or changed.
     The encoder runs in eval mode, without gradient and autocast, and is put back as it was.
 
     Raises:
         ValueError: If the encoder gives NaN or infinite features.
     """
     side = max(LARGEST_SIDE // encoder.patch_size, 1) * encoder.patch_size
+    height, width = (side, side) if getattr(encoder, "any_size", True) else encoder.native_hw
     modules = list(encoder.modules()) if isinstance(encoder, nn.Module) else []
     parameter = next(encoder.parameters(), None) if modules else None
     like = torch.empty(0) if parameter is None else parameter
     mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (encoder.mean, encoder.std))
-    images_13HW = ((fixed_image(side) - mean) / std).to(like.device, like.dtype)
+    images_13HW = ((fixed_image(height, width) - mean) / std).to(like.device, like.dtype)
     was_training = [module.training for module in modules]
     try:
         for module in modules:
@@ -81,12 +83,12 @@ def fingerprints_agree(first: str, second: str) -> bool:
     return all(gap in (0, 1, 15) for gap in gaps)
 
 
-def fixed_image(side: int) -> Tensor:
-    """RGB image (1, 3, side, side) in 0..1 of slopes, stripes and noise, the same everywhere."""
-    rows, cols = torch.arange(side)[:, None], torch.arange(side)[None]
+def fixed_image(height: int, width: int) -> Tensor:
+    """RGB image (1, 3, H, W) in 0..1 of slopes, stripes and noise, the same everywhere."""
+    rows, cols = torch.arange(height)[:, None], torch.arange(width)[None]
     channels = []
     for channel in range(3):
-        slope = (rows * (channel + 1) + cols * (3 - channel)) * 255 // (4 * side)
+        slope = (rows * (channel + 1) + cols * (3 - channel)) * 255 // (4 * max(height, width))
         stripes = ((rows // (5 + 6 * channel) + cols // 19) % 2) * 90
         noise = (rows * 7919 + cols * 104729 + rows * cols * 31 + channel * 613) // 8 % 61
         channels.append((slope + stripes + noise) % 256)

@@ -12,6 +12,7 @@ Source: huggingface/pytorch-image-models (timm 1.0), through its public API only
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -125,6 +126,11 @@ class TimmEncoder(nn.Module):
             set_reentrant_ckpt(False)
         self.model.set_grad_checkpointing(enable)
 
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters behind the last block, unused unless `norm` is asked for."""
+        norm = getattr(self.model, "norm", None)
+        return list(norm.parameters()) if isinstance(norm, nn.Module) else []
+
     def load_weights_file(self, path: str | Path) -> None:
         """Load a safetensors or torch file strictly; timm's converters read original layouts.
 
@@ -167,8 +173,6 @@ class TimmEncoder(nn.Module):
         self.model.load_state_dict({key: state[key] for key in expected}, strict=True)
 
     def _to_timm_layout(self, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-        import sys
-
         module = sys.modules[type(self.model).__module__]
         convert = getattr(module, "checkpoint_filter_fn", None)
         if convert is None or self.model.state_dict().keys() <= state.keys() and all(

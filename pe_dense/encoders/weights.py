@@ -41,6 +41,7 @@ CORE_TO_SPATIAL_HELP = (
 # scalars. They are read into `_Discarded` and thrown away; their own classes are never touched.
 _DISCARDED_CLASSES = (
     "argparse.Namespace",
+    "builtins.getattr",  # how the history names its methods; the stand-in never looks anything up
     "mmengine.logging.history_buffer.HistoryBuffer",
     "numpy.core.multiarray._reconstruct",
     "numpy._core.multiarray._reconstruct",
@@ -233,7 +234,7 @@ def _foreign_classes(path: Path, message: str, is_archive: bool) -> list[str]:
     names = set(re.findall(r"GLOBAL (\S+)", message))
     if is_archive:
         try:
-            names |= set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+            names = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
         except Exception as error:  # the pickle inside is damaged
             logger.debug("cannot list the classes in %s: %s", path, error)
     return sorted(names - set(_DISCARDED_CLASSES))
@@ -335,11 +336,14 @@ def fit_to_tower(
     position_resample: str | None = None,
     core_to_spatial: str | None = None,
 ) -> tuple[State, tuple[str, ...]]:
-    """Change an official state dict so that it fits a tower exactly; options as `load_weights`.
+    """Change an official state dict so that it fits a tower exactly.
 
     Args:
         state: Vision tower in the official layout.
         tower: State dict of the tower to fill; only names and shapes are read.
+        patch_resample: As in `load_weights`.
+        position_resample: As in `load_weights`.
+        core_to_spatial: As in `load_weights`.
 
     Returns:
         The state dict with the tower's names and shapes, and every change in words.
@@ -347,6 +351,13 @@ def fit_to_tower(
     Raises:
         ValueError: If more than patch, grid, cls token and depth differ.
     """
+    for option, value, choices in (
+        ("patch_resample", patch_resample, conversion.PATCH_METHODS),
+        ("position_resample", position_resample, (None, *conversion.POSITION_METHODS)),
+        ("core_to_spatial", core_to_spatial, (None, *conversion.CORE_METHODS)),
+    ):
+        if value not in choices:
+            raise ValueError(f"{option}={value!r} is not one of {', '.join(map(str, choices))}")
     have, want = read_layout(state), read_layout(tower)
 
     def mismatch(remedy: str | None = None) -> ValueError:

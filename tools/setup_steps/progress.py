@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -75,42 +74,28 @@ def run_logged(
     """
     progress = Progress(title)
     on_terminal = sys.stdout.isatty()
-    with log.open("a", encoding="utf-8") as sink:
-        sink.write(f"$ {' '.join(command)}\n")
+    # The program writes to the log itself: if this process dies, it goes on undisturbed.
+    with log.open("ab") as sink, log.open("rb") as source:
+        sink.write(f"$ {' '.join(command)}\n".encode())
+        sink.flush()
+        source.seek(0, 2)
         process = subprocess.Popen(
             command,
             env=env,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=sink,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             pass_fds=keep_open,
         )
-
-        def read() -> None:
-            for line in process.stdout:
-                sink.write(line)
-                sink.flush()
-                progress.feed(line)
-
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        try:
-            spoken = time.monotonic()
-            while process.poll() is None:
-                reader.join(timeout=0.25)
-                if not reader.is_alive():
-                    process.wait()
-                elif time.monotonic() - spoken >= (1 if on_terminal else 30):
-                    spoken = time.monotonic()
-                    line = f"\r{progress}\x1b[K" if on_terminal else f"{progress}\n"
-                    print(line, end="", flush=True)
-        except KeyboardInterrupt:
-            process.terminate()
-            process.wait()
-            raise
-        reader.join()
+        spoken = time.monotonic()
+        while process.poll() is None:
+            time.sleep(0.1)
+            for line in source.readlines():
+                progress.feed(line.decode(errors="replace"))
+            if time.monotonic() - spoken >= (1 if on_terminal else 30):
+                spoken = time.monotonic()
+                line = f"\r{progress}\x1b[K" if on_terminal else f"{progress}\n"
+                print(line, end="", flush=True)
     if on_terminal:
         print("\r\x1b[K", end="", flush=True)
     return process.returncode

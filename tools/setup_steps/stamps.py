@@ -29,6 +29,10 @@ class Stamps:
         path = self.folder / stage
         return path.is_file() and path.read_text().strip() == key
 
+    def exists(self, stage: str) -> bool:
+        """Whether the stage was finished with any key."""
+        return (self.folder / stage).is_file()
+
     def write(self, stage: str, key: str) -> None:
         """Record that the stage is finished; all or nothing."""
         self.folder.mkdir(parents=True, exist_ok=True)

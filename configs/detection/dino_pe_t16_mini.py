@@ -1,0 +1,18 @@
+"""DINO on PE Spatial T/16 for the mini world, from random weights: what `make demo` trains.
+
+Data:     python tools/prepare_data.py mini
+Command:  python tools/train.py configs/detection/dino_pe_t16_mini.py
+          python tools/test.py configs/detection/dino_pe_t16_mini.py work_dirs/dino_pe_t16_mini
+"""
+
+_base_ = ["./dino_pe_t16_bccd.py"]
+protocol = dict(id="mini-detection-scratch", dataset="mini")
+
+data_root = "data/mini/coco"
+classes = ["disc", "box", "triangle", "star", "ring", "cross"]
+num_classes = 6
+max_epochs = 6
+image_scale = (256, 256)
+train_scales = [(192, 192), (224, 224), (256, 256)]
+flip_prob, flip_direction = 0.5, "horizontal"
+train_images, val_images = "images/train/", "images/val/"

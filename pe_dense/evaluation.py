@@ -1,0 +1,185 @@
+"""One evaluation: a checkpoint through MMEngine's test loop, and its record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from pe_dense.encoders.fingerprint import feature_fingerprint
+from pe_dense.experiment import load_config, protocol_settings
+from pe_dense.results import provenance
+from pe_dense.results.record import (
+    CodeInfo,
+    Cost,
+    DatasetInfo,
+    EncoderInfo,
+    ProtocolInfo,
+    Record,
+)
+from pe_dense.results.store import measured_path, save_record
+from pe_dense.runtime import load_checkpoint_safely, load_strictly
+from pe_dense.training import check_data, use_device
+
+
+def evaluate(
+    config: str,
+    checkpoint: Path,
+    encoder: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    work_dir: Path | None = None,
+    launcher: str = "none",
+    records: Path | None = None,
+    supersede: bool = False,
+    argv: Sequence[str] = ("tools/test.py",),
+) -> dict[str, float]:
+    """Score a checkpoint as `tools/test.py` does.
+
+    Args:
+        config: Config file of the run.
+        checkpoint: A checkpoint file, or a work dir whose newest one is meant.
+        encoder: Encoder of the run; by default the one that the checkpoint names.
+        options: The overrides that the run was trained with.
+        work_dir: Where logs go; by default the checkpoint's folder.
+        launcher: 'none', 'pytorch' or 'slurm'.
+        records: Root of the records; None writes none.
+        supersede: Replace an existing record.
+        argv: Command line, for the record.
+
+    Returns:
+        Scores by name, fractions where the metric is one.
+
+    Raises:
+        ValueError: If the checkpoint does not fit, or a record exists already.
+    """
+    file = newest_checkpoint(checkpoint)
+    content = load_checkpoint_safely(str(file), map_location="cpu")
+    facts = content.get("meta", {}).get("pe_dense")
+    if facts is None:
+        raise ValueError(f"checkpoint {file} was not written by tools/train.py; train it there")
+    cfg, template = load_config(config, encoder or facts["encoder"], "random", options)
+    if cfg.encoder != facts["encoder"]:
+        raise ValueError(
+            f"checkpoint {file} holds {facts['encoder']}, not {cfg.encoder}; leave --encoder out"
+        )
+    protocol = protocol_of(config, template, facts, file)
+    weights = facts["weights"]
+    seed = facts["seed"]
+    if records is not None and not supersede:
+        target = records / measured_path(
+            cfg.encoder, weights["sha256"], protocol.id, protocol.version, seed
+        )
+        if target.exists():
+            raise ValueError(
+                f"{target} already holds this result; pass --supersede to replace it, or "
+                "--no-record to leave it"
+            )
+    check_data(cfg, ("test",))
+    cfg.work_dir = str(work_dir or file.parent)
+    cfg.launcher = launcher
+    for name in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        cfg[name] = None  # not needed, and not built
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    cfg.custom_hooks = []
+    use_device(cfg)
+    runner = Runner.from_cfg(cfg)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    load_strictly(model, content, str(file))
+    started = time.monotonic()
+    scores = plain_scores(runner.test())
+    eval_s = time.monotonic() - started
+    if not is_main_process():
+        return scores
+    for name, value in scores.items():
+        print(f"{name:>16} {value:.4f}")
+    if records is None:
+        return scores
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    record = Record(
+        origin="measured",
+        task=cfg.protocol.task,
+        protocol=protocol,
+        dataset=DatasetInfo(
+            cfg.protocol.dataset, cfg.protocol.split, len(runner.test_dataloader.dataset)
+        ),
+        encoder=EncoderInfo(
+            cfg.encoder,
+            weights["source"],
+            weights["sha256"],
+            feature_fingerprint(model.backbone.encoder),
+            sum(p.numel() for p in model.backbone.encoder.parameters()),
+        ),
+        scores=scores,
+        created=provenance.utc_now(),
+        command=f"{facts['train_command']} && {provenance.command_line(list(argv))}",
+        checkpoint_sha256=provenance.file_sha256(file),
+        seed=seed,
+        code=CodeInfo(*provenance.git_state(repository_root())),
+        versions=provenance.library_versions(),
+        hardware=provenance.hardware(gpu=gpu),
+        cost=Cost(facts["train_seconds"], eval_s, provenance.peak_memory_gib()),
+        notes="encoder in bfloat16" if facts["amp"] else "",
+    )
+    path = save_record(record, records, supersede=supersede)
+    print(f"record: {path}")
+    return scores
+
+
+def newest_checkpoint(checkpoint: Path) -> Path:
+    """The file itself, or the newest checkpoint of a work dir."""
+    if not checkpoint.is_dir():
+        return checkpoint
+    latest = find_latest_checkpoint(str(checkpoint))
+    if latest is None:
+        raise ValueError(f"{checkpoint} holds no finished checkpoint; train there first")
+    return checkpoint / Path(latest).name  # the folder may have moved since
+
+
+def protocol_of(
+    config: str, template: Config, facts: Mapping[str, Any], file: Path
+) -> ProtocolInfo:
+    """The protocol that was followed, in training and in this evaluation.
+
+    Overrides that touch the protocol make it another one: its id then ends in '.mod-<hash>'.
+
+    Raises:
+        ValueError: If training followed other settings than this evaluation.
+    """
+    digest = provenance.config_sha256(protocol_settings(template))
+    if digest != facts["protocol_sha256"]:
+        raise ValueError(
+            f"checkpoint {file} was trained under other settings than these; give the same "
+            f"config and --cfg-options as in: {facts['train_command']}"
+        )
+    plain = provenance.config_sha256(protocol_settings(load_config(config)[1]))
+    name = template.protocol.id if digest == plain else f"{template.protocol.id}.mod-{digest[:8]}"
+    return ProtocolInfo(
+        name,
+        template.protocol.version,
+        template.protocol.metric,
+        template.protocol.higher_is_better,
+        digest,
+    )
+
+
+def plain_scores(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Scores without the prefix of the metric class: 'coco/AP50' -> 'AP50'.
+
+    Example:
+        >>> plain_scores({"coco/AP": 0.5, "coco/AP/RBC": 0.6})
+        {'AP': 0.5, 'AP/RBC': 0.6}
+    """
+    return {name.partition("/")[2] or name: float(value) for name, value in metrics.items()}
+
+
+def repository_root() -> Path:
+    """Folder of the checkout that this package runs from."""
+    return Path(__file__).resolve().parents[1]
+

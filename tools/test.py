@@ -1,0 +1,55 @@
+"""Scores a checkpoint and writes its record.
+
+python tools/test.py configs/detection/dino_pe_t16_bccd.py work_dirs/dino_pe_t16_bccd
+torchrun --nproc-per-node 8 tools/test.py CONFIG CHECKPOINT --launcher pytorch
+
+CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. Give the same --encoder
+and --cfg-options as in training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pe_dense import command_line
+from pe_dense.results.store import DEFAULT_ROOT
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = command_line.Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file of the run")
+    parser.add_argument("checkpoint", help="checkpoint file, or a work dir")
+    command_line.add_run_options(parser)
+    parser.add_argument("--records", default=DEFAULT_ROOT, help="root of records (%(default)s)")
+    parser.add_argument("--no-record", action="store_true", help="only print the scores")
+    parser.add_argument(
+        "--supersede", action="store_true", help="replace the record of an earlier evaluation"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Evaluate, print, record."""
+    args = parse_args()
+    from pe_dense.evaluation import evaluate  # heavy: torch and OpenMMLab
+
+    evaluate(
+        config=args.config,
+        checkpoint=Path(args.checkpoint),
+        encoder=args.encoder,
+        options=command_line.parse_options(args.cfg_options),
+        work_dir=Path(args.work_dir) if args.work_dir else None,
+        launcher=args.launcher,
+        records=None if args.no_record else Path(args.records),
+        supersede=args.supersede,
+        argv=sys.argv,
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,56 @@
+"""Trains any config: detection, segmentation, depth, probing or alignment.
+
+python tools/train.py configs/detection/dino_pe_t16_bccd.py --cfg-options data_root=DIR
+torchrun --nproc-per-node 8 tools/train.py CONFIG --launcher pytorch
+
+A run that was stopped or killed goes on with --resume and ends as if it had not been.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pe_dense import command_line
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = command_line.Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file, one recipe each")
+    command_line.add_run_options(parser)
+    parser.add_argument(
+        "--weights", help="encoder weights: random, released, a path or hf://repo[:file]"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the newest checkpoint, if there is one"
+    )
+    parser.add_argument("--amp", action="store_true", help="run the encoder in bfloat16")
+    parser.add_argument("--seed", type=int, help="seed of the run (default: the config's)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Resolve the config, check everything that can be checked, train."""
+    args = parse_args()
+    from pe_dense.training import train  # heavy: torch and OpenMMLab
+
+    train(
+        config=args.config,
+        encoder=args.encoder,
+        weights=args.weights,
+        options=command_line.parse_options(args.cfg_options),
+        work_dir=Path(args.work_dir) if args.work_dir else None,
+        launcher=args.launcher,
+        resume=args.resume,
+        amp=args.amp,
+        seed=args.seed,
+        argv=sys.argv,
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main)
