@@ -206,6 +206,19 @@ def test_second_call_recognises_a_finished_setup(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_stage_is_repeated_when_a_package_was_uninstalled(tmp_path, monkeypatch):
+    monkeypatch.setattr(setup_environment, "VENV", tmp_path)
+    info = tmp_path / "lib/python3.11/site-packages/opencv_python-4.12.0.88.dist-info"
+    info.mkdir(parents=True)
+    with (tmp_path / "lock").open("w") as lock:
+        setup = setup_environment.Setup(lock)
+    assert not setup.is_done("stack", "key", ["opencv-python==4.12.0.88"])
+    setup.stamps.write("stack", "key")
+    assert setup.is_done("stack", "key", ["opencv-python==4.12.0.88"])
+    info.rmdir()
+    assert not setup.is_done("stack", "key", ["opencv-python==4.12.0.88"])
+
+
 def test_failed_stage_shows_the_end_of_the_log(tmp_path, monkeypatch):
     monkeypatch.setattr(setup_environment, "VENV", tmp_path)
     monkeypatch.setattr(setup_environment, "VENV_PYTHON", Path(sys.executable))

@@ -15,12 +15,13 @@ import ctypes.util
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -118,7 +119,7 @@ class Setup:
     """The stages, in order. Every stage is skipped when its stamp says that it is up to date.
 
     Args:
-        lock: Open lock file; programs inherit it, so that none outlives the lock.
+        lock: Open lock file; programs inherit it, so a pip that outlives this process holds it.
     """
 
     NUM_STAGES = 6
@@ -147,6 +148,7 @@ class Setup:
         self.stamps.remove("complete")
         [site_packages] = VENV.glob("lib/python3*/site-packages")
         for name in remove_broken_installs(site_packages):
+            self.stamps.clear()  # pip finds out quickly which stage the package belongs to
             print(f"      {name} was left incomplete and is installed again", flush=True)
         python = venv_python_version(VENV)
         self.stage("torch", [TORCH], stage_key(TORCH, python), f"installing {TORCH}")
@@ -168,9 +170,15 @@ class Setup:
         self.number += 1
         print(f"[{self.number}/{self.NUM_STAGES}] {text}", flush=True)
 
+    def is_done(self, name: str, key: str, requirements: Iterable[str]) -> bool:
+        """Whether the stamp holds this key and nothing of the stage was uninstalled since."""
+        packages = [re.split("[<>=]", item)[0].replace("-", "_") for item in requirements]
+        installed = all(installed_version(package, VENV) for package in packages)
+        return installed and self.stamps.matches(name, key)
+
     def stage(self, name: str, requirements: list[str], key: str, title: str) -> None:
         """Install requirements, unless the stamp of the stage holds this key."""
-        if self.stamps.matches(name, key):
+        if self.is_done(name, key, requirements):
             self.announce(f"{title}: done before")
             return
         self.announce(title)
@@ -236,7 +244,7 @@ class Setup:
         texts = [(ROOT / name).read_text(encoding="utf-8") for name in PACKAGE_FILES]
         key = stage_key(ROOT, texts)
         self.announce("installing pe_dense (editable)")
-        if not self.stamps.matches("package", key):
+        if not self.is_done("package", key, ["pe_dense"]):
             self.pip(
                 "package",
                 "installing pe_dense",
@@ -257,7 +265,7 @@ class Setup:
         nvcc_cuda, cuda_home = find_cuda(self.env)
         cuda = choose_cuda(torch_cuda, gpu_visible, nvcc_cuda, self.env.get("FORCE_CUDA"))
         key = stage_key(MMCV, python, installed_version("torch", VENV), cuda.enabled)
-        if self.stamps.matches("mmcv", key):
+        if self.is_done("mmcv", key, [MMCV]):
             self.announce(f"compiling {MMCV}: done before")
             return cuda
         num_cpus, memory_gib = machine_size()
@@ -302,7 +310,7 @@ class Setup:
     def timm_stage(self, python: str | None, site_packages: Path) -> None:
         """Install timm, and make torchvision importable where torch is a CPU build."""
         key = stage_key(TIMM, python, installed_version("torch", VENV))
-        if self.stamps.matches("timm", key):
+        if self.is_done("timm", key, TIMM):
             self.announce("installing timm: done before")
             return
         self.announce("installing timm (other encoders to compare with)")

@@ -29,7 +29,7 @@ classes = ["RBC", "WBC", "Platelets"]
 num_classes = 3
 max_epochs = 36
 batch_size = 4
-lr = 4e-4
+lr, layer_decay = 4e-4, 1.0  # from released weights: lr=1e-4 layer_decay=0.8
 image_scale = (320, 240)
 train_scales = [(256, 192), (288, 216), (320, 240), (352, 264), (384, 288)]
 flip_prob, flip_direction = [0.4, 0.4], ["horizontal", "vertical"]
@@ -96,7 +96,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0, norm_type=2),
     constructor="EncoderLayerDecay",
     paramwise_cfg=dict(
-        layer_decay=1.0,
+        layer_decay="$layer_decay",
         num_layers="$encoder.depth",
         custom_keys={"sampling_offsets": dict(lr_mult=0.1)},
     ),

@@ -12,16 +12,19 @@ Source: huggingface/pytorch-image-models (timm 1.0), through its public API only
 from __future__ import annotations
 
 import difflib
+import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pe_dense.encoders.conversion import shorten
+from pe_dense.encoders.weights import WeightsInfo, file_sha256, read_state_dict
 from pe_dense.types import resolve_indices
 
 
@@ -34,11 +37,12 @@ def import_timm() -> ModuleType:
     try:
         import timm
     except ModuleNotFoundError as error:
-        if error.name == "timm":
+        missing = (error.name or "").partition(".")[0]
+        if missing == "timm":
             raise ValueError("timm is not installed; pip install 'pe_dense[timm]'") from error
         raise ValueError(
-            f"timm cannot be imported because {error.name} is not installed; pip install "
-            f"{error.name} (a torchvision must be built for the torch that is installed)"
+            f"timm cannot be imported because {missing} is not installed; pip install {missing} "
+            "(torchvision must be built for the torch that is installed)"
         ) from error
     except (RuntimeError, ImportError, OSError, AttributeError) as error:
         raise ValueError(
@@ -95,6 +99,7 @@ class TimmEncoder(nn.Module):
         timm = import_timm()
         _check_model_name(timm, model_name)
         self.model = _create_model(timm, model_name, pretrained, image_size, drop_path_rate)
+        self.pretrained = pretrained
         self.name = name or f"timm:{model_name}"
         self.patch_size = _plain_patch_size(self.model, self.name)
         self.embed_dim = int(self.model.embed_dim)
@@ -131,61 +136,78 @@ class TimmEncoder(nn.Module):
         norm = getattr(self.model, "norm", None)
         return list(norm.parameters()) if isinstance(norm, nn.Module) else []
 
-    def load_weights_file(self, path: str | Path) -> None:
+    def weights_info(self) -> WeightsInfo:
+        """Where the parameters came from when the encoder was built."""
+        if not self.pretrained:
+            return WeightsInfo("random", "random")
+        path = _cached_file(self.model.pretrained_cfg)
+        if path is not None:
+            return WeightsInfo(self.name, file_sha256(path))
+        digest = hashlib.sha256()
+        for key, value in sorted(self.model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return WeightsInfo(self.name, digest.hexdigest(), ("sha256 is that of the tensors",))
+
+    def load_weights_file(self, path: str | Path) -> tuple[str, ...]:
         """Load a safetensors or torch file strictly; timm's converters read original layouts.
 
         Entries of parts that this encoder has cut off (classifier, pooling, blocks past `depth`)
-        may be in the file; anything else that is missing or left over is an error.
+        may be in the file; anything else that is missing or left over is an error, and then no
+        parameter has changed.
+
+        Returns:
+            What was done to the file's entries, in words.
 
         Raises:
             ValueError: If the file cannot be read or does not fit; keys are listed.
         """
-        import_timm()
-        from timm.models import load_state_dict
-
-        path = Path(path)
-        if not path.is_file():
-            raise ValueError(f"weights file {path} does not exist")
-        try:
-            state = load_state_dict(str(path), use_ema=False, device="cpu", weights_only=True)
-        except Exception as error:
-            raise ValueError(f"weights file {path} cannot be read: {error}") from error
-        if not state or not all(isinstance(value, Tensor) for value in state.values()):
-            raise ValueError(f"weights file {path} holds no flat table of tensors")
-        state = self._to_timm_layout(state, path)
+        state = read_state_dict(path)
+        state, notes = self._to_timm_layout(state, path)
         expected = self.model.state_dict()
-        config = self.model.pretrained_cfg
-        heads = config.get("classifier") or ()
-        heads = (heads,) if isinstance(heads, str) else tuple(heads)
-        head_keys = {f"{head}.{part}" for head in heads for part in ("weight", "bias")}
+        cut = sorted((state.keys() & self._cut_keys) | (state.keys() & self._classifier_keys()))
         missing = sorted(expected.keys() - state.keys())
-        unexpected = sorted(state.keys() - expected.keys() - self._cut_keys - head_keys)
+        unexpected = sorted(state.keys() - expected.keys() - set(cut))
         shapes = [
             f"{key} {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
-            for key in expected.keys() & state.keys()
+            for key in sorted(expected.keys() & state.keys())
             if state[key].shape != expected[key].shape
         ]
         if missing or unexpected or shapes:
             raise ValueError(
-                f"{path} does not fit {self.name}: missing {_short(missing)}; unexpected "
-                f"{_short(unexpected)}; other shapes {_short(sorted(shapes))}"
+                f"{path} does not fit {self.name}: missing {shorten(missing)}; unexpected "
+                f"{shorten(unexpected)}; other shapes {shorten(shapes)}"
             )
         self.model.load_state_dict({key: state[key] for key in expected}, strict=True)
+        return (*notes, f"left out: {shorten(cut)}") if cut else notes
 
-    def _to_timm_layout(self, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-        module = sys.modules[type(self.model).__module__]
-        convert = getattr(module, "checkpoint_filter_fn", None)
-        if convert is None or self.model.state_dict().keys() <= state.keys() and all(
-            state[key].shape == value.shape for key, value in self.model.state_dict().items()
-        ):
-            return state
+    def _classifier_keys(self) -> set[str]:
+        heads = self.model.pretrained_cfg.get("classifier") or ()
+        heads = (heads,) if isinstance(heads, str) else tuple(heads)
+        return {f"{head}.{part}" for head in heads for part in ("weight", "bias")}
+
+    def _to_timm_layout(
+        self, state: Mapping[str, Tensor], path: str | Path
+    ) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+        expected = self.model.state_dict()
+        fits = all(key in state and state[key].shape == expected[key].shape for key in expected)
+        family = sys.modules[type(self.model).__module__]
+        convert = getattr(family, "checkpoint_filter_fn", None)
+        if fits or convert is None:
+            return state, ()
         try:
-            return dict(convert(state, self.model))
+            converted = dict(convert(dict(state), self.model))
         except Exception as error:
             raise ValueError(
-                f"{path} is not in a layout that timm can convert for {self.name}: "
-                f"{type(error).__name__}: {error}; it starts with {_short(sorted(state))}"
+                f"{path} is in no layout that timm converts for {self.name} "
+                f"({type(error).__name__}: {error}); it holds {shorten(sorted(state))}"
             ) from error
+        changed = sorted(
+            key
+            for key in converted.keys() & expected.keys()
+            if key not in state or state[key].shape != converted[key].shape
+        )
+        return converted, (f"converted by timm: {shorten(changed)}",) if changed else ()
 
     def fit_images(self, images_B3HW: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Images whose sides are multiples of the patch, and their grid (h, w).
@@ -359,6 +381,18 @@ def _remove_pooling(model: nn.Module) -> None:
             setattr(model, part, nn.Identity())
 
 
-def _short(items: Sequence[str], limit: int = 5) -> str:
-    tail = f", ... ({len(items)} in all)" if len(items) > limit else ""
-    return (", ".join(list(items)[:limit]) or "none") + tail
+def _cached_file(config: Mapping[str, Any]) -> Path | None:
+    """File in the local cache that timm's pretrained weights were read from, if it is known."""
+    if config.get("file"):
+        return Path(config["file"])
+    if config.get("hf_hub_id"):
+        from huggingface_hub import try_to_load_from_cache
+
+        name = config.get("hf_hub_filename")
+        for file_name in (name,) if name else ("model.safetensors", "pytorch_model.bin"):
+            found = try_to_load_from_cache(config["hf_hub_id"], file_name)
+            if isinstance(found, str):
+                return Path(found)
+        return None
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.get("url") or "none").name
+    return path if path.is_file() else None

@@ -1,5 +1,6 @@
 """The encoder contract on small random timm models of several families."""
 
+import hashlib
 import itertools
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torchvision_ops import importorskip_timm
 
 from pe_dense.encoders.timm_vit import TimmEncoder
+from pe_dense.encoders.weights import WeightsInfo
 from pe_dense.types import Encoder
 
 timm = importorskip_timm()
@@ -25,9 +27,9 @@ ONE_SIZE = "beit_base_patch16_224"
 DEPTH = 3
 
 
-def build(name="vit_tiny_patch16_224", **options):
+def build(model_name="test_vit", **options):
     torch.manual_seed(0)
-    return TimmEncoder(name, **{"depth": DEPTH, "image_size": 112, **options}).eval()
+    return TimmEncoder(model_name, **{"depth": DEPTH, "image_size": 112, **options}).eval()
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -110,7 +112,7 @@ def test_final_norm_only_where_there_is_one():
 
 def test_depth_keeps_the_first_blocks():
     whole, short = build(depth=None), build(depth=2)
-    assert whole.depth == 12
+    assert whole.depth == 6
     short.model.load_state_dict(
         {k: v for k, v in whole.model.state_dict().items() if k in short.model.state_dict()}
     )
@@ -118,8 +120,8 @@ def test_depth_keeps_the_first_blocks():
     with torch.no_grad():
         expected = whole.forward_intermediates(images, (1,))[0]
         assert torch.equal(short.forward_intermediates(images, (-1,))[0], expected)
-    for depth in (0, 13):
-        with pytest.raises(ValueError, match=f"has 12 blocks; depth {depth}"):
+    for depth in (0, 7):
+        with pytest.raises(ValueError, match=f"has 6 blocks; depth {depth}"):
             build(depth=depth)
 
 
@@ -171,10 +173,10 @@ def test_drop_path_rises_over_the_blocks():
 
 def test_weights_file_is_read_strictly(tmp_path):
     torch.manual_seed(5)
-    source = timm.create_model("vit_base_patch16_siglip_224", img_size=112)
-    path = tmp_path / "siglip.pth"
+    source = timm.create_model("test_vit3", img_size=112)
+    path = tmp_path / "siglip.pth"  # test_vit3 has an attention pool as SigLIP has
     torch.save(source.state_dict(), path)
-    encoder = build("vit_base_patch16_siglip_224", depth=1)
+    encoder = build("test_vit3", depth=1)
     encoder.load_weights_file(path)
     assert torch.equal(encoder.model.pos_embed, source.pos_embed)
     torch.save({**source.state_dict(), "blocks.0.extra": torch.zeros(1)}, path)
@@ -188,26 +190,42 @@ def test_weights_file_is_read_strictly(tmp_path):
 
 
 def test_weights_file_with_a_classifier_and_another_size(tmp_path):
-    source = timm.create_model("vit_tiny_patch16_224", num_classes=7)
+    source = timm.create_model("test_vit", num_classes=7)
     path = tmp_path / "vit.pth"
     torch.save({"state_dict": source.state_dict()}, path)
-    encoder = build()
-    encoder.load_weights_file(path)
+    encoder = build(depth=None)
+    notes = encoder.load_weights_file(path)
+    assert notes[0] == "converted by timm: pos_embed"
+    assert notes[1] == "left out: head.bias, head.weight"
     assert torch.equal(encoder.model.blocks[1].attn.qkv.weight, source.blocks[1].attn.qkv.weight)
-    assert encoder.model.pos_embed.shape == (1, 7 * 7 + 1, 192)
+    assert encoder.model.pos_embed.shape == (1, 7 * 7 + 1, 64)
 
 
 def test_weights_file_that_is_none(tmp_path):
     encoder = build(depth=1)
-    with pytest.raises(ValueError, match=r"absent.pth does not exist"):
+    with pytest.raises(ValueError, match=r"absent.pth"):
         encoder.load_weights_file(tmp_path / "absent.pth")
     path = tmp_path / "text.pth"
     path.write_text("no weights")
-    with pytest.raises(ValueError, match=r"text.pth cannot be read"):
+    with pytest.raises(ValueError, match=r"text.pth cannot be"):
         encoder.load_weights_file(path)
     torch.save({"conv1.weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"text.pth.*conv1.weight"):
         encoder.load_weights_file(path)
+
+
+def test_origin_of_the_weights(monkeypatch, tmp_path):
+    encoder = build(depth=1)
+    assert encoder.weights_info() == WeightsInfo("random", "random")
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"abc")
+    encoder.pretrained = True
+    encoder.model.pretrained_cfg["file"] = str(path)
+    info = encoder.weights_info()
+    assert (info.source, info.sha256) == ("timm:test_vit", hashlib.sha256(b"abc").hexdigest())
+    encoder.model.pretrained_cfg.update(file=None, hf_hub_id=None, url=None)
+    assert encoder.weights_info().notes == ("sha256 is that of the tensors",)
+    assert encoder.weights_info() == encoder.weights_info() != build(depth=2).weights_info()
 
 
 # Errors

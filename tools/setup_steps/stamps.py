@@ -40,6 +40,10 @@ class Stamps:
         partial.write_text(f"{key}\n")
         partial.replace(self.folder / stage)
 
+    def clear(self) -> None:
+        """Forget every stage."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def remove(self, stage: str) -> None:
         """Forget a stage."""
         (self.folder / stage).unlink(missing_ok=True)

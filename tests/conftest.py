@@ -1,0 +1,42 @@
+"""Fixtures of all tests: one torch thread, a small generated data set, a real one if it is here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> None:
+    """Threads that compete for cores make small tensors many times slower."""
+    with contextlib.suppress(ModuleNotFoundError):  # the tests of results need no torch
+        import torch
+
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def bccd_root() -> Path:
+    """The BCCD data set, from PE_DENSE_BCCD or shared/data/bccd beside the repository."""
+    root = Path(os.environ.get("PE_DENSE_BCCD", REPO.parent / "shared" / "data" / "bccd"))
+    if not (root / "annotations" / "val.json").is_file():
+        pytest.skip("BCCD is not here; set PE_DENSE_BCCD to its folder")
+    return root
+
+
+@pytest.fixture(scope="session")
+def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated mini world of 12 training and 6 validation pictures; read it, never write."""
+    for module in ("cv2", "PIL", "pycocotools"):
+        pytest.importorskip(module)
+    from pe_dense.data.mini_formats import MiniWorldConfig, build_mini_world
+
+    root = tmp_path_factory.mktemp("data") / "mini"
+    config = MiniWorldConfig(seed=1, train=12, val=6, clips=2, frames=4, image_size=128)
+    build_mini_world(root, config)
+    return root
