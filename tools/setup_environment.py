@@ -330,8 +330,13 @@ class Setup:
     def check_stage(self, cuda: CudaChoice) -> None:
         """Check that all requirements fit together, import the stack and run an operator."""
         self.announce("checking the installation")
-        advice = "the packages in .venv do not fit together: remove .venv"
-        self.python("check", "pip check", ["-m", "pip", "check"], advice)
+        advice = "packages in .venv are missing or do not fit together: remove .venv if that stays"
+        try:
+            self.python("check", "pip check", ["-m", "pip", "check"], advice)
+        except SetupError:
+            self.stamps.remove("stack")  # the next call lets pip bring what is missing
+            self.stamps.remove("timm")
+            raise
         self.python("check", "importing the stack", ["-c", IMPORT_ALL], advice)
         print(f"      {self.check_ops(cuda)}", flush=True)
 

@@ -34,7 +34,7 @@ from measure import (
 )
 from torch import Tensor
 
-from pe_dense.encoders.pe import Block, rope_table
+from pe_dense.encoders.pe import Block, grid_from_windows, rope_table, windows_from_grid
 
 WIDTH, HEADS, HIDDEN = 1536, 16, 8960
 VARIANTS = ("pe_dense", "plain")
@@ -114,7 +114,8 @@ def build_forwards(part: str, side: int, grid: int) -> dict[str, Callable[[], Te
     padding = attn.in_proj_bias
 
     def ours() -> Tensor:
-        return attn.attend_windows(qkv_BNC, table, side, grid_hw)
+        windows = windows_from_grid(qkv_BNC.unflatten(1, grid_hw), side, padding)
+        return grid_from_windows(attn.attend(windows, table), side, grid_hw).flatten(1, 2)
 
     def explicit() -> Tensor:
         grid_BhwC = qkv_BNC.unflatten(1, grid_hw) - padding  # plain pads with zeros, then adds

@@ -9,6 +9,7 @@ Shape legend: B images, C width, H W pixels, h w patch grid.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,16 +75,20 @@ class DenseBackbone(BaseModule):
         spec = find_encoder(encoder)
         options = dict(encoder_options or {})
         full_depth = options.get("depth") or spec.arch.get("depth")
-        if full_depth is not None:  # timm rows do not say their depth: built whole
-            out_indices = resolve_indices(out_indices, full_depth)
-            options["depth"] = max(out_indices) + 1
+        if full_depth is None:  # timm rows do not say their depth
+            with torch.device("meta"):
+                full_depth = build_encoder(encoder, **options).depth
+        self.out_indices = tuple(resolve_indices(out_indices, full_depth))
+        options["depth"] = max(self.out_indices) + 1
         self._weights_options = dict(weights_options or {})
         if weights == "released":
             self.weights = spec.weights
         if self.weights == "timm":
             options["pretrained"] = True
-        self.encoder = build_encoder(encoder, grad_checkpointing=grad_checkpointing, **options)
-        self.out_indices = tuple(resolve_indices(out_indices, self.encoder.depth))
+        self._build = functools.partial(
+            build_encoder, encoder, grad_checkpointing=grad_checkpointing, **options
+        )
+        self.encoder = self._build()
         self.embed_dim, self.patch_size = self.encoder.embed_dim, self.encoder.patch_size
         self.weights_info = self._load()
         self._loaded_sums = self._parameter_sums()
@@ -110,7 +115,10 @@ class DenseBackbone(BaseModule):
     def init_weights(self) -> None:
         """Keep what was loaded: undo what a detector-level `init_cfg` did to the encoder."""
         if self.is_loaded and self._parameter_sums() != self._loaded_sums:
-            self._load()
+            if self.weights == "timm":  # timm loads its own weights as it builds
+                self.encoder.load_state_dict(self._build().state_dict())
+            else:
+                self._load()
         self._is_init = True
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

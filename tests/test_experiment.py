@@ -1,0 +1,259 @@
+"""Configs: references, overrides, the protocol hash, and every file under configs/."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mmengine")
+
+from pe_dense.experiment import encoder_facts, load_config, protocol_settings, substitute
+from pe_dense.results.provenance import config_sha256
+
+REPO = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(p for p in (REPO / "configs").rglob("*.py") if p.parent.name != "_base_")
+MINI = REPO / "configs" / "detection" / "dino_pe_t16_mini.py"
+TOY = """
+encoder = "pe_spatial_t16_512"
+weights = "random"
+data_root = "data/toy"
+max_epochs = 8
+lr = 1e-3
+num_workers = 2
+model = dict(
+    backbone=dict(encoder="$encoder", weights="$weights"),
+    neck=dict(in_channels="$encoder.embed_dim"),
+    mean="$encoder.mean_255",
+)
+layers = [dict(depth="$encoder.depth"), ("$lr", "prefix-$max_epochs")]
+loader = dict(num_workers="$num_workers", path="$data_root/train")
+schedule = [dict(end="$max_epochs")]
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.py"
+    path.write_text(TOY)
+    return path
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.py"
+    path.write_text(text)
+    return path
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(REPO))
+
+
+# References
+
+
+def test_substitute_keeps_types_and_does_not_touch_its_input() -> None:
+    value = {"a": ["$n", ("$n", 1)], "b": "x/$root/$n.json", "c": None, "$n": 5}
+    before = copy.deepcopy(value)
+    found = substitute(value, {"n": 3, "root": "data"})
+    assert found == {"a": [3, (3, 1)], "b": "x/data/3.json", "c": None, "$n": 5}
+    assert type(found["a"][1]) is tuple
+    assert value == before
+    assert substitute("$list", {"list": [1, 2]}) == [1, 2]
+
+
+def test_references_are_filled_in(toy: Path) -> None:
+    cfg, template = load_config(toy)
+    assert cfg.model.backbone.to_dict() == {"encoder": "pe_spatial_t16_512", "weights": "random"}
+    assert cfg.model.neck.in_channels == 192
+    assert cfg.model.mean == [127.5, 127.5, 127.5]
+    assert cfg.layers[0].depth == 12 and tuple(cfg.layers[1]) == (1e-3, "prefix-8")
+    assert cfg.loader.path == "data/toy/train" and cfg.schedule[0].end == 8
+    assert template.model.neck.in_channels == "$encoder.embed_dim"
+    assert template.schedule[0].end == "$max_epochs"
+
+
+def test_overrides_act_before_references_are_filled_in(toy: Path) -> None:
+    cfg, _ = load_config(toy, options={"max_epochs": 3, "data_root": "/d", "model.neck.new": 1})
+    assert cfg.schedule[0].end == 3 and cfg.layers[1][1] == "prefix-3"
+    assert cfg.loader.path == "/d/train"
+    assert cfg.model.neck.to_dict() == {"in_channels": 192, "new": 1}
+    assert load_config(toy, options={"schedule.0.end": 5})[0].schedule[0].end == 5
+
+
+def test_another_encoder_changes_what_depends_on_it(toy: Path) -> None:
+    cfg, template = load_config(toy, encoder="pe_spatial_s16_512", weights="w.pt")
+    assert cfg.model.backbone.to_dict() == {"encoder": "pe_spatial_s16_512", "weights": "w.pt"}
+    assert cfg.model.neck.in_channels == 384
+    assert template.encoder == "pe_spatial_s16_512"
+    by_option, _ = load_config(toy, options={"encoder": "pe_spatial_s16_512"})
+    assert by_option.model.neck.in_channels == 384
+    deep, _ = load_config(toy, encoder="pe_lang_l14_448")
+    assert deep.layers[0].depth == 23 and deep.model.neck.in_channels == 1024
+
+
+def test_encoder_facts_hold_no_weights() -> None:
+    facts = encoder_facts("pe_spatial_g14_448")  # 1.9 billion parameters
+    assert facts["embed_dim"] == 1536 and facts["depth"] == 50 and facts["patch_size"] == 14
+    assert facts["num_prefix_tokens"] == 0
+    assert facts["mean_255"] == facts["std_255"] == [127.5] * 3
+    assert encoder_facts("pe_spatial_t16_512", {"depth": 3})["depth"] == 3
+
+
+def test_chains_of_references_are_followed(tmp_path: Path) -> None:
+    path = written(tmp_path, 'a = "$b"\nb = "$c"\nc = 3\nx = dict(y="$a", z="$b")\n')
+    assert load_config(path)[0].x.to_dict() == {"y": 3, "z": 3}
+
+
+def test_a_circle_of_references_is_an_error(tmp_path: Path) -> None:
+    path = written(tmp_path, 'a = "$b"\nb = "$a"\nx = dict(y="$a")\n')
+    with pytest.raises(ValueError, match=r"\$(a|b)"):
+        load_config(path)
+
+
+# Errors
+
+
+def test_unknown_reference_names_itself_and_the_known_ones(tmp_path: Path) -> None:
+    path = written(tmp_path, 'max_epochs = 3\nschedule = dict(end="$max_epoch")\n')
+    with pytest.raises(ValueError, match=r"refers to \$max_epoch,.*it has max_epochs"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("key", ["max_epoch", "modle.neck.in_channels", "lr.x", "schedule.3.end"])
+def test_unknown_option_lists_the_names(toy: Path, key: str) -> None:
+    with pytest.raises(ValueError, match=f"--cfg-options {key}: .*max_epochs, model"):
+        load_config(toy, options={key: 1})
+
+
+def test_unknown_encoder_lists_near_names(toy: Path) -> None:
+    with pytest.raises(ValueError, match="unknown encoder 'pe_spatial_t16'.*pe_spatial_t16_512"):
+        load_config(toy, encoder="pe_spatial_t16")
+
+
+def test_encoder_of_a_config_without_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no free 'encoder'"):
+        load_config(written(tmp_path, "lr = 1\n"), encoder="pe_spatial_t16_512")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = dict(",
+        "a = b",
+        "_base_ = './absent.py'",
+        "a = 1 / 0",
+        "import no_such_module",
+        "custom_imports = dict(imports=['no_such_module'], allow_failed_imports=False)",
+        "raise RuntimeError('boom')",
+    ],
+)
+def test_broken_config_is_named(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, text + "\n")
+    with pytest.raises(ValueError, match=f"config {path} cannot be read"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("name", ["absent.py", "."])
+def test_missing_config(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        load_config(tmp_path / name)
+
+
+# Protocol
+
+
+def protocol_hash(path: Path, **arguments: object) -> str:
+    return config_sha256(protocol_settings(load_config(path, **arguments)[1]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(encoder="pe_core_s16_384"),
+        dict(weights="released"),
+        dict(options={"data_root": "/elsewhere"}),
+        dict(options={"train_dataloader.num_workers": 0, "val_dataloader.num_workers": 7}),
+        dict(options={"randomness.seed": 5, "log_level": "ERROR"}),
+        dict(options={"default_hooks.logger.interval": 1}),
+    ],
+    ids=str,
+)
+def test_protocol_does_not_depend_on_encoder_machine_or_seed(arguments: dict) -> None:
+    assert protocol_hash(MINI, **arguments) == protocol_hash(MINI)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_epochs": 7},
+        {"lr": 1e-3},
+        {"batch_size": 2},
+        {"image_scale": (128, 128)},
+        {"num_queries": 50},
+        {"optim_wrapper.optimizer.weight_decay": 0.1},
+        {"model.neck.scales": (1, 0.5, 2)},
+    ],
+    ids=str,
+)
+def test_protocol_depends_on_what_changes_scores(options: dict) -> None:
+    assert protocol_hash(MINI, options=options) != protocol_hash(MINI)
+
+
+def test_protocols_of_two_configs_differ() -> None:
+    hashes = {protocol_hash(path) for path in CONFIGS}
+    assert len(hashes) == len(CONFIGS)
+
+
+# The files under configs/
+
+
+def test_there_are_configs() -> None:
+    assert MINI in CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=named)
+def test_config_loads_and_says_what_it_is(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    header = ast.get_docstring(ast.parse(text))
+    assert header and "Command:" in header and "Data:" in header
+    assert named(path) in header, "the command names this very file"
+    assert text.isascii()
+    cfg, _ = load_config(path)
+    assert "$" not in cfg.pretty_text
+    assert {"id", "version", "task", "dataset", "split", "metric"} <= set(cfg.protocol)
+    assert cfg.protocol.higher_is_better in (True, False)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=named)
+def test_max_epochs_moves_the_whole_schedule(path: Path) -> None:
+    cfg, _ = load_config(path, options={"max_epochs": 2})
+    assert cfg.train_cfg.max_epochs == 2
+    assert [s.end for s in cfg.param_scheduler if s.get("by_epoch")] == [2]
+
+
+DETECTION = [path for path in CONFIGS if path.parent.name == "detection"]
+
+
+@pytest.mark.parametrize("path", DETECTION, ids=named)
+def test_detector_builds_twice_from_one_config(path: Path) -> None:
+    pytest.importorskip("mmdet")
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules(init_default_scope=True)
+    # A small tower stands in for a large one: what is tested is how the parts fit.
+    cfg, _ = load_config(path, encoder="pe_core_t16_384", weights="random")
+    before = copy.deepcopy(cfg.model.to_dict())
+    first = MODELS.build(cfg.model)
+    assert cfg.model.to_dict() == before, "building changed the config"
+    second = MODELS.build(cfg.model)
+    first_shapes, second_shapes = (
+        {name: tuple(p.shape) for name, p in model.named_parameters()} for model in (first, second)
+    )
+    assert first_shapes == second_shapes
+    assert first.backbone.embed_dim == first.neck.in_channels == 192
+    assert first.bbox_head.num_classes == cfg.num_classes == len(cfg.classes)
+    assert first.data_preprocessor.mean.flatten().tolist() == [127.5] * 3
