@@ -31,7 +31,7 @@ max_epochs = 30
 batch_size = 4
 lr, layer_decay = 4e-4, 1.0  # from released weights: lr=1e-4 layer_decay=0.8
 image_scale = (320, 240)
-train_scales = [(256, 192), (288, 216), (320, 240), (352, 264)]
+train_scales = [(256, 192), (288, 216), (320, 240)]
 flip_prob, flip_direction = [0.4, 0.4], ["horizontal", "vertical"]
 train_images, val_images = "images/", "images/"
 val_interval = 5

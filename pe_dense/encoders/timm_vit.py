@@ -115,7 +115,9 @@ class TimmEncoder(nn.Module):
         _remove_pooling(self.model)
         blocks = len(self.model.blocks)
         if depth is not None and not 1 <= depth <= blocks:
-            raise ValueError(f"{self.name} has {blocks} blocks; depth {depth} is not in 1..{blocks}")
+            raise ValueError(
+                f"{self.name} has {blocks} blocks; depth {depth} is not in 1..{blocks}"
+            )
         self.depth = blocks if depth is None else depth
         self.model.blocks = self.model.blocks[: self.depth]
         self._cut_keys -= set(self.model.state_dict())

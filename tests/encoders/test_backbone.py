@@ -111,6 +111,18 @@ def test_final_norm_only_where_asked() -> None:
     assert (level - raw).abs().max() > 1e-2
 
 
+def test_settings_are_not_changed_by_building() -> None:
+    settings = dict(
+        type="DenseBackbone", encoder="pe_core_t16_384", out_indices=[-12], weights="random",
+        encoder_options=dict(drop_path_rate=0.1), weights_options=dict(patch_resample="bicubic"),
+    )  # fmt: skip
+    before = copy.deepcopy(settings)
+    first, second = MODELS.build(settings), MODELS.build(settings)
+    assert settings == before
+    assert first.out_indices == second.out_indices == (0,)
+    assert not same(copies(first), copies(second)), "two builds are two sets of parameters"
+
+
 # Frozen
 
 

@@ -256,7 +256,9 @@ def test_rotation_keeps_lengths_and_depends_on_distance_only():
 @pytest.mark.parametrize("options", [{}, CORE, WINDOWS], ids=["plain", "core", "windowed"])
 @pytest.mark.parametrize("grad", [False, True])
 def test_bfloat16_autocast_stays_close(options, grad):
-    encoder = tiny(embed_dim=192, num_heads=3, mlp_hidden=768, patch_size=16, image_size=96, **options)
+    encoder = tiny(
+        embed_dim=192, num_heads=3, mlp_hidden=768, patch_size=16, image_size=96, **options
+    )
     images = images_of(80, 96)
     with torch.no_grad():
         exact = encoder.forward_intermediates(images, range(4))

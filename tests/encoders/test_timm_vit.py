@@ -278,7 +278,9 @@ def test_missing_packages_are_named(missing, words):
         "try: TimmEncoder('vit_tiny_patch16_224')\n"
         "except ValueError as error: print(error)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert words in result.stdout
 
 
@@ -298,7 +300,9 @@ def test_torchvision_of_another_torch_is_named():
         "    try: TimmEncoder('vit_tiny_patch16_224')\n"
         "    except ValueError as error: print(error)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     lines = result.stdout.splitlines()
     assert len(lines) == 2
     assert all("torchvision::nms does not exist" in line for line in lines)

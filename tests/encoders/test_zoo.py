@@ -78,6 +78,10 @@ def test_rows_cannot_be_changed():
 
 
 def test_importing_the_zoo_does_not_import_torch():
-    code = "import sys, pe_dense.encoders.zoo; print('torch' in sys.modules or 'timm' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, pe_dense.encoders.zoo; print('torch' in sys.modules or 'timm' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "False"

@@ -1,0 +1,290 @@
+"""Bad detection data: one sentence that names the file and a remedy, before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+cv2 = pytest.importorskip("cv2")
+pytest.importorskip("mmengine")
+
+from pe_dense.detection.coco_check import check_config, check_split, coco_datasets, read_coco
+
+CLASSES = ["disc", "box"]
+JSON_NAME = "annotations/train.json"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two JPEGs with one box each, one without, and their COCO JSON."""
+    folder = tmp_path / "set"
+    (folder / "images").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        picture = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(folder / "images" / name), picture)
+    content = dict(
+        images=[
+            dict(id=4 + n, file_name=f"{name}.jpg", width=64, height=48)
+            for n, name in enumerate("abc")
+        ],
+        annotations=[
+            dict(id=1, image_id=4, category_id=9, bbox=[1, 2, 20, 30], area=600, iscrowd=0),
+            dict(id=2, image_id=5, category_id=2, bbox=[5, 5, 10, 10], area=100, iscrowd=0),
+        ],
+        categories=[dict(id=9, name="disc"), dict(id=2, name="box")],
+    )
+    (folder / JSON_NAME).write_text(json.dumps(content))
+    return folder
+
+
+def check(root: Path, classes: list[str] = CLASSES) -> None:
+    check_split(root, root / JSON_NAME, root / "images", classes)
+
+
+def edit(root: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads((root / JSON_NAME).read_text())
+    change(content)
+    (root / JSON_NAME).write_text(json.dumps(content))
+
+
+def refusal(root: Path, classes: list[str] = CLASSES) -> str:
+    """The sentence with which the data set is refused."""
+    with pytest.raises(ValueError) as error:
+        check(root, classes)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_good_data_passes(root: Path) -> None:
+    check(root)
+
+
+def test_missing_root(root: Path) -> None:
+    shutil.rmtree(root)
+    message = refusal(root)
+    assert f"data_root {root} does not exist" in message
+    assert "--cfg-options data_root=DIR" in message and "prepare_data.py" in message
+
+
+def test_missing_json(root: Path) -> None:
+    (root / JSON_NAME).unlink()
+    message = refusal(root)
+    assert f"{root / JSON_NAME} does not exist" in message and "check data_root" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"{'a': 1}", b'{"images": [', b"\xff\xfe\x00\x01"])
+def test_not_json(root: Path, content: bytes) -> None:
+    (root / JSON_NAME).write_bytes(content)
+    message = refusal(root)
+    assert f"{root / JSON_NAME} is not JSON" in message and "COCO file is needed" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "is a list, not a COCO object"),
+        ('"images"', "is a str, not a COCO object"),
+        ("{}", "it has no list 'images'"),
+        ('{"images": []}', "it has no list 'annotations'"),
+        ('{"images": [], "annotations": {}, "categories": []}', "it has no list 'annotations'"),
+        ('{"images": [], "annotations": []}', "it has no list 'categories'"),
+    ],
+)
+def test_json_that_is_not_coco(root: Path, content: str, words: str) -> None:
+    (root / JSON_NAME).write_text(content)
+    message = refusal(root)
+    assert str(root / JSON_NAME) in message and words in message
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("images", "id"),
+        ("images", "file_name"),
+        ("images", "width"),
+        ("images", "height"),
+        ("annotations", "id"),
+        ("annotations", "image_id"),
+        ("annotations", "category_id"),
+        ("annotations", "bbox"),
+        ("annotations", "area"),  # mmdet and the metric both need it
+        ("categories", "id"),
+        ("categories", "name"),
+    ],
+)
+def test_entry_that_lacks_a_key(root: Path, part: str, key: str) -> None:
+    edit(root, lambda content: content[part][1].pop(key))
+    message = refusal(root)
+    assert str(root / JSON_NAME) in message and f"{part}[1] has no '{key}'" in message
+
+
+def test_entry_that_is_no_object(root: Path) -> None:
+    edit(root, lambda content: content["images"].append("d.jpg"))
+    assert "images[3] has no 'id'" in refusal(root)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["annotations"][1].update(image_id=77), "annotation 2 names image 77"),
+        (lambda c: c["annotations"][1].update(category_id=5), "annotation 2 names category 5"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), "annotation 2 has a bbox of 3"),
+        (lambda c: c["annotations"][1].update(bbox=5), "annotation 2 has a bbox"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3, "4"]), "annotation 2 has a bbox"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3, None]), "annotation 2 has a bbox"),
+        (lambda c: c["annotations"][1].update(image_id=[4]), "annotation 2 names image"),
+    ],
+    ids=["image", "category", "short bbox", "number", "text", "null", "list id"],
+)
+def test_annotation_that_refers_to_nothing(root: Path, change: Callable, words: str) -> None:
+    edit(root, change)
+    message = refusal(root)
+    assert str(root / JSON_NAME) in message and words in message
+
+
+def test_image_ids_that_are_no_integers(root: Path) -> None:
+    """The metric keeps ids as numbers; a text id would fail after the first epoch."""
+
+    def rename(content: dict) -> None:
+        content["images"][0]["id"] = "a"
+        content["annotations"][0]["image_id"] = "a"
+
+    edit(root, rename)
+    assert str(root / JSON_NAME) in refusal(root)
+
+
+def test_ids_given_twice(root: Path) -> None:
+    edit(root, lambda content: content["images"][1].update(id=4))
+    assert str(root / JSON_NAME) in refusal(root)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [["disc", "square"], ["box", "disc"], ["disc"], ["disc", "box", "star"], []],
+    ids=["names", "order", "too few", "too many", "none"],
+)
+def test_classes_that_differ_from_the_file(root: Path, classes: list[str]) -> None:
+    message = refusal(root, classes)
+    assert str(root / JSON_NAME) in message
+    assert "2 classes (disc, box)" in message and f"{len(classes)} ({', '.join(classes)})" in message
+    assert "set classes and num_classes" in message
+
+
+@pytest.mark.parametrize("part", ["images", "annotations"])
+def test_empty_set(root: Path, part: str) -> None:
+    def clear(content: dict) -> None:
+        content["annotations"] = []
+        content[part] = []
+
+    edit(root, clear)
+    message = refusal(root)
+    assert str(root / JSON_NAME) in message
+    assert ("lists no images" if part == "images" else "no annotations") in message
+
+
+def test_missing_image(root: Path) -> None:
+    (root / "images" / "b.jpg").unlink()
+    message = refusal(root)
+    assert "1 of 3 images" in message and str(root / "images" / "b.jpg") in message
+    assert str(root / JSON_NAME) in message and "data_prefix" in message
+
+
+def halve(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(b"this is no picture" * 20),
+        lambda path: path.write_bytes(b""),
+        halve,
+    ],
+    ids=["garbage", "empty", "truncated"],
+)
+def test_image_that_cannot_be_decoded(root: Path, spoil: Callable[[Path], object]) -> None:
+    spoil(root / "images" / "c.jpg")
+    message = refusal(root)
+    assert f"image {root / 'images' / 'c.jpg'} cannot be decoded" in message
+    assert str(root / JSON_NAME) in message and "replace it" in message
+
+
+@pytest.mark.parametrize("name", ["garbage", "empty", "truncated", "absent"])
+def test_loader_says_what_is_wrong_with_a_file(root: Path, name: str) -> None:
+    """The same faults where the check did not look: large sets, files broken later."""
+    pytest.importorskip("mmcv")
+    from pe_dense.data.image_loading import LoadImage
+
+    path = root / "images" / "c.jpg"
+    assert LoadImage()({"img_path": str(path)})["img"].shape == (48, 64, 3)
+    if name == "absent":
+        path.unlink()
+    elif name == "truncated":
+        halve(path)
+    else:
+        path.write_bytes(b"no picture" if name == "garbage" else b"")
+    words = "is missing; check data_root" if name == "absent" else "cannot be decoded"
+    with pytest.raises(ValueError, match=f"image {path} {words}"):
+        LoadImage()({"img_path": str(path)})
+
+
+# Whole configs
+
+
+def config_of(root: Path, **changes: object) -> dict:
+    dataset = dict(data_root=str(root), ann_file=JSON_NAME, data_prefix=dict(img="images/"))
+    loaders = {f"{s}_dataloader": dict(dataset=copy.deepcopy(dataset)) for s in ("train", "val")}
+    return dict(classes=CLASSES, num_classes=2, **loaders) | changes
+
+
+def test_good_config_passes_and_num_classes_must_agree(root: Path) -> None:
+    check_config(config_of(root), ("train", "val"))
+    with pytest.raises(ValueError, match="num_classes is 3 but classes names 2: disc, box"):
+        check_config(config_of(root, num_classes=3), ("train", "val"))
+
+
+def test_every_split_asked_for_is_checked_and_no_other(root: Path) -> None:
+    cfg = config_of(root)
+    cfg["val_dataloader"]["dataset"]["ann_file"] = "annotations/val.json"
+    check_config(cfg, ("train",))
+    with pytest.raises(ValueError, match="annotations/val.json does not exist"):
+        check_config(cfg, ("train", "val"))
+
+
+def test_data_sets_inside_wrappers_are_checked(root: Path) -> None:
+    cfg = config_of(root)
+    inner = cfg["train_dataloader"]["dataset"]
+    other = {**inner, "ann_file": "absent.json"}
+    wrapped = dict(type="RepeatDataset", dataset=dict(type="ConcatDataset", datasets=[inner, other]))
+    assert list(coco_datasets(wrapped)) == [inner, other]
+    cfg["train_dataloader"]["dataset"] = wrapped
+    with pytest.raises(ValueError, match="absent.json does not exist"):
+        check_config(cfg, ("train",))
+
+
+# Real files
+
+
+def test_mini_world_passes(mini_root: Path) -> None:
+    coco = mini_root / "coco"
+    for split in ("train", "val"):
+        ann_file = coco / "annotations" / f"{split}.json"
+        names = [category["name"] for category in read_coco(ann_file)["categories"]]
+        check_split(coco, ann_file, coco / "images" / split, names)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_bccd_passes(bccd_root: Path, split: str) -> None:
+    ann_file = bccd_root / "annotations" / f"{split}.json"
+    assert len(read_coco(ann_file)["images"]) > 50
+    check_split(bccd_root, ann_file, bccd_root / "images", ["RBC", "WBC", "Platelets"])
