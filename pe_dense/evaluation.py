@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from pe_dense.encoders.fingerprint import feature_fingerprint
 from pe_dense.experiment import load_config, protocol_settings
@@ -25,7 +25,7 @@ from pe_dense.results.record import (
     Record,
 )
 from pe_dense.results.store import measured_path, save_record
-from pe_dense.runtime import load_checkpoint_safely, load_strictly
+from pe_dense.runtime import load_checkpoint_safely, load_strictly, newest_checkpoint
 from pe_dense.training import check_data, use_device
 
 
@@ -59,7 +59,7 @@ def evaluate(
     Raises:
         ValueError: If the checkpoint does not fit, or a record exists already.
     """
-    file = newest_checkpoint(checkpoint)
+    file = checkpoint_file(checkpoint)
     content = load_checkpoint_safely(str(file), map_location="cpu")
     facts = content.get("meta", {}).get("pe_dense")
     if facts is None:
@@ -132,14 +132,14 @@ def evaluate(
     return scores
 
 
-def newest_checkpoint(checkpoint: Path) -> Path:
+def checkpoint_file(checkpoint: Path) -> Path:
     """The file itself, or the newest checkpoint of a work dir."""
     if not checkpoint.is_dir():
         return checkpoint
-    latest = find_latest_checkpoint(str(checkpoint))
-    if latest is None:
+    newest = newest_checkpoint(checkpoint)
+    if newest is None:
         raise ValueError(f"{checkpoint} holds no finished checkpoint; train there first")
-    return checkpoint / Path(latest).name  # the folder may have moved since
+    return newest
 
 
 def protocol_of(
@@ -182,4 +182,3 @@ def plain_scores(metrics: Mapping[str, float]) -> dict[str, float]:
 def repository_root() -> Path:
     """Folder of the checkout that this package runs from."""
     return Path(__file__).resolve().parents[1]
-

@@ -20,6 +20,7 @@ class ChannelNorm(nn.LayerNorm):
         super().__init__(num_channels, eps=eps)
 
     def forward(self, map_BChw: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
         return super().forward(map_BChw.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import os
 import random
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -63,7 +64,8 @@ def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
         with torch.serialization.safe_globals(get_torch_safe_globals()):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
-        reason = "holds objects that could run code" if "Unsupported" in str(error) else "is damaged"
+        foreign = "Unsupported" in str(error)
+        reason = "holds objects that could run code" if foreign else "is damaged"
         raise ValueError(
             f"checkpoint {filename} {reason} and was not loaded; use one that tools/train.py "
             "wrote, or delete it and continue from an earlier one"
@@ -77,6 +79,26 @@ def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
 
 
 CheckpointLoader.register_scheme(prefixes="", loader=load_checkpoint_safely, force=True)
+
+
+def newest_checkpoint(work_dir: str | Path) -> Path | None:
+    """The checkpoint of a work dir that lies furthest in training, or None.
+
+    MMEngine's `last_checkpoint` note is not asked: a kill can leave it empty, while every
+    checkpoint file is whole.
+    """
+    numbered = []
+    for file in Path(work_dir).glob("*.pth"):
+        match = re.fullmatch(r"(?:epoch|iter)_(\d+)", file.stem)
+        if match:
+            numbered.append((int(match.group(1)), file))
+    return max(numbered)[1] if numbered else None
+
+
+def remove_unfinished(work_dir: str | Path) -> None:
+    """Delete the half-written copies that a killed run left beside its checkpoints."""
+    for file in Path(work_dir).glob(".*.pth.*"):
+        file.unlink()
 
 
 def load_strictly(model: torch.nn.Module, checkpoint: Mapping[str, Any], filename: str) -> None:
@@ -134,6 +156,7 @@ class ExactResumeHook(Hook):
         self._started = 0.0
 
     def before_train(self, runner: Runner) -> None:
+        """Refuse persistent workers; start the clock."""
         if getattr(runner.train_dataloader, "persistent_workers", False):
             raise ValueError(
                 "persistent_workers=True keeps random states that a resumed run cannot restore; "
@@ -142,6 +165,7 @@ class ExactResumeHook(Hook):
         self._started = time.monotonic() - _seconds_so_far(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
+        """Seed the workers of this epoch, and what the main process draws before its first step."""
         loader = runner.train_dataloader
         seed = _iteration_seed(runner.seed, get_rank(), runner.epoch, 0)
         loader.worker_init_fn = functools.partial(
@@ -150,6 +174,7 @@ class ExactResumeHook(Hook):
         self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.epoch, 1))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed what the model draws in this step."""
         self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.iter, 2))
 
     @staticmethod
@@ -161,9 +186,11 @@ class ExactResumeHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
+        """Keep the seconds of training where checkpoints carry them."""
         runner.message_hub.update_info("train_seconds", time.monotonic() - self._started)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add to the checkpoint's meta what a record needs."""
         seconds = time.monotonic() - self._started
         sources = [
             dataclasses.asdict(module.weights_info)

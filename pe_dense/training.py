@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from pe_dense.experiment import load_config, protocol_settings
 from pe_dense.results.provenance import command_line, config_sha256
+from pe_dense.runtime import newest_checkpoint, remove_unfinished
 
 
 def train(
@@ -50,12 +52,15 @@ def train(
     if amp:
         cfg.model.backbone.amp_dtype = "bfloat16"
     cfg.work_dir = str(work_dir or default_work_dir(config, encoder, seed))
-    cfg.launcher, cfg.resume = launcher, resume
-    if not resume and find_latest_checkpoint(cfg.work_dir):
-        raise ValueError(
-            f"{cfg.work_dir} already holds a run; add --resume to continue it, or name another "
-            "--work-dir"
-        )
+    cfg.launcher = launcher
+    newest = newest_checkpoint(cfg.work_dir)
+    if newest is not None:
+        if not resume:
+            raise ValueError(
+                f"{cfg.work_dir} already holds a run; add --resume to continue it, or name "
+                "another --work-dir"
+            )
+        cfg.resume, cfg.load_from = True, str(newest)
     check_data(cfg, ("train", "val"))
     facts = {
         "encoder": cfg.encoder,
@@ -68,6 +73,8 @@ def train(
         if hook.type == "ExactResumeHook":
             hook.facts = facts
     use_device(cfg)
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
+        remove_unfinished(cfg.work_dir)
     runner = Runner.from_cfg(cfg)
     runner.train()
     return runner

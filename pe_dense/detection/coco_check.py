@@ -134,6 +134,4 @@ def _require_decodable(file: Path, ann_file: Path) -> None:
     import cv2
 
     if cv2.imread(str(file)) is None:
-        raise ValueError(
-            f"image {file} cannot be decoded; replace it or take it out of {ann_file}"
-        )
+        raise ValueError(f"image {file} cannot be decoded; replace it or take it out of {ann_file}")

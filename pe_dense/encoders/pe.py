@@ -141,6 +141,7 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((embed_dim,), init_value))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> the same shape."""
         return x * self.gamma
 
 
@@ -170,6 +171,7 @@ class SelfAttention(nn.Module):
         window_size: int | None,
         grid_hw: tuple[int, int],
     ) -> Tensor:
+        """(B, N, C) -> (B, N, C); `window_size` None attends to all tokens."""
         qkv = F.linear(tokens_BNC, self.in_proj_weight, self.in_proj_bias)
         if window_size is None:
             return self.out_proj(self.attend(qkv, table_ND2))
@@ -188,6 +190,7 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(hidden_dim, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> the same shape."""
         limit = MLP_CHUNK_NUMEL.get(x.device.type, MLP_CHUNK_NUMEL["default"])
         rows = max(1, limit // self.c_fc.out_features)
         if torch.is_grad_enabled() or x.ndim != 3 or x.shape[0] * x.shape[1] <= rows:
@@ -220,6 +223,7 @@ class Block(nn.Module):
         self.ls_2 = LayerScale(embed_dim, layer_scale) if scaled else nn.Identity()
 
     def forward(self, x_BNC: Tensor, table_ND2: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """One block: (B, N, C) -> (B, N, C)."""
         rate, training = self.drop_path_rate, self.training
         mixed = self.attn(self.ln_1(x_BNC), table_ND2, self.window_size, grid_hw)
         x_BNC = x_BNC + drop_path(self.ls_1(mixed), rate, training)
@@ -245,6 +249,7 @@ class AttentionPool(nn.Module):
         self.mlp = MLP(embed_dim, 4 * embed_dim)
 
     def forward(self, tokens_BNC: Tensor) -> Tensor:
+        """(B, N, C) -> (B, C)."""
         probe = self.probe.to(tokens_BNC.dtype).expand(tokens_BNC.shape[0], -1, -1)
         pooled = self.attn(probe, tokens_BNC, tokens_BNC, need_weights=False)[0]
         return (pooled + self.mlp(self.layernorm(pooled))).squeeze(1)  # (B, C)

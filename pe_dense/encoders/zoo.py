@@ -156,12 +156,15 @@ def build_encoder(name: str, **options: Any) -> nn.Module:
     """
     spec = find_encoder(name)
     if spec.family == "pe":
-        from pe_dense.encoders.pe import PerceptionEncoder as encoder_class
+        from pe_dense.encoders.pe import PerceptionEncoder
+
+        encoder_class: type[nn.Module] = PerceptionEncoder
     else:
-        from pe_dense.encoders.timm_vit import TimmEncoder as encoder_class
-    arguments = {**spec.arch, **options}
+        from pe_dense.encoders.timm_vit import TimmEncoder
+
+        encoder_class = TimmEncoder
     try:
-        return encoder_class(**arguments)
+        return encoder_class(**{**spec.arch, **options})
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
