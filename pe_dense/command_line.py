@@ -74,18 +74,18 @@ def sentence(error: BaseException) -> str:
     """The part of an error message that a person can act on, on one line."""
     text = str(error)
     if "Original Traceback" in text:  # raised in a loading worker
-        text = text.strip().rsplit("Error: ", 1)[-1]
+        text = re.split(r"\n[\w.]*Error: ", text.strip())[-1]
     return " ".join(_WRAPPED.sub("", text).split())
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a tool; a ValueError or a missing file becomes one sentence and exit code 2.
+    """Run a tool; a ValueError or an unusable file becomes one sentence and exit code 2.
 
     PE_DENSE_TRACEBACK=1 shows the whole traceback as well.
     """
     try:
         code = main() or 0
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         if os.environ.get("PE_DENSE_TRACEBACK"):
             traceback.print_exc()
         print(f"error: {sentence(error)}", file=sys.stderr, flush=True)

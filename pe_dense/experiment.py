@@ -15,7 +15,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_0-9]+)?)")
+# Only the encoder has facts behind a dot, so that '$split.json' is a name and a suffix.
+_REFERENCE = re.compile(r"\$(encoder\.\w+|[A-Za-z_]\w*)", re.ASCII)
 # Settings that name a machine, a run or the measured encoder; they are not part of a protocol.
 NOT_PROTOCOL = {
     "encoder", "weights", "data_root", "work_dir", "load_from", "resume", "launcher", "env_cfg",
@@ -99,7 +100,7 @@ def load_config(
         raise ValueError(f"config {path} does not exist; see configs/ for those that do")
     try:
         cfg = Config.fromfile(str(path))
-    except (SyntaxError, NameError, KeyError, OSError) as error:
+    except Exception as error:  # a config is code, which may raise anything
         raise ValueError(f"config {path} cannot be read: {error}") from error
     for key in options or {}:
         _require_key(cfg, key, path)
@@ -116,9 +117,20 @@ def load_config(
     if "encoder" in cfg:
         facts = encoder_facts(cfg.encoder, cfg.get("encoder_options"))
         names |= {f"encoder.{key}": value for key, value in facts.items()}
-    names = {key: substitute(value, names) for key, value in names.items()}
+    names = _without_chains(names, path)
     resolved = substitute(cfg._cfg_dict, names)
     return Config(ConfigDict(resolved), filename=cfg.filename), template
+
+
+def _without_chains(names: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """The names with values that refer to no other name."""
+    for _ in range(len(names)):
+        filled = {key: substitute(value, names) for key, value in names.items()}
+        if filled == names and not any("$" in str(value) for value in names.values()):
+            return names
+        names = filled
+    circle = sorted(f"${key}" for key, value in names.items() if "$" in str(value))
+    raise ValueError(f"config {path}: {', '.join(circle)} refer to each other in a circle")
 
 
 def _require_key(cfg: Config, dotted: str, path: str | Path) -> None:

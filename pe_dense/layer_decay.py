@@ -9,7 +9,10 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 _BLOCK = re.compile(r"\b(?:resblocks|blocks|layers)\.(\d+)\.")
+_IN_FRONT = re.compile(r"\bpatch_embed\.")
 _BEHIND_BLOCKS = re.compile(r"\b(?:ln_post|attn_pool|proj|norm|fc_norm|head)\b")
+# Positions, class and register tokens.
+_EMBEDDING = re.compile(r"(?:embed|embedding|_token)$")
 _SETTINGS = {"layer_decay", "num_layers", "backbone", "decay_norm_and_bias", "custom_keys"}
 
 
@@ -25,6 +28,8 @@ def layer_of(name: str, num_layers: int) -> int:
     block = _BLOCK.search(name)
     if block:
         return int(block.group(1)) + 1
+    if _IN_FRONT.search(name):  # timm calls its patch projection proj, and may norm it
+        return 0
     return num_layers + 1 if _BEHIND_BLOCKS.search(name) else 0
 
 
@@ -69,7 +74,7 @@ class EncoderLayerDecay(DefaultOptimWrapperConstructor):
                 seen_encoder = True
                 layer = layer_of(name.removeprefix(prefix), num_layers)
             lr_mult, decay_mult = decay ** (num_layers + 1 - layer), 1.0
-            is_embedding = name.startswith(prefix) and "embed" in name.rsplit(".", 1)[-1]
+            is_embedding = name.startswith(prefix) and bool(_EMBEDDING.search(name))
             if not settings.get("decay_norm_and_bias", False):
                 decay_mult = 0.0 if parameter.ndim == 1 or is_embedding else 1.0
             for key, custom in (settings.get("custom_keys") or {}).items():

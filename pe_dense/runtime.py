@@ -10,7 +10,7 @@ import functools
 import os
 import random
 import re
-import tempfile
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,15 +34,16 @@ class AtomicLocalBackend(LocalBackend):
         """Write bytes next to `filepath`, flush them to the disk, then rename."""
         target = Path(filepath)
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        # Unlike tempfile's, the mode of this file follows the umask: others may read checkpoints.
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(obj)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(target)
+            temporary.replace(target)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
 
@@ -64,7 +65,8 @@ def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
         with torch.serialization.safe_globals(get_torch_safe_globals()):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
-        foreign = "Unsupported" in str(error)
+        # "Unsupported global: GLOBAL x" or "unsupported GLOBAL x whose module is blocked".
+        foreign = "GLOBAL " in str(error)
         reason = "holds objects that could run code" if foreign else "is damaged"
         raise ValueError(
             f"checkpoint {filename} {reason} and was not loaded; use one that tools/train.py "
@@ -120,7 +122,12 @@ def load_strictly(model: torch.nn.Module, checkpoint: Mapping[str, Any], filenam
             tail = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             words.append(f"{what}: {', '.join(keys[:3])}{tail}")
     hint = "use the config, --encoder and --cfg-options that it was trained with"
-    classes = [k for k in shapes if "cls_branches" in k or "fc_cls" in k or "label_embedding" in k]
+    names = ("cls_branches", "fc_cls", "label_embedding")
+    classes = [
+        key
+        for key in shapes
+        if any(name in key for name in names) and state[key].shape[:1] != own[key].shape[:1]
+    ]
     if classes:
         hint = (
             f"the checkpoint has {state[classes[0]].shape[0]} classes and the config "

@@ -216,14 +216,12 @@ def evaluate_refusal(checkpoint: Path, **arguments: object) -> str:
 
 
 def toy(mini_root: Path, **options: object) -> dict[str, object]:
-    small = dict(num_queries=8, train_scales=[(64, 64)], image_scale=(64, 64), max_epochs=1)
+    small = dict(num_queries=20, train_scales=[(64, 64)], image_scale=(64, 64), max_epochs=1)
     return {"data_root": str(mini_root / "coco"), **small, "val_interval": 1, **options}
 
 
 def test_missing_config(work_dir: Path) -> None:
-    assert "configs/absent.py does not exist" in train_refusal(
-        work_dir, config="configs/absent.py"
-    )
+    assert "configs/absent.py does not exist" in train_refusal(work_dir, config="configs/absent.py")
 
 
 def test_missing_data(work_dir: Path, tmp_path: Path) -> None:
@@ -355,14 +353,12 @@ def test_checkpoint_of_another_tool(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_another_encoder(checkpoint: Path, mini_root: Path) -> None:
-    message = evaluate_refusal(
-        checkpoint, encoder="pe_spatial_s16_512", options=toy(mini_root)
-    )
+    message = evaluate_refusal(checkpoint, encoder="pe_spatial_s16_512", options=toy(mini_root))
     assert "holds pe_spatial_t16_512, not pe_spatial_s16_512" in message
 
 
 def test_checkpoint_of_other_settings_names_the_command(checkpoint: Path, mini_root: Path) -> None:
-    message = evaluate_refusal(checkpoint, options=toy(mini_root, num_queries=9))
+    message = evaluate_refusal(checkpoint, options=toy(mini_root, num_queries=21))
     assert "trained under other settings" in message
     assert "python tools/train.py the-config" in message
 

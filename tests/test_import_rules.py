@@ -154,7 +154,10 @@ def test_the_check_of_loaded_packages_can_fail() -> None:
 
 @pytest.mark.parametrize("tool", TOOLS, ids=named)
 def test_help_loads_nothing_heavy(tool: Path) -> None:
-    code = f"sys.argv = [{str(tool)!r}, '--help']; runpy.run_path({str(tool)!r}, None, '__main__')"
+    code = (  # what `python tools/x.py --help` does, with the folder of the script on the path
+        f"sys.path.insert(0, {str(tool.parent)!r}); sys.argv = [{str(tool)!r}, '--help']; "
+        f"runpy.run_path({str(tool)!r}, None, '__main__')"
+    )
     done, loaded = loaded_after(code)
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout and not done.stderr

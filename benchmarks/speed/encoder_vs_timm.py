@@ -70,15 +70,18 @@ def main() -> None:
         side = int(name.rpartition("_")[2])
         images = torch.randn(args.batch, 3, side, side)
         if args.memory_of:
-            train = args.passes[0] != "forward"
-            forward = build_forward(name, args.memory_of, images)
-            peak = peak_bytes_above_now(lambda: run_once(forward, args.precision[0], train))
-            print(peak)
+            print_peak(args, build_forward(name, args.memory_of, images))
             return
         forwards = {variant: build_forward(name, variant, images) for variant in VARIANTS}
         for precision in args.precision:
             for passes in args.passes:
                 measure_row(args, name, images, forwards, precision, passes)
+
+
+def print_peak(args, forward: Callable[[], torch.Tensor]) -> None:
+    """What the child process does: print the peak memory of one variant in bytes."""
+    train = args.passes[0] != "forward"
+    print(peak_bytes_above_now(lambda: run_once(forward, args.precision[0], train)))
 
 
 def measure_row(args, name, images, forwards, precision, passes) -> None:

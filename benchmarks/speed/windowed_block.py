@@ -142,9 +142,7 @@ def main() -> None:
             for grid in args.grids:
                 forwards = build_forwards(part, side, grid)
                 if args.memory_of:
-                    forward, train = forwards[args.memory_of], args.passes[0] != "forward"
-                    run = lambda: run_once(forward, args.precision[0], train)  # noqa: E731, B023
-                    print(peak_bytes_above_now(run))
+                    print_peak(args, forwards[args.memory_of])
                     return
                 with torch.no_grad():
                     ours, plain = forwards["pe_dense"](), forwards["plain"]()
@@ -153,6 +151,12 @@ def main() -> None:
                 for precision in args.precision:
                     for passes in args.passes:
                         measure_row(args, part, side, grid, forwards, precision, passes)
+
+
+def print_peak(args, forward: Callable[[], Tensor]) -> None:
+    """What the child process does: print the peak memory of one variant in bytes."""
+    train = args.passes[0] != "forward"
+    print(peak_bytes_above_now(lambda: run_once(forward, args.precision[0], train)))
 
 
 def measure_row(args, part, side, grid, forwards, precision, passes) -> None:

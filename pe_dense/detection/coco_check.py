@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def read_coco(ann_file: Path) -> dict[str, Any]:
         raise ValueError(f"{ann_file} is a {type(content).__name__}, not a COCO object")
     needed = {
         "images": ("id", "file_name", "width", "height"),
-        "annotations": ("id", "image_id", "category_id", "bbox"),
+        "annotations": ("id", "image_id", "category_id", "bbox", "area"),
         "categories": ("id", "name"),
     }
     for part, keys in needed.items():
@@ -115,23 +116,39 @@ def read_coco(ann_file: Path) -> dict[str, Any]:
             lacking = [k for k in keys if not isinstance(item, dict) or k not in item]
             if lacking:
                 raise ValueError(f"{ann_file} is not COCO: {part}[{place}] has no {lacking[0]!r}")
+    for part in ("images", "annotations", "categories"):
+        seen: set[int] = set()
+        for place, item in enumerate(content[part]):
+            if not isinstance(item["id"], int):
+                raise ValueError(f"{ann_file}: id {item['id']!r} of {part}[{place}] is no integer")
+            if item["id"] in seen:
+                raise ValueError(f"{ann_file}: {part}[{place}] repeats id {item['id']}")
+            seen.add(item["id"])
     image_ids = {image["id"] for image in content["images"]}
     category_ids = {category["id"] for category in content["categories"]}
     for annotation in content["annotations"]:
         where = f"{ann_file}: annotation {annotation['id']}"
-        if annotation["image_id"] not in image_ids:
-            raise ValueError(f"{where} names image {annotation['image_id']}, which is not listed")
-        if annotation["category_id"] not in category_ids:
-            raise ValueError(
-                f"{where} names category {annotation['category_id']}, which is not listed"
-            )
-        if len(annotation["bbox"]) != 4:
-            raise ValueError(f"{where} has a bbox of {len(annotation['bbox'])} numbers, not 4")
+        for what, ids in (("image", image_ids), ("category", category_ids)):
+            value = annotation[f"{what}_id"]
+            if not isinstance(value, int) or value not in ids:
+                raise ValueError(f"{where} names {what} {value}, which is not listed")
+        box = annotation["bbox"]
+        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+            raise ValueError(f"{where} has a bbox {box}, not four numbers x, y, w, h")
+        if not _is_finite(annotation["area"]):
+            raise ValueError(f"{where} has an area {annotation['area']}, not a number")
     return content
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _require_decodable(file: Path, ann_file: Path) -> None:
     import cv2
+    import numpy as np
 
-    if cv2.imread(str(file)) is None:
+    # As the loader reads it: imread would accept half a JPEG and fill the rest with grey.
+    content = np.fromfile(file, dtype=np.uint8)
+    if not content.size or cv2.imdecode(content, cv2.IMREAD_COLOR) is None:
         raise ValueError(f"image {file} cannot be decoded; replace it or take it out of {ann_file}")

@@ -121,16 +121,19 @@ class DenseBackbone(BaseModule):
                 self._load()
         self._is_init = True
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         # MMEngine marks every module with `_params_init_info` while `init_weights` runs. A state
         # dict that arrives then comes from a model-level init_cfg of type Pretrained.
-        if self.is_loaded and hasattr(self, "_params_init_info"):
+        reaches_encoder = any(key.startswith(prefix) for key in state_dict)
+        if self.is_loaded and hasattr(self, "_params_init_info") and reaches_encoder:
             raise ValueError(
                 "a model-level init_cfg of type Pretrained would overwrite the encoder weights "
                 f"loaded from {self.weights}; name the checkpoint in load_from instead, or set "
                 "the backbone's weights='random'"
             )
-        super()._load_from_state_dict(*args, **kwargs)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def train(self, mode: bool = True) -> DenseBackbone:
         """Switch mode; a frozen encoder stays in eval."""

@@ -383,7 +383,11 @@ class PerceptionEncoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise for training from scratch: Xavier projections, zero biases."""
+        """Initialise for training from scratch: Xavier projections, zero biases.
+
+        What a block adds to the residual stream starts 1 / sqrt(2 depth) smaller (as in GPT-2),
+        so that a token is first of all its own patch; the official code leaves this out.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -391,6 +395,10 @@ class PerceptionEncoder(nn.Module):
             elif isinstance(module, SelfAttention):
                 nn.init.xavier_uniform_(module.in_proj_weight)
                 nn.init.zeros_(module.in_proj_bias)
+        with torch.no_grad():
+            for block in self.transformer.resblocks:
+                block.attn.out_proj.weight.div_(math.sqrt(2 * self.depth))
+                block.mlp.c_proj.weight.div_(math.sqrt(2 * self.depth))
         nn.init.xavier_uniform_(self.conv1.weight.view(self.embed_dim, -1))
         std = self.embed_dim**-0.5  # as the official tower
         nn.init.normal_(self.positional_embedding, std=std)

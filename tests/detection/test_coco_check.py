@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-cv2 = pytest.importorskip("cv2")
+pytest.importorskip("cv2")
 pytest.importorskip("mmengine")
+
+import cv2
 
 from pe_dense.detection.coco_check import check_config, check_split, coco_datasets, read_coco
 
@@ -137,7 +139,7 @@ def test_entry_that_is_no_object(root: Path) -> None:
     [
         (lambda c: c["annotations"][1].update(image_id=77), "annotation 2 names image 77"),
         (lambda c: c["annotations"][1].update(category_id=5), "annotation 2 names category 5"),
-        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), "annotation 2 has a bbox of 3"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), "annotation 2 has a bbox [1, 2, 3]"),
         (lambda c: c["annotations"][1].update(bbox=5), "annotation 2 has a bbox"),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 3, "4"]), "annotation 2 has a bbox"),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 3, None]), "annotation 2 has a bbox"),
@@ -162,9 +164,11 @@ def test_image_ids_that_are_no_integers(root: Path) -> None:
     assert str(root / JSON_NAME) in refusal(root)
 
 
-def test_ids_given_twice(root: Path) -> None:
-    edit(root, lambda content: content["images"][1].update(id=4))
-    assert str(root / JSON_NAME) in refusal(root)
+@pytest.mark.parametrize("part", ["images", "annotations"])
+def test_ids_given_twice(root: Path, part: str) -> None:
+    edit(root, lambda content: content[part].append(dict(content[part][0])))
+    message = refusal(root)
+    assert str(root / JSON_NAME) in message and f"{part}[" in message and "repeats id" in message
 
 
 @pytest.mark.parametrize(
@@ -175,7 +179,9 @@ def test_ids_given_twice(root: Path) -> None:
 def test_classes_that_differ_from_the_file(root: Path, classes: list[str]) -> None:
     message = refusal(root, classes)
     assert str(root / JSON_NAME) in message
-    assert "2 classes (disc, box)" in message and f"{len(classes)} ({', '.join(classes)})" in message
+    assert (
+        "2 classes (disc, box)" in message and f"{len(classes)} ({', '.join(classes)})" in message
+    )
     assert "set classes and num_classes" in message
 
 
@@ -265,7 +271,9 @@ def test_data_sets_inside_wrappers_are_checked(root: Path) -> None:
     cfg = config_of(root)
     inner = cfg["train_dataloader"]["dataset"]
     other = {**inner, "ann_file": "absent.json"}
-    wrapped = dict(type="RepeatDataset", dataset=dict(type="ConcatDataset", datasets=[inner, other]))
+    wrapped = dict(
+        type="RepeatDataset", dataset=dict(type="ConcatDataset", datasets=[inner, other])
+    )
     assert list(coco_datasets(wrapped)) == [inner, other]
     cfg["train_dataloader"]["dataset"] = wrapped
     with pytest.raises(ValueError, match="absent.json does not exist"):

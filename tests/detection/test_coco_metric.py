@@ -14,9 +14,10 @@ import torch
 
 pytest.importorskip("mmengine")
 pytest.importorskip("faster_coco_eval")
-reference = pytest.importorskip("pycocotools.coco")
+pytest.importorskip("pycocotools")
 
 from faster_coco_eval import COCO
+from pycocotools import coco as reference
 from pycocotools.cocoeval import COCOeval
 
 from pe_dense.detection.coco_metric import CocoAP, average_precision
@@ -33,9 +34,7 @@ def random_world(
     images, annotations, rows = [], [], []
     for number in range(num_images):
         image_id = 1000 - 7 * number
-        images.append(
-            dict(id=image_id, file_name=f"{image_id}.jpg", width=400, height=300)
-        )
+        images.append(dict(id=image_id, file_name=f"{image_id}.jpg", width=400, height=300))
         num_boxes = 0 if number % 5 == 0 else int(rng.integers(1, 9))
         for _ in range(num_boxes):
             w, h = np.exp(rng.uniform(*np.log(sides), size=2))
@@ -43,10 +42,13 @@ def random_world(
             category = int(rng.choice([3, 7, 1]))
             annotations.append(
                 dict(
-                    id=len(annotations) + 1, image_id=image_id, category_id=category,
-                    bbox=[x, y, w, h], area=w * h,
+                    id=len(annotations) + 1,
+                    image_id=image_id,
+                    category_id=category,
+                    bbox=[x, y, w, h],
+                    area=w * h,
                     iscrowd=int(crowds and rng.random() < 0.15),
-                )  # fmt: skip
+                )
             )
             for _ in range(int(rng.integers(0, 4))):
                 noise = rng.normal(0, 0.08, 4) * [w, h, w, h]

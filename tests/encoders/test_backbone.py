@@ -293,9 +293,7 @@ def test_pretrained_file_without_encoder_weights_is_no_threat(
 ) -> None:
     other = TwoLayerModel(DenseBackbone(TINY, out_indices=(1,)))
     file = tmp_path / "head.pth"
-    torch.save(
-        {"state_dict": {f"head.{k}": v for k, v in other.head.state_dict().items()}}, file
-    )
+    torch.save({"state_dict": {f"head.{k}": v for k, v in other.head.state_dict().items()}}, file)
     backbone = DenseBackbone(TINY, str(weights_file), out_indices=(1,))
     loaded = copies(backbone)
     model = TwoLayerModel(backbone, dict(type="Pretrained", checkpoint=str(file)))
