@@ -82,6 +82,8 @@ def evaluate(
                 "--no-record to leave it"
             )
     check_data(cfg, ("test",))
+    if facts["amp"]:  # scored in the precision that it was trained in
+        cfg.model.backbone.amp_dtype = "bfloat16"
     cfg.work_dir = str(work_dir or file.parent)
     cfg.launcher = launcher
     for name in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):

@@ -21,7 +21,8 @@ _REFERENCE = re.compile(r"\$(encoder\.\w+|[A-Za-z_]\w*)", re.ASCII)
 NOT_PROTOCOL = {
     "encoder", "weights", "data_root", "work_dir", "load_from", "resume", "launcher", "env_cfg",
     "randomness", "log_level", "log_processor", "visualizer", "vis_backends", "default_hooks",
-    "custom_hooks", "protocol", "filename", "num_workers",
+    "custom_hooks", "custom_imports", "data_check", "default_scope", "dist_backend",
+    "protocol", "filename", "num_workers",
 }  # fmt: skip
 
 
@@ -104,6 +105,7 @@ def load_config(
         raise ValueError(f"config {path} cannot be read: {error}") from error
     for key in options or {}:
         _require_key(cfg, key, path)
+        _require_type(cfg.get(key), options[key], key)
     if options:
         cfg.merge_from_dict(dict(options))
     for name, value in (("encoder", encoder), ("weights", weights)):
@@ -147,6 +149,15 @@ def _require_key(cfg: Config, dotted: str, path: str | Path) -> None:
                 f"--cfg-options {dotted}: {path} has no {part!r}; its top-level names are "
                 f"{', '.join(sorted(cfg))}"
             )
+
+
+def _require_type(old: Any, new: Any, key: str) -> None:
+    """Refuse text where the config has a number or a list; most often a slip of the pen."""
+    if isinstance(new, str) and not new.startswith("$") and isinstance(old, (int, float, list)):
+        raise ValueError(
+            f"--cfg-options {key}={new}: the config has {old!r} there; give a "
+            f"{type(old).__name__}, for example '{key}={old}'"
+        )
 
 
 def protocol_settings(template: Config) -> dict[str, Any]:

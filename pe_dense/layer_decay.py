@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -13,7 +14,7 @@ _IN_FRONT = re.compile(r"\bpatch_embed\.")
 _BEHIND_BLOCKS = re.compile(r"\b(?:ln_post|attn_pool|proj|norm|fc_norm|head)\b")
 # Positions, class and register tokens.
 _EMBEDDING = re.compile(r"(?:embed|embedding|_token)$")
-_SETTINGS = {"layer_decay", "num_layers", "backbone", "decay_norm_and_bias", "custom_keys"}
+_SETTINGS = {"layer_decay", "backbone", "decay_norm_and_bias", "custom_keys"}
 
 
 def layer_of(name: str, num_layers: int) -> int:
@@ -33,13 +34,23 @@ def layer_of(name: str, num_layers: int) -> int:
     return num_layers + 1 if _BEHIND_BLOCKS.search(name) else 0
 
 
+def count_blocks(names: Iterable[str]) -> int:
+    """Number L of blocks among encoder parameters; a truncated encoder has fewer.
+
+    Example:
+        >>> count_blocks(["blocks.0.w", "blocks.1.w", "conv1.weight"])
+        2
+    """
+    found = [int(block.group(1)) + 1 for block in map(_BLOCK.search, names) if block]
+    return max(found, default=0)
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class EncoderLayerDecay(DefaultOptimWrapperConstructor):
     """Gives encoder block i the learning rate lr * layer_decay ** (L - i), heads the full one.
 
     `paramwise_cfg` takes exactly these keys:
         layer_decay: Factor a layer, in (0, 1]; 1 switches the decay off.
-        num_layers: Number L of blocks, usually '$encoder.depth'.
         backbone: Prefix of the encoder's parameters, default 'backbone.'.
         decay_norm_and_bias: Whether weight decay also acts on vectors (norms, biases) and on
             position and class embeddings. False is the habit of the field; PE's own detection
@@ -61,8 +72,10 @@ class EncoderLayerDecay(DefaultOptimWrapperConstructor):
         unknown = sorted(set(settings) - _SETTINGS)
         if unknown:
             raise ValueError(f"EncoderLayerDecay has no setting {unknown}; it has {_SETTINGS}")
-        num_layers, decay = settings["num_layers"], settings["layer_decay"]
-        prefix = settings.get("backbone", "backbone.")
+        decay, prefix = settings["layer_decay"], settings.get("backbone", "backbone.")
+        num_layers = count_blocks(
+            name for name, _ in module.named_parameters() if name.startswith(prefix)
+        )
         groups: dict[tuple[float, float], dict] = {}
         seen_encoder = False
         for name, parameter in module.named_parameters():

@@ -22,6 +22,7 @@ from mmengine.dataset.utils import worker_init_fn
 from mmengine.dist import get_rank
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
@@ -154,21 +155,29 @@ class ExactResumeHook(Hook):
 
     Args:
         facts: Extra entries for the checkpoint's meta, under 'pe_dense'.
+        start_from: Checkpoint of the whole model to fine-tune from. It is loaded strictly;
+            MMEngine's own `load_from` would let half a model through with a log line.
     """
 
     priority = "VERY_HIGH"
 
-    def __init__(self, facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, facts: Mapping[str, Any] | None = None, start_from: str | None = None
+    ) -> None:
         self.facts = dict(facts or {})
+        self.start_from = start_from
         self._started = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse persistent workers; start the clock."""
+        """Refuse persistent workers, load what is fine-tuned, start the clock."""
         if getattr(runner.train_dataloader, "persistent_workers", False):
             raise ValueError(
                 "persistent_workers=True keeps random states that a resumed run cannot restore; "
                 "set train_dataloader.persistent_workers=False"
             )
+        if self.start_from is not None:
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            load_strictly(model, load_checkpoint_safely(self.start_from, "cpu"), self.start_from)
         self._started = time.monotonic() - _seconds_so_far(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:

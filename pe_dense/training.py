@@ -53,6 +53,7 @@ def train(
         cfg.model.backbone.amp_dtype = "bfloat16"
     cfg.work_dir = str(work_dir or default_work_dir(config, encoder, seed))
     cfg.launcher = launcher
+    start_from, cfg.load_from = cfg.get("load_from"), None
     newest = newest_checkpoint(cfg.work_dir)
     if newest is not None:
         if not resume:
@@ -72,6 +73,7 @@ def train(
     for hook in cfg.custom_hooks:
         if hook.type == "ExactResumeHook":
             hook.facts = facts
+            hook.start_from = start_from if newest is None else None
     use_device(cfg)
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
         remove_unfinished(cfg.work_dir)

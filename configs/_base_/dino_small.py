@@ -52,9 +52,7 @@ model = dict(
         num_classes="$num_classes",
         sync_cls_avg_factor=True,
         embed_dims="$width",
-        loss_cls=dict(
-            type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0
-        ),
+        loss_cls=dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
         loss_bbox=dict(type="L1Loss", loss_weight=5.0),
         loss_iou=dict(type="GIoULoss", loss_weight=2.0),
     ),
@@ -73,5 +71,5 @@ model = dict(
             ],
         )
     ),
-    test_cfg=dict(max_per_img=100),
+    test_cfg=dict(max_per_img="$num_queries"),
 )

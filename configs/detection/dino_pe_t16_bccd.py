@@ -99,7 +99,6 @@ optim_wrapper = dict(
     constructor="EncoderLayerDecay",
     paramwise_cfg=dict(
         layer_decay="$layer_decay",
-        num_layers="$encoder.depth",
         custom_keys={"backbone.": dict(lr_mult="$backbone_lr_mult")},
     ),
 )
