@@ -66,6 +66,7 @@ def settings_of(model: nn.Module, **paramwise: object) -> dict[str, tuple[float,
             type="OptimWrapper",
             optimizer=dict(type="AdamW", lr=LR, weight_decay=WEIGHT_DECAY),
             constructor="EncoderLayerDecay",
+            paramwise_cfg=dict(layer_decay=0.9) | paramwise,
         ),
     )
     names = {id(parameter): name for name, parameter in model.named_parameters()}

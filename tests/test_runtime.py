@@ -24,6 +24,8 @@ from pe_dense.runtime import (
     ExactResumeHook,
     load_checkpoint_safely,
     load_strictly,
+    newest_checkpoint,
+    remove_unfinished,
 )
 
 # Files
@@ -238,3 +240,38 @@ def test_random_numbers_depend_on_the_iteration_and_not_on_the_past() -> None:
 def test_workers_that_persist_are_refused() -> None:
     with pytest.raises(ValueError, match="persistent_workers=False"):
         ExactResumeHook().before_train(runner_of(0, 0, persistent_workers=True))
+
+
+# Which checkpoint a run goes on from
+
+
+def test_newest_checkpoint_by_number_whatever_the_note_says(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path) is None
+    for name in ("epoch_2.pth", "epoch_10.pth", "epoch_9.pth", "best_AP.pth", ".epoch_11.pth.x"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "last_checkpoint").write_text("")  # as a kill can leave it
+    assert newest_checkpoint(tmp_path) == tmp_path / "epoch_10.pth"
+    remove_unfinished(tmp_path)
+    assert not (tmp_path / ".epoch_11.pth.x").exists()
+    assert (tmp_path / "epoch_9.pth").exists()
+
+
+def test_fine_tuning_starts_from_the_whole_model_or_not_at_all(tmp_path: Path) -> None:
+    source, target, other = nn.Linear(3, 2), nn.Linear(3, 2), nn.Linear(3, 5)
+    file = tmp_path / "start.pth"
+    torch.save({"state_dict": source.state_dict()}, file)
+
+    def start(model: nn.Module) -> None:
+        runner = SimpleNamespace(
+            model=model,
+            train_dataloader=SimpleNamespace(persistent_workers=False),
+            message_hub=SimpleNamespace(runtime_info={}),
+        )
+        ExactResumeHook(start_from=str(file)).before_train(runner)
+
+    start(target)
+    assert torch.equal(source.weight, target.weight)
+    before = other.weight.clone()
+    with pytest.raises(ValueError, match="does not fit the model"):
+        start(other)
+    assert torch.equal(other.weight, before)

@@ -115,11 +115,7 @@ def test_two_process_training_runs(options: list[str], tmp_path: Path) -> None:
     work_dir = tmp_path / "run"
     short = [o for o in options if not o.startswith(("max_epochs", "val_interval"))]
     short += ["max_epochs=1", "val_interval=1"]
-    run(
-        tool(
-            "train", CONFIG, "--work-dir", work_dir, "--launcher", "pytorch", *short, torchrun=2
-        )
-    )
+    run(tool("train", CONFIG, "--work-dir", work_dir, "--launcher", "pytorch", *short, torchrun=2))
     record = scores(work_dir, short, tmp_path / "records")
     assert 0.0 <= record["scores"]["AP"] <= 1.0
 

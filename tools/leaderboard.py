@@ -11,21 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
+from pe_dense.command_line import Parser
 from pe_dense.results.leaderboard import build_sections, render_markdown, render_terminal
 from pe_dense.results.provenance import atomic_write_text
 from pe_dense.results.store import DEFAULT_ROOT, find_problems, load_records
 
 DEFAULT_PAGE = "benchmarks/LEADERBOARD.md"
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exits with status 2."""
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
 def build_parser() -> Parser:

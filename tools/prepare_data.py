@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pe_dense.command_line import Parser
+
 
 def add_mini_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mini`."""
@@ -76,7 +78,7 @@ def progress_line(title: str) -> Callable[[int, int], None]:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a subcommand; returns 0, or 2 after a user error."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (summary, add_options, _) in COMMANDS.items():
         subparser = subparsers.add_parser(

@@ -11,8 +11,9 @@ protocol = dict(id="mini-detection-scratch", dataset="mini")
 data_root = "data/mini/coco"
 classes = ["disc", "box", "triangle", "star", "ring", "cross"]
 num_classes = 6
-max_epochs = 6
-image_scale = (256, 256)
-train_scales = [(192, 192), (224, 224), (256, 256)]
+max_epochs = 4
+image_scale = (224, 224)
+train_scales = [(192, 192), (224, 224)]
 flip_prob, flip_direction = 0.5, "horizontal"
 train_images, val_images = "images/train/", "images/val/"
+val_interval = 4

@@ -28,6 +28,13 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> None:
             f"num_classes is {cfg['num_classes']} but classes names {len(classes)}: "
             f"{', '.join(classes)}; make them agree"
         )
+    most = cfg.get("model", {}).get("test_cfg", {}).get("max_per_img", 0)
+    possible = cfg.get("model", {}).get("num_queries", most) * len(classes)
+    if most > possible:
+        raise ValueError(
+            f"model.test_cfg.max_per_img is {most}, but num_queries {possible // len(classes)} and "
+            f"{len(classes)} classes give at most {possible} detections; lower it"
+        )
     done = set()
     for split in splits:
         for dataset in coco_datasets(cfg[f"{split}_dataloader"]["dataset"]):

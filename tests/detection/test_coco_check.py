@@ -296,3 +296,9 @@ def test_bccd_passes(bccd_root: Path, split: str) -> None:
     ann_file = bccd_root / "annotations" / f"{split}.json"
     assert len(read_coco(ann_file)["images"]) > 50
     check_split(bccd_root, ann_file, bccd_root / "images", ["RBC", "WBC", "Platelets"])
+
+
+def test_more_detections_than_queries_can_give(root: Path) -> None:
+    model = dict(num_queries=10, test_cfg=dict(max_per_img=100))
+    with pytest.raises(ValueError, match="max_per_img is 100.*20 detections"):
+        check_config(config_of(root, model=model), ("train",))
