@@ -103,7 +103,9 @@ def evaluate(
         print(f"{name:>16} {value:.4f}")
     if records is None:
         return scores
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    gpu, peak_gib = None, provenance.peak_memory_gib()
+    if torch.cuda.is_available():
+        gpu, peak_gib = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated() / 2**30
     record = Record(
         origin="measured",
         task=cfg.protocol.task,
@@ -126,7 +128,7 @@ def evaluate(
         code=CodeInfo(*provenance.git_state(repository_root())),
         versions=provenance.library_versions(),
         hardware=provenance.hardware(gpu=gpu),
-        cost=Cost(facts["train_seconds"], eval_s, provenance.peak_memory_gib()),
+        cost=Cost(facts["train_seconds"], eval_s, peak_gib),
         notes="encoder in bfloat16" if facts["amp"] else "",
     )
     path = save_record(record, records, supersede=supersede)

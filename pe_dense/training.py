@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from pe_dense.experiment import load_config, protocol_settings
 from pe_dense.results.provenance import command_line, config_sha256
-from pe_dense.runtime import newest_checkpoint, remove_unfinished
+from pe_dense.runtime import load_checkpoint_safely, newest_checkpoint, remove_unfinished
 
 
 def train(
@@ -62,10 +62,13 @@ def train(
                 "another --work-dir"
             )
         cfg.resume, cfg.load_from = True, str(newest)
+    protocol_sha256 = config_sha256(protocol_settings(template))
+    if newest is not None:
+        require_same_run(newest, cfg.encoder, protocol_sha256)
     check_data(cfg, ("train", "val"))
     facts = {
         "encoder": cfg.encoder,
-        "protocol_sha256": config_sha256(protocol_settings(template)),
+        "protocol_sha256": protocol_sha256,
         "train_command": command_line(list(argv)),
         "seed": cfg.randomness.seed,
         "amp": amp,
@@ -90,6 +93,22 @@ def default_work_dir(config: str, encoder: str | None, seed: int | None) -> Path
     if seed is not None:
         name += f"-seed{seed}"
     return Path("work_dirs") / name
+
+
+def require_same_run(checkpoint: Path, encoder: str, protocol_sha256: str) -> None:
+    """Refuse to continue a run under other settings than it was begun with.
+
+    Raises:
+        ValueError: If encoder or settings differ; the message has the original command.
+    """
+    content = load_checkpoint_safely(str(checkpoint), map_location="cpu")
+    facts = content.get("meta", {}).get("pe_dense", {})
+    if (facts.get("encoder"), facts.get("protocol_sha256")) != (encoder, protocol_sha256):
+        command = facts.get("train_command", "another program")
+        raise ValueError(
+            f"{checkpoint.parent} holds a run with other settings, begun by: {command}; give the "
+            "same config, --encoder and --cfg-options, or another --work-dir"
+        )
 
 
 def check_data(cfg: Config, splits: Sequence[str]) -> None:

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from pe_dense.command_line import parse_options
+from pe_dense.training import train
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "configs/detection/dino_pe_t16_mini.py"
 NUM_EPOCHS = 3
@@ -132,6 +135,20 @@ def test_a_second_run_never_overwrites_the_first(
     assert done.returncode == 2
     assert "--resume" in done.stderr and "Traceback" not in done.stderr
     assert sorted((f.name, f.stat().st_mtime_ns) for f in work_dir.glob("*.pth")) == before
+
+
+def test_a_run_is_not_continued_under_other_settings(
+    uninterrupted: tuple[Path, dict], options: list[str]
+) -> None:
+    work_dir, _ = uninterrupted
+    other = ["lr=5e-3" if option.startswith("lr=") else option for option in options]
+    with pytest.raises(ValueError, match="holds a run with other settings.*tools/train.py"):
+        train(
+            CONFIG,
+            options=parse_options(other[1:]),
+            work_dir=work_dir,
+            resume=True,
+        )
 
 
 def test_record_carries_what_a_reader_needs(uninterrupted: tuple[Path, dict]) -> None:
