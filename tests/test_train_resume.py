@@ -144,7 +144,7 @@ def test_a_run_is_not_continued_under_other_settings(
     other = ["lr=5e-3" if option.startswith("lr=") else option for option in options]
     with pytest.raises(ValueError, match="holds a run with other settings.*tools/train.py"):
         train(
-            CONFIG,
+            str(ROOT / CONFIG),
             options=parse_options(other[1:]),
             work_dir=work_dir,
             resume=True,
