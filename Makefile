@@ -37,7 +37,7 @@ demo: setup
 	$(RUN) tools/leaderboard.py show
 
 test: setup
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest $(PYTEST_ARGS)
 
 lint: setup
 	$(RUN) -m ruff check .

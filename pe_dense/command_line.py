@@ -90,6 +90,12 @@ def run(main: Callable[[], int | None]) -> NoReturn:
             traceback.print_exc()
         print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
         code = USER_ERROR
+    except (TypeError, KeyError) as error:
+        # A registry wraps what a part says about its own arguments; anything else is a bug.
+        if not _WRAPPED.search(str(error)) and "registry" not in str(error):
+            raise
+        print(f"error: {sentence(error)}; check the config", file=sys.stderr, flush=True)
+        code = USER_ERROR
     except KeyboardInterrupt:
         print("stopped; run again with --resume to continue", file=sys.stderr)
         code = 130

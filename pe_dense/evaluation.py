@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from pe_dense.encoders.fingerprint import feature_fingerprint
-from pe_dense.experiment import load_config, protocol_settings
+from pe_dense.experiment import load_config
 from pe_dense.results import provenance
 from pe_dense.results.record import (
     CodeInfo,
@@ -26,7 +26,14 @@ from pe_dense.results.record import (
 )
 from pe_dense.results.store import measured_path, save_record
 from pe_dense.runtime import load_checkpoint_safely, load_strictly, newest_checkpoint
-from pe_dense.training import check_data, use_device
+from pe_dense.training import (
+    check_data,
+    command_with_launcher,
+    processes,
+    protocol_sha256,
+    repository_root,
+    use_device,
+)
 
 
 def evaluate(
@@ -71,7 +78,10 @@ def evaluate(
         )
     protocol = protocol_of(config, template, facts, file)
     weights = facts["weights"]
-    seed = facts["seed"]
+    seed, start_from = facts["seed"], facts["start_from"]
+    if start_from is not None:  # everything, encoder included, came from that file
+        weights = start_from
+    launch = processes(launcher)
     if records is not None and not supersede:
         target = records / measured_path(
             cfg.encoder, weights["sha256"], protocol.id, protocol.version, seed
@@ -84,8 +94,8 @@ def evaluate(
     check_data(cfg, ("test",))
     if facts["amp"]:  # scored in the precision that it was trained in
         cfg.model.backbone.amp_dtype = "bfloat16"
-    cfg.work_dir = str(work_dir or file.parent)
-    cfg.launcher = launcher
+    cfg.work_dir = str(work_dir or file.parent / "test")
+    cfg.launcher, cfg.load_from, cfg.resume = launcher, None, False
     for name in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         cfg[name] = None  # not needed, and not built
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
@@ -106,6 +116,10 @@ def evaluate(
     gpu, peak_gib = None, provenance.peak_memory_gib()
     if torch.cuda.is_available():
         gpu, peak_gib = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated() / 2**30
+    commit, dirty = provenance.git_state(repository_root())
+    notes = ["encoder in bfloat16"] if facts["amp"] else []
+    if commit != facts["commit"]:
+        notes.append(f"evaluated at commit {commit}")
     record = Record(
         origin="measured",
         task=cfg.protocol.task,
@@ -122,14 +136,14 @@ def evaluate(
         ),
         scores=scores,
         created=provenance.utc_now(),
-        command=f"{facts['train_command']} && {provenance.command_line(list(argv))}",
+        command=f"{facts['train_command']} && {command_with_launcher(argv, launcher, launch)}",
         checkpoint_sha256=provenance.file_sha256(file),
         seed=seed,
-        code=CodeInfo(*provenance.git_state(repository_root())),
+        code=CodeInfo(facts["commit"], facts["dirty"] or dirty),
         versions=provenance.library_versions(),
         hardware=provenance.hardware(gpu=gpu),
         cost=Cost(facts["train_seconds"], eval_s, peak_gib),
-        notes="encoder in bfloat16" if facts["amp"] else "",
+        notes="; ".join(notes),
     )
     path = save_record(record, records, supersede=supersede)
     print(f"record: {path}")
@@ -156,14 +170,15 @@ def protocol_of(
     Raises:
         ValueError: If training followed other settings than this evaluation.
     """
-    digest = provenance.config_sha256(protocol_settings(template))
-    if digest != facts["protocol_sha256"]:
+    digest = protocol_sha256(template, facts["amp"], facts["world_size"])
+    if facts["start_from"] is None and digest != facts["protocol_sha256"]:
         raise ValueError(
             f"checkpoint {file} was trained under other settings than these; give the same "
             f"config and --cfg-options as in: {facts['train_command']}"
         )
-    plain = provenance.config_sha256(protocol_settings(load_config(config)[1]))
-    name = template.protocol.id if digest == plain else f"{template.protocol.id}.mod-{digest[:8]}"
+    digest = facts["protocol_sha256"]
+    changed = digest != protocol_sha256(load_config(config)[1]) or has_other_data(template)
+    name = f"{template.protocol.id}.mod-{digest[:8]}" if changed else template.protocol.id
     return ProtocolInfo(
         name,
         template.protocol.version,
@@ -171,6 +186,15 @@ def protocol_of(
         template.protocol.higher_is_better,
         digest,
     )
+
+
+def has_other_data(template: Config) -> bool:
+    """Whether the evaluated annotations differ from those that the protocol names, if it does."""
+    expected = template.protocol.get("annotations_sha256")
+    if expected is None:
+        return False
+    file = Path(template.data_root) / template.val_dataloader.dataset.ann_file
+    return file.is_file() and provenance.file_sha256(file) != expected
 
 
 def plain_scores(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -181,8 +205,3 @@ def plain_scores(metrics: Mapping[str, float]) -> dict[str, float]:
         {'AP': 0.5, 'AP/RBC': 0.6}
     """
     return {name.partition("/")[2] or name: float(value) for name, value in metrics.items()}
-
-
-def repository_root() -> Path:
-    """Folder of the checkout that this package runs from."""
-    return Path(__file__).resolve().parents[1]

@@ -21,7 +21,7 @@ _REFERENCE = re.compile(r"\$(encoder\.\w+|[A-Za-z_]\w*)", re.ASCII)
 NOT_PROTOCOL = {
     "encoder", "weights", "data_root", "work_dir", "load_from", "resume", "launcher", "env_cfg",
     "randomness", "log_level", "log_processor", "visualizer", "vis_backends", "default_hooks",
-    "custom_hooks", "custom_imports", "data_check", "default_scope", "dist_backend",
+    "custom_imports", "data_check", "default_scope", "dist_backend",
     "protocol", "filename", "num_workers",
 }  # fmt: skip
 
@@ -105,6 +105,9 @@ def load_config(
         raise ValueError(f"config {path} cannot be read: {error}") from error
     for key in options or {}:
         _require_key(cfg, key, path)
+        if key in ("model.backbone.encoder", "model.backbone.weights"):
+            name = key.rsplit(".", 1)[1]
+            raise ValueError(f"--cfg-options {key}: use --{name}, which heads and records follow")
         _require_type(cfg.get(key), options[key], key)
     if options:
         cfg.merge_from_dict(dict(options))
@@ -117,7 +120,8 @@ def load_config(
     template = Config(cfg.to_dict(), filename=cfg.filename)
     names = {key: value for key, value in cfg.items() if not isinstance(value, dict)}
     if "encoder" in cfg:
-        facts = encoder_facts(cfg.encoder, cfg.get("encoder_options"))
+        backbone = cfg.get("model", {}).get("backbone", {})
+        facts = encoder_facts(cfg.encoder, backbone.get("encoder_options"))
         names |= {f"encoder.{key}": value for key, value in facts.items()}
     names = _without_chains(names, path)
     resolved = substitute(cfg._cfg_dict, names)
@@ -167,6 +171,9 @@ def protocol_settings(template: Config) -> dict[str, Any]:
     one protocol share one hash.
     """
     settings = {k: v for k, v in template.to_dict().items() if k not in NOT_PROTOCOL}
+    hooks = [hook for hook in settings.pop("custom_hooks", []) if hook["type"] != "ExactResumeHook"]
+    if hooks:
+        settings["custom_hooks"] = hooks
     return _without_workers(settings)
 
 

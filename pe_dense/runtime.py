@@ -211,7 +211,7 @@ class ExactResumeHook(Hook):
         sources = [
             dataclasses.asdict(module.weights_info)
             for module in runner.model.modules()
-            if hasattr(module, "weights_info")
+            if dataclasses.is_dataclass(getattr(module, "weights_info", None))
         ]
         facts = {**self.facts, "train_seconds": seconds}
         if sources:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from pe_dense.experiment import load_config, protocol_settings
-from pe_dense.results.provenance import command_line, config_sha256
+from pe_dense.results.provenance import command_line, config_sha256, file_sha256, git_state
 from pe_dense.runtime import load_checkpoint_safely, newest_checkpoint, remove_unfinished
 
 
@@ -36,7 +37,7 @@ def train(
         encoder: Replaces the config's encoder.
         weights: Replaces the config's encoder weights.
         options: Overrides of config values.
-        work_dir: Where checkpoints go; by default work_dirs/<config>[-<encoder>][-seed<n>].
+        work_dir: Where checkpoints go; see `default_work_dir`.
         launcher: 'none', 'pytorch' or 'slurm'.
         resume: Go on from the newest checkpoint of `work_dir`, if it has one.
         amp: Run the encoder in bfloat16.
@@ -47,14 +48,29 @@ def train(
         ValueError: If anything that the user gave is wrong, before training where possible.
     """
     cfg, template = load_config(config, encoder, weights, options)
+    world_size = processes(launcher)
     if seed is not None:
         cfg.randomness.seed = seed
     if amp:
         cfg.model.backbone.amp_dtype = "bfloat16"
-    cfg.work_dir = str(work_dir or default_work_dir(config, encoder, seed))
+    cfg.work_dir = str(work_dir or default_work_dir(config, encoder, weights, seed))
     cfg.launcher = launcher
     start_from, cfg.load_from = cfg.get("load_from"), None
+    facts = {
+        "encoder": cfg.encoder,
+        "requested_weights": cfg.weights,
+        "protocol_sha256": protocol_sha256(template, amp, world_size, start_from),
+        "seed": cfg.randomness.seed,
+        "amp": amp,
+        "world_size": world_size,
+        "start_from": None,
+    }
+    if start_from:
+        load_checkpoint_safely(start_from, map_location="cpu")  # whatever is wrong shows now
+        name, sha256 = Path(start_from).name, file_sha256(Path(start_from))
+        facts["start_from"] = {"source": name, "sha256": sha256}
     newest = newest_checkpoint(cfg.work_dir)
+    stored = {}
     if newest is not None:
         if not resume:
             raise ValueError(
@@ -62,21 +78,18 @@ def train(
                 "another --work-dir"
             )
         cfg.resume, cfg.load_from = True, str(newest)
-    protocol_sha256 = config_sha256(protocol_settings(template))
-    if newest is not None:
-        require_same_run(newest, cfg.encoder, protocol_sha256)
+        stored = require_same_run(newest, facts)
     check_data(cfg, ("train", "val"))
-    facts = {
-        "encoder": cfg.encoder,
-        "protocol_sha256": protocol_sha256,
-        "train_command": command_line(list(argv)),
-        "seed": cfg.randomness.seed,
-        "amp": amp,
-    }
-    for hook in cfg.custom_hooks:
-        if hook.type == "ExactResumeHook":
-            hook.facts = facts
-            hook.start_from = start_from if newest is None else None
+    facts["train_command"] = command_with_launcher(argv, launcher, world_size)
+    facts["commit"], facts["dirty"] = git_state(repository_root())
+    hooks = [hook for hook in cfg.custom_hooks if hook.type == "ExactResumeHook"]
+    if not hooks:
+        raise ValueError(
+            f"config {config} has no ExactResumeHook in custom_hooks, which resuming and records "
+            "need; start from configs/_base_/runtime.py"
+        )
+    hooks[0].facts = {**facts, **stored}
+    hooks[0].start_from = start_from if newest is None else None
     use_device(cfg)
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
         remove_unfinished(cfg.work_dir)
@@ -85,30 +98,87 @@ def train(
     return runner
 
 
-def default_work_dir(config: str, encoder: str | None, seed: int | None) -> Path:
-    """work_dirs/<config>[-<encoder>][-seed<n>], so that variants of a recipe stay apart."""
+def protocol_sha256(
+    template: Config, amp: bool = False, world_size: int = 1, start_from: str | None = None
+) -> str:
+    """Hash of everything that was done, apart from encoder, weights, paths and seed.
+
+    What differs from one process, float32 and no fine-tuning start enters the hash; the plain
+    run has that of the config alone.
+    """
+    extra: dict[str, Any] = {}
+    if amp:
+        extra["amp"] = True
+    if world_size > 1:  # batch_size is that of one process
+        extra["world_size"] = world_size
+    if start_from:
+        extra["start_from"] = file_sha256(Path(start_from))
+    settings = protocol_settings(template)
+    return config_sha256({**settings, "run": extra} if extra else settings)
+
+
+def processes(launcher: str) -> int:
+    """Number of processes of this run.
+
+    Raises:
+        ValueError: If the launcher's environment is missing.
+    """
+    names = {"none": None, "pytorch": "WORLD_SIZE", "slurm": "SLURM_NTASKS"}
+    name = names[launcher]
+    if name is None:
+        return 1
+    if name not in os.environ:
+        start = {"pytorch": "torchrun --nproc-per-node N", "slurm": "srun"}[launcher]
+        raise ValueError(
+            f"--launcher {launcher} needs {name} in the environment; start with: {start} "
+            f"... --launcher {launcher}"
+        )
+    return int(os.environ[name])
+
+
+def command_with_launcher(argv: Sequence[str], launcher: str, world_size: int) -> str:
+    """The command line, with torchrun or srun in front where it was used."""
+    command = command_line(list(argv))
+    start = {
+        "none": "",
+        "pytorch": f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', world_size)} ",
+        "slurm": f"srun --ntasks {world_size} ",
+    }[launcher]
+    return start + (command.removeprefix("python ") if launcher == "pytorch" else command)
+
+
+def default_work_dir(
+    config: str, encoder: str | None, weights: str | None, seed: int | None
+) -> Path:
+    """work_dirs/<config>[-<encoder>][-<weights>][-seed<n>]: variants of a recipe stay apart."""
     name = Path(config).stem
-    if encoder is not None:
-        name += "-" + encoder.replace(":", "+").replace("/", "=")
+    for part in (encoder, Path(weights).name if weights else None):
+        if part is not None:
+            name += "-" + part.replace(":", "+").replace("/", "=")
     if seed is not None:
         name += f"-seed{seed}"
     return Path("work_dirs") / name
 
 
-def require_same_run(checkpoint: Path, encoder: str, protocol_sha256: str) -> None:
+def require_same_run(checkpoint: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Refuse to continue a run under other settings than it was begun with.
 
+    Returns:
+        What the run said of itself when it began: command, commit, and encoder weights.
+
     Raises:
-        ValueError: If encoder or settings differ; the message has the original command.
+        ValueError: If a setting differs; the message has the original command.
     """
     content = load_checkpoint_safely(str(checkpoint), map_location="cpu")
-    facts = content.get("meta", {}).get("pe_dense", {})
-    if (facts.get("encoder"), facts.get("protocol_sha256")) != (encoder, protocol_sha256):
-        command = facts.get("train_command", "another program")
+    stored = content.get("meta", {}).get("pe_dense", {})
+    other = [name for name, value in facts.items() if stored.get(name) != value]
+    if other:
+        command = stored.get("train_command", "another program")
         raise ValueError(
-            f"{checkpoint.parent} holds a run with other settings, begun by: {command}; give the "
-            "same config, --encoder and --cfg-options, or another --work-dir"
+            f"{checkpoint.parent} holds a run with other settings ({', '.join(other)}), begun by: "
+            f"{command}; give the same command with --resume, or another --work-dir"
         )
+    return {name: stored[name] for name in ("train_command", "commit", "dirty", "weights")}
 
 
 def check_data(cfg: Config, splits: Sequence[str]) -> None:
@@ -119,5 +189,27 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
 
 
 def use_device(cfg: Config) -> None:
-    """Choose the communication backend by what the machine has."""
-    cfg.env_cfg.dist_cfg.backend = "nccl" if torch.cuda.is_available() else "gloo"
+    """Choose the communication backend; without a GPU, join the process group here.
+
+    MMEngine's own set-up of a process group asks for a GPU.
+    """
+    cuda = torch.cuda.is_available()
+    cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
+    if cuda or cfg.launcher == "none" or torch.distributed.is_initialized():
+        return
+    environment = os.environ
+    if cfg.launcher == "slurm":
+        nodes = environment["SLURM_NODELIST"]
+        command = ["scontrol", "show", "hostname", nodes]
+        hosts = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        environment.setdefault("MASTER_ADDR", hosts.split()[0])
+        environment.setdefault("MASTER_PORT", "29500")
+        environment["RANK"] = environment["SLURM_PROCID"]
+        environment["WORLD_SIZE"] = environment["SLURM_NTASKS"]
+        environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
+    torch.distributed.init_process_group("gloo")
+
+
+def repository_root() -> Path:
+    """Folder of the checkout that this package runs from."""
+    return Path(__file__).resolve().parents[1]

@@ -48,8 +48,8 @@ class Encoder(Protocol):
         """
         ...
 
-    def head_parameters(self) -> list[nn.Parameter]:
-        """Parameters behind the last block, which dense maps without final norm never use."""
+    def head_parameters(self, norm: bool = False) -> list[nn.Parameter]:
+        """Parameters behind the last block that maps, with or without final norm, never use."""
         ...
 
 

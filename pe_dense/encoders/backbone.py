@@ -80,6 +80,12 @@ class DenseBackbone(BaseModule):
                 full_depth = build_encoder(encoder, **options).depth
         self.out_indices = tuple(resolve_indices(out_indices, full_depth))
         options["depth"] = max(self.out_indices) + 1
+        if options.get("global_blocks"):  # counted in the whole encoder, like out_indices
+            kept = resolve_indices(options["global_blocks"], full_depth)
+            options["global_blocks"] = [i for i in kept if i < options["depth"]]
+        if options.get("drop_path_schedule") == "linear" and full_depth > 1:
+            share = (options["depth"] - 1) / (full_depth - 1)
+            options["drop_path_rate"] = share * options.get("drop_path_rate", 0.0)
         self._weights_options = dict(weights_options or {})
         if weights == "released":
             self.weights = spec.weights
@@ -92,9 +98,8 @@ class DenseBackbone(BaseModule):
         self.embed_dim, self.patch_size = self.encoder.embed_dim, self.encoder.patch_size
         self.weights_info = self._load()
         self._loaded_sums = self._parameter_sums()
-        if not norm:
-            for parameter in self.encoder.head_parameters():
-                parameter.requires_grad_(False)
+        for parameter in self.encoder.head_parameters(norm):
+            parameter.requires_grad_(False)
         if frozen:
             self.encoder.requires_grad_(False)
             self.encoder.eval()
@@ -110,7 +115,9 @@ class DenseBackbone(BaseModule):
         return load_weights(self.encoder, self.weights, **self._weights_options)
 
     def _parameter_sums(self) -> dict[str, float]:
-        return {n: p.detach().double().sum().item() for n, p in self.encoder.named_parameters()}
+        return {
+            n: p.detach().cpu().double().sum().item() for n, p in self.encoder.named_parameters()
+        }
 
     def init_weights(self) -> None:
         """Keep what was loaded: undo what a detector-level `init_cfg` did to the encoder."""

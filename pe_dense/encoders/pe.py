@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 from pe_dense.types import resolve_indices
 
 ROPE_THETA = 10000.0
+MAX_ROPE_TABLES = 64  # grids whose tables are kept, about 1 MB each
 # Hidden activations of an MLP above this many numbers are made chunk by chunk when no gradient
 # is kept. 8 M float32 are few enough to halve the peak memory of wide towers, and enough rows
 # for a matrix product at full speed (2 M cost 25 % at widths 1024 and 1536).
@@ -407,11 +408,12 @@ class PerceptionEncoder(nn.Module):
         if self.attn_pool is not None:
             nn.init.normal_(self.proj, std=std)
 
-    def head_parameters(self) -> list[nn.Parameter]:
-        """Parameters behind the last block (final norm, pool, projection); none in Spatial."""
+    def head_parameters(self, norm: bool = False) -> list[nn.Parameter]:
+        """Parameters that maps do not use: pool, projection, and the final norm unless `norm`."""
         if self.attn_pool is None:
             return []
-        return [*self.ln_post.parameters(), *self.attn_pool.parameters(), self.proj]
+        final = [] if norm else [*self.ln_post.parameters()]
+        return [*final, *self.attn_pool.parameters(), self.proj]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory: recompute every block in the backward pass."""
@@ -441,8 +443,13 @@ class PerceptionEncoder(nn.Module):
             step, offset = 1.0, float(self.num_prefix_tokens)
             if self.rope_grid is not None:
                 step, offset = self.rope_grid / max(grid_hw), 1.0
-            table = rope_table(grid_hw, self.head_dim, (step, step), offset, self.num_prefix_tokens)
-            self._rope_tables[key] = table.to(device)
+            if len(self._rope_tables) >= MAX_ROPE_TABLES:
+                self._rope_tables.pop(next(iter(self._rope_tables)))  # the oldest
+            with torch.inference_mode(False):  # a table made there could not be trained with
+                table = rope_table(
+                    grid_hw, self.head_dim, (step, step), offset, self.num_prefix_tokens
+                )
+                self._rope_tables[key] = table.to(device)
         return self._rope_tables[key]
 
     def embed(self, images_B3HW: Tensor) -> tuple[Tensor, tuple[int, int]]:

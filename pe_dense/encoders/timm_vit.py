@@ -133,10 +133,10 @@ class TimmEncoder(nn.Module):
             set_reentrant_ckpt(False)
         self.model.set_grad_checkpointing(enable)
 
-    def head_parameters(self) -> list[nn.Parameter]:
-        """Parameters behind the last block, unused unless `norm` is asked for."""
-        norm = getattr(self.model, "norm", None)
-        return list(norm.parameters()) if isinstance(norm, nn.Module) else []
+    def head_parameters(self, norm: bool = False) -> list[nn.Parameter]:
+        """Parameters that maps do not use: the final norm, unless `norm` is asked for."""
+        final = getattr(self.model, "norm", None)
+        return list(final.parameters()) if isinstance(final, nn.Module) and not norm else []
 
     def weights_info(self) -> WeightsInfo:
         """Where the parameters came from when the encoder was built."""
