@@ -35,6 +35,12 @@ from pe_dense.training import (
     use_device,
 )
 
+# What tools/train.py leaves in the meta of every checkpoint.
+NEEDED_FACTS = {
+    "encoder", "weights", "protocol_sha256", "seed", "amp", "world_size", "start_from",
+    "train_command", "train_seconds", "commit", "dirty",
+}  # fmt: skip
+
 
 def evaluate(
     config: str,
@@ -69,8 +75,11 @@ def evaluate(
     file = checkpoint_file(checkpoint)
     content = load_checkpoint_safely(str(file), map_location="cpu")
     facts = content.get("meta", {}).get("pe_dense")
-    if facts is None:
-        raise ValueError(f"checkpoint {file} was not written by tools/train.py; train it there")
+    if facts is None or not facts.keys() >= NEEDED_FACTS:
+        raise ValueError(
+            f"checkpoint {file} was not written by tools/train.py, or by another version of it; "
+            "train it there"
+        )
     cfg, template = load_config(config, encoder or facts["encoder"], "random", options)
     if cfg.encoder != facts["encoder"]:
         raise ValueError(

@@ -301,6 +301,10 @@ def checkpoint(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         train_command="python tools/train.py the-config",
         seed=0,
         amp=False,
+        world_size=1,
+        start_from=None,
+        commit="0" * 40,
+        dirty=False,
         train_seconds=1.0,
         weights=dict(source="random", sha256="random", notes=()),
     )

@@ -189,7 +189,7 @@ def test_protocol_does_not_depend_on_encoder_machine_or_seed(arguments: dict) ->
     [
         {"max_epochs": 7},
         {"lr": 1e-3},
-        {"batch_size": 2},
+        {"batch_size": 3},
         {"image_scale": (128, 128)},
         {"num_queries": 50},
         {"optim_wrapper.optimizer.weight_decay": 0.1},

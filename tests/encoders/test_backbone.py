@@ -406,3 +406,27 @@ def test_norm_on_a_tower_without_one() -> None:
 def test_registered_under_one_name_only() -> None:
     names = [name for name, module in MODELS.module_dict.items() if module is DenseBackbone]
     assert names == ["DenseBackbone"]
+
+
+def test_blocks_of_a_truncated_tower_are_counted_in_the_whole_one() -> None:
+    options = dict(
+        cls_token=False, window_size=4, global_blocks=(2, 5, -1),
+        drop_path_rate=0.22, drop_path_schedule="linear",
+    )  # fmt: skip
+    whole = DenseBackbone("pe_spatial_t16_512", encoder_options=options)
+    cut = DenseBackbone("pe_spatial_t16_512", out_indices=(5,), encoder_options=options)
+    blocks = cut.encoder.transformer.resblocks
+    assert len(blocks) == 6
+    assert [b.window_size for b in blocks] == [4, 4, None, 4, 4, None]
+    expected = whole.encoder.transformer.resblocks[:6]
+    assert [b.window_size for b in blocks] == [b.window_size for b in expected]
+    assert [b.drop_path_rate for b in blocks] == pytest.approx([b.drop_path_rate for b in expected])
+
+
+def test_final_norm_is_trained_when_it_is_used_and_the_pool_never() -> None:
+    backbone = DenseBackbone("pe_core_t16_384", norm=True, out_indices=(0,))
+    backbone(torch.randn(1, 3, 32, 32))[0].sum().backward()
+    trained = {n for n, p in backbone.named_parameters() if p.requires_grad}
+    assert {n for n, p in backbone.named_parameters() if p.grad is not None} == trained
+    assert any("ln_post" in n for n in trained)
+    assert not any("attn_pool" in n for n in trained)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from pe_dense.encoders import pe
 from pe_dense.encoders.pe import PerceptionEncoder
+from pe_dense.encoders.zoo import build_encoder
 from pe_dense.types import Encoder
 
 TINY = dict(
@@ -366,3 +367,14 @@ def test_towers_without_a_pool_have_no_embedding_and_no_norm():
 def test_bad_arguments(options, words):
     with pytest.raises(ValueError, match=words):
         tiny(**options)
+
+
+def test_training_after_inference_mode_and_many_grids() -> None:
+    encoder = build_encoder("pe_spatial_t16_512", depth=1, remainder="floor")
+    with torch.inference_mode():
+        encoder(torch.randn(1, 3, 32, 32))
+    encoder(torch.randn(1, 3, 32, 32)).sum().backward()  # its rotary table is a plain tensor
+    assert encoder.conv1.weight.grad is not None
+    for width in range(1, pe.MAX_ROPE_TABLES + 5):
+        encoder.rotary((1, width), False, torch.device("cpu"))
+    assert len(encoder._rope_tables) == pe.MAX_ROPE_TABLES
