@@ -191,12 +191,19 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
 def use_device(cfg: Config) -> None:
     """Choose the communication backend; without a GPU, join the process group here.
 
-    MMEngine's own set-up of a process group asks for a GPU.
+    MMEngine's own set-up of processes and of the model wrapper asks for a GPU.
     """
     cuda = torch.cuda.is_available()
     cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
-    if cuda or cfg.launcher == "none" or torch.distributed.is_initialized():
+    if cuda or cfg.launcher == "none":
         return
+    if "model_wrapper_cfg" not in cfg:  # MMEngine's default wrapper names a GPU
+        cfg.model_wrapper_cfg = dict(
+            type="MMDistributedDataParallel",
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get("find_unused_parameters", False),
+        )
     environment = os.environ
     if cfg.launcher == "slurm":
         nodes = environment["SLURM_NODELIST"]
@@ -207,7 +214,8 @@ def use_device(cfg: Config) -> None:
         environment["RANK"] = environment["SLURM_PROCID"]
         environment["WORLD_SIZE"] = environment["SLURM_NTASKS"]
         environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
-    torch.distributed.init_process_group("gloo")
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
 
 
 def repository_root() -> Path:

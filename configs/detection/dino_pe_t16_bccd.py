@@ -4,7 +4,10 @@ Paper:    DINO (arXiv:2203.03605) on PE Spatial (arXiv:2504.13181).
 Data:     BCCD as COCO JSON, 640x480, classes RBC, WBC, Platelets; data_root is any folder with
           images/ and annotations/{train,val}.json.
 Command:  python tools/train.py configs/detection/dino_pe_t16_bccd.py --cfg-options data_root=DIR
-          python tools/test.py configs/detection/dino_pe_t16_bccd.py work_dirs/dino_pe_t16_bccd
+          python tools/test.py configs/detection/dino_pe_t16_bccd.py work_dirs/dino_pe_t16_bccd \\
+              --cfg-options data_root=DIR
+Cost:     about 30 min on 2 CPU cores (1 GB of memory), a few minutes on a GPU.
+Expected: AP 0.517, AP50 0.799 on val (benchmarks/records; one seed, so allow +-0.02).
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/dino_small.py"]
