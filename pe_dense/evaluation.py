@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,20 +11,24 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from pe_dense.encoders.fingerprint import feature_fingerprint
 from pe_dense.experiment import load_config
 from pe_dense.results import provenance
+from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.record import (
     CodeInfo,
     Cost,
     DatasetInfo,
     EncoderInfo,
+    IntervalInfo,
     ProtocolInfo,
     Record,
 )
+from pe_dense.results.statistics import intervals
 from pe_dense.results.store import measured_path, save_record
 from pe_dense.runtime import load_checkpoint_safely, load_strictly, newest_checkpoint
 from pe_dense.training import (
@@ -154,9 +159,42 @@ def evaluate(
         cost=Cost(facts["train_seconds"], eval_s, peak_gib),
         notes="; ".join(notes),
     )
-    path = save_record(record, records, supersede=supersede)
+    evidence = evidence_of(runner.test_evaluator)
+    if evidence is not None:
+        print("95 % intervals ...", flush=True)
+        record = dataclasses.replace(record, ci95=confidence_intervals(evidence, scores))
+    path = save_record(record, records, supersede=supersede, evidence=evidence)
     print(f"record: {path}")
     return scores
+
+
+def evidence_of(evaluator: Evaluator) -> ItemEvidence | None:
+    """Per-item evidence of the first metric that keeps any; see `results.item_evidence`."""
+    for metric in evaluator.metrics:
+        if hasattr(metric, "evidence"):
+            return metric.evidence()
+    return None
+
+
+def confidence_intervals(
+    evidence: ItemEvidence, scores: Mapping[str, float]
+) -> dict[str, tuple[IntervalInfo, ...]] | None:
+    """95 % intervals of all scores that the evidence knows, over each unit that it knows.
+
+    The unit that belongs to the metric comes first. None where nothing can be resampled.
+    """
+    units = sorted(evidence.unit_labels, key=lambda unit: unit != evidence.unit)
+    found: dict[str, tuple[IntervalInfo, ...]] = {}
+    for unit in units:
+        if len(set(evidence.unit_labels[unit])) < 2:
+            continue
+        for name, interval in intervals(evidence, unit=unit).items():
+            info = IntervalInfo(
+                interval.low, interval.high, unit, interval.num_units, interval.resamples
+            )
+            if name in scores:
+                found[name] = (*found.get(name, ()), info)
+    return found or None
 
 
 def checkpoint_file(checkpoint: Path) -> Path:

@@ -1,9 +1,14 @@
-"""Builds, shows and checks the leaderboard from the records in benchmarks/records.
+"""Builds the leaderboard from records, compares records, exports and checks them.
 
-python tools/leaderboard.py build            write benchmarks/LEADERBOARD.md
-python tools/leaderboard.py build --check    exit 1 if that file is not up to date
-python tools/leaderboard.py show             print the tables here
-python tools/leaderboard.py validate         check every record file
+python tools/leaderboard.py build              write LEADERBOARD.md and leaderboard.html
+python tools/leaderboard.py build --check      exit 1 if those are not up to date
+python tools/leaderboard.py show               print the tables here
+python tools/leaderboard.py compare A B        paired difference of two records
+python tools/leaderboard.py export csv         or latex, or metafile
+python tools/leaderboard.py validate           check every record and its evidence
+python tools/leaderboard.py add-reported F     add numbers of a paper, with their source
+
+The pages lie beside the records: those of benchmarks/records in benchmarks/.
 """
 
 from __future__ import annotations
@@ -12,85 +17,154 @@ import argparse
 import sys
 from pathlib import Path
 
-from pe_dense.command_line import Parser
-from pe_dense.results.leaderboard import build_sections, render_markdown, render_terminal
-from pe_dense.results.provenance import atomic_write_text
-from pe_dense.results.store import DEFAULT_ROOT, find_problems, load_records
-
-DEFAULT_PAGE = "benchmarks/LEADERBOARD.md"
+from pe_dense import command_line
+from pe_dense.results.store import DEFAULT_ROOT
 
 
-def build_parser() -> Parser:
+def build_parser() -> command_line.Parser:
     """The command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    build = commands.add_parser("build", help="write the leaderboard page")
-    show = commands.add_parser("show", help="print the tables in the terminal")
-    validate = commands.add_parser("validate", help="check every record file")
-    for command in (build, show, validate):
-        command.add_argument("--records", help=f"root of the records (default {DEFAULT_ROOT})")
-    build.add_argument("--out", default=DEFAULT_PAGE, help="page to write (default %(default)s)")
-    build.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 if the page is not up to date"
+    parser = command_line.Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.add_argument("--records", help=f"root of the records (default {DEFAULT_ROOT})")
+        return added
+
+    build = command("build", "write the leaderboard's pages")
+    build.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if a page is not up to date"
+    )
+    build.add_argument(
+        "--allow-dirty", action="store_true", help="publish records of uncommitted code as well"
+    )
+    command("show", "print the tables in the terminal")
+    compare = command("compare", "paired difference of two records of one protocol")
+    compare.add_argument("first", metavar="A", help="record file, or its path below the root")
+    compare.add_argument("second", metavar="B", help="the same; shown is A minus B")
+    compare.add_argument("--metrics", nargs="+", default=[], help="default: the main metric")
+    export = command("export", "the records in another format")
+    export.add_argument("format", choices=("csv", "latex", "metafile"))
+    export.add_argument("--out", help="file (metafile: folder) to write; default: print")
+    command("validate", "check every record and its evidence")
+    add = command("add-reported", "add numbers of a paper to benchmarks/reported")
+    add.add_argument("file", help="JSON file; its layout is told in pe_dense/results/reported.py")
+    add.add_argument("--supersede", action="store_true", help="replace a file of the same name")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit status: 0 fine, 1 page not up to date, 2 user error."""
     args = build_parser().parse_args(argv)
-    try:
-        # The default folder may not exist yet; a folder named by hand must.
-        if args.records is not None and not Path(args.records).is_dir():
-            raise ValueError(f"{args.records}: no such folder; give the root of the records")
-        root = args.records or DEFAULT_ROOT
-        if args.command == "validate":
-            return run_validate(root)
-        records = load_records(root)
-        if args.command == "show":
-            sys.stdout.write(render_terminal(records))
-            return 0
-        return run_build(render_markdown(records), Path(args.out), args.check, len(records))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-    return 2
+    # The default folder may not exist yet; a folder named by hand must.
+    if args.records is not None and not Path(args.records).is_dir():
+        raise ValueError(f"{args.records}: no such folder; give the root of the records")
+    root = Path(args.records or DEFAULT_ROOT)
+    return {
+        "build": run_build,
+        "show": run_show,
+        "compare": run_compare,
+        "export": run_export,
+        "validate": run_validate,
+        "add-reported": run_add_reported,
+    }[args.command](args, root)
 
 
-def run_build(page: str, out: Path, check: bool, num_records: int) -> int:
-    """Writes the page, or with `check` compares it with the file."""
-    if not check:
-        if out.is_dir():
-            raise ValueError(f"{out}: is a folder; give --out the name of a file")
-        atomic_write_text(out, page)
-        print(f"wrote {out} from {_counted(num_records)}")
-        return 0
-    if out.is_file() and out.read_bytes() == page.encode():
-        print(f"{out} is up to date")
-        return 0
-    state = "differs from what the records give" if out.is_file() else "does not exist"
-    print(f"{out} {state}; run python tools/leaderboard.py build", file=sys.stderr)
-    return 1
+def run_build(args: argparse.Namespace, root: Path) -> int:
+    """Writes the pages, or with `--check` compares them with the files."""
+    from pe_dense.results import pages
+
+    if args.check:
+        old = pages.outdated(root)
+        for path in old:
+            print(
+                f"{path} is not what the records give; run python tools/leaderboard.py build",
+                file=sys.stderr,
+            )
+        if not old:
+            print("all pages are up to date")
+        return 1 if old else 0
+    for path in pages.build(root, args.allow_dirty):
+        print(f"wrote {path}")
+    return 0
 
 
-def run_validate(root: str) -> int:
+def run_show(args: argparse.Namespace, root: Path) -> int:
+    """Prints the tables."""
+    from pe_dense.results import pages
+    from pe_dense.results.comparison import rank_records
+    from pe_dense.results.leaderboard import render_terminal
+    from pe_dense.results.store import load_records
+
+    records = load_records(root)
+    if pages.is_published(root):
+        records = pages.load_all(root, allow_dirty=True)
+    sys.stdout.write(render_terminal(records, rank_records(records, root)))
+    return 0
+
+
+def run_compare(args: argparse.Namespace, root: Path) -> int:
+    """Prints the paired difference of two records."""
+    from pe_dense.results.comparison import compare_records
+    from pe_dense.results.leaderboard import format_difference
+    from pe_dense.results.store import find_record
+
+    first, second = (find_record(name, root) for name in (args.first, args.second))
+    for compared in compare_records(first, second, root, args.metrics):
+        print(format_difference(compared))
+    return 0
+
+
+def run_export(args: argparse.Namespace, root: Path) -> int:
+    """Writes or prints another format."""
+    from pe_dense.results import exports, pages
+    from pe_dense.results.comparison import rank_records
+    from pe_dense.results.provenance import atomic_write_text
+
+    records = pages.load_all(root)
+    if args.format == "metafile":
+        files = exports.render_metafile(records)
+    elif args.format == "csv":
+        files = {"": exports.render_csv(records)}
+    else:
+        files = {"": exports.render_latex(records, rank_records(records, root))}
+    for name, text in files.items():
+        if args.out is None:
+            sys.stdout.write(f"# {name}\n{text}" if name else text)
+        else:
+            path = Path(args.out) / name if name else Path(args.out)
+            atomic_write_text(path, text)
+            print(f"wrote {path}")
+    return 0
+
+
+def run_validate(args: argparse.Namespace, root: Path) -> int:
     """Prints one line for every problem in the store."""
+    from pe_dense.results.leaderboard import build_sections
+    from pe_dense.results.store import find_problems, load_records
+
     problems = find_problems(root)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if problems:
-        return 2
+        return command_line.USER_ERROR
     records = load_records(root)
     build_sections(records)  # records of one protocol version must agree
-    print(f"{_counted(len(records))} in {root}, all valid")
+    print(f"{len(records)} record{'' if len(records) == 1 else 's'} in {root}, all valid")
     return 0
 
 
-def _counted(num_records: int) -> str:
-    return f"{num_records} record" + ("" if num_records == 1 else "s")
+def run_add_reported(args: argparse.Namespace, root: Path) -> int:
+    """Checks a file of reported numbers and puts it beside the others."""
+    from pe_dense.results import pages
+    from pe_dense.results.reported import add_reported
+
+    path = add_reported(args.file, pages.REPORTED, supersede=args.supersede)
+    print(f"wrote {path}; now run python tools/leaderboard.py build")
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -13,6 +13,13 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
+from pycocotools.coco import COCO as PythonCOCO  # noqa: N811
+from pycocotools.cocoeval import COCOeval
+
+from pe_dense.results.detection_evidence import (
+    DetectionEvidence,
+    detection_evidence_from_eval_imgs,
+)
 
 # Position of the usual summary numbers in COCOeval.stats.
 STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR100": 8}
@@ -71,6 +78,7 @@ class CocoAP(BaseMetric):
     def __init__(self, ann_file: str, collect_device: str = "cpu", prefix: str | None = None):
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.ann_file = ann_file
+        self._scored: tuple[np.ndarray, list[int]] | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep the detections of a batch: image id, boxes in original pixels, scores, labels."""
@@ -90,11 +98,41 @@ class CocoAP(BaseMetric):
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO(self.ann_file)
         category_ids = np.array(coco.getCatIds(catNms=list(self.dataset_meta["classes"])))
-        rows = []
+        rows = [np.zeros((0, 7))]
         for image_id, boxes_xyxy, scores, labels in results:
             xywh = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], 1)
             ids = np.full((len(scores), 1), image_id, dtype=np.float64)
             rows.append(
                 np.concatenate([ids, xywh, scores[:, None], category_ids[labels][:, None]], axis=1)
             )
-        return average_precision(coco, np.concatenate(rows), [image_id for image_id, *_ in results])
+        self._scored = np.concatenate(rows), [image_id for image_id, *_ in results]
+        return average_precision(coco, *self._scored)
+
+    def evidence(self) -> DetectionEvidence:
+        """Every detection of the last evaluation with its matches.
+
+        Matching is done again, by pycocotools: faster-coco-eval does not hand its matches out.
+
+        Raises:
+            RuntimeError: If nothing was evaluated in this process.
+        """
+        if self._scored is None:
+            raise RuntimeError("CocoAP has evaluated nothing yet")
+        return match_detections(self.ann_file, *self._scored)
+
+
+def match_detections(
+    ann_file: str, detections_Q7: np.ndarray, image_ids: Sequence[int]
+) -> DetectionEvidence:
+    """Evidence for box AP; arguments as in `average_precision`, with the ground truth's file."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = PythonCOCO(ann_file)
+        found = coco.loadRes(detections_Q7) if len(detections_Q7) else PythonCOCO()
+        if not len(detections_Q7):
+            found.dataset = {**coco.dataset, "annotations": []}
+            found.createIndex()
+        evaluation = COCOeval(coco, found, "bbox")
+        evaluation.params.imgIds = list(image_ids)
+        evaluation.evaluate()
+    names = {category: content["name"] for category, content in coco.cats.items()}
+    return detection_evidence_from_eval_imgs(evaluation.evalImgs, evaluation.params, names)

@@ -8,17 +8,17 @@ reads records (store, leaderboard, statistics) checks nothing again. Scores are 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-import math
-import numbers
 import re
-import types
 import typing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-SCHEMA_VERSION = 1
+from pe_dense.results.typed_json import check_keys, parse, shown, unique_keys
+
+SCHEMA_VERSION = 2
 
 # Metrics with a unit of their own (metres, counts, frames a second); all others are fractions.
 RAW_METRICS = (
@@ -34,9 +34,9 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
 _PROTOCOL_ID = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 _TASK = re.compile(r"[a-z][a-z0-9_]*")
 _ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
+_LAYER = re.compile(r"0|[1-9][0-9]{0,2}")
 _METRIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@&/ -]{0,63}")
 _CREATED_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,37 @@ class EncoderInfo:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a reported number was read: paper (title or arXiv id) and table (with row or cell)."""
+    """Where a reported number was read.
+
+    Attributes:
+        paper: Title or arXiv id.
+        table: Table or section, with row or cell where that is needed to find it.
+        mark: Doubt about the number, '' if there is none: 'settings unknown', 'second-hand' ...
+    """
 
     paper: str
     table: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class IntervalInfo:
+    """A 95 % interval of one metric, in the unit of the score.
+
+    Attributes:
+        low: Lower bound.
+        high: Upper bound, at least `low`.
+        unit: What was resampled: 'image', 'video', 'object', 'sequence'; 'unknown' in records
+            older than schema 2.
+        num_units: How many of these the data set has; None where the unit is unknown.
+        resamples: Number of bootstrap resamples; None where the unit is unknown.
+    """
+
+    low: float
+    high: float
+    unit: str
+    num_units: int | None
+    resamples: int | None
 
 
 @dataclass(frozen=True)
@@ -144,7 +171,9 @@ class Record:
         command: Command that made the score; empty only for reported rows.
         source: For reported rows only.
         checkpoint_sha256: Hash of the evaluated checkpoint, None if there is none.
-        ci95: Metric name -> (low, high), same unit as the score, or None.
+        ci95: Metric name -> intervals, the first over the unit that the protocol calls for,
+            others (objects beside videos) after it; or None.
+        by_layer: Metric name -> {block index as text: score}, where all layers were scored.
         evidence: See `Evidence`, or None.
         seed: Random seed, 0 or more, or None.
         code: See `CodeInfo`; None only for reported rows.
@@ -168,7 +197,8 @@ class Record:
     command: str = ""
     source: Source | None = None
     checkpoint_sha256: str | None = None
-    ci95: dict[str, tuple[float, float]] | None = None
+    ci95: dict[str, tuple[IntervalInfo, ...]] | None = None
+    by_layer: dict[str, dict[str, float]] | None = None
     evidence: Evidence | None = None
     seed: int | None = None
     code: CodeInfo | None = None
@@ -181,7 +211,7 @@ class Record:
     def __post_init__(self) -> None:
         """Converts every field to its declared type, then checks what types cannot say."""
         for name, hint in typing.get_type_hints(Record).items():
-            object.__setattr__(self, name, _parse(hint, getattr(self, name), name))
+            object.__setattr__(self, name, parse(hint, getattr(self, name), name))
         _check_identity(self)
         _check_scores(self)
         _check_provenance(self)
@@ -201,9 +231,20 @@ def is_fraction(metric: str) -> bool:
 
 
 def record_to_json(record: Record) -> str:
-    """The record as JSON text: ASCII, sorted keys, indented, with a trailing newline."""
+    """The record as JSON text: ASCII, sorted keys, indented, with a trailing newline.
+
+    The key 'content_sha256' is a checksum over all others, so that an edit by hand shows.
+    """
     data = dataclasses.asdict(record)
+    data["content_sha256"] = content_sha256(data)
     return json.dumps(data, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def content_sha256(data: dict[str, Any]) -> str:
+    """Checksum of a record's JSON data, 64 hex digits; the key 'content_sha256' does not count."""
+    rest = {key: value for key, value in data.items() if key != "content_sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def record_from_json(text: str, source: str = "record") -> Record:
@@ -221,7 +262,7 @@ def record_from_json(text: str, source: str = "record") -> Record:
             value is invalid. One sentence that names the file, the field and the remedy.
     """
     try:
-        data = json.loads(text, object_pairs_hook=_unique_keys)
+        data = json.loads(text, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{source}: not valid JSON (line {error.lineno}: {error.msg}); "
@@ -233,10 +274,13 @@ def record_from_json(text: str, source: str = "record") -> Record:
         raise ValueError(f"{source}: {error}") from None
     try:
         if not isinstance(data, dict):
-            raise ValueError(f"holds {_shown(data)} but must hold one JSON object; see Record")
-        data = upgrade(data)
-        _check_keys(Record, data, "")
-        return Record(**data)
+            raise ValueError(f"holds {shown(data)} but must hold one JSON object; see Record")
+        written = data
+        data = upgrade({k: v for k, v in data.items() if k != "content_sha256"})
+        check_keys(Record, data, "")
+        record = Record(**data)
+        _check_checksum(written)  # last: a field that is wrong is named first
+        return record
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
 
@@ -247,11 +291,7 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If the version is missing, not a whole number, or not known.
     """
-    # History. A new version adds one step here: `if version == 1: data = {...}; version = 2`.
-    #   1: the first layout; nothing to upgrade.
-    if "schema_version" not in data:
-        raise ValueError("field 'schema_version' is missing; add it (the current one is 1)")
-    version = _parse(int, data["schema_version"], "schema_version")
+    version = _schema_version(data)
     if version > SCHEMA_VERSION:
         raise ValueError(
             f"field 'schema_version' is {version} but this pe_dense reads up to "
@@ -259,91 +299,48 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
         )
     if version < 1:
         raise ValueError(f"field 'schema_version' is {version}; versions start at 1, correct it")
+    # History; a new version adds one step.
+    #   1: the first layout.
+    #   2: by_layer, source.mark, intervals say what was resampled, content_sha256.
+    if version == 1:
+        data = _upgrade_from_1(data)
     return data
 
 
-# ---- types ---------------------------------------------------------------------------------
+def _schema_version(data: dict[str, Any]) -> int:
+    if "schema_version" not in data:
+        raise ValueError(
+            f"field 'schema_version' is missing; add it (the current one is {SCHEMA_VERSION})"
+        )
+    return parse(int, data["schema_version"], "schema_version")
 
 
-def _parse(hint: Any, value: Any, where: str, optional: bool = False) -> Any:
-    """The value as the declared type, or ValueError; `where` is the dotted name of the field."""
-    args = typing.get_args(hint)
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        inner = [arg for arg in args if arg is not type(None)]
-        assert len(inner) == 1, f"only 'X | None' is supported, not {hint}"
-        return None if value is None else _parse(inner[0], value, where, optional=True)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        if isinstance(value, hint):
-            value = {f.name: getattr(value, f.name) for f in dataclasses.fields(hint)}
-        if not isinstance(value, dict):
-            raise _wrong_type(where, value, "an object", optional)
-        _check_keys(hint, value, f"{where}.")
-        hints = typing.get_type_hints(hint)
-        return hint(**{k: _parse(hints[k], v, f"{where}.{k}") for k, v in value.items()})
-    if typing.get_origin(hint) is dict:
-        if not isinstance(value, dict):
-            raise _wrong_type(where, value, "an object", optional)
-        return {
-            _parse(str, k, f"{where} (a key)"): _parse(args[1], v, f"{where}.{k}")
-            for k, v in value.items()
-        }
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(args):
-            raise _wrong_type(where, value, f"a list of {len(args)} numbers", optional)
-        return tuple(_parse(arg, v, where) for arg, v in zip(args, value, strict=True))
-    return _parse_scalar(hint, value, where, optional)
+def _upgrade_from_1(data: dict[str, Any]) -> dict[str, Any]:
+    new = {**data, "schema_version": 2, "by_layer": None}
+    if isinstance(data.get("source"), dict):
+        new["source"] = {"mark": "", **data["source"]}
+    if isinstance(data.get("ci95"), dict):
+        unknown = {"unit": "unknown", "num_units": None, "resamples": None}
+        new["ci95"] = {}
+        for name, value in data["ci95"].items():
+            low, high = parse(tuple[float, float], value, f"ci95.{name}")
+            new["ci95"][name] = [{"low": low, "high": high, **unknown}]
+    return new
 
 
-def _parse_scalar(hint: Any, value: Any, where: str, optional: bool) -> Any:
-    accepted: Any = {int: numbers.Integral, float: numbers.Real}.get(hint, hint)
-    if not isinstance(value, accepted) or (hint is not bool and isinstance(value, bool)):
-        raise _wrong_type(where, value, _WORDS[hint], optional)
-    if hint is str:
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise _wrong_type(where, value, "a text of valid Unicode", optional) from None
-    if hint is float:
-        try:
-            value = float(value)
-        except OverflowError:
-            value = math.inf
-        if not math.isfinite(value):
-            raise ValueError(f"field '{where}' is {value}; leave it out or give a finite number")
-    return hint(value)
-
-
-def _check_keys(cls: type, data: dict[str, Any], prefix: str) -> None:
-    names = [f.name for f in dataclasses.fields(cls)]
-    for key in data:
-        if key not in names:
-            raise ValueError(
-                f"unknown field '{prefix}{key}'; remove it (allowed here: {', '.join(names)})"
-            )
-    for name in names:
-        if name not in data:
-            raise ValueError(f"field '{prefix}{name}' is missing; add it")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in data:
-            raise ValueError(f"field '{key}' is given twice; keep one")
-        data[key] = value
-    return data
-
-
-def _wrong_type(where: str, value: Any, wanted: str, optional: bool) -> ValueError:
-    wanted += " or null" if optional else ""
-    return ValueError(f"field '{where}' is {_shown(value)} but must be {wanted}; correct it")
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "null"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _check_checksum(data: dict[str, Any]) -> None:
+    """Records of schema 1 had no checksum; all later ones must have theirs."""
+    version = _schema_version(data)
+    if version == 1 and "content_sha256" not in data:
+        return
+    found = data.get("content_sha256")
+    if found is None:
+        raise ValueError("field 'content_sha256' is missing; evaluate again to write the record")
+    if found != content_sha256(data):
+        raise ValueError(
+            "field 'content_sha256' does not fit the content, so the record was edited by hand; "
+            "restore the file, or evaluate again"
+        )
 
 
 # ---- meaning -------------------------------------------------------------------------------
@@ -351,7 +348,7 @@ def _shown(value: Any) -> str:
 
 def _require(condition: bool, where: str, value: Any, rule: str) -> None:
     if not condition:
-        raise ValueError(f"field '{where}' is {_shown(value)}; {rule}")
+        raise ValueError(f"field '{where}' is {shown(value)}; {rule}")
 
 
 def _match(pattern: re.Pattern[str], value: str | None, where: str, rule: str) -> None:
@@ -404,10 +401,25 @@ def _check_scores(record: Record) -> None:
     for name, value in record.scores.items():
         _match(_METRIC, name, f"scores.{name}", "rename it: letters, digits and _.:@&/-")
         _check_unit(name, value, f"scores.{name}")
-    for name, bounds in (record.ci95 or {}).items():
+    for name, intervals in (record.ci95 or {}).items():
         where = f"ci95.{name}"
-        _require(name in record.scores, where, bounds, "no score has this name, remove it")
-        _require(bounds[0] <= bounds[1], where, bounds, "write the lower bound first")
+        _require(name in record.scores, where, intervals, "no score has this name, remove it")
+        _require(len(intervals) > 0, where, intervals, "give an interval or leave it out")
+        for i, interval in enumerate(intervals):
+            _check_interval(interval, f"{where}[{i}]")
+    for name, by_layer in (record.by_layer or {}).items():
+        for layer, value in by_layer.items():
+            where = f"by_layer.{name}.{layer}"
+            _match(_LAYER, layer, where, "name a layer by its block index, '0' for the first")
+            _check_unit(name, value, where)
+
+
+def _check_interval(interval: IntervalInfo, where: str) -> None:
+    bounds = (interval.low, interval.high)
+    _require(bounds[0] <= bounds[1], where, bounds, "write the lower bound first")
+    _match(_TASK, interval.unit, f"{where}.unit", "name what was resampled, such as 'image'")
+    _at_least(1, interval.num_units, f"{where}.num_units")
+    _at_least(1, interval.resamples, f"{where}.resamples")
 
 
 def _check_unit(metric: str, value: float, where: str) -> None:

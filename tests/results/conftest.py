@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 
 import pytest
 
@@ -32,6 +34,7 @@ MEASURED = {
     "source": None,
     "checkpoint_sha256": "d" * 64,
     "ci95": None,
+    "by_layer": None,
     "evidence": None,
     "seed": 0,
     "code": {"commit": "1234567890" * 4, "dirty": False},
@@ -39,11 +42,11 @@ MEASURED = {
     "hardware": {"cpu": "some CPU", "cores": 2, "gpu": None},
     "cost": {"train_s": 90.0, "eval_s": 4.5, "peak_memory_gib": 1.25},
     "notes": "",
-    "schema_version": 1,
+    "schema_version": 2,
 }
 REPORTED = {
     "origin": "reported",
-    "source": {"paper": "arXiv:2504.13181", "table": "Table 15"},
+    "source": {"paper": "arXiv:2504.13181", "table": "Table 15", "mark": ""},
     "protocol.config_sha256": None,
     "encoder.weights": "official.pt",
     "encoder.weights_sha256": None,
@@ -73,8 +76,18 @@ def changed(data: dict, changes: dict) -> dict:
 
 @pytest.fixture
 def record_data():
-    """Function: record data as JSON holds it; `record_data({'protocol.id': 'x'})`."""
-    return lambda changes=None: changed(MEASURED, changes or {})
+    """Function: record data as JSON holds it; `record_data({'protocol.id': 'x'})`.
+
+    The checksum is that of the changed data, unless `changes` has one.
+    """
+
+    def build(changes=None):
+        data = changed(MEASURED, changes or {})
+        rest = {key: value for key, value in data.items() if key != "content_sha256"}
+        text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+        return {"content_sha256": hashlib.sha256(text.encode()).hexdigest(), **data}
+
+    return build
 
 
 @pytest.fixture

@@ -10,15 +10,20 @@ import pytest
 
 from pe_dense.results.record import (
     EncoderInfo,
-    Record,
     is_fraction,
     record_from_json,
     record_to_json,
     upgrade,
 )
 
+
+def interval(low, high, unit="image", num_units=72):
+    return {"low": low, "high": high, "unit": unit, "num_units": num_units, "resamples": 1000}
+
+
 FULL = {
-    "ci95": {"AP": [0.43, 0.47]},
+    "ci95": {"AP": [interval(0.43, 0.47), interval(0.42, 0.48, "sequence", None)]},
+    "by_layer": {"AP": {"0": 0.1, "11": 0.45}},
     "evidence": {"file": "evidence/x.npz", "sha256": "e" * 64},
     "encoder.weights": "hf://facebook/PE-Spatial:PE-Spatial-T16-512.pt",
     "encoder.weights_sha256": "a" * 64,
@@ -100,9 +105,17 @@ INVALID = [
     ({"scores.AP": 45.12}, "scores.AP", "divide percent by 100"),
     ({"scores.APs": -1.0}, "scores.APs", "leave a metric out"),
     ({"scores.a|b": 0.5}, "scores.a|b", "rename"),
-    ({"ci95": {"AP75": [0.1, 0.2]}}, "ci95.AP75", "no score"),
-    ({"ci95": {"AP": [0.5, 0.4]}}, "ci95.AP", "lower bound"),
-    ({"ci95": {"AP": [0.5]}}, "ci95.AP", "2 numbers"),
+    ({"ci95": {"AP75": [interval(0.1, 0.2)]}}, "ci95.AP75", "no score"),
+    ({"ci95": {"AP": [interval(0.5, 0.4)]}}, "ci95.AP[0]", "lower bound"),
+    ({"ci95": {"AP": [interval(0.1, 0.2, "two words")]}}, "ci95.AP[0].unit", "resampled"),
+    ({"ci95": {"AP": [interval(0.1, 0.2, num_units=0)]}}, "ci95.AP[0].num_units", "1 or more"),
+    ({"ci95": {"AP": []}}, "ci95.AP", "leave it out"),
+    ({"ci95": {"AP": [0.1, 0.2]}}, "ci95.AP[0]", "an object"),
+    ({"ci95": {"AP": 0.1}}, "ci95.AP", "a list"),
+    ({"by_layer": {"AP": {"last": 0.1}}}, "by_layer.AP.last", "block index"),
+    ({"by_layer": {"AP": {"0": 45.0}}}, "by_layer.AP.0", "divide percent by 100"),
+    ({"content_sha256": "0" * 64}, "content_sha256", "edited by hand"),
+    ({"content_sha256": None}, "content_sha256", "evaluate again"),
     ({"evidence": {"file": "/abs.npz", "sha256": "e" * 64}}, "evidence.file", "relative"),
     ({"evidence": {"file": "a/../../b", "sha256": "e" * 64}}, "evidence.file", "relative"),
     ({"evidence": {"file": "a.npz", "sha256": ""}}, "evidence.sha256", "64 hex"),
@@ -118,10 +131,14 @@ INVALID = [
     ({"versions": {"torch": 2}}, "versions.torch", "text"),
     ({"hardware.cores": 0}, "hardware.cores", "1 or more"),
     ({"cost.train_s": -1}, "cost.train_s", "0 or more"),
-    ({"source": {"paper": "p", "table": "t"}}, "source", "only reported"),
+    ({"source": {"paper": "p", "table": "t", "mark": ""}}, "source", "only reported"),
     ({"origin": "reported"}, "source", "where its number was read"),
-    ({"origin": "reported", "source": {"paper": "", "table": "t"}}, "source.paper", "fill it in"),
-    ({"schema_version": 2}, "schema_version", "update pe_dense"),
+    (
+        {"origin": "reported", "source": {"paper": "", "table": "t", "mark": ""}},
+        "source.paper",
+        "fill it in",
+    ),
+    ({"schema_version": 3}, "schema_version", "update pe_dense"),
     ({"schema_version": 0}, "schema_version", "start at 1"),
     ({"schema_version": "1"}, "schema_version", "whole number"),
     ({"extra": 1}, "extra", "remove it"),
@@ -165,13 +182,37 @@ def test_text_that_is_no_record(text, words):
         record_from_json(text, source="f.json")
 
 
-def test_building_an_invalid_record_fails_at_once(record_data):
+def test_building_an_invalid_record_fails_at_once(make_record):
     with pytest.raises(ValueError, match=r"scores\.AP"):
-        Record(**record_data({"scores.AP": float("nan")}))
+        make_record({"scores.AP": float("nan")})
 
 
 def test_the_current_schema_needs_no_upgrade(record_data):
     assert upgrade(record_data()) == record_data()
+
+
+def test_schema_1_is_still_read(record_data, make_record):
+    changes = {"scores.AP": 0.45, "ci95": {"AP": [0.43, 0.47]}}
+    old = record_data(changes) | {"schema_version": 1}
+    del old["by_layer"], old["content_sha256"]
+    new = record_from_json(json.dumps(old))
+    unknown = {"unit": "unknown", "num_units": None, "resamples": None}
+    assert new == make_record({**changes, "ci95": {"AP": [{"low": 0.43, "high": 0.47, **unknown}]}})
+    assert record_from_json(record_to_json(new)) == new
+
+
+def test_schema_1_sources_have_no_mark(record_data, make_reported):
+    reported = json.loads(record_to_json(make_reported()))
+    old = {**reported, "schema_version": 1}
+    del old["by_layer"], old["content_sha256"], old["source"]["mark"]
+    assert record_from_json(json.dumps(old)) == make_reported()
+
+
+def test_any_edit_of_a_file_shows(make_record):
+    text = record_to_json(make_record())
+    assert "0.4512" in text
+    with pytest.raises(ValueError, match="edited by hand"):
+        record_from_json(text.replace("0.4512", "0.4612"))
 
 
 def test_metric_units():

@@ -1,0 +1,75 @@
+"""Builds the leaderboard's files from a store: Markdown for readers here, HTML for browsers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pe_dense.results.comparison import rank_records
+from pe_dense.results.html_page import render_html
+from pe_dense.results.leaderboard import render_markdown
+from pe_dense.results.provenance import atomic_write_text
+from pe_dense.results.record import Record
+from pe_dense.results.reported import load_reported
+from pe_dense.results.store import DEFAULT_ROOT, load_records
+
+REPORTED = "benchmarks/reported"
+
+
+def load_all(root: str | os.PathLike[str], allow_dirty: bool = False) -> list[Record]:
+    """Measured records of a store and, for the published store, the numbers of papers.
+
+    Args:
+        root: Root of the records.
+        allow_dirty: Accept records of uncommitted code in the published store.
+
+    Raises:
+        ValueError: At the first file that is wrong, and for a record of uncommitted code that
+            would be published.
+    """
+    published = is_published(root)
+    records = load_records(root, published=published and not allow_dirty)
+    return records + (load_reported(REPORTED) if published else [])
+
+
+def is_published(root: str | os.PathLike[str]) -> bool:
+    """Whether this is the store that the repository publishes, not somebody's own."""
+    return Path(root).resolve() == Path(DEFAULT_ROOT).resolve()
+
+
+def render(root: str | os.PathLike[str], allow_dirty: bool = False) -> dict[Path, str]:
+    """File -> content of the leaderboard of a store; the files lie beside the store.
+
+    Raises:
+        ValueError: As `load_all`, and if records of one protocol do not fit together.
+    """
+    records = load_all(root, allow_dirty)
+    ranks = rank_records(records, root)
+    folder = Path(root).parent
+    return {
+        folder / "LEADERBOARD.md": render_markdown(records, ranks),
+        folder / "leaderboard.html": render_html(records, ranks),
+    }
+
+
+def build(root: str | os.PathLike[str], allow_dirty: bool = False) -> list[Path]:
+    """Write the leaderboard of a store; the files that were written.
+
+    Raises:
+        ValueError: As `render`.
+        OSError: If a file cannot be written.
+    """
+    pages = render(root, allow_dirty)
+    for path, text in pages.items():
+        atomic_write_text(path, text)
+    return list(pages)
+
+
+def outdated(root: str | os.PathLike[str]) -> list[Path]:
+    """Files of the leaderboard that are not what the records give."""
+    pages = render(root)
+    return [path for path, text in pages.items() if not _is(path, text)]
+
+
+def _is(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()

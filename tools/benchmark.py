@@ -1,0 +1,104 @@
+"""Runs a suite of protocols for some encoders and builds the leaderboard from the records.
+
+python tools/benchmark.py --suite mini --encoders pe_spatial_t16_512 pe_core_t16_384
+python tools/benchmark.py --suite finetune --encoders pe_spatial_b16_512 --seeds 3 --dry-run
+
+What is recorded already is skipped, what was interrupted goes on, what failed is tried again.
+One run at a time on a CPU, one on each visible GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pe_dense import command_line
+from pe_dense.results.store import DEFAULT_ROOT
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = command_line.Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--suite", required=True, help="name in configs/suites, or a .py file")
+    add(
+        "--encoders",
+        required=True,
+        nargs="+",
+        metavar="NAME[=WEIGHTS]",
+        help="zoo names or timm:<model>; WEIGHTS is a path, hf://..., released or random",
+    )
+    add("--tasks", nargs="+", default=[], help="only these tasks of the suite")
+    add("--seeds", type=int, help="number of seeds, instead of the suite's")
+    add(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="DATASET=DIR",
+        help="where data sets lie, for example bccd=/data/bccd",
+    )
+    add("--records", default=DEFAULT_ROOT, help="root of records (%(default)s)")
+    add("--work-dir", default="work_dirs", help="folder of all runs (%(default)s)")
+    add("--parallel", type=int, help="runs at a time; default: one a GPU, or one")
+    add("--amp", action="store_true", help="encoders in bfloat16; another protocol in the records")
+    add("--dry-run", action="store_true", help="print the plan and its estimated cost")
+    add("--slurm", metavar="FILE", help="write an array script for sbatch instead of running")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Plan, run, build the leaderboard; 1 if a run failed."""
+    args = parse_args()
+    for name in ("seeds", "parallel"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} {value}: must be 1 or more")
+    from rich.console import Console
+    from rich.live import Live
+
+    from pe_dense.benchmark import display, jobs, plan, slurm
+    from pe_dense.results import pages
+    from pe_dense.results.store import load_records
+
+    console = Console(highlight=False)
+    records = Path(args.records)
+    todo = plan.make_jobs(
+        plan.load_suite(args.suite),
+        args.encoders,
+        args.tasks,
+        args.seeds,
+        command_line.parse_options(args.data),
+        args.amp,
+        Path(args.work_dir),
+    )
+    planned = plan.make_plan(todo, load_records(records))
+    gpus = jobs.visible_gpus()
+    slots = args.parallel or max(1, len(gpus))
+    console.print(display.plan_table(planned, slots), soft_wrap=True)
+    if args.dry_run:
+        return 0
+    if args.slurm:
+        script = slurm.array_script(planned, records)
+        pages.write(Path(args.slurm), script)
+        return 0
+    plan.check_jobs([p.job for p in planned if p.record is None])
+    with Live(console=console, auto_refresh=False) as live:
+        board = jobs.run_jobs(
+            planned,
+            records,
+            gpus,
+            args.parallel,
+            show=lambda state: live.update(display.board_table(state), refresh=True),
+        )
+    failed = [progress for progress in board.jobs if progress.state == jobs.FAILED]
+    for progress in failed:
+        log = progress.planned.job.work_dir / "benchmark.log"
+        print(f"failed: {progress.planned.job.name}: {progress.error} (log: {log})")
+    pages.build(records)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)
