@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from pe_dense.encoders.fingerprint import feature_fingerprint
 from pe_dense.experiment import load_config
 from pe_dense.results import provenance
+from pe_dense.results.evidence_file import evidence_bytes
 from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.record import (
     CodeInfo,
@@ -163,7 +164,8 @@ def evaluate(
     if evidence is not None:
         print("95 % intervals ...", flush=True)
         record = dataclasses.replace(record, ci95=confidence_intervals(evidence, scores))
-    path = save_record(record, records, supersede=supersede, evidence=evidence)
+    data = None if evidence is None else evidence_bytes(evidence)
+    path = save_record(record, records, supersede, data)
     print(f"record: {path}")
     return scores
 

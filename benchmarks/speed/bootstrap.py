@@ -1,7 +1,8 @@
 """Seconds of 1,000 bootstrap resamples, and sizes of evidence files, at the size of real data sets.
 
 The data are made up: as many images, classes, objects and detections as ADE20K val and COCO val
-have, with scores and sizes of objects spread in a similar way. Time does not depend on more.
+have, with scores and sizes of objects spread in a similar way; time depends on little else.
+AP takes as many threads as there are cores, over classes (class_threads in the CSV file).
 
     python benchmarks/speed/bootstrap.py
 """
@@ -9,6 +10,7 @@ have, with scores and sizes of objects spread in a similar way. Time does not de
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -124,6 +126,7 @@ def measure_rows(evidence: ItemEvidence, size: str, resamples: int, repeats: int
             "save_seconds": round(save_s, 2),
             "load_seconds": round(load_s, 2),
             "repeats": times,
+            "class_threads": len(os.sched_getaffinity(0)),
             "hardware": hardware(),
             "versions": versions("numpy"),
             "command": command_line(),

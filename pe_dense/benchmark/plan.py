@@ -29,7 +29,7 @@ from pe_dense.encoders.zoo import find_encoder
 from pe_dense.experiment import load_config
 from pe_dense.results import provenance
 from pe_dense.results.record import Record
-from pe_dense.results.store import _folder_name as encoder_folder, record_path
+from pe_dense.results.store import encoder_folder, record_path
 from pe_dense.training import check_data, protocol_sha256
 
 SUITES = Path("configs/suites")

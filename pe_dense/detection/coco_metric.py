@@ -127,6 +127,7 @@ def match_detections(
     """Evidence for box AP; arguments as in `average_precision`, with the ground truth's file."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = PythonCOCO(ann_file)
+        coco.dataset.setdefault("info", {})  # loadRes copies it
         found = coco.loadRes(detections_Q7) if len(detections_Q7) else PythonCOCO()
         if not len(detections_Q7):
             found.dataset = {**coco.dataset, "annotations": []}

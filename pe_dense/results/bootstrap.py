@@ -19,6 +19,8 @@ import numpy as np
 from pe_dense.results.item_evidence import ItemEvidence
 
 FEW_UNITS = 20  # below, percentile intervals are visibly too narrow
+# Two ways to add the same floats differ by less than this share of the score.
+ROUNDING = 1e-12
 
 
 def bootstrap_weights(unit_index_N: np.ndarray, resamples: int, seed: int) -> np.ndarray:

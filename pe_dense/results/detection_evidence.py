@@ -6,8 +6,6 @@ A = 4 ranges of object size (all, small, medium, large), T = 10 IoU thresholds, 
 and class with objects, R weightings.
 """
 
-# ruff: noqa: N815  (shape suffixes, here of fields)
-
 from __future__ import annotations
 
 import os

@@ -10,8 +10,6 @@ Shape legend: N items (images, objects or sequences), K classes, M metrics, A = 
 thresholds of HOTA, R weightings.
 """
 
-# ruff: noqa: N815  (shape suffixes, here of fields)
-
 from __future__ import annotations
 
 import dataclasses

@@ -7,6 +7,7 @@ object size, T IoU thresholds, P = A * T bit planes.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -57,6 +58,13 @@ def save_evidence(evidence: ItemEvidence, path: str | os.PathLike[str]) -> str:
     Raises:
         OSError: If the file cannot be written.
     """
+    data = evidence_bytes(evidence)
+    atomic_write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def evidence_bytes(evidence: ItemEvidence) -> bytes:
+    """What `save_evidence` writes."""
     texts, numbers, arrays = {}, {}, {}
     for field in dataclasses.fields(evidence):  # type: ignore[arg-type]
         value = getattr(evidence, field.name)
@@ -71,8 +79,7 @@ def save_evidence(evidence: ItemEvidence, path: str | os.PathLike[str]) -> str:
     about = {"format": _FORMAT, "version": VERSION, "kind": evidence.kind}
     header = json.dumps({**about, "texts": texts, "numbers": numbers}, sort_keys=True)
     arrays["header"] = np.frombuffer(header.encode("ascii"), np.uint8)
-    atomic_write_bytes(path, _npz(arrays))
-    return file_sha256(path)
+    return _npz(arrays)
 
 
 def load_evidence(path: str | os.PathLike[str], sha256: str | None = None) -> ItemEvidence:

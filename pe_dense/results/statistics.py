@@ -18,8 +18,6 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 
 bootstrap: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8.
 """
 
-# ruff: noqa: N815  (shape suffixes, here of fields)
-
 from __future__ import annotations
 
 import math
@@ -28,13 +26,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pe_dense.results.bootstrap import Draws, drawn_scores, sample_sd, score_of
+from pe_dense.results.bootstrap import (
+    FEW_UNITS,
+    ROUNDING,
+    Draws,
+    drawn_scores,
+    sample_sd,
+    score_of,
+)
+from pe_dense.results.bootstrap import bootstrap_weights as bootstrap_weights
 from pe_dense.results.item_evidence import ItemEvidence
 
 METHOD = "percentile bootstrap"
-
-# Two ways to add the same floats differ by less than this share of the score.
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,7 @@ def paired_difference(
     kept_R = draws.defined(metric, difference, drawn_R)
     low, high = draws.bounds(kept_R)
     # Differences that are equal but for rounding count as equal.
-    rounding = _ROUNDING * max(abs(score_a), abs(score_b))
+    rounding = ROUNDING * max(abs(score_a), abs(score_b))
     extreme = np.abs(kept_R - difference) >= abs(difference) - 2 * rounding
     p_value = (1 + int(extreme.sum())) / (1 + len(kept_R))
     about = draws.about(kept_R)
@@ -351,12 +354,14 @@ class ResampledScores:
         drawn_BR: The same on each resample; those that leave any score undefined are left out.
         seed_noise_BR: How far each mean may be off because of its seeds; 0 for one seed.
         seed_error_B: Standard error of the mean over seeds; 0 for one seed.
+        few_units: As in `Interval`.
     """
 
     scores_B: np.ndarray
     drawn_BR: np.ndarray
     seed_noise_BR: np.ndarray
     seed_error_B: np.ndarray
+    few_units: bool
 
 
 def resampled_scores(
@@ -380,11 +385,12 @@ def resampled_scores(
     """
     first = next(iter(evidences.values()))[0]
     draws = Draws(first, resamples, seed, unit, level=0.95)
+    stream = {name: n for n, name in enumerate(sorted(evidences))}  # whatever the order given
     spreads, drawn, noise = [], [], []
-    for b, (name, seeds) in enumerate(evidences.items()):
+    for name, seeds in evidences.items():
         drawn.append(np.mean([drawn_scores(one, draws, metric, first) for one in seeds], axis=0))
         spreads.append(seed_component([_defined_score(one, metric, name) for one in seeds]))
-        noise.append(_seed_noise(spreads[b], resamples, seed, stream=b))
+        noise.append(_seed_noise(spreads[-1], resamples, seed, stream[name]))
     drawn_BR = np.stack(drawn)
     undefined_R = np.isnan(drawn_BR).any(axis=0)
     if 2 * undefined_R.sum() > resamples:
@@ -397,6 +403,7 @@ def resampled_scores(
         drawn_BR=drawn_BR[:, ~undefined_R],
         seed_noise_BR=np.stack(noise)[:, ~undefined_R],
         seed_error_B=np.array([0.0 if s.n == 1 else s.standard_error for s in spreads]),
+        few_units=draws.num_units < FEW_UNITS,
     )
 
 

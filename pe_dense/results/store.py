@@ -1,8 +1,10 @@
 """The store: a folder of record files, one per encoder x weights x protocol x seed.
 
     <root>/<encoder>/<weights>/<protocol id>-v<version>[.seed<N>].json
+    <root>/<encoder>/<weights>/<protocol id>-v<version>[.seed<N>].<sha256, 8 digits>.npz
 
-The path is the key. `<encoder>` is the encoder's name with ':' written as '+' and '/' as '='
+The first is the record, the second the per-item evidence behind its score. The record's path is
+its key. `<encoder>` is the encoder's name with ':' written as '+' and '/' as '='
 (names contain neither). `<weights>` is the first 8 hex digits of the weights' sha256, or 'random';
 for a reported record it is 'reported-' and 8 hex digits of its source, so that a measured row and
 the numbers of several papers can stand beside each other.
@@ -10,12 +12,18 @@ the numbers of several papers can stand beside each other.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
+import re
 from pathlib import Path, PurePosixPath
 
-from pe_dense.results.provenance import atomic_write_bytes, written_temporary
-from pe_dense.results.record import Record, record_from_json, record_to_json
+from pe_dense.results.provenance import (
+    atomic_write_bytes,
+    file_sha256,
+    written_temporary,
+)
+from pe_dense.results.record import Evidence, Record, record_from_json, record_to_json
 
 DEFAULT_ROOT = "benchmarks/records"
 
@@ -34,7 +42,7 @@ def record_path(record: Record) -> PurePosixPath:
     """Where the record lies, relative to the root of its store; two equal paths are one key."""
     protocol = record.protocol
     file = _file_name(protocol.id, protocol.version, record.seed)
-    return PurePosixPath(_folder_name(record.encoder.name), weights_tag(record), file)
+    return PurePosixPath(encoder_folder(record.encoder.name), weights_tag(record), file)
 
 
 def measured_path(
@@ -47,10 +55,11 @@ def measured_path(
         'timm+vit_s/random/ade20k-linear-v1.seed0.json'
     """
     file = _file_name(protocol_id, version, seed)
-    return PurePosixPath(_folder_name(encoder), _short(weights_sha256), file)
+    return PurePosixPath(encoder_folder(encoder), _short(weights_sha256), file)
 
 
-def _folder_name(encoder: str) -> str:
+def encoder_folder(encoder: str) -> str:
+    """Folder of an encoder: its name, ':' as '+' and '/' as '='."""
     return encoder.replace(":", "+").replace("/", "=")
 
 
@@ -62,38 +71,70 @@ def _file_name(protocol_id: str, version: int, seed: int | None) -> str:
     return f"{protocol_id}-v{version}" + ("" if seed is None else f".seed{seed}") + ".json"
 
 
-def save_record(record: Record, root: str | os.PathLike[str], supersede: bool = False) -> Path:
-    """Writes the record into the store and returns its file.
+def evidence_path(record: Record, root: str | os.PathLike[str]) -> Path | None:
+    """File of the record's evidence; None if it has none."""
+    return None if record.evidence is None else Path(root) / record.evidence.file
 
-    The file appears whole or not at all, also if the process is killed, and of several writers
-    of one key exactly one wins.
+
+def save_record(
+    record: Record,
+    root: str | os.PathLike[str],
+    supersede: bool = False,
+    evidence: bytes | None = None,
+) -> Path:
+    """Writes the record and its evidence into the store and returns the record's file.
+
+    Each file appears whole or not at all, also if the process is killed, and of several writers
+    of one key exactly one wins. The evidence comes first and is named after its content, so that
+    a record never stands beside evidence of another; a writer that is killed between the two
+    leaves evidence that belongs to no record, which `find_problems` tells.
 
     Args:
-        record: The record.
+        record: The record; its field `evidence` is filled in here.
         root: Root of the store, created if needed.
         supersede: Replace a record with the same key instead of refusing.
+        evidence: Content of the evidence file.
 
     Raises:
         ValueError: If the store has a record with this key and `supersede` is False.
         OSError: If the store cannot be written.
     """
+    assert record.evidence is None, "the store names the evidence file"
     path = Path(root) / record_path(record)
+    if path.exists() and not supersede:  # the common case, without writing first
+        raise _taken(path)
+    if evidence is not None:
+        digest = hashlib.sha256(evidence).hexdigest()
+        file = record_path(record).with_suffix(f".{digest[:8]}.npz")
+        atomic_write_bytes(Path(root) / file, evidence)
+        record = dataclasses.replace(record, evidence=Evidence(str(file), digest))
     data = record_to_json(record).encode("ascii")
     if supersede:
         atomic_write_bytes(path, data)
+        for old in _evidence_files(path):
+            if old != evidence_path(record, root):
+                old.unlink(missing_ok=True)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if path.exists():  # the common case, without writing first; the link below decides
-            raise FileExistsError
         with written_temporary(path, data) as temporary:
             _link_or_claim(temporary, path)
-    except FileExistsError:
-        raise ValueError(
-            f"{path} already holds a record of this encoder, weights, protocol and seed; "
-            "pass --supersede to replace it"
-        ) from None
+    except FileExistsError:  # another writer was quicker, and its evidence may be the same file
+        raise _taken(path) from None
     return path
+
+
+def _taken(path: Path) -> ValueError:
+    return ValueError(
+        f"{path} already holds a record of this encoder, weights, protocol and seed; "
+        "pass --supersede to replace it"
+    )
+
+
+def _evidence_files(record_file: Path) -> list[Path]:
+    pattern = re.escape(record_file.stem) + r"\.[0-9a-f]{8}\.npz"
+    files = record_file.parent.glob("*.npz")
+    return sorted(file for file in files if re.fullmatch(pattern, file.name))
 
 
 def _link_or_claim(temporary: Path, path: Path) -> None:
@@ -132,25 +173,83 @@ def load_record(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> R
     return record
 
 
-def load_records(root: str | os.PathLike[str]) -> list[Record]:
+def load_records(root: str | os.PathLike[str], published: bool = False) -> list[Record]:
     """All records of the store, sorted by path; empty if the root is empty or missing.
 
     Only '*.json' files are looked at; each must be a valid record in its right place.
 
+    Args:
+        root: Root of the store.
+        published: Refuse records of uncommitted code, which nobody else could run again.
+
     Raises:
-        ValueError: At the first file that is not.
+        ValueError: At the first file that is wrong.
     """
-    return [load_record(path, root) for path in _record_files(Path(root))]
+    records = [load_record(path, root) for path in _record_files(Path(root))]
+    if published:
+        for record in records:
+            require_committed(record)
+    return records
+
+
+def require_committed(record: Record) -> None:
+    """Refuse a measured record of uncommitted or unknown code.
+
+    Raises:
+        ValueError: If it is one; it names the field.
+    """
+    if record.code is None:
+        return
+    rule = "commit, evaluate again and pass --supersede, or keep it in a store of your own"
+    if record.code.commit == "unknown":
+        raise ValueError(f"{record_path(record)}: field 'code.commit' is 'unknown'; {rule}")
+    if record.code.dirty:
+        raise ValueError(f"{record_path(record)}: field 'code.dirty' is true; {rule}")
+
+
+def find_record(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> Record:
+    """The record that a person names: its file, or its path below the root, '.json' or not.
+
+    Raises:
+        ValueError: If there is none; it says how to list them.
+    """
+    for path in (Path(name), Path(root) / name, Path(root) / f"{os.fspath(name)}.json"):
+        if path.is_file():
+            return load_record(path.resolve(), Path(root).resolve())
+    raise ValueError(
+        f"{name}: no such record; give its file below {root}, for example "
+        f"{next(iter(_record_files(Path(root))), 'ENCODER/WEIGHTS/PROTOCOL-v1.seed0.json')}"
+    )
 
 
 def find_problems(root: str | os.PathLike[str]) -> list[str]:
-    """One sentence for every file of the store that `load_records` would refuse."""
+    """One sentence for every record that is wrong, and for evidence that is wrong or left over."""
     problems = []
+    owned: set[Path] = set()
     for path in _record_files(Path(root)):
         try:
-            load_record(path, root)
+            evidence = evidence_path(record := load_record(path, root), root)
         except ValueError as error:
             problems.append(str(error))
+            owned.update(_evidence_files(path))  # it may be right once the record is
+            continue
+        if evidence is None:
+            continue
+        owned.add(evidence)
+        assert record.evidence is not None
+        if not evidence.is_file():
+            problems.append(
+                f"{path}: its evidence {evidence} is missing; restore it, or evaluate again and "
+                "pass --supersede"
+            )
+        elif file_sha256(evidence) != record.evidence.sha256:
+            problems.append(
+                f"{evidence}: is not the evidence that {path.name} was made from; restore it, or "
+                "evaluate again and pass --supersede"
+            )
+    for file in sorted(Path(root).rglob("*.npz")):
+        if file not in owned and not file.name.startswith("."):
+            problems.append(f"{file}: belongs to no record; remove it")
     return problems
 
 

@@ -20,7 +20,7 @@ from faster_coco_eval import COCO
 from pycocotools import coco as reference
 from pycocotools.cocoeval import COCOeval
 
-from pe_dense.detection.coco_metric import CocoAP, average_precision
+from pe_dense.detection.coco_metric import CocoAP, average_precision, match_detections
 
 CATEGORIES = {3: "disc", 7: "box", 1: "star", 9: "never"}
 REFERENCE_STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR100": 8}
@@ -236,6 +236,35 @@ def test_nothing_detected_at_all(metric: CocoAP) -> None:
     metric.process({}, [sample(5, [], []), sample(2, [], [])])
     scores = metric.evaluate(size=2)
     assert scores["coco/AP"] == 0.0 and scores["coco/AP/disc"] == 0.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_evidence_gives_the_same_scores(seed: int, tmp_path: Path) -> None:
+    """Matched by pycocotools, summed up by us; the score is from faster-coco-eval."""
+    world, detections = random_world(seed)
+    path = tmp_path / "val.json"
+    path.write_text(json.dumps(world))
+    image_ids = [image["id"] for image in world["images"]]
+    found = match_detections(str(path), detections, image_ids).metrics()
+    expected = average_precision(coco_of(world), detections, image_ids)
+    assert {name for name, value in found.items() if value == value} == set(expected)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-9), name
+
+
+def test_the_metric_keeps_evidence(metric: CocoAP) -> None:
+    boxes = [xyxy(BOXES_XYWH[key]) for key in (3, 7, 1)]
+    metric.process({}, [sample(5, boxes, [0, 2, 1]), sample(2, [], [])])
+    scores = metric.evaluate(size=2)
+    evidence = metric.evidence()
+    assert evidence.image_ids == ("2", "5") and set(evidence.classes) == {"disc", "box", "star"}
+    assert evidence.metrics()["AP"] == pytest.approx(scores["coco/AP"], abs=1e-9)
+
+
+def test_evidence_of_nothing_detected(metric: CocoAP) -> None:
+    metric.process({}, [sample(5, [], []), sample(2, [], [])])
+    metric.evaluate(size=2)
+    assert metric.evidence().metrics()["AP"] == 0.0
 
 
 def test_metric_is_built_by_name_from_mmdet(metric: CocoAP) -> None:

@@ -114,6 +114,12 @@ ALL = {
 }
 
 
+def values_evidence(values: np.ndarray) -> DepthEvidence:
+    """One metric 'm', the mean of the values."""
+    names = [str(n) for n in range(len(values))]
+    return DepthEvidence(image_ids=names, metric_names=("m",), values_NM=values[:, None])
+
+
 def repeat_items(evidence, weights_N: np.ndarray):
     """Evidence in which item n is really there weights_N[n] times, under new names."""
     where = np.repeat(np.arange(len(weights_N)), weights_N)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import faster_coco_eval
 import numpy as np
 import pytest
 from coco_case import NAMES, evaluate, evidence_of, random_case, repeated
-from faster_coco_eval import COCO as FasterCOCO
-from faster_coco_eval import COCOeval_faster
 
 from pe_dense.results.average_precision import AREAS, IOU_THRESHOLDS, average_precision
 from pe_dense.results.detection_evidence import DetectionEvidence, detection_evidence_from_eval_imgs
@@ -129,14 +128,16 @@ def test_detections_keep_their_images_and_ids():
 def test_pycocotools_matches_annotations_of_faster_coco_eval():
     objects, found = random_case(2)
     ids = list(range(1, 13))
-    evaluation = evaluate(objects, found, ids, coco_class=FasterCOCO)
+    evaluation = evaluate(objects, found, ids, coco_class=faster_coco_eval.COCO)
     assert_same_scores(evidence_of(evaluation).metrics(), evaluate(objects, found, ids))
 
 
 def test_faster_coco_eval_hands_out_no_matches():
     objects, found = random_case(2)
-    pure = evaluate(objects, found, list(range(1, 13)), coco_class=FasterCOCO)
-    faster = COCOeval_faster(pure.cocoGt, pure.cocoDt, "bbox", print_function=lambda *_: None)
+    pure = evaluate(objects, found, list(range(1, 13)), coco_class=faster_coco_eval.COCO)
+    faster = faster_coco_eval.COCOeval_faster(
+        pure.cocoGt, pure.cocoDt, "bbox", print_function=lambda *_: None
+    )
     faster.evaluate()
     with pytest.raises(ValueError, match="faster_coco_eval does not hand out"):
         detection_evidence_from_eval_imgs(faster.evalImgs, faster.params, NAMES)

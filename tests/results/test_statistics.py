@@ -8,10 +8,17 @@ import math
 import evidence_case
 import numpy as np
 import pytest
-from evidence_case import depth, repeat_items, segmentation, tracking, video_object
+from evidence_case import (
+    depth,
+    repeat_items,
+    segmentation,
+    tracking,
+    values_evidence,
+    video_object,
+)
 
 from pe_dense.results.bootstrap import bootstrap_weights
-from pe_dense.results.evidence import DepthEvidence, VideoObjectEvidence
+from pe_dense.results.evidence import VideoObjectEvidence
 from pe_dense.results.statistics import (
     combined_interval,
     interval,
@@ -19,12 +26,6 @@ from pe_dense.results.statistics import (
     paired_difference,
     seed_component,
 )
-
-
-def values_evidence(values: np.ndarray) -> DepthEvidence:
-    """One metric 'm', the mean of the values."""
-    names = [str(n) for n in range(len(values))]
-    return DepthEvidence(image_ids=names, metric_names=("m",), values_NM=values[:, None])
 
 
 def clustered(values_UV: np.ndarray) -> VideoObjectEvidence:
