@@ -3,10 +3,10 @@
 Data:     python tools/prepare_data.py mini
 Command:  python tools/train.py configs/detection/atss_pe_t16_mini.py
           python tools/test.py configs/detection/atss_pe_t16_mini.py work_dirs/atss_pe_t16_mini
-Cost:     4 min on 2 CPU cores.
+Cost:     3 min on 2 CPU cores.
 
 A dense detector, because a set-based one (dino_pe_t16_mini.py) has learnt nothing yet after the
-few hundred steps that fit into a demo. Only the first four blocks are used: the deep ones of an
+few hundred steps that fit into a demo. Only the first two blocks are used: the deep ones of an
 encoder with random weights need far longer to become useful.
 """
 
@@ -19,15 +19,17 @@ protocol = dict(
     split="val",
     metric="AP",
     higher_is_better=True,
+    # The world of seed 0 in its default size; any other is another protocol.
+    annotations_sha256="447be409ac2e34bc72610e2e774a9cc3123af30330ba9e0a774618baf57e2133",
 )
 
 encoder = "pe_spatial_t16_512"
 weights = "random"
-block = 3
+block = 1
 data_root = "data/mini/coco"
 classes = ["disc", "box", "triangle", "star", "ring", "cross"]
 num_classes = 6
-max_epochs = 8
+max_epochs = 10
 batch_size = 4
 lr = 1e-3
 backbone_lr_mult, layer_decay = 1.0, 1.0
@@ -35,5 +37,5 @@ image_scale = (256, 256)
 train_scales = [(256, 256)]
 flip_prob, flip_direction = 0.5, "horizontal"
 train_images, val_images = "images/train/", "images/val/"
-val_interval = 8
+val_interval = 10
 optim_wrapper = dict(clip_grad=dict(max_norm=10.0))

@@ -2,11 +2,11 @@
 
 Data:     python tools/prepare_data.py mini
 Command:  python tools/benchmark.py --suite mini --encoders pe_spatial_t16_512 pe_core_t16_384
-Cost:     about 4 min an encoder on 2 CPU cores.
+Cost:     about 3 min an encoder on 2 CPU cores.
 """
 
 suite = dict(
     weights="random",
     seeds=1,
-    runs=[dict(config="configs/detection/atss_pe_t16_mini.py", minutes=4)],
+    runs=[dict(config="configs/detection/atss_pe_t16_mini.py", minutes=3)],
 )
