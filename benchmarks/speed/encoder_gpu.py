@@ -81,7 +81,7 @@ def measure_row(args, name: str, mode: str, passes: str) -> None:
         "images_per_second": images_per_second,
         "peak_mib": peak_mib,
         "repeats": args.repeats,
-        "hardware": hardware(),
+        "hardware": hardware("cuda"),
         "versions": versions(),
         "command": command_line(),
     }

@@ -99,9 +99,9 @@ def peak_mib_of_variants(arguments: Iterable[str], variants: Iterable[str]) -> d
     return peaks
 
 
-def hardware() -> str:
-    """Processor or GPU name and the threads in use."""
-    if torch.cuda.is_available():
+def hardware(device: str = "cpu") -> str:
+    """Name of the GPU, or of the processor with the threads in use."""
+    if device == "cuda":
         return torch.cuda.get_device_name()
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
