@@ -22,6 +22,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["pe_dense", "pe_dense.*"]),
+    package_data={"pe_dense.results": ["page/*"]},
     # onedl-mmcv compiles its operators against the torch that is there: install torch first, then
     # `pip install --no-build-isolation onedl-mmcv` with ninja, psutil, setuptools and wheel.
     install_requires=[
@@ -44,6 +45,6 @@ setup(
         "timm": ["timm>=1.0.20", "torchvision"],
         "sam": ["transformers>=4.56"],
         "mot": ["trackeval>=1.3", "lap>=0.5.12"],
-        "dev": ["pytest>=8", "ruff>=0.12"],
+        "dev": ["pytest>=8", "ruff>=0.12", "selenium>=4.20"],
     },
 )

@@ -151,24 +151,33 @@ def check_agreement(records: Sequence[Record]) -> None:
 
 
 def _section(records: list[Record], ranks: Mapping[str, Rank]) -> Section:
+    tables = []
+    for origin, caption in (("measured", "Measured"), ("reported", "Reported by others")):
+        rows = [record for record in best_first(records) if record.origin == origin]
+        if rows:
+            tables.append(_table(rows, caption, ranks, reported_scores(records)))
+    protocol = records[0].protocol
+    title = f"{protocol.id}, version {protocol.version}"
+    return Section(records[0].task, title, about_protocol(records), tuple(tables))
+
+
+def about_protocol(records: Sequence[Record]) -> str:
+    """One line about the protocol of some records: data, metric, direction."""
     first = records[0]
     protocol = first.protocol
     counts = [r.dataset.num_items for r in records if r.dataset.num_items is not None]
     items = f", {counts[0]} items" if counts else ""
     order = "higher" if protocol.higher_is_better else "lower"
     unit = "percent" if is_fraction(protocol.metric) else "in its own unit"
-    about = (
+    return (
         f"{first.dataset.name}, split {first.dataset.split}{items}; "
         f"{protocol.metric}, {unit}, {order} is better."
     )
-    best_first = sorted(records, key=_rank)
-    tables = []
-    for origin, caption in (("measured", "Measured"), ("reported", "Reported by others")):
-        rows = [record for record in best_first if record.origin == origin]
-        if rows:
-            tables.append(_table(rows, caption, ranks, reported_scores(records)))
-    title = f"{protocol.id}, version {protocol.version}"
-    return Section(first.task, title, about, tuple(tables))
+
+
+def best_first(records: Sequence[Record]) -> list[Record]:
+    """Records of one protocol version from best to worst; equal ones by their path."""
+    return sorted(records, key=_rank)
 
 
 def _rank(record: Record) -> tuple[float, str]:
@@ -193,7 +202,9 @@ def _table(
 ) -> Table:
     main = records[0].protocol.metric
     others = {name for record in records for name in record.scores} - {main}
-    metrics = [(m, [_score(m, r.scores.get(m)) for r in records]) for m in _ordered(main, others)]
+    metrics = [
+        (m, [_score(m, r.scores.get(m)) for r in records]) for m in ordered_metrics(main, others)
+    ]
     interval = [("95 %", [_interval(r, main) for r in records])]
     if not any(main in (record.ci95 or {}) for record in records):
         interval = []
@@ -231,7 +242,9 @@ def _origin_columns(records: list[Record]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _ordered(main: str, others: set[str]) -> list[str]:
+def ordered_metrics(main: str, others: set[str]) -> list[str]:
+    """The main metric, then the others as people read them."""
+
     def key(name: str) -> tuple[int, list[tuple[int, str]], str]:
         lower = name.lower()
         known = METRIC_ORDER.index(lower) if lower in METRIC_ORDER else len(METRIC_ORDER)
