@@ -1,0 +1,211 @@
+"""Numbers that papers report: read from compact files, kept apart from measured ones.
+
+One file a paper, in benchmarks/reported:
+
+    {"schema_version": 1,
+     "paper": "arXiv:2504.13181 (Perception Encoder)",
+     "read_on": "2026-11-20",
+     "tables": [
+      {"table": "Table 37", "task": "segmentation", "dataset": "ade20k", "split": "val",
+       "protocol": {"id": "ade20k-linear-pe-last-layer", "version": 1, "metric": "mIoU",
+                    "higher_is_better": true},
+       "rows": [{"encoder": "pe_spatial_b16_512", "scores": {"mIoU": 0.444},
+                 "mark": "settings partly unknown"}]}]}
+
+Scores are as in records: fractions, or the metric's own unit. Numbers of different protocols
+have different protocol ids. `mark` says what is doubtful about a number, and `by_layer` (metric ->
+{block index: score}) holds a layer curve; both may be left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pe_dense.results.leaderboard import check_agreement
+from pe_dense.results.provenance import atomic_write_bytes
+from pe_dense.results.record import DatasetInfo, EncoderInfo, ProtocolInfo, Record, Source
+from pe_dense.results.typed_json import parse, unique_keys
+
+SCHEMA_VERSION = 1
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_OPTIONAL = {"mark": "", "by_layer": None}
+
+
+@dataclass(frozen=True)
+class ReportedRow:
+    """One encoder in a table."""
+
+    encoder: str
+    scores: dict[str, float]
+    mark: str
+    by_layer: dict[str, dict[str, float]] | None
+
+
+@dataclass(frozen=True)
+class ReportedProtocol:
+    """The protocol of a table; its settings are those of the paper, so it has no hash."""
+
+    id: str
+    version: int
+    metric: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class ReportedTable:
+    """Rows of one table of a paper that share a protocol."""
+
+    table: str
+    task: str
+    dataset: str
+    split: str
+    protocol: ReportedProtocol
+    rows: tuple[ReportedRow, ...]
+
+
+@dataclass(frozen=True)
+class ReportedFile:
+    """One paper; `read_on` is the day on which its numbers were read."""
+
+    schema_version: int
+    paper: str
+    read_on: str
+    tables: tuple[ReportedTable, ...]
+
+
+def load_reported(root: str | os.PathLike[str]) -> list[Record]:
+    """All reported numbers of a folder as records; empty if the folder is missing.
+
+    Raises:
+        ValueError: If a file is wrong, or two of them use one protocol id for different things.
+    """
+    records = []
+    for path in sorted(Path(root).glob("*.json")):
+        records += read_reported(path)
+    check_together(records)
+    return records
+
+
+def read_reported(path: str | os.PathLike[str]) -> list[Record]:
+    """The numbers of one file as records.
+
+    Raises:
+        ValueError: If the file is not of the layout above, or a number cannot be right; it names
+            the file, the place in it, and the field.
+    """
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); name a JSON file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); correct it") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    try:
+        content = parse(ReportedFile, _with_defaults(data), "file")
+        if content.schema_version != SCHEMA_VERSION:
+            raise ValueError(f"field 'schema_version' must be {SCHEMA_VERSION}, correct it")
+        if not _DATE.fullmatch(content.read_on):
+            raise ValueError(f"field 'read_on' is {content.read_on!r}; write 2026-01-31")
+        return [record for table in content.tables for record in _records(content, table)]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _with_defaults(data: object) -> object:
+    """Fills in what a row may leave out; whatever else is wrong is found by `parse`."""
+    if not isinstance(data, dict) or not isinstance(data.get("tables"), list):
+        return data
+    for table in data["tables"]:
+        if isinstance(table, dict) and isinstance(table.get("rows"), list):
+            table["rows"] = [
+                {**_OPTIONAL, **row} if isinstance(row, dict) else row for row in table["rows"]
+            ]
+    return data
+
+
+def _records(content: ReportedFile, table: ReportedTable) -> list[Record]:
+    protocol = table.protocol
+    where = f"{table.table!r}, {protocol.id}"
+    if not table.rows:
+        raise ValueError(f"{where}: has no rows; remove the table")
+    names = [row.encoder for row in table.rows]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{where}: {', '.join(twice)} has two rows; keep one")
+    found = []
+    for row in table.rows:
+        try:
+            found.append(_record(content, table, row))
+        except ValueError as error:
+            raise ValueError(f"{where}, {row.encoder}: {error}") from None
+    return found
+
+
+def _record(content: ReportedFile, table: ReportedTable, row: ReportedRow) -> Record:
+    protocol = table.protocol
+    return Record(
+        origin="reported",
+        task=table.task,
+        protocol=ProtocolInfo(
+            protocol.id, protocol.version, protocol.metric, protocol.higher_is_better, None
+        ),
+        dataset=DatasetInfo(table.dataset, table.split, None),
+        encoder=EncoderInfo(row.encoder, "released", None, None, None),
+        scores=row.scores,
+        by_layer=row.by_layer,
+        created=f"{content.read_on}T00:00:00Z",
+        source=Source(content.paper, table.table, row.mark),
+    )
+
+
+def check_together(records: list[Record]) -> None:
+    """Checks that one protocol id means one thing and no number is there twice.
+
+    Raises:
+        ValueError: If not; it names the records.
+    """
+    groups: dict[tuple[str, int], list[Record]] = {}
+    seen = set()
+    for record in records:
+        groups.setdefault((record.protocol.id, record.protocol.version), []).append(record)
+        assert record.source is not None
+        key = record.encoder.name, record.protocol.id, record.source.paper, record.source.table
+        if key in seen:
+            raise ValueError(f"{', '.join(key)}: is reported twice; keep one")
+        seen.add(key)
+    for group in groups.values():
+        check_agreement(group)
+
+
+def add_reported(
+    file: str | os.PathLike[str], root: str | os.PathLike[str], supersede: bool = False
+) -> Path:
+    """Checks a person's file of reported numbers and copies it to the others.
+
+    Args:
+        file: The file.
+        root: Folder of the others.
+        supersede: Replace a file of the same name.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        ValueError: If the file is wrong, does not fit the others, or is there already.
+    """
+    file, root = Path(file), Path(root)
+    records, target = read_reported(file), root / file.name
+    if file.suffix != ".json":
+        raise ValueError(f"{file}: give it a name that ends in .json")
+    if target.exists() and not supersede:
+        raise ValueError(f"{target} exists already; rename yours, or pass --supersede")
+    others = [path for path in sorted(root.glob("*.json")) if path != target]
+    check_together([*(r for path in others for r in read_reported(path)), *records])
+    atomic_write_bytes(target, file.read_bytes())
+    return target
