@@ -1,12 +1,12 @@
-# make demo    set up, train a small detector on generated data, score it, print the leaderboard
+# make demo    set up, train a detector on generated data for two encoders, print the leaderboard
 # make test    set up, then all tests on the CPU      (options: PYTEST_ARGS="-k pe -x")
 # make setup   only the set-up, in .venv              (another Python: PYTHON=/path/to/python3.11)
 # make lint    ruff        make clean   remove what the demo made        make clean-venv   .venv
 
 SHELL := /bin/sh
 RUN := .venv/bin/python
-DEMO_CONFIG := configs/detection/dino_pe_t16_mini.py
 DEMO_DIR := work_dirs/demo
+DEMO_ENCODERS := pe_spatial_t16_512 pe_core_t16_384
 PYTEST_ARGS ?=
 
 IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
@@ -31,10 +31,10 @@ setup:
 
 demo: setup
 	$(RUN) tools/prepare_data.py mini --out data/mini
-	$(RUN) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR) --resume
-	$(RUN) tools/test.py $(DEMO_CONFIG) $(DEMO_DIR) --supersede
-	$(RUN) tools/leaderboard.py build
-	$(RUN) tools/leaderboard.py show
+	$(RUN) tools/benchmark.py --suite mini --encoders $(DEMO_ENCODERS) \
+	    --work-dir $(DEMO_DIR) --records $(DEMO_DIR)/records
+	$(RUN) tools/leaderboard.py show --records $(DEMO_DIR)/records
+	@echo "The same as a page: $(DEMO_DIR)/leaderboard.html"
 
 test: setup
 	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest $(PYTEST_ARGS)

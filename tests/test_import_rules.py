@@ -31,6 +31,8 @@ MAY_IMPORT = {
     "experiment": {"types", "encoders"},
     "training": {"types", "encoders", "experiment", "results", "runtime"},
     "evaluation": {"types", "encoders", "experiment", "results", "runtime", "training"},
+    "benchmark": {"encoders", "experiment", "results", "training"},
+    "protocol_hashes": {"experiment", "results", "training"},
     **{task: BUILDING_BLOCKS | {"results"} for task in TASKS},
 }
 OPEN_MMLAB = {"mmengine", "mmcv", "mmdet", "mmseg"}

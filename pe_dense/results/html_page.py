@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from pe_dense.results.leaderboard import (
     about_protocol,
     best_first,
-    check_agreement,
+    by_protocol,
+    difference_to_reported,
     ordered_metrics,
     reported_scores,
 )
@@ -58,14 +58,9 @@ def page_data(records: Sequence[Record], ranks: Mapping[str, Rank]) -> list[dict
     Raises:
         ValueError: As `render_html`.
     """
-
-    def key(record: Record) -> tuple[str, str, int]:
-        return record.task, record.protocol.id, record.protocol.version
-
     sections = []
-    for _, group in groupby(sorted(records, key=key), key=key):
-        rows = best_first(list(group))
-        check_agreement(rows)
+    for group in by_protocol(records):
+        rows = best_first(group)
         protocol = rows[0].protocol
         names = {name for record in rows for name in record.scores} - {protocol.metric}
         metrics = ordered_metrics(protocol.metric, names)
@@ -89,9 +84,6 @@ def page_data(records: Sequence[Record], ranks: Mapping[str, Rank]) -> list[dict
 
 def _row(record: Record, ranks: Mapping[str, Rank], reported: Mapping[str, float]) -> dict:
     name, rank = record.encoder.name, ranks.get(str(record_path(record)))
-    difference = None
-    if record.origin == "measured" and name in reported:
-        difference = record.scores[record.protocol.metric] - reported[name]
     source = record.source
     return {
         "encoder": name,
@@ -100,7 +92,7 @@ def _row(record: Record, ranks: Mapping[str, Rank], reported: Mapping[str, float
         "weights": weights_tag(record) if record.origin == "measured" else "",
         "group": None if rank is None else rank.group,
         "p": None if rank is None else rank.p_adjusted,
-        "difference": difference,
+        "difference": difference_to_reported(record, reported),
         "source": "" if source is None else f"{source.paper}, {source.table}",
         "mark": "" if source is None else source.mark,
         "record": dataclasses.asdict(record),

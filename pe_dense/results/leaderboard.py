@@ -107,16 +107,30 @@ def build_sections(
     Raises:
         ValueError: As `render_markdown`.
     """
+    return [_section(rows, ranks or {}) for rows in by_protocol(records)]
 
-    def key(record: Record) -> tuple[str, int]:
-        return record.protocol.id, record.protocol.version
 
-    sections = []
-    for _, group in groupby(sorted(records, key=key), key=key):
-        rows = list(group)
+def by_protocol(records: Sequence[Record]) -> list[list[Record]]:
+    """Records of each protocol version, in the order of the pages.
+
+    Tasks with measured rows come first, and within a task the protocols with measured rows.
+
+    Raises:
+        ValueError: If records of one protocol version disagree on what it measures.
+    """
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for record in sorted(records, key=record_path):
+        groups.setdefault((record.protocol.id, record.protocol.version), []).append(record)
+    for rows in groups.values():
         check_agreement(rows)
-        sections.append(_section(rows, ranks or {}))
-    return sorted(sections, key=lambda section: section.task)  # stable: protocols stay sorted
+    measured = {record.task for record in records if record.origin == "measured"}
+
+    def place(rows: list[Record]) -> tuple[bool, str, bool, str, int]:
+        only_reported = all(record.origin == "reported" for record in rows)
+        task, protocol = rows[0].task, rows[0].protocol
+        return task not in measured, task, only_reported, protocol.id, protocol.version
+
+    return sorted(groups.values(), key=place)
 
 
 def check_agreement(records: Sequence[Record]) -> None:
@@ -201,7 +215,8 @@ def _table(
     records: list[Record], caption: str, ranks: Mapping[str, Rank], reported: Mapping[str, float]
 ) -> Table:
     main = records[0].protocol.metric
-    others = {name for record in records for name in record.scores} - {main}
+    # Scores of single classes, 'AP/cat', stay in the records: there may be a thousand.
+    others = {name for record in records for name in record.scores if "/" not in name} - {main}
     metrics = [
         (m, [_score(m, r.scores.get(m)) for r in records]) for m in ordered_metrics(main, others)
     ]
@@ -232,7 +247,8 @@ def _encoder_columns(records: list[Record]) -> list[tuple[str, list[str]]]:
 def _origin_columns(records: list[Record]) -> list[tuple[str, list[str]]]:
     if records[0].origin == "reported":
         sources = [record.source for record in records if record.source is not None]
-        return [("Source", [f"{source.paper}, {source.table}" for source in sources])]
+        cells = [f"{s.paper}, {s.table}" + (f" ({s.mark})" if s.mark else "") for s in sources]
+        return [("Source", cells)]
     seeds = [_ABSENT if record.seed is None else str(record.seed) for record in records]
     return [
         ("Seed", seeds),
@@ -269,12 +285,21 @@ def _interval(record: Record, metric: str) -> str:
     return f"{_score(metric, main.low)} to {_score(metric, main.high)}"
 
 
+def difference_to_reported(record: Record, reported: Mapping[str, float]) -> float | None:
+    """Measured minus reported score; None without a report, or for random weights."""
+    name = record.encoder.name
+    if record.origin != "measured" or name not in reported or record.encoder.weights == "random":
+        return None
+    return record.scores[record.protocol.metric] - reported[name]
+
+
 def _difference(record: Record, reported: Mapping[str, float]) -> str:
-    metric = record.protocol.metric
-    if record.encoder.name not in reported:
-        return _ABSENT
-    difference = record.scores[metric] - reported[record.encoder.name]
-    return ("+" if difference >= 0 else "-") + _score(metric, abs(difference))
+    difference = difference_to_reported(record, reported)
+    return _ABSENT if difference is None else _signed(record.protocol.metric, difference)
+
+
+def _signed(metric: str, value: float) -> str:
+    return ("+" if value >= 0 else "-") + _score(metric, abs(value))
 
 
 def format_difference(compared: Comparison) -> str:
@@ -285,16 +310,14 @@ def format_difference(compared: Comparison) -> str:
     """
     paired, metric = compared.paired, compared.metric
 
-    def signed(value: float) -> str:
-        return ("+" if value >= 0 else "-") + _score(metric, abs(value))
-
     verdict = "significant" if not paired.low <= 0 <= paired.high else "not significant"
     few = "; few units, so the interval is too narrow" if paired.few_units else ""
     return (
         f"{metric} {_score(metric, compared.first)} - {_score(metric, compared.second)} = "
-        f"{signed(paired.difference)}, 95 % interval {signed(paired.low)} to "
-        f"{signed(paired.high)}, p = {paired.p_value:.3f} ({paired.num_units} {paired.unit}s, "
-        f"{paired.resamples} resamples): {verdict} at 5 %{few}"
+        f"{_signed(metric, paired.difference)}, 95 % interval {_signed(metric, paired.low)} to "
+        f"{_signed(metric, paired.high)}, p = {paired.p_value:.3f} "
+        f"({paired.num_units} {paired.unit}s, {paired.resamples} resamples): "
+        f"{verdict} at 5 %{few}"
     )
 
 

@@ -70,7 +70,7 @@ def changed(data: dict, changes: dict) -> dict:
         target = data
         for parent in parents:
             target = target[parent]
-        target[last] = value
+        target[last] = copy.deepcopy(value)
     return data
 
 

@@ -99,7 +99,8 @@ function columnsOf(section, rows) {
     });
   }
   for (const other of section.metrics) {
-    if (other.name === metric || !rows.some((row) => other.name in row.record.scores)) continue;
+    if (other.name === metric || other.name.includes("/")) continue; // single classes: in the record
+    if (!rows.some((row) => other.name in row.record.scores)) continue;
     columns.push({
       name: other.name, value: (row) => row.record.scores[other.name],
       cell: (row) => [shown(row.record.scores[other.name], other.fraction)],

@@ -1,0 +1,220 @@
+"""Records in the formats of others: CSV, LaTeX tables, OpenMMLab metafiles."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from pe_dense.results.leaderboard import best_first, by_protocol, ordered_metrics
+from pe_dense.results.rank_groups import Rank
+from pe_dense.results.record import Record, is_fraction
+from pe_dense.results.store import record_path
+
+PAPER = {"Title": "Perception Encoder", "URL": "https://arxiv.org/abs/2504.13181"}
+CSV_COLUMNS = (
+    "path", "origin", "task", "protocol", "version", "dataset", "split", "num_items", "encoder",
+    "weights", "weights_sha256", "num_params", "seed", "metric", "score", "ci95_low", "ci95_high",
+    "ci95_unit", "is_main", "train_s", "eval_s", "peak_memory_gib", "gpu", "commit", "dirty",
+    "created", "source", "mark",
+)  # fmt: skip
+_CONFIG = re.compile(r"\bconfigs/[\w/.-]+\.py\b")
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "&": r"\&", "%": r"\%",
+    "#": r"\#", "$": r"\$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def render_csv(records: Sequence[Record]) -> str:
+    """One line for every record and metric, so that every column has one meaning.
+
+    Scores are unrounded, in the unit of the record; what a record does not have is empty.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for record in sorted(records, key=record_path):
+        main = record.protocol.metric
+        for metric in ordered_metrics(main, set(record.scores) - {main}):
+            row = _csv_row(record, metric)
+            writer.writerow(["" if value is None else value for value in row])
+    return buffer.getvalue()
+
+
+def _csv_row(record: Record, metric: str) -> tuple:
+    interval = (record.ci95 or {}).get(metric, (None,))[0]
+    source = record.source
+    return (
+        str(record_path(record)),
+        record.origin,
+        record.task,
+        record.protocol.id,
+        record.protocol.version,
+        record.dataset.name,
+        record.dataset.split,
+        record.dataset.num_items,
+        record.encoder.name,
+        record.encoder.weights,
+        record.encoder.weights_sha256,
+        record.encoder.num_params,
+        record.seed,
+        metric,
+        repr(record.scores[metric]),
+        None if interval is None else repr(interval.low),
+        None if interval is None else repr(interval.high),
+        None if interval is None else interval.unit,
+        int(metric == record.protocol.metric),
+        record.cost.train_s,
+        record.cost.eval_s,
+        record.cost.peak_memory_gib,
+        None if record.hardware is None else record.hardware.gpu,
+        None if record.code is None else record.code.commit,
+        None if record.code is None else int(record.code.dirty),
+        record.created,
+        None if source is None else f"{source.paper}, {source.table}",
+        None if source is None else source.mark,
+    )
+
+
+# ---- LaTeX -------------------------------------------------------------------------------------
+
+
+def render_latex(records: Sequence[Record], ranks: Mapping[str, Rank] | None = None) -> str:
+    """A booktabs table for every protocol version; intervals as subscripts.
+
+    Bold is the best rank group, or the best measured row where ranks are unknown. Reported rows
+    stand below a rule, with their source.
+
+    Raises:
+        ValueError: If records of one protocol version disagree on what it measures.
+    """
+    tables = [_latex_table(best_first(rows), ranks or {}) for rows in by_protocol(records)]
+    return "\n\n".join(["% needs \\usepackage{booktabs}", *tables]) + "\n"
+
+
+def _latex_table(records: list[Record], ranks: Mapping[str, Rank]) -> str:
+    protocol = records[0].protocol
+    measured = [record for record in records if record.origin == "measured"]
+    reported = [record for record in records if record.origin == "reported"]
+    found = [ranks.get(str(record_path(record))) for record in measured]
+    best = [rank is not None and rank.group == 1 for rank in found]
+    if measured and not any(best):
+        best[0] = True
+    metrics = ordered_metrics(
+        protocol.metric, {m for r in records for m in r.scores if "/" not in m} - {protocol.metric}
+    )
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_text(f'{protocol.id}, version {protocol.version}')}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
+        r"\toprule",
+        " & ".join(["Encoder", *map(latex_text, metrics)]) + r" \\",
+        r"\midrule",
+    ]
+    for record, bold in zip(measured, best, strict=True):
+        lines.append(_latex_row(latex_text(record.encoder.name), record, metrics, bold))
+    if measured and reported:
+        lines.append(r"\midrule")
+    for record in reported:
+        assert record.source is not None
+        name = f"{record.encoder.name} [{record.source.paper}]"
+        lines.append(_latex_row(latex_text(name), record, metrics, False))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+
+
+def _latex_row(name: str, record: Record, metrics: Sequence[str], bold: bool) -> str:
+    cells = [name]
+    for i, metric in enumerate(metrics):
+        if metric not in record.scores:
+            cells.append("--")
+            continue
+        text = _number(metric, record.scores[metric])
+        text = rf"\mathbf{{{text}}}" if bold and i == 0 else text
+        if metric in (record.ci95 or {}):
+            assert record.ci95 is not None
+            interval = record.ci95[metric][0]
+            low, high = _number(metric, interval.low), _number(metric, interval.high)
+            text += rf"_{{[{low},\,{high}]}}"
+        cells.append(f"${text}$")
+    return " & ".join(cells) + r" \\"
+
+
+def _number(metric: str, value: float) -> str:
+    return f"{100 * value:.1f}" if is_fraction(metric) else f"{value:.3f}"
+
+
+def latex_text(text: str) -> str:
+    r"""Text with everything that LaTeX would read as a command escaped.
+
+    Example:
+        >>> print(latex_text("pe_spatial 50%"))
+        pe\_spatial 50\%
+    """
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+# ---- OpenMMLab ---------------------------------------------------------------------------------
+
+
+def render_metafile(records: Sequence[Record]) -> dict[str, str]:
+    """Files of OpenMMLab's model index: model-index.yml, and configs/<task>/metafile.yml.
+
+    Measured records only; metrics in percent, as there. The layout is the one that `mim` reads
+    (Collections and Models with Name, In Collection, Config, Metadata, Results).
+    """
+    measured = sorted((r for r in records if r.origin == "measured"), key=record_path)
+    files: dict[str, str] = {}
+    imports = []
+    for task in sorted({record.task for record in measured}):
+        rows = [record for record in measured if record.task == task]
+        collections = sorted({_family(record) for record in rows})
+        content = {
+            "Collections": [{"Name": name, "Paper": dict(PAPER)} for name in collections],
+            "Models": [_model(record) for record in rows],
+        }
+        name = f"configs/{task}/metafile.yml"
+        files[name] = yaml.safe_dump(content, sort_keys=False, width=100)
+        imports.append(name)
+    return {"model-index.yml": yaml.safe_dump({"Import": imports}), **files}
+
+
+def _family(record: Record) -> str:
+    return f"{record.protocol.id} on ViT"
+
+
+def _model(record: Record) -> dict:
+    config = _CONFIG.search(record.command)
+    hardware, cost = record.hardware, record.cost
+    assert hardware is not None and record.code is not None
+    metadata = {
+        "Architecture": [record.encoder.name],
+        "Parameters": record.encoder.num_params,
+        "Training Data": record.dataset.name,
+        "Training Resources": hardware.gpu or f"{hardware.cores} CPU cores",
+        "Weights": record.encoder.weights,
+    }
+    if cost.peak_memory_gib is not None:
+        metadata["Memory (GB)"] = round(cost.peak_memory_gib, 2)
+    metrics = {
+        name: round(100 * value, 2) if is_fraction(name) else round(value, 4)
+        for name, value in sorted(record.scores.items())
+    }
+    name = "_".join(record_path(record).with_suffix("").parts)
+    return {
+        "Name": name,
+        "In Collection": _family(record),
+        **({"Config": config[0]} if config else {}),
+        "Metadata": metadata,
+        "Results": [
+            {
+                "Task": record.task.replace("_", " ").title(),
+                "Dataset": f"{record.dataset.name} {record.dataset.split}",
+                "Metrics": metrics,
+            }
+        ],
+        "Code": {"Version": record.code.commit},
+    }
