@@ -60,6 +60,7 @@ def main() -> int:
 
     from pe_dense.benchmark import display, jobs, plan, slurm
     from pe_dense.results import pages
+    from pe_dense.results.provenance import atomic_write_text
     from pe_dense.results.store import load_records
 
     console = Console(highlight=False)
@@ -81,7 +82,8 @@ def main() -> int:
         return 0
     if args.slurm:
         script = slurm.array_script(planned, records)
-        pages.write(Path(args.slurm), script)
+        atomic_write_text(args.slurm, script)
+        print(f"wrote {args.slurm}; submit it with: sbatch {args.slurm}")
         return 0
     plan.check_jobs([p.job for p in planned if p.record is None])
     with Live(console=console, auto_refresh=False) as live:
@@ -96,7 +98,8 @@ def main() -> int:
     for progress in failed:
         log = progress.planned.job.work_dir / "benchmark.log"
         print(f"failed: {progress.planned.job.name}: {progress.error} (log: {log})")
-    pages.build(records)
+    for path in pages.build(records):
+        print(f"wrote {path}")
     return 1 if failed else 0
 
 

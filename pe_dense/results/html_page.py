@@ -1,18 +1,23 @@
 """The leaderboard as one HTML file: sortable, with intervals, records and charts; no network.
 
-The file holds the records as JSON and page/page.js draws them; page/page.css is its look. Texts
-of records are never HTML: they are data, and the script shows them as text.
+The file holds the records as JSON, the scripts in page/ draw them, and page/page.css is its look.
+Texts of records are never HTML: they are data, and the scripts show them as text. Besides, the page
+allows no code, style or address but its own (Content-Security-Policy).
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pe_dense.results.leaderboard import (
+    EMPTY_PAGE,
     about_protocol,
     best_first,
     by_protocol,
@@ -25,6 +30,8 @@ from pe_dense.results.record import Record, is_fraction
 from pe_dense.results.store import record_path, weights_tag
 
 PAGE = Path(__file__).parent / "page"
+# In this order they are one script: each uses only names of those before it until the page starts.
+SCRIPTS = ("dom.js", "filters.js", "table.js", "chart.js", "plots.js", "record.js", "page.js")
 
 
 def render_html(records: Sequence[Record], ranks: Mapping[str, Rank] | None = None) -> str:
@@ -37,19 +44,36 @@ def render_html(records: Sequence[Record], ranks: Mapping[str, Rank] | None = No
     Raises:
         ValueError: If records of one protocol version disagree on what it measures.
     """
-    # '<' cannot end the script element when it is written as an escape.
-    text = json.dumps(page_data(records, ranks or {}), sort_keys=True, separators=(",", ":"))
+    data = {"empty": EMPTY_PAGE, "sections": page_data(records, ranks or {})}
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    style = _asset("page.css")
+    script = "\n".join(_asset(name) for name in SCRIPTS)
     parts = {
-        "@STYLE@": (PAGE / "page.css").read_text(encoding="ascii"),
-        "@SCRIPT@": (PAGE / "page.js").read_text(encoding="ascii"),
+        "@POLICY@": _policy(style, script),
+        "@STYLE@": style,
+        "@SCRIPT@": script,
+        # '<' cannot end the script element when it is written as an escape.
         "@DATA@": text.replace("<", "\\u003c"),
     }
-    page = (PAGE / "page.html").read_text(encoding="ascii")
-    for name, part in parts.items():
-        assert page.count(name) == 1, f"page.html must have {name} once"
-        before, after = page.split(name)
-        page = before + part.rstrip("\n") + after
-    return page
+    page = _asset("page.html")
+    # In one pass, so that '@STYLE@' in a record stays text.
+    return re.sub("|".join(parts), lambda found: parts[found[0]], page)
+
+
+def _asset(name: str) -> str:
+    return (PAGE / name).read_text(encoding="ascii")
+
+
+def _policy(style: str, script: str) -> str:
+    """What the page may do: run this style and this script, and load nothing."""
+
+    def allowed(text: str) -> str:
+        return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+    return (
+        f"default-src 'none'; style-src {allowed(style)}; script-src {allowed(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def page_data(records: Sequence[Record], ranks: Mapping[str, Rank]) -> list[dict[str, Any]]:
@@ -92,6 +116,7 @@ def _row(record: Record, ranks: Mapping[str, Rank], reported: Mapping[str, float
         "weights": weights_tag(record) if record.origin == "measured" else "",
         "group": None if rank is None else rank.group,
         "p": None if rank is None else rank.p_adjusted,
+        "few_units": rank is not None and rank.few_units,
         "difference": difference_to_reported(record, reported),
         "source": "" if source is None else f"{source.paper}, {source.table}",
         "mark": "" if source is None else source.mark,

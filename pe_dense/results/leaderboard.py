@@ -28,7 +28,7 @@ METRIC_ORDER = (
     "abs_rel", "rmse", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3",
     "hota", "mota", "idf1",
 )  # fmt: skip
-_LEFT = ("Encoder", "Weights", "Commit", "Date", "Source")
+_LEFT = ("Protocol", "Encoder", "Weights", "Commit", "Date", "Source")
 _ABSENT = "-"
 
 
@@ -82,6 +82,28 @@ def render_markdown(records: Sequence[Record], ranks: Mapping[str, Rank] | None 
                 if table.command is not None:
                     lines += ["", "Best row:", "", *_code_block(table.command)]
     return "\n".join(lines) + "\n"
+
+
+def render_excerpt(records: Sequence[Record], ranks: Mapping[str, Rank] | None = None) -> str:
+    """One Markdown table with every measured row and its main metric, for a README."""
+    rows = []
+    for group in by_protocol([record for record in records if record.origin == "measured"]):
+        for record in best_first(group):
+            metric = record.protocol.metric
+            rank = (ranks or {}).get(str(record_path(record)))
+            rows.append(
+                (
+                    f"{record.protocol.id}-v{record.protocol.version}",
+                    record.encoder.name,
+                    weights_tag(record),
+                    f"{metric} {_score(metric, record.scores[metric])}",
+                    _interval(record, metric),
+                    _ABSENT if rank is None else str(rank.group),
+                    _duration(record.cost.train_s),
+                )
+            )
+    header = ("Protocol", "Encoder", "Weights", "Score", "95 %", "Group", "Train")
+    return "\n".join(_markdown_table(Table("", header, tuple(rows), None))) + "\n"
 
 
 def render_terminal(records: Sequence[Record], ranks: Mapping[str, Rank] | None = None) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from pe_dense.results.comparison import rank_records
 from pe_dense.results.html_page import render_html
-from pe_dense.results.leaderboard import render_markdown
+from pe_dense.results.leaderboard import render_excerpt, render_markdown
 from pe_dense.results.provenance import atomic_write_text
 from pe_dense.results.record import Record
 from pe_dense.results.reported import load_reported
 from pe_dense.results.store import DEFAULT_ROOT, load_records
 
 REPORTED = "benchmarks/reported"
+README = Path("README.md")
+_EXCERPT = re.compile(r"(<!-- leaderboard -->\n).*?(<!-- end of leaderboard -->)", re.DOTALL)
 
 
 def load_all(root: str | os.PathLike[str], allow_dirty: bool = False) -> list[Record]:
@@ -40,16 +43,23 @@ def is_published(root: str | os.PathLike[str]) -> bool:
 def render(root: str | os.PathLike[str], allow_dirty: bool = False) -> dict[Path, str]:
     """File -> content of the leaderboard of a store; the files lie beside the store.
 
+    The README gets an excerpt of the published store, between two comments that mark its place.
+
     Raises:
         ValueError: As `load_all`, and if records of one protocol do not fit together.
     """
     records = load_all(root, allow_dirty)
     ranks = rank_records(records, root)
     folder = Path(root).parent
-    return {
+    pages = {
         folder / "LEADERBOARD.md": render_markdown(records, ranks),
         folder / "leaderboard.html": render_html(records, ranks),
     }
+    if is_published(root) and README.is_file():
+        excerpt = render_excerpt(records, ranks)
+        readme = README.read_text(encoding="utf-8")
+        pages[README] = _EXCERPT.sub(lambda match: match[1] + excerpt + match[2], readme)
+    return pages
 
 
 def build(root: str | os.PathLike[str], allow_dirty: bool = False) -> list[Path]:

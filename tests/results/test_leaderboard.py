@@ -125,6 +125,22 @@ def test_terminal_text_is_aligned(records):
     assert "Reported by others\n" in text and "64.2" in text
 
 
+def test_the_readme_gets_an_excerpt(make_record, tmp_path):
+    save_record(make_record({"ci95": {"AP": [AP_INTERVAL]}}), tmp_path / "benchmarks/records")
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- leaderboard -->\nold\n<!-- end of leaderboard -->\nafter\n")
+    assert run_tool(tmp_path, "build").returncode == 0
+    before, _, header, _, row, _, after = readme.read_text().splitlines()
+    assert (before, after) == ("before", "after") and header.startswith("| Protocol |")
+    assert row == (
+        "| bccd-detection-scratch-v1 | pe_spatial_t16_512 | random | AP 45.1 | 43.0 to 47.2 | - | "
+        "1.5 min |"
+    )
+    assert run_tool(tmp_path, "build", "--check").returncode == 0
+    readme.write_text(readme.read_text().replace("45.1", "46.1"))
+    assert "README.md is not what" in run_tool(tmp_path, "build", "--check").stderr
+
+
 def test_versions_of_a_protocol_are_separate_tables(make_record):
     page = render_markdown([make_record({"protocol.version": v}) for v in (10, 2)])
     assert page.index("version 2") < page.index("version 10")

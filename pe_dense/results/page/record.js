@@ -1,0 +1,128 @@
+// The dialog with one whole record.
+
+const dialog = document.getElementById("record");
+
+function openRecord(section, row) {
+  const { record } = row;
+  dialog.replaceChildren(
+    make("div", { class: "top" },
+      make("div", {}, make("h2", { id: "record-title" }, row.encoder),
+        make("p", { class: "about" }, `${section.id}, version ${section.version}: ${section.about}`)),
+      make("button", { type: "button", class: "close", onclick: () => dialog.close() }, "Close")),
+    scoreTable(section, row),
+    ...(record.command ? commandBlock(record.command) : []),
+    ...block("Standing", standing(section, row)),
+    ...block("Source", source(record)),
+    ...block("Weights and settings", settings(record)),
+    ...block("Run", run(record)),
+    ...(record.notes ? [make("h3", {}, "Notes"), make("p", { class: "notes" }, record.notes)] : []),
+    make("details", {}, make("summary", {}, "The record as JSON"),
+      make("pre", { tabindex: "0" }, JSON.stringify(record, null, 2))));
+  dialog.showModal(); // Escape closes it; the browser then gives the focus back to the score
+  dialog.scrollTop = 0;
+}
+
+// A click beside the dialog lands on the dialog itself, one inside on something in it.
+dialog.addEventListener("click", (event) => {
+  if (event.target !== dialog) return;
+  const box = dialog.getBoundingClientRect();
+  const isInside = event.clientX >= box.left && event.clientX <= box.right &&
+    event.clientY >= box.top && event.clientY <= box.bottom;
+  if (!isInside) dialog.close();
+});
+
+function scoreTable(section, { record }) {
+  const lines = section.metrics.filter(({ name }) => name in record.scores).flatMap(({ name, fraction }) => {
+    const score = shown(record.scores[name], fraction);
+    const intervals = (record.ci95 || {})[name] || [null];
+    return intervals.map((interval, i) => make("tr", {},
+      make("th", { scope: "row", class: "left" }, i ? "" : name), make("td", {}, i ? "" : score),
+      make("td", {}, interval ? `${shown(interval.low, fraction)} to ${shown(interval.high, fraction)}` : "-"),
+      make("td", { class: "left" }, interval ? resampling(interval) : "-")));
+  });
+  const heads = ["Metric", "Score", "95 % interval", "Resampled"].map((name, i) =>
+    make("th", { scope: "col", class: i % 3 ? null : "left" }, name));
+  return make("div", { class: "scroll" }, make("table", { class: "scores" },
+    make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...lines)));
+}
+
+function resampling({ unit, num_units: units, resamples }) {
+  if (isMissing(units)) return `over an ${unit} unit`;
+  return plural(units, unit) + (isMissing(resamples) ? "" : `, ${resamples} resamples`);
+}
+
+function commandBlock(command) {
+  const text = make("pre", { tabindex: "0" }, command);
+  const status = make("span", { role: "status", class: "note" });
+  const copy = make("button", { type: "button", class: "copy", onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(command);
+      status.textContent = "Copied.";
+    } catch {
+      // No clipboard without https or permission: leave the text selected instead.
+      getSelection().selectAllChildren(text);
+      status.textContent = "Selected: copy it with the keyboard.";
+    }
+  } }, "Copy");
+  return [make("div", { class: "line" }, make("h3", {}, "Command"), copy, status), text];
+}
+
+/** A heading and a list; nothing if no pair has a value. */
+function block(title, pairs) {
+  const kept = pairs.filter(([, value]) => !isMissing(value) && value !== "" && value !== "-");
+  if (!kept.length) return [];
+  return [make("h3", {}, title), make("dl", {}, ...kept.flatMap(([name, value, kind]) =>
+    [make("dt", {}, name), make("dd", { class: kind }, String(value))]))];
+}
+
+function standing(section, row) {
+  const { metric, fraction } = section;
+  const pairs = [];
+  if (row.group) {
+    const chance = isMissing(row.p) ? "" : `; adjusted p of the gap to the best ${row.p.toPrecision(2)}`;
+    const few = row.few_units ? "; fewer than 20 units, so groups are finer than they should be" : "";
+    pairs.push(["Group", `${row.group}${chance}${few}`]);
+  }
+  const others = section.rows.filter((other) => other.encoder === row.encoder && other.origin === "reported");
+  for (const other of row.origin === "measured" ? others : []) {
+    const gap = scoreOf(row, section) - scoreOf(other, section);
+    const mark = other.mark ? ` (${other.mark})` : "";
+    pairs.push(["Reported", `${metric} ${shown(scoreOf(other, section), fraction)}, ` +
+      `${other.source}${mark}; measured minus reported ${signed(gap, fraction)}`]);
+  }
+  return pairs;
+}
+
+function source({ source: found }) {
+  return found ? [["Paper", found.paper], ["Table", found.table], ["Mark", found.mark]] : [];
+}
+
+function settings({ protocol, dataset, encoder, checkpoint_sha256: checkpoint, evidence, seed }) {
+  const items = isMissing(dataset.num_items) ? "" : `, ${plural(dataset.num_items, "item")}`;
+  return [
+    ["Data", `${dataset.name}, split ${dataset.split}${items}`],
+    ["Weights", encoder.weights],
+    ["Weights sha256", encoder.weights_sha256, "code"],
+    ["Fingerprint", encoder.feature_fingerprint, "code"],
+    ["Parameters", millions(encoder.num_params)],
+    ["Seed", seed],
+    ["Config sha256", protocol.config_sha256, "code"],
+    ["Checkpoint", checkpoint, "code"],
+    ["Evidence", evidence && evidence.file, "code"],
+    ["Evidence sha256", evidence && evidence.sha256, "code"],
+  ];
+}
+
+function run({ code, hardware, cost, versions, created, schema_version: schema }) {
+  const machine = hardware && [hardware.cpu, plural(hardware.cores, "core"), hardware.gpu || "no GPU"];
+  return [
+    ["Commit", code && code.commit + (code.dirty ? ", with uncommitted changes" : ""), "code"],
+    ["Machine", machine && machine.join(", ")],
+    ["Training", duration(cost.train_s)],
+    ["Evaluation", duration(cost.eval_s)],
+    ["Peak memory", isMissing(cost.peak_memory_gib) ? null : `${cost.peak_memory_gib.toFixed(2)} GiB`],
+    ["Versions", Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ")],
+    ["Created", created],
+    ["Schema", schema],
+  ];
+}

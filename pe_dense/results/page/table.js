@@ -1,0 +1,206 @@
+// One table: columns, cells, whiskers, sorting, and the mean over seeds.
+
+const sortOf = new Map(); // table key -> {column, descending}, kept while filters change
+const WHISKER = { width: 104, height: 14, pad: 5 };
+
+/** Columns: name; value to sort by; cell, its children; left-aligned or not; first direction. */
+function columnsOf(section, rows, allMetrics) {
+  const { metric, fraction, higher } = section;
+  const isMeasured = rows[0].origin === "measured";
+  const range = rangeOf(section, rows);
+  const columns = [{ name: "Encoder", left: true, value: (row) => row.encoder }];
+  if (isMeasured) columns.push({ name: "Weights", left: true, value: (row) => row.weights });
+  columns.push({
+    name: metric, kind: "score", descending: higher, value: (row) => scoreOf(row, section),
+    cell: (row) => [scoreButton(section, row)],
+  });
+  if (range) {
+    columns.push({
+      name: "95 % interval", kind: "interval", descending: higher, head: scaleEnds(section, range),
+      value: (row) => intervalOf(row, metric)?.low,
+      cell: (row) => intervalCell(section, row, range),
+    });
+  }
+  if (rows.some((row) => row.group)) {
+    columns.push({ name: "Group", value: (row) => row.group, cell: (row) => [badge(row)] });
+  }
+  if (isMeasured && rows.some((row) => row.difference !== null)) {
+    columns.push({
+      name: "vs reported", descending: higher, value: (row) => row.difference,
+      cell: (row) => [differenceText(section, row)],
+    });
+  }
+  for (const other of section.metrics) {
+    // One column for each class would push all else out of sight; the records have them.
+    if (other.name === metric || (other.name.includes("/") && !allMetrics)) continue;
+    if (!rows.some((row) => other.name in row.record.scores)) continue;
+    columns.push({
+      name: other.name, descending: other.fraction, value: (row) => row.record.scores[other.name],
+      cell: (row) => [shown(row.record.scores[other.name], other.fraction)],
+    });
+  }
+  return [...columns, ...(isMeasured ? originColumns() : sourceColumns(rows))];
+}
+
+function originColumns() {
+  const { encoder, cost } = { encoder: (row) => row.record.encoder, cost: (row) => row.record.cost };
+  const commit = ({ record: { code } }) => code && code.commit.slice(0, 7) + (code.dirty ? "+" : "");
+  return [
+    { name: "Seed", value: (row) => row.record.seed },
+    { name: "Parameters", value: (row) => encoder(row).num_params,
+      cell: (row) => [millions(encoder(row).num_params)] },
+    { name: "Train", value: (row) => cost(row).train_s, cell: (row) => [duration(cost(row).train_s)] },
+    { name: "Eval", value: (row) => cost(row).eval_s, cell: (row) => [duration(cost(row).eval_s)] },
+    { name: "Commit", left: true, kind: "code", value: commit },
+    { name: "Date", descending: true, value: (row) => row.record.created.slice(0, 10) },
+  ];
+}
+
+function sourceColumns(rows) {
+  const columns = [{ name: "Source", left: true, kind: "wide", value: (row) => row.source }];
+  if (rows.some((row) => row.mark)) {
+    columns.push({ name: "Mark", left: true, kind: "wide mark", value: (row) => row.mark || null });
+  }
+  return columns;
+}
+
+// ---- cells
+
+function scoreButton(section, row) {
+  const text = shown(scoreOf(row, section), section.fraction);
+  return make("button", {
+    type: "button", "aria-haspopup": "dialog", onclick: () => openRecord(section, row),
+    "aria-label": `${row.encoder}, ${section.metric} ${text}: show the record`,
+  }, text);
+}
+
+function badge(row) {
+  if (!row.group) return "-";
+  const meaning = row.group === 1
+    ? "best, or not significantly worse than the best"
+    : `significantly worse than the best of group ${row.group - 1}`;
+  const chance = isMissing(row.p) ? "" : `; adjusted p of the gap to the best ${row.p.toPrecision(2)}`;
+  return make("span", { class: row.group === 1 ? "badge first" : "badge", title: meaning + chance },
+    String(row.group));
+}
+
+function differenceText(section, row) {
+  if (row.difference === null) return "-";
+  const isBetter = row.difference * (section.higher ? 1 : -1) >= 0;
+  return make("span", { class: isBetter ? "better" : "worse" }, signed(row.difference, section.fraction));
+}
+
+/** Lowest and highest bound of a table's intervals, or null where no row has one. */
+function rangeOf(section, rows) {
+  const bounds = rows.flatMap((row) => {
+    const found = intervalOf(row, section.metric);
+    return found ? [found.low, found.high, scoreOf(row, section)] : [];
+  });
+  return bounds.length ? [Math.min(...bounds), Math.max(...bounds)] : null;
+}
+
+function scaleEnds(section, range) {
+  return make("span", { class: "ends", "aria-hidden": "true" },
+    ...range.map((end) => make("span", {}, shown(end, section.fraction))));
+}
+
+function intervalCell(section, row, range) {
+  const found = intervalOf(row, section.metric);
+  if (!found) return ["-"];
+  const text = `${shown(found.low, section.fraction)} to ${shown(found.high, section.fraction)}`;
+  return [whisker(found, scoreOf(row, section), range), make("span", { class: "bounds" }, text)];
+}
+
+/** Hidden from screen readers: the bounds stand beside it as text. */
+function whisker(interval, score, [low, high]) {
+  const { width, height, pad } = WHISKER;
+  const span = high - low || 1;
+  const x = (value) => (pad + (width - 2 * pad) * (value - low) / span).toFixed(1);
+  const [from, to, middle] = [x(interval.low), x(interval.high), height / 2];
+  return make("svg", { width, height, "aria-hidden": "true" },
+    make("line", { class: "track", x1: pad, x2: width - pad, y1: middle, y2: middle }),
+    make("path", { class: "whisker", d: `M${from} 3v8M${from} ${middle}H${to}M${to} 3v8` }),
+    make("circle", { class: "dot", cx: x(score), cy: middle, r: 3 }));
+}
+
+// ---- the table
+
+function makeTable(section, rows, title, allMetrics) {
+  const key = `${keyOf(section)} ${title}`;
+  const columns = columnsOf(section, rows, allMetrics);
+  const lines = new Map(rows.map((row) => [row, bodyLine(row, columns)]));
+  const body = make("tbody", {}, ...lines.values());
+  const heads = columns.map((column) => make("th",
+    { scope: "col", class: classOf(column), "aria-sort": "none" },
+    make("button", { type: "button", onclick: () => press(column) }, column.name, column.head)));
+
+  function press(column) {
+    const { column: sorted, descending } = sortOf.get(key) || byScore();
+    sortOf.set(key, {
+      column: column.name,
+      descending: sorted === column.name ? !descending : Boolean(column.descending),
+    });
+    arrange();
+  }
+  function byScore() {
+    return { column: section.metric, descending: section.higher }; // the order of the data
+  }
+  function arrange() {
+    let order = sortOf.get(key) || byScore();
+    if (!columns.some((column) => column.name === order.column)) order = byScore();
+    columns.forEach((column, i) => {
+      const direction = order.descending ? "descending" : "ascending";
+      heads[i].setAttribute("aria-sort", column.name === order.column ? direction : "none");
+    });
+    // Lines are moved, not made again, so that focus and scroll position stay.
+    body.append(...sortedRows(rows, columns, order).map((row) => lines.get(row)));
+  }
+  arrange();
+  const seeds = seedLines(section, rows, columns);
+  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": key },
+    make("table", { "aria-label": key }, make("thead", {}, make("tr", {}, ...heads)), body,
+      seeds.length ? make("tbody", { class: "seeds" }, ...seeds) : null));
+}
+
+function sortedRows(rows, columns, order) {
+  const { value } = columns.find((column) => column.name === order.column);
+  const factor = order.descending ? -1 : 1;
+  return [...rows].sort((a, b) => {
+    const [x, y] = [value(a), value(b)];
+    // What is missing comes last in both directions.
+    if (isMissing(x) || isMissing(y)) return isMissing(x) - isMissing(y);
+    return factor * (typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y);
+  });
+}
+
+function classOf(column) {
+  return [column.left ? "left" : "", column.kind || ""].join(" ").trim() || null;
+}
+
+function bodyLine(row, columns) {
+  return make("tr", {}, ...columns.map((column, i) => {
+    const content = column.cell ? column.cell(row) : [String(column.value(row) ?? "-")];
+    return i ? make("td", { class: classOf(column) }, ...content)
+      : make("th", { scope: "row", class: "left" }, ...content);
+  }));
+}
+
+/** Mean and sample standard deviation where an encoder has several seeds. */
+function seedLines(section, rows, columns) {
+  const groups = new Map();
+  for (const row of rows.filter((row) => row.origin === "measured")) {
+    const key = `${row.encoder} ${row.weights}`;
+    groups.set(key, [...(groups.get(key) || []), row]);
+  }
+  return [...groups.values()].filter((group) => group.length > 1).map((group) => {
+    const values = group.map((row) => scoreOf(row, section));
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+    const deviation = Math.sqrt(squares / (values.length - 1));
+    const text = `${shown(mean, section.fraction)} \u00b1 ${shown(deviation, section.fraction)}`;
+    return make("tr", {}, make("th", { scope: "row", class: "left" }, group[0].encoder),
+      make("td", { class: "left" }, `${group[0].weights}, ${values.length} seeds`),
+      make("td", { class: "mean", title: "mean and standard deviation over seeds" }, text),
+      make("td", { colspan: columns.length - 3, class: "left" }, "mean \u00b1 standard deviation"));
+  });
+}
