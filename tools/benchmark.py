@@ -10,6 +10,7 @@ One run at a time on a CPU, one on each visible GPU.
 from __future__ import annotations
 
 import argparse
+import functools
 from pathlib import Path
 
 from pe_dense import command_line
@@ -86,14 +87,17 @@ def main() -> int:
         print(f"wrote {args.slurm}; submit it with: sbatch {args.slurm}")
         return 0
     plan.check_jobs([p.job for p in planned if p.record is None])
-    with Live(console=console, auto_refresh=False) as live:
-        board = jobs.run_jobs(
-            planned,
-            records,
-            gpus,
-            args.parallel,
-            show=lambda state: live.update(display.board_table(state), refresh=True),
-        )
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+
+            def show(state: jobs.Board) -> None:
+                live.update(display.board_table(state), refresh=True)
+
+            board = jobs.run_jobs(planned, records, gpus, args.parallel, show)
+    else:
+        reporter = display.LineReporter(functools.partial(print, flush=True))
+        board = jobs.run_jobs(planned, records, gpus, args.parallel, reporter)
+        console.print(display.board_table(board), soft_wrap=True)
     failed = [progress for progress in board.jobs if progress.state == jobs.FAILED]
     for progress in failed:
         log = progress.planned.job.work_dir / "benchmark.log"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Group
 from rich.table import Table
@@ -14,6 +14,8 @@ from pe_dense.benchmark.jobs import (
     ELSEWHERE,
     FAILED,
     RECORDED,
+    TESTING,
+    TRAINING,
     WAITING,
     Board,
     Progress,
@@ -70,6 +72,32 @@ def board_table(board: Board) -> Group:
     text += f", {failed} failed" if failed else ""
     left = board.remaining_s()
     return Group(table, Text(text + (f"; about {duration(left)} left" if left else "") + "."))
+
+
+class LineReporter:
+    """Progress for a log file: one line when a job changes its state, and one every minute.
+
+    Args:
+        write: Prints a line.
+        every_s: Seconds between two lines of a job that goes on.
+    """
+
+    def __init__(self, write: Callable[[str], None], every_s: float = 60.0) -> None:
+        self._write, self._every_s = write, every_s
+        self._last: dict[str, tuple[str, float]] = {}
+
+    def __call__(self, board: Board) -> None:
+        """Look at the board; what `run_jobs` calls."""
+        for progress in board.jobs:
+            name, now = progress.planned.job.name, time.monotonic()
+            state, then = self._last.get(name, (WAITING, now))
+            running = progress.state in (TRAINING, TESTING)
+            if progress.state == state and not (running and now - then >= self._every_s):
+                continue
+            self._last[name] = progress.state, now
+            detail = progress.error or _where(progress)
+            left = f" (about {duration(board.remaining_s())} left in all)" if running else ""
+            self._write(f"{name}: {progress.state}" + (f", {detail}" if detail else "") + left)
 
 
 def _where(progress: Progress) -> str:

@@ -21,17 +21,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
-from pe_dense.results.leaderboard import check_agreement
 from pe_dense.results.provenance import atomic_write_bytes
 from pe_dense.results.record import DatasetInfo, EncoderInfo, ProtocolInfo, Record, Source
 from pe_dense.results.typed_json import parse, unique_keys
 
 SCHEMA_VERSION = 1
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _OPTIONAL = {"mark": "", "by_layer": None}
 
 
@@ -83,11 +82,11 @@ def load_reported(root: str | os.PathLike[str]) -> list[Record]:
     Raises:
         ValueError: If a file is wrong, or two of them use one protocol id for different things.
     """
-    records = []
-    for path in sorted(Path(root).glob("*.json")):
-        records += read_reported(path)
-    check_together(records)
-    return records
+    if Path(root).is_file():
+        raise ValueError(f"{root}: is a file; name the folder of reported numbers")
+    found = [place for path in sorted(Path(root).glob("*.json")) for place in _read(path)]
+    _check_together(found)
+    return [record for _, record in found]
 
 
 def read_reported(path: str | os.PathLike[str]) -> list[Record]:
@@ -97,24 +96,45 @@ def read_reported(path: str | os.PathLike[str]) -> list[Record]:
         ValueError: If the file is not of the layout above, or a number cannot be right; it names
             the file, the place in it, and the field.
     """
-    path = Path(path)
+    found = _read(Path(path))
+    _check_together(found)
+    return [record for _, record in found]
+
+
+def _read(path: Path) -> list[tuple[str, Record]]:
+    """The records of a file, each with the place where it stands, for error messages."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); name a JSON file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); correct it") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     try:
         content = parse(ReportedFile, _with_defaults(data), "file")
         if content.schema_version != SCHEMA_VERSION:
-            raise ValueError(f"field 'schema_version' must be {SCHEMA_VERSION}, correct it")
-        if not _DATE.fullmatch(content.read_on):
-            raise ValueError(f"field 'read_on' is {content.read_on!r}; write 2026-01-31")
-        return [record for table in content.tables for record in _records(content, table)]
+            raise ValueError(
+                f"field 'schema_version' is {content.schema_version}; write {SCHEMA_VERSION}"
+            )
+        if not _is_date(content.read_on):
+            raise ValueError(f"field 'read_on' is {content.read_on!r}; write it as 2026-01-31")
+        if not content.tables:
+            raise ValueError("field 'tables' is empty; add a table or remove the file")
+        return [
+            (f"{path}: {table.table!r}, {table.protocol.id}, {record.encoder.name}", record)
+            for table in content.tables
+            for record in _records(content, table)
+        ]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _with_defaults(data: object) -> object:
@@ -164,23 +184,31 @@ def _record(content: ReportedFile, table: ReportedTable, row: ReportedRow) -> Re
     )
 
 
-def check_together(records: list[Record]) -> None:
-    """Checks that one protocol id means one thing and no number is there twice.
-
-    Raises:
-        ValueError: If not; it names the records.
-    """
-    groups: dict[tuple[str, int], list[Record]] = {}
-    seen = set()
-    for record in records:
-        groups.setdefault((record.protocol.id, record.protocol.version), []).append(record)
-        assert record.source is not None
-        key = record.encoder.name, record.protocol.id, record.source.paper, record.source.table
-        if key in seen:
-            raise ValueError(f"{', '.join(key)}: is reported twice; keep one")
-        seen.add(key)
-    for group in groups.values():
-        check_agreement(group)
+def _check_together(found: Sequence[tuple[str, Record]]) -> None:
+    """Checks that one protocol id means one thing and no number is there twice."""
+    seen: dict[tuple[str, ...], str] = {}
+    first: dict[tuple[str, int, str], tuple[object, str]] = {}
+    for place, record in found:
+        protocol, source = record.protocol, record.source
+        assert source is not None
+        cell = (record.encoder.name, protocol.id, str(protocol.version), source.paper, source.table)
+        if cell in seen:
+            raise ValueError(f"{place}: is reported twice, also at {seen[cell]}; keep one")
+        seen[cell] = place
+        for field, value in (
+            ("task", record.task),
+            ("protocol.metric", protocol.metric),
+            ("protocol.higher_is_better", protocol.higher_is_better),
+            ("dataset.name", record.dataset.name),
+            ("dataset.split", record.dataset.split),
+        ):
+            key = protocol.id, protocol.version, field
+            expected, other = first.setdefault(key, (value, place))
+            if value != expected:
+                raise ValueError(
+                    f"{place}: field '{field}' is {value!r} but {expected!r} at {other}; a "
+                    "protocol id measures one thing, so give one of them another id"
+                )
 
 
 def add_reported(
@@ -200,12 +228,15 @@ def add_reported(
         ValueError: If the file is wrong, does not fit the others, or is there already.
     """
     file, root = Path(file), Path(root)
-    records, target = read_reported(file), root / file.name
-    if file.suffix != ".json":
+    target = root / file.name
+    if file.suffix != ".json" or file.name.startswith("."):
         raise ValueError(f"{file}: give it a name that ends in .json")
     if target.exists() and not supersede:
         raise ValueError(f"{target} exists already; rename yours, or pass --supersede")
-    others = [path for path in sorted(root.glob("*.json")) if path != target]
-    check_together([*(r for path in others for r in read_reported(path)), *records])
+    mine = _read(file)
+    others = [
+        place for path in sorted(root.glob("*.json")) if path != target for place in _read(path)
+    ]
+    _check_together([*others, *mine])  # a conflict is blamed on the new file
     atomic_write_bytes(target, file.read_bytes())
     return target

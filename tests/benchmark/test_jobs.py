@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pe_dense.benchmark import jobs
+from pe_dense.benchmark import display, jobs
 from pe_dense.benchmark.plan import Job, PlannedJob
 
 
@@ -167,6 +167,22 @@ def test_remaining_time():
     assert jobs.Board(all_jobs, slots=1).remaining_s() == 80
     assert jobs.Board(all_jobs, slots=2).remaining_s() == 60
     assert jobs.Board([], slots=1).remaining_s() == 0
+
+
+def test_a_log_has_a_line_for_every_change(tmp_path):
+    lines: list[str] = []
+    plan = [
+        planned(tmp_path / "a", "import time; time.sleep(0.3)", "import time; time.sleep(0.3)"),
+        planned(tmp_path / "b", "import time; time.sleep(0.3); raise ValueError('no')"),
+    ]
+    jobs.run_jobs(plan, tmp_path, show=display.LineReporter(lines.append), refresh_s=0.01)
+    assert [line.partition(" (about")[0] for line in lines] == [
+        "e a-v1 seed 0: training",
+        "e a-v1 seed 0: scoring",
+        "e a-v1 seed 0: done",
+        "e b-v1 seed 0: training",
+        "e b-v1 seed 0: failed, ValueError: no",
+    ]
 
 
 def test_last_words():

@@ -62,8 +62,9 @@ def test_a_failed_run_is_kept_and_the_exit_code_says_so(tmp_path):
     weights.write_bytes(b"no weights")
     world = tmp_path / "mini"
     make = [sys.executable, "tools/prepare_data.py", "mini", "--out", str(world), "--train", "2"]
-    make += ["--val", "2", "--clips", "1", "--frames", "2"]
-    subprocess.run(make, cwd=ROOT, check=True, capture_output=True)
+    make += ["--val", "2", "--clips", "2", "--frames", "3"]
+    made = subprocess.run(make, cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
     done = run(
         "--suite", "mini", "--encoders", f"{ENCODER}={weights}", "--work-dir", str(tmp_path / "w"),
         "--data", f"mini={world / 'coco'}", records=tmp_path / "records",

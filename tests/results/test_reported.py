@@ -65,6 +65,10 @@ SPOT_CHECKS = [
     ("kitti-dpt-dinov2", "dinov2_g14", "rmse", 2.11),
     ("nyu-to-sunrgbd-linear1-dinov2", "dinov2_b14", "rmse", 0.448),
     ("davis-dino", "dino_s16", "J&F", 61.8),
+    ("coco-deta-pe-queries-softnms", "pe_spatial_g14_448", "AP", 65.8),
+    ("coco-system-dinov3", "dinov3_7b16", "AP", 65.6),
+    ("nyu-linear-640px-dinov3", "dinov3_convnext_t", "rmse", 0.448),
+    ("davis-vjepa2.1-s", "vjepa2.1_gg16", "J&F", 69.0),
     ("ade20k-linear-siglip2", "siglip2_so400m_14_384", "mIoU", 45.4),
     ("voc2012-linear-tips", "tipsv2_b14", "mIoU", 84.0),
     ("ade20k-logreg-capi", "dinov2_g14_reg", "mIoU", 39.0),
@@ -107,6 +111,11 @@ def test_layer_curves_have_their_peak_where_the_paper_says(published):
     assert max(curve, key=curve.get) == "31" and len(curve) == 23  # block 32 of the paper
 
 
+def test_a_number_of_a_paper_is_there_once(published):
+    cells = [(r.encoder.name, r.protocol.id, r.protocol.version, r.source.paper) for r in published]
+    assert len(cells) == len(set(cells))
+
+
 def test_doubt_is_marked(published):
     marks = {(record.protocol.id, record.encoder.name): record.source.mark for record in published}
     assert "uncertain" in marks["lvis-vitdet-pe", "siglip_so400m_14_224"]
@@ -142,6 +151,8 @@ ROW = ("tables", 0, "rows", 0)
 BAD = [
     (("schema_version",), 2, "schema_version"),
     (("read_on",), "yesterday", "read_on"),
+    (("read_on",), "2026-13-01", "read_on"),
+    (("tables",), [], "'tables' is empty"),
     (("extra",), 1, "extra"),
     (("paper",), "", "source.paper"),
     (("tables",), {}, "tables"),
@@ -181,11 +192,11 @@ def test_adding_a_file(tmp_path):
         add_reported(mine, folder)
     add_reported(mine, folder, supersede=True)
 
-    with pytest.raises(ValueError, match="reported twice"):
+    with pytest.raises(ValueError, match=r"again\.json.*reported twice.*mine\.json"):
         add_reported(written(tmp_path, GOOD, "again.json"), folder)
     other = changed(("tables", 0, "split"), "val")
     other["paper"] = "another"
-    with pytest.raises(ValueError, match=r"dataset.split.*measures one thing"):
+    with pytest.raises(ValueError, match=r"other\.json.*dataset.split.*mine\.json.*one thing"):
         add_reported(written(tmp_path, other, "other.json"), folder)
     with pytest.raises(ValueError, match="cannot be read"):
         add_reported(tmp_path / "none.json", folder)
