@@ -29,7 +29,7 @@ block = 1
 data_root = "data/mini/coco"
 classes = ["disc", "box", "triangle", "star", "ring", "cross"]
 num_classes = 6
-max_epochs = 10
+max_epochs = 7
 batch_size = 4
 lr = 1e-3
 backbone_lr_mult, layer_decay = 1.0, 1.0
@@ -37,5 +37,5 @@ image_scale = (256, 256)
 train_scales = [(256, 256)]
 flip_prob, flip_direction = 0.5, "horizontal"
 train_images, val_images = "images/train/", "images/val/"
-val_interval = 10
+val_interval = 7
 optim_wrapper = dict(clip_grad=dict(max_norm=10.0))

@@ -5,22 +5,90 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from page_case import HOSTILE, many_records
+from html_case import ADE, COCO, HOSTILE, NYU, all_records, hostile_records
 
 from pe_dense.results.html_page import render_html
+from pe_dense.results.leaderboard import render_markdown
 
 webdriver = pytest.importorskip(
-    "selenium.webdriver", reason="needs selenium (pip install selenium)"
+    "selenium.webdriver", reason="needs selenium: pip install -e .[dev]"
 )
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+DRIVER = shutil.which("chromedriver")  # named, so that selenium never looks for one to download
 pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver"
 )
+COCO_TABLE = '[data-protocol="coco-deta-pe-v1"]'
+ADE_TABLE = '[data-protocol="ade20k-linear-dinov3-v1"]'
+NYU_TABLE = '[data-protocol="nyu-dpt-pe-v1"]'
+DAVIS_TABLE = '[data-protocol="davis-dinov3-m-v1"]'
+BCCD_TABLE = '[data-protocol="bccd-detection-scratch-v1"]'
+HEADS = "[data-origin=measured] thead th"
+ESCAPE = "\ue00c"
+ENTER = "\ue007"
+
+
+class Page:
+    """A browser on one page, with the few things that tests do to it."""
+
+    def __init__(self, driver, path):
+        self.driver, self.path = driver, path
+
+    def run(self, code, *args):
+        return self.driver.execute_script(code, *args)
+
+    def texts(self, selector):
+        code = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)"
+        return self.run(code, selector)
+
+    def find(self, selector):
+        return self.driver.find_element("css selector", selector)
+
+    def click(self, selector):
+        element = self.find(selector)
+        self.run("arguments[0].scrollIntoView({block: 'center', inline: 'end'})", element)
+        element.click()
+        return element
+
+    def press(self, key):
+        self.driver.switch_to.active_element.send_keys(key)
+
+    def choose(self, name, value):
+        """Sets a filter as a user does; `value` of a checkbox is True or False."""
+        code = (
+            "const f = document.querySelector(`#filters [name=${arguments[0]}]`);"
+            "if (f.type === 'checkbox') f.checked = arguments[1]; else f.value = arguments[1];"
+            "f.dispatchEvent(new Event('input', {bubbles: true}))"
+        )
+        self.run(code, name, value)
+
+    def select_axis(self, figure, value):
+        code = (
+            "const s = document.querySelector(`${arguments[0]} select`); s.value = arguments[1];"
+            "s.dispatchEvent(new Event('change'))"
+        )
+        self.run(code, figure, value)
+
+    def names(self, table):
+        """Encoders of the first table of a section, in order."""
+        code = (
+            "const [body] = document.querySelector(`${arguments[0]} table`).tBodies;"
+            "return [...body.rows].map(row => row.cells[0].textContent)"
+        )
+        return self.run(code, table)
+
+    def head(self, table, name):
+        """Selector of the sort button of a column of measured rows."""
+        heads = self.run(
+            "const buttons = [...document.querySelectorAll(arguments[0])];"
+            "return buttons.map(button => button.firstChild.textContent)",
+            f"{table} {HEADS} button",
+        )
+        return f"{table} {HEADS}:nth-child({heads.index(name) + 1}) button"
 
 
 @pytest.fixture(scope="module")
-def browser():
+def driver():
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"):
@@ -32,133 +100,414 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, make_record, make_reported, tmp_path):
-    path = tmp_path / "leaderboard.html"
-    path.write_text(render_html(*many_records(make_record, make_reported)))
-    browser.set_window_size(1280, 900)
-    browser.get(path.as_uri())
-    yield browser
-    errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert errors == []
-    assert browser.execute_script("return window.hacked") is None
+def open_page(driver, tmp_path):
+    """Function: a page of some records. Afterwards: no errors, and nothing hostile ran."""
+
+    def build(records, ranks=None):
+        path = tmp_path / "leaderboard.html"
+        path.write_text(render_html(records, ranks))
+        driver.get("about:blank")  # else only the part after '#' would change
+        driver.get(path.as_uri())
+        return Page(driver, path)
+
+    driver.get_log("browser")  # forget those of the test before
+    yield build
+    entries = [entry for entry in driver.get_log("browser") if entry["level"] != "INFO"]
+    assert entries == []
+    assert driver.execute_script("return window.hacked") is None
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
 
 
-def run(page, code, *args):
-    return page.execute_script(code, *args)
+@pytest.fixture
+def page(open_page, make_record, make_reported):
+    return open_page(*all_records(make_record, make_reported))
 
 
-def texts(page, selector):
-    return run(
-        page,
-        "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)",
-        selector,
-    )
-
-
-def click(page, selector):
-    page.find_element("css selector", selector).click()
-
-
-def choose(page, name, value):
-    run(
-        page,
-        "const s = document.querySelector(`[name=${arguments[0]}]`); s.value = arguments[1];"
-        "s.dispatchEvent(new Event('input', {bubbles: true}))",
-        name,
-        value,
-    )
-
-
-DETA = '[data-protocol="coco-deta-v1"]'
+def set_width(page, width):
+    size = {"width": width, "height": 850, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def test_every_protocol_is_there(page):
-    assert len(texts(page, "main section")) == 5
-    assert texts(page, f"{DETA} h3") == ["Measured here", "Reported by others"]
-    assert texts(page, "#count") == ["39 results"]
-    assert texts(page, '[data-protocol="bccd-detection-v1"] tr.seeds td')[1] == "51.0 \u00b1 1.0"
+    assert len(page.texts("main section")) == 5
+    assert page.texts("main > h2") == ["depth", "detection", "segmentation", "tracking"]
+    assert page.texts(f"{COCO_TABLE} h4") == ["Measured here", "Reported by others"]
+    assert page.texts("#count") == ["42 results under 5 protocols"]
+    assert "COCO 2017, split val, 5000 items; AP, percent" in page.texts(f"{COCO_TABLE} .about")[0]
+    assert page.names(COCO_TABLE) == list(COCO) and page.names(NYU_TABLE) == list(NYU)
+
+
+def test_the_numbers_are_those_of_the_markdown(page, make_record, make_reported):
+    markdown = render_markdown(*all_records(make_record, make_reported))
+    scores = page.texts("td.score button")
+    assert len(scores) == 42
+    assert [text for text in scores if f"| {text} |" not in markdown] == []
+
+
+def test_numbers_round_as_in_python(page):
+    values = [0.125, 0.375, 51.25, 51.35, 51.75, 0.0625, 0.1875, 2.5, 1e-9, 0.0, 99.95]
+    for decimals in (1, 2, 3):
+        found = page.run("return arguments[0].map(v => fixed(v, arguments[1]))", values, decimals)
+        assert found == [f"{value:.{decimals}f}" for value in values]
 
 
 def test_sorting_changes_the_order(page):
-    first = f"{DETA} table tbody th"
-    before = texts(page, first)[:8]
-    assert before[0] == "pe_spatial_g14_448"
-    run(page, "document.querySelector(arguments[0]).scrollIntoView()", DETA)
-    click(page, f"{DETA} thead th:nth-child(1) button")
-    assert texts(page, first)[:8] == sorted(before)
-    click(page, f"{DETA} thead th:nth-child(1) button")
-    assert texts(page, first)[:8] == sorted(before, reverse=True)
-    sort = "return document.querySelector(arguments[0]).getAttribute('aria-sort')"
-    assert run(page, sort, f"{DETA} thead th") == "descending"
-    click(page, f"{DETA} thead th:nth-child(3) button")  # the score, best first
-    assert texts(page, first)[:8] == before
+    best_first = page.names(COCO_TABLE)
+    page.click(page.head(COCO_TABLE, "Encoder"))
+    assert page.names(COCO_TABLE) == sorted(best_first) != best_first
+    page.click(page.head(COCO_TABLE, "Encoder"))
+    assert page.names(COCO_TABLE) == sorted(best_first, reverse=True)
+    page.click(page.head(COCO_TABLE, "AP"))  # the first press gives the best first
+    assert page.names(COCO_TABLE) == best_first
+    assert page.names(NYU_TABLE) == list(NYU)  # the other tables stay as they are
 
 
-def test_filters_and_their_link(page):
-    choose(page, "family", "pe_spatial")
-    names = set(texts(page, "tbody th"))
-    assert names == {"pe_spatial_g14_448", "pe_spatial_b16_512", "pe_spatial_t16_512"}
-    choose(page, "task", "depth")
-    choose(page, "origin", "reported")
-    assert texts(page, "tbody th") == ["pe_spatial_g14_448"]
-    assert "family=pe_spatial" in page.current_url and "origin=reported" in page.current_url
-    page.get(page.current_url)
-    page.refresh()
-    assert texts(page, "tbody th") == ["pe_spatial_g14_448"]
-    for name in ("family", "task", "origin"):
-        choose(page, name, "")
-    choose(page, "q", "siglip2")
-    assert set(texts(page, "tbody th")) == {"siglip2_b16_512"} and len(texts(page, "tbody th")) == 4
+@pytest.mark.parametrize("table", [COCO_TABLE, NYU_TABLE, DAVIS_TABLE, BCCD_TABLE])
+def test_every_column_sorts_by_the_keyboard(page, table):
+    rows = sorted(page.names(table))
+    for number in range(1, len(page.texts(f"{table} {HEADS}")) + 1):
+        head = f"{table} {HEADS}:nth-child({number})"
+        directions = set()
+        for _ in range(2):
+            page.run("document.querySelector(arguments[0]).focus()", f"{head} button")
+            page.press(ENTER)
+            directions.add(page.run("return document.activeElement.parentNode.ariaSort"))
+        assert directions == {"ascending", "descending"}
+        assert sorted(page.names(table)) == rows
+        assert len(page.texts(f"{table} {HEADS}:not([aria-sort=none])")) == 1
 
 
-def test_a_score_opens_its_record(page):
-    button = page.find_element("css selector", f"{DETA} td.score button")
-    run(page, "arguments[0].scrollIntoView({block: 'center'})", button)
-    button.click()
-    text = texts(page, "dialog")[0]
-    assert "python tools/test.py configs/detection/bccd.py best.pth" in text
-    assert HOSTILE in text and "over 5000 images" in text and "1234567890" in text
-    assert run(page, "return document.querySelector('dialog').open")
-    page.switch_to.active_element.send_keys("\ue00c")  # Escape
-    assert not run(page, "return document.querySelector('dialog').open")
-    assert page.switch_to.active_element == button
+def test_what_is_missing_comes_last_in_both_directions(page):
+    head = page.head(ADE_TABLE, "vs reported")
+    with_difference = {"dinov3_l16", "dinov2_l14", "pe_core_g14_448"}
+    for _ in range(2):
+        page.click(head)
+        assert set(page.names(ADE_TABLE)[:3]) == with_difference
 
 
-def test_charts_have_their_points(page):
-    assert len(texts(page, '[data-protocol="ade20k-linear-v1-v1"] figure.layers path')) == 3
-    assert len(texts(page, f"{DETA} figure.cost circle")) == 8
-    run(
-        page,
-        "const s = document.querySelector(arguments[0]); s.value = 'training time';"
-        "s.dispatchEvent(new Event('change'))",
-        f"{DETA} figure.cost select",
+def test_lower_is_better_starts_with_the_lowest(page):
+    assert page.find(f"{NYU_TABLE} th.score").get_attribute("aria-sort") == "ascending"
+    page.click(page.head(NYU_TABLE, "abs_rel"))
+    assert page.names(NYU_TABLE) == list(NYU)
+    page.click(page.head(NYU_TABLE, "delta1"))
+    assert page.names(NYU_TABLE) == list(NYU)
+
+
+def test_filters(page):
+    page.choose("family", "pe_spatial")
+    assert all(name.startswith("pe_spatial_") for name in page.texts("tbody th"))
+    page.choose("family", "")
+    page.choose("task", "depth")
+    assert page.texts("main section h3 a") == ["nyu-dpt-pe"]
+    page.choose("task", "")
+    page.choose("origin", "reported")
+    assert set(page.texts("h4")) == {"Reported by others"}
+    page.choose("origin", "measured")
+    assert set(page.texts("h4")) == {"Measured here"}
+    page.choose("q", "SigLIP2 ade20k")  # every word, in any case
+    assert page.texts("tbody th") == ["siglip2_so400m_16_512"]
+    page.choose("q", "no such thing")
+    assert page.texts("#count") == ["No result fits these filters."]
+    page.click("#clear")
+    assert page.texts("#count") == ["42 results under 5 protocols"]
+    assert "#" not in page.driver.current_url
+
+
+def test_a_protocol_and_a_task_never_contradict(page):
+    page.choose("task", "depth")
+    page.choose("protocol", "coco-deta-pe-v1")
+    assert page.texts("main section h3 a") == ["coco-deta-pe"]
+    page.choose("task", "tracking")
+    assert page.texts("main section h3 a") == ["davis-dinov3-m"]
+
+
+def test_the_address_restores_a_view(page):
+    for name, value in (("family", "dinov3"), ("task", "tracking"), ("q", "davis & more")):
+        page.choose(name, value)
+    page.choose("q", "davis")
+    address = page.driver.current_url
+    assert all(part in address for part in ("family=dinov3", "task=tracking", "q=davis"))
+    expected = page.texts("tbody th")
+    assert set(expected) == {"dinov3_l16"}
+    page.driver.get("about:blank")
+    page.driver.get(address)
+    assert page.texts("tbody th") == expected
+    assert page.run("return document.querySelector('[name=family]').value") == "dinov3"
+    page.run("location.hash = 'family=no-such&origin=reported'")  # as if another link was pressed
+    page.driver.implicitly_wait(0)
+    wait_for(page, "return document.querySelector('#count').textContent[0] === '8'")
+
+
+def wait_for(page, condition):
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(page.driver, 5, 0.05).until(lambda _: page.run(condition))
+
+
+def test_contents_link_to_one_protocol(page):
+    page.click("#contents summary")
+    assert len(page.texts("#contents a")) == 5
+    page.click("#contents a[href*=nyu]")
+    wait_for(page, "return document.querySelectorAll('main section').length === 1")
+    assert page.texts("main section h3 a") == ["nyu-dpt-pe"]
+
+
+def test_metrics_of_classes_are_shown_on_demand(page):
+    heads = f"{COCO_TABLE} thead th"
+    assert "AP/person" not in page.texts(heads)
+    page.choose("metrics", True)
+    assert {"AP/person", "AP/car"} <= set(page.texts(heads))
+    assert "metrics=all" in page.driver.current_url
+
+
+@pytest.mark.parametrize("way", ["click", "key"])
+def test_a_score_opens_its_record(page, way):
+    button = page.find(f"{DAVIS_TABLE} td.score button")
+    if way == "click":
+        page.click(f"{DAVIS_TABLE} td.score button")
+    else:
+        page.run("arguments[0].focus()", button)
+        page.press(ENTER)
+    assert page.run("return document.querySelector('dialog').matches(':modal')")
+    (text,) = page.texts("dialog")
+    for part in (
+        "dinov3_l16", "davis-dinov3-m, version 1", "30 videos, 1000 resamples", "61 objects",
+        "NVIDIA H100 80GB HBM3", "AMD EPYC 9B14, 32 cores", "torch 2.9.1", "1234567890" * 4,
+        "0123456789abcdef", "c" * 64, "d" * 64, "e" * 64, "1f3a5c7b" * 8, "GiB",
+        "2026-01-31T12:00:00Z", "fewer than 20 units", "measured minus reported \u22120.2",
+        "w.pt", "Seed", "303 M", "davis-dinov3-m-v1.seed0.1f3a5c7b.npz",
+    ):  # fmt: skip
+        assert part in text, part
+    command = "python tools/benchmark.py tracking --encoder dinov3_l16 --protocol davis-dinov3-m"
+    assert page.texts("dialog pre")[0] == command
+    assert '"schema_version": 2' in page.texts("dialog pre")[1]
+    page.press(ESCAPE)
+    assert not page.run("return document.querySelector('dialog').open")
+    assert page.driver.switch_to.active_element == button
+
+
+def test_other_ways_to_close_a_record(page):
+    is_open = "return document.querySelector('dialog').open"
+    page.click(f"{ADE_TABLE} td.score button")
+    page.click("dialog .close")
+    assert not page.run(is_open)
+    page.click(f"{ADE_TABLE} td.score button")
+    page.click("dialog h2")
+    assert page.run(is_open)
+    beside = {"type": "mousePressed", "x": 8, "y": 450, "button": "left", "clickCount": 1}
+    for kind in ("mousePressed", "mouseReleased"):
+        page.driver.execute_cdp_cmd("Input.dispatchMouseEvent", {**beside, "type": kind})
+    assert not page.run(is_open)
+
+
+def test_a_reported_record_has_its_source(page):
+    page.click(f"{ADE_TABLE} [data-origin=reported] tr:last-child td.score button")
+    (text,) = page.texts("dialog")
+    assert "pe_core_g14_448" in text and "arXiv:2504.13181" in text and "Table 5" in text
+    assert "settings unknown" in text and "Command" not in page.texts("dialog h3")
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_command_can_be_copied(page, works):
+    page.run(
+        "const write = arguments[0] ? async (text) => { window.copied = text; }"
+        " : async () => { throw new Error('not allowed'); };"
+        "Object.defineProperty(navigator, 'clipboard', {value: {writeText: write}})",
+        works,
     )
-    assert "16.7 min" in texts(page, f"{DETA} figure.cost text")
-    assert len(texts(page, f"{DETA} td.score svg")) == 8
+    page.click(f"{ADE_TABLE} td.score button")
+    page.click("dialog .copy")
+    (command, _) = page.texts("dialog pre")
+    if works:
+        wait_for(page, "return window.copied")
+        assert page.run("return window.copied") == command
+    else:
+        wait_for(page, "return getSelection().toString()")
+        assert page.run("return getSelection().toString()") == command
 
 
-def test_light_and_dark(page):
-    color = "return getComputedStyle(document.body).backgroundColor"
-    before = run(page, color)
-    click(page, "#theme")
-    assert run(page, color) != before
+def test_whiskers_lie_on_one_scale(page):
+    assert len(page.texts(f"{COCO_TABLE} td.interval svg")) == 8
+    assert page.texts(f"{COCO_TABLE} th.interval .ends span") == ["43.2", "56.9"]
+    assert page.texts(f"{COCO_TABLE} td.interval .bounds")[0] == "55.7 to 56.9"
+    dots = page.run(
+        "return [...document.querySelectorAll(`${arguments[0]} td.interval circle`)]"
+        ".map(c => Number(c.getAttribute('cx')))",
+        COCO_TABLE,
+    )
+    assert dots == sorted(dots, reverse=True) and len(set(dots)) == 8
+    assert not page.texts(f"{BCCD_TABLE} .interval")
+
+
+def test_groups_and_differences(page):
+    assert page.texts(f"{COCO_TABLE} .badge") == list("11233333")
+    assert page.texts(f"{COCO_TABLE} .worse") == ["\u22120.7"]
+    assert page.texts(f"{ADE_TABLE} .better") == ["+0.0", "+0.1"]
+    assert not page.texts(f"{ADE_TABLE} .badge")
+    assert "Fewer than 20 units" in "".join(page.texts(f"{DAVIS_TABLE} .note"))
+
+
+def test_seeds_are_summed_up(page):
+    assert page.texts(f"{BCCD_TABLE} .seeds th") == ["pe_spatial_t16_512", "pe_core_t16_384"]
+    assert page.texts(f"{BCCD_TABLE} .seeds .mean") == ["51.6 \u00b1 0.6", "50.2 \u00b1 0.5"]
+    assert len(page.names(BCCD_TABLE)) == 6
+
+
+def test_layer_curves(page):
+    figure = f"{ADE_TABLE} figure.layers"
+    with_layers = [name for name in ADE if not name.startswith(("siglip2", "timm"))]
+    assert len(page.texts(f"{figure} .plot path.curve")) == len(with_layers)
+    assert page.texts(f"{figure} .legend .name") == with_layers
+    assert len(page.texts(f"{figure} circle.best")) == len(with_layers)
+    assert len(page.texts(f"{figure} circle.last")) == len(with_layers)
+    core = next(t for t in page.texts(f"{figure} .legend li") if t.startswith("pe_core"))
+    assert core == "pe_core_g14_448 best 39.0 at block 35, last 25.8 at block 49"
+    ends = (
+        "return new Set([...document.querySelectorAll(`${arguments[0]} circle.last`)]"
+        ".map(c => c.getAttribute('cx'))).size"
+    )
+    assert page.run(ends, figure) > 1
+    page.select_axis(figure, "relative depth")
+    assert page.run(ends, figure) == 1
+    assert not page.texts(f"{COCO_TABLE} figure.layers")
+
+
+def test_the_cost_plot(page):
+    figure = f"{COCO_TABLE} figure.cost"
+    circles = f"{figure} circle.dot"
+    assert len(page.texts(circles)) == 8 and len(page.texts(f"{figure} path.whisker")) == 8
+    assert len(page.texts(f"{figure} text.name")) == 8
+    assert page.texts(circles)[0] == "pe_spatial_g14_448: 56.3, 1,852 M"
+    for choice, unit in (("training time", "min"), ("evaluation time", "s")):
+        page.select_axis(figure, choice)
+        assert len(page.texts(circles)) == 8
+        assert page.texts(circles)[0].split()[-1] in (unit, "h", "min")
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_never_scrolls_sideways(page, width):
-    page.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 850, "deviceScaleFactor": 1, "mobile": width < 500},
+def test_labels_of_charts_keep_clear_of_each_other(page, width):
+    set_width(page, width)
+    page.driver.refresh()
+    overlaps = page.run(
+        """let found = 0;
+        for (const svg of document.querySelectorAll("figure .plot svg")) {
+          const frame = svg.getBoundingClientRect();
+          const boxes = [...svg.querySelectorAll("text.name")].map(t => t.getBoundingClientRect());
+          boxes.forEach((a, i) => {
+            if (a.left < frame.left || a.right > frame.right + 1) found += 1;
+            for (const b of boxes.slice(i + 1)) {
+              const [w, h] = [Math.min(a.right, b.right) - Math.max(a.left, b.left),
+                Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top)];
+              if (w > 1 && h > 3) found += 1;
+            }
+          });
+        }
+        return found;"""
     )
-    try:
-        run(page, "window.dispatchEvent(new Event('resize'))")
-        assert run(page, "return document.documentElement.scrollWidth") <= width
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert overlaps == 0
 
 
-def test_an_empty_page(browser, tmp_path):
-    path = tmp_path / "empty.html"
-    path.write_text(render_html([]))
-    browser.get(path.as_uri())
-    assert texts(browser, "#count") == ["No records yet."]
+@pytest.mark.parametrize("system", ["light", "dark"])
+def test_the_theme_follows_the_system_until_the_button_is_pressed(page, system):
+    features = [{"name": "prefers-color-scheme", "value": system}]
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    background = "return getComputedStyle(document.body).backgroundColor"
+    colors = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
+    other = {"light": "dark", "dark": "light"}[system]
+    assert page.run(background) == colors[system]
+    wait_for(
+        page,
+        f"return document.querySelector('#theme').textContent === '{other.capitalize()} theme'",
+    )
+    page.click("#theme")
+    assert page.run(background) == colors[other]
+    page.driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"media": "print", "features": features}
+    )
+    assert page.run(background) == colors["light"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_contrast_is_enough_to_read(page, theme):
+    """WCAG AA: 4.5 to 1 for every colour of text on every colour that it may stand on."""
+    page.run("document.documentElement.dataset.theme = arguments[0]", theme)
+    ratios = page.run(
+        """const style = getComputedStyle(document.documentElement);
+        const probe = document.body.appendChild(document.createElement("i"));
+        const light = (name) => {
+          probe.style.color = `var(--${name})`;
+          const [r, g, b] = getComputedStyle(probe).color.match(/[\\d.]+/g).map(Number)
+            .map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const ratio = (a, b) => {
+          const [x, y] = [light(a), light(b)].sort((p, q) => q - p);
+          return (x + 0.05) / (y + 0.05);
+        };
+        const result = {accent: ratio("accent", "accent-shade")};
+        for (const text of ["ink", "soft", "accent", "better", "worse"]) {
+          result[text + " on page"] = ratio(text, "page");
+          result[text + " on shade"] = ratio(text, "shade");
+        }
+        probe.remove();
+        return result;"""
+    )
+    assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_the_page_never_scrolls_sideways(page, width):
+    set_width(page, width)
+    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.run(overflow) <= 0
+    assert page.run("return innerWidth") == width
+    page.choose("metrics", True)
+    assert page.run(overflow) <= 0
+    page.click(f"{COCO_TABLE} td.score button")
+    code = "const d = document.querySelector('dialog'); return d.scrollWidth - d.clientWidth"
+    assert page.run(code) <= 0
+    page.press(ESCAPE)
+
+
+def test_the_first_column_stays_in_sight(page):
+    set_width(page, 390)
+    left = "return document.querySelector(arguments[0]).getBoundingClientRect().left"
+    names = f"{COCO_TABLE} tbody th"
+    before = page.run(left, names)
+    page.run("document.querySelector(arguments[0]).scrollLeft = 400", f"{COCO_TABLE} .scroll")
+    assert page.run(left, names) == before
+    assert page.run(left, f"{COCO_TABLE} td.score") < 0
+
+
+def test_text_of_records_is_shown_as_text(open_page, make_record, make_reported):
+    page = open_page(hostile_records(make_record, make_reported))
+    assert page.texts("tbody th")[0] == HOSTILE
+    assert page.texts("td.mark") == [HOSTILE]
+    for button in page.driver.find_elements("css selector", "td.score button"):
+        page.run("arguments[0].click()", button)
+        assert page.texts("dialog .notes") == [HOSTILE]
+        page.press(ESCAPE)
+    page.choose(
+        "family", page.run("return document.querySelector('[name=family]').options[1].value")
+    )
+    assert page.run("return document.querySelectorAll('img, b').length") == 0
+    assert page.run("return document.querySelectorAll('script').length") == 2
+
+
+def test_an_empty_page_says_what_to_do(open_page):
+    page = open_page([])
+    (text,) = page.texts("#count")
+    assert text.startswith("No records yet.") and "`" not in text
+    assert "python tools/leaderboard.py build" in page.texts("#count code")
+    assert page.texts("main section") == []
+
+
+def test_one_record_alone(open_page, make_record):
+    page = open_page([make_record({"ci95": {"AP": [
+        {"low": 0.4512, "high": 0.4512, "unit": "unknown", "num_units": None, "resamples": None}
+    ]}})])  # fmt: skip
+    assert page.texts("#count") == ["1 result under 1 protocol"]
+    assert page.texts("figure") == [] and len(page.texts("td.interval svg")) == 1
+    page.click("td.score button")
+    assert "unknown" in page.texts("dialog table")[0]

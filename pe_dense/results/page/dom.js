@@ -49,6 +49,11 @@ function millions(count) {
   return `${(count / 1e6).toLocaleString("en", digits)} M`;
 }
 
+/** A name that may break after '_', '/', ':' and '.', where a narrow column needs it. */
+function breakable(name) {
+  return name.split(/(?<=[_/:.])/).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
+}
+
 function plural(count, word) {
   return `${count} ${word}${count === 1 ? "" : "s"}`;
 }

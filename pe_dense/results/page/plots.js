@@ -12,14 +12,15 @@ const COSTS = {
   "evaluation time": { read: (row) => row.record.cost.eval_s, show: duration, round: TIMES },
 };
 
-/** Rows without a cost, most of the reported ones, are left out; null if fewer than two are left. */
+/** Rows without a cost, most of the reported ones, are left out; null for fewer than two encoders. */
 function costPlot(section, rows) {
   const withCost = (name) => rows.filter((row) => COSTS[name].read(row) > 0);
-  const choices = Object.keys(COSTS).filter((name) => withCost(name).length > 1);
+  const encoders = (name) => new Set(withCost(name).map((row) => row.encoder));
+  const choices = Object.keys(COSTS).filter((name) => encoders(name).size > 1);
   if (!choices.length) return null;
   const { metric, fraction } = section;
 
-  return makeFigure("cost", metric, choices, (choice, width) => {
+  return makeFigure("cost", `Cost: ${metric}`, choices, (choice, width) => {
     const { read, show, round } = COSTS[choice];
     const points = withCost(choice);
     const bounds = points.flatMap((row) => {
@@ -30,7 +31,8 @@ function costPlot(section, rows) {
       label: `${metric} against ${choice} of ${points.length} rows`, width, log: true,
       xs: points.map(read), ys: [...points.map((row) => scoreOf(row, section)), ...bounds],
       xName: `${choice}, log scale`, yName: nameWithDirection(section),
-      xTicks: (scale) => costTicks(scale, points.map(read), round, width).map((v) => [v, tickText(v, show)]),
+      xTicks: (scale) => costTicks(scale, points.map(read), round, width)
+        .map((value) => [value, tickText(value, show)]),
       yText: (value) => tickShown(value, fraction),
     });
     const labels = new Map(); // one label for each encoder, at the first of its seeds
@@ -72,7 +74,9 @@ function tickShown(value, fraction) {
 
 const DEPTHS = {
   "block index": { read: (layer) => layer, text: String },
-  "relative depth": { read: (layer, last) => (last ? layer / last : 0), text: (value) => tickShown(value, false) },
+  "relative depth": {
+    read: (layer, last) => (last ? layer / last : 0), text: (value) => tickShown(value, false),
+  },
 };
 
 /** Curves of all rows that scored every layer; null if there is none. */
@@ -89,9 +93,10 @@ function layerChart(section, rows) {
   const key = make("p", { class: "note" }, "Ring: best layer. Dot: last layer." +
     (curves.some(isReported) ? " Dashed: reported by others." : ""));
 
-  return makeFigure("layers", `${metric} by layer`, Object.keys(DEPTHS), (choice, width) => {
+  return makeFigure("layers", `Layers: ${metric}`, Object.keys(DEPTHS), (choice, width) => {
     const { read, text } = DEPTHS[choice];
-    const placed = curves.map(({ points }) => points.map(([layer, score]) => [read(layer, points.at(-1)[0]), score]));
+    const placed = curves.map(({ points }) =>
+      points.map(([layer, score]) => [read(layer, points.at(-1)[0]), score]));
     const { svg, x, y } = makeChart({
       label: `${metric} by layer of ${curves.map((curve) => curve.row.encoder).join(", ")}`, width,
       log: false, xs: placed.flat().map(([depth]) => depth), ys: placed.flat().map(([, score]) => score),
@@ -104,12 +109,13 @@ function layerChart(section, rows) {
     curves.forEach((curve, i) => {
       const last = curve.points.at(-1);
       const at = ([layer, score]) => [x(read(layer, last[0])), y(score)];
-      const steps = curve.points.map((point, j) => `${j ? "L" : "M"}${at(point).map((v) => v.toFixed(1)).join(" ")}`);
-      svg.append(make("path", { class: seriesClass(curve, i, "curve"), d: steps.join("") }));
+      const corners = curve.points.map((point) => at(point).map((value) => value.toFixed(1)).join(" "));
+      svg.append(make("path", { class: seriesClass(curve, i, "curve"), d: `M${corners.join("L")}` }));
       for (const [kind, point, r] of [["last", last, 3.5], ["best", curve.best, 6]]) {
         const [cx, cy] = at(point);
+        const text = `${curve.row.encoder}: ${kind} block ${point[0]}, ${shown(point[1], fraction)}`;
         svg.append(make("circle", { class: seriesClass(curve, i, kind), cx, cy, r },
-          make("title", {}, `${curve.row.encoder}: ${kind} block ${point[0]}, ${shown(point[1], fraction)}`)));
+          make("title", {}, text)));
       }
     });
     return svg;
@@ -122,7 +128,8 @@ function curveOf(row, section) {
     .map(([layer, score]) => [Number(layer), score])
     .sort((a, b) => a[0] - b[0]);
   const isBetter = (a, b) => (section.higher ? a[1] > b[1] : a[1] < b[1]);
-  return { row, points, best: points.reduce((best, point) => (!best || isBetter(point, best) ? point : best), null) };
+  const best = points.reduce((a, b) => (a && !isBetter(b, a) ? a : b), null);
+  return { row, points, best };
 }
 
 function isReported(curve) {

@@ -35,9 +35,10 @@ function scoreTable(section, { record }) {
   const lines = section.metrics.filter(({ name }) => name in record.scores).flatMap(({ name, fraction }) => {
     const score = shown(record.scores[name], fraction);
     const intervals = (record.ci95 || {})[name] || [null];
+    const bounds = ({ low, high }) => `${shown(low, fraction)} to ${shown(high, fraction)}`;
     return intervals.map((interval, i) => make("tr", {},
       make("th", { scope: "row", class: "left" }, i ? "" : name), make("td", {}, i ? "" : score),
-      make("td", {}, interval ? `${shown(interval.low, fraction)} to ${shown(interval.high, fraction)}` : "-"),
+      make("td", {}, interval ? bounds(interval) : "-"),
       make("td", { class: "left" }, interval ? resampling(interval) : "-")));
   });
   const heads = ["Metric", "Score", "95 % interval", "Resampled"].map((name, i) =>
@@ -47,7 +48,7 @@ function scoreTable(section, { record }) {
 }
 
 function resampling({ unit, num_units: units, resamples }) {
-  if (isMissing(units)) return `over an ${unit} unit`;
+  if (isMissing(units)) return unit;
   return plural(units, unit) + (isMissing(resamples) ? "" : `, ${resamples} resamples`);
 }
 
@@ -83,8 +84,8 @@ function standing(section, row) {
     const few = row.few_units ? "; fewer than 20 units, so groups are finer than they should be" : "";
     pairs.push(["Group", `${row.group}${chance}${few}`]);
   }
-  const others = section.rows.filter((other) => other.encoder === row.encoder && other.origin === "reported");
-  for (const other of row.origin === "measured" ? others : []) {
+  const isSame = (other) => other.encoder === row.encoder && other.origin === "reported";
+  for (const other of row.origin === "measured" ? section.rows.filter(isSame) : []) {
     const gap = scoreOf(row, section) - scoreOf(other, section);
     const mark = other.mark ? ` (${other.mark})` : "";
     pairs.push(["Reported", `${metric} ${shown(scoreOf(other, section), fraction)}, ` +

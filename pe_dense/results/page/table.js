@@ -8,7 +8,9 @@ function columnsOf(section, rows, allMetrics) {
   const { metric, fraction, higher } = section;
   const isMeasured = rows[0].origin === "measured";
   const range = rangeOf(section, rows);
-  const columns = [{ name: "Encoder", left: true, value: (row) => row.encoder }];
+  const columns = [{
+    name: "Encoder", left: true, value: (row) => row.encoder, cell: (row) => breakable(row.encoder),
+  }];
   if (isMeasured) columns.push({ name: "Weights", left: true, value: (row) => row.weights });
   columns.push({
     name: metric, kind: "score", descending: higher, value: (row) => scoreOf(row, section),
@@ -43,14 +45,13 @@ function columnsOf(section, rows, allMetrics) {
 }
 
 function originColumns() {
-  const { encoder, cost } = { encoder: (row) => row.record.encoder, cost: (row) => row.record.cost };
+  const numParams = (row) => row.record.encoder.num_params;
+  const training = (row) => row.record.cost.train_s;
   const commit = ({ record: { code } }) => code && code.commit.slice(0, 7) + (code.dirty ? "+" : "");
   return [
     { name: "Seed", value: (row) => row.record.seed },
-    { name: "Parameters", value: (row) => encoder(row).num_params,
-      cell: (row) => [millions(encoder(row).num_params)] },
-    { name: "Train", value: (row) => cost(row).train_s, cell: (row) => [duration(cost(row).train_s)] },
-    { name: "Eval", value: (row) => cost(row).eval_s, cell: (row) => [duration(cost(row).eval_s)] },
+    { name: "Parameters", value: numParams, cell: (row) => [millions(numParams(row))] },
+    { name: "Train", value: training, cell: (row) => [duration(training(row))] },
     { name: "Commit", left: true, kind: "code", value: commit },
     { name: "Date", descending: true, value: (row) => row.record.created.slice(0, 10) },
   ];
@@ -120,7 +121,7 @@ function whisker(interval, score, [low, high]) {
   return make("svg", { width, height, "aria-hidden": "true" },
     make("line", { class: "track", x1: pad, x2: width - pad, y1: middle, y2: middle }),
     make("path", { class: "whisker", d: `M${from} 3v8M${from} ${middle}H${to}M${to} 3v8` }),
-    make("circle", { class: "dot", cx: x(score), cy: middle, r: 3 }));
+    make("circle", { class: "dot", cx: x(score), cy: middle, r: 2.5 }));
 }
 
 // ---- the table
@@ -157,7 +158,8 @@ function makeTable(section, rows, title, allMetrics) {
   }
   arrange();
   const seeds = seedLines(section, rows, columns);
-  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": key },
+  const scroll = { class: "scroll", tabindex: "0", role: "region", "aria-label": key };
+  return make("div", { ...scroll, "data-origin": rows[0].origin },
     make("table", { "aria-label": key }, make("thead", {}, make("tr", {}, ...heads)), body,
       seeds.length ? make("tbody", { class: "seeds" }, ...seeds) : null));
 }
@@ -198,7 +200,8 @@ function seedLines(section, rows, columns) {
     const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
     const deviation = Math.sqrt(squares / (values.length - 1));
     const text = `${shown(mean, section.fraction)} \u00b1 ${shown(deviation, section.fraction)}`;
-    return make("tr", {}, make("th", { scope: "row", class: "left" }, group[0].encoder),
+    return make("tr", {},
+      make("th", { scope: "row", class: "left" }, ...breakable(group[0].encoder)),
       make("td", { class: "left" }, `${group[0].weights}, ${values.length} seeds`),
       make("td", { class: "mean", title: "mean and standard deviation over seeds" }, text),
       make("td", { colspan: columns.length - 3, class: "left" }, "mean \u00b1 standard deviation"));
