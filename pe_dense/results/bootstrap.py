@@ -94,10 +94,10 @@ class Draws:
             )
         return drawn_R[~np.isnan(drawn_R)]
 
-    def bounds(self, drawn_R: np.ndarray) -> tuple[float, float]:
-        """Bounds that hold the share `level` of the resampled scores."""
+    def bounds(self, drawn_R: np.ndarray, score: float) -> tuple[float, float]:
+        """Bounds that hold the share `level` of the resampled scores, moved to mean the score."""
         tail = (1 - self.level) / 2
-        low, high = np.quantile(drawn_R, [tail, 1 - tail])
+        low, high = np.quantile(drawn_R, [tail, 1 - tail]) + (score - drawn_R.mean())
         return float(low), float(high)
 
     def about(self, kept_R: np.ndarray) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def rank_groups(
 def _p_values(found: ResampledScores, chosen: list[int]) -> list[float]:
     """Adjusted p-value of the gap of each chosen encoder to the first; its own is 1."""
     score_B, drawn_BR = found.scores_B[chosen], found.drawn_BR[chosen]
-    noise_BR = drawn_BR - score_B[:, None]
+    noise_BR = drawn_BR - drawn_BR.mean(axis=1, keepdims=True)
     seed_noise_BR, seed_error_B = found.seed_noise_BR[chosen], found.seed_error_B[chosen]
     rounding = 2 * ROUNDING * np.abs(score_B).max()
     largest_R = np.zeros(drawn_BR.shape[1])

@@ -5,12 +5,15 @@ are, with replacement, and the score is computed from the evidence with the mult
 weights. Whole units are drawn, since items of one video are not independent. The same seed gives
 the same resamples, so that two scores of the same items are compared on the same draws.
 
-Why percentiles of the resampled scores: they stay inside the range of the score, need no formula
-for its variance, and hold for any increasing transformation of it. BCa would correct bias and
-skew to second order, but needs one more evaluation per item (5,000 for COCO), and its correction
-is itself noisy for few units, the only case where it would matter. With few units percentiles are
-too narrow (for a mean of n units by about sqrt((n - 1) / n), and as a normal is to a t): such
-intervals are marked.
+Why percentiles of the resampled scores, moved so that their mean is the score: what is asked is
+how far the score of another test set of this size may lie from its mean over such test sets, and
+AP is biased at a given size, upwards, because its precision is a running maximum. A resample
+repeats images, so that it shows the bias twice, and plain percentiles lie too high: on 50
+detector-scored images they held the true mean in 85 % of trials, the moved ones in 95 %. For a
+mean there is no bias and no difference. BCa would also correct the skew, but needs one more
+evaluation per item (5,000 for COCO), and its correction is itself noisy for few units. With few
+units all of these are too narrow (for a mean of n units by about sqrt((n - 1) / n), and as a
+normal is to a t): such intervals are marked.
 
 Shape legend: N items, U units, R resamples, S seeds, B scores compared.
 
@@ -37,7 +40,7 @@ from pe_dense.results.bootstrap import (
 from pe_dense.results.bootstrap import bootstrap_weights as bootstrap_weights
 from pe_dense.results.item_evidence import ItemEvidence
 
-METHOD = "percentile bootstrap"
+METHOD = "centred percentile bootstrap"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Interval:
         undefined: How many of them left the score undefined and are not counted, for example
             because no object of that size was drawn.
         few_units: True if there are fewer than 20 units: then it is too narrow.
-        method: 'percentile bootstrap'.
+        method: 'centred percentile bootstrap'.
     """
 
     low: float
@@ -151,7 +154,7 @@ def interval(
     unit: str | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile bootstrap interval of one metric; why percentiles, see the module.
+    """Centred percentile bootstrap interval of one metric; why so, see the module.
 
     Args:
         evidence: Any kind.
@@ -205,7 +208,7 @@ def intervals(
 
 def _interval(draws: Draws, metric: str, score: float, drawn_R: np.ndarray) -> Interval:
     kept_R = draws.defined(metric, score, drawn_R)
-    low, high = draws.bounds(kept_R)
+    low, high = draws.bounds(kept_R, score)
     return Interval(low, high, sample_sd(kept_R), **draws.about(kept_R))
 
 
@@ -246,10 +249,10 @@ def paired_difference(
     score_a, score_b = score_of(evidence_a, metric), score_of(evidence_b, metric)
     difference = score_a - score_b
     kept_R = draws.defined(metric, difference, drawn_R)
-    low, high = draws.bounds(kept_R)
+    low, high = draws.bounds(kept_R, difference)
     # Differences that are equal but for rounding count as equal.
     rounding = ROUNDING * max(abs(score_a), abs(score_b))
-    extreme = np.abs(kept_R - difference) >= abs(difference) - 2 * rounding
+    extreme = np.abs(kept_R - kept_R.mean()) >= abs(difference) - 2 * rounding
     p_value = (1 + int(extreme.sum())) / (1 + len(kept_R))
     about = draws.about(kept_R)
     return PairedDifference(difference, low, high, sample_sd(kept_R), p_value, **about)
@@ -322,7 +325,7 @@ def combined_interval(
     spread = seed_component(scores)
     item_error = sample_sd(kept_R)
     noise_R = _seed_noise(spread, len(kept_R), seed)
-    low, high = draws.bounds(kept_R + noise_R)
+    low, high = draws.bounds(kept_R + noise_R, spread.mean)
     seed_error = 0.0 if spread.n == 1 else spread.standard_error
     return CombinedInterval(
         mean=spread.mean,
