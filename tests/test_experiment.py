@@ -14,7 +14,8 @@ from pe_dense.experiment import encoder_facts, load_config, protocol_settings, s
 from pe_dense.results.provenance import config_sha256
 
 REPO = Path(__file__).resolve().parents[1]
-CONFIGS = sorted(p for p in (REPO / "configs").rglob("*.py") if p.parent.name != "_base_")
+NOT_RUN = ("_base_", "suites")  # parts of configs, and lists of configs
+CONFIGS = sorted(p for p in (REPO / "configs").rglob("*.py") if p.parent.name not in NOT_RUN)
 MINI = REPO / "configs" / "detection" / "dino_pe_t16_mini.py"
 TOY = """
 encoder = "pe_spatial_t16_512"

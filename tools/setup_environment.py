@@ -65,6 +65,7 @@ STACK = (
     "pillow>=11",
     "pytest>=8,<10",
     "ruff>=0.12,<0.18",
+    "selenium>=4.20,<5",
 )
 BUILD_TOOLS = ("setuptools>=80,<85", "wheel", "packaging>=24.2", "ninja", "psutil")
 MMCV = "onedl-mmcv==2.3.6"

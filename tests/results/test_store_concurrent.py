@@ -64,7 +64,8 @@ def test_killed_writers_lose_nothing(record_data, tmp_path, seed):
     for writer in rng.sample(writers, WRITERS):
         time.sleep(rng.uniform(0.0, 0.25))
         os.kill(writer.pid, signal.SIGKILL)
-        saved += writer.communicate()[0].splitlines(keepends=True)
+        saved += writer.stdout.readlines()  # `communicate` would lose what readline read ahead
+        writer.wait()
     names = {line.rstrip("\n") for line in saved if line.endswith("\n")}
     assert len(names) > WRITERS
     records = load_records(tmp_path)  # none half-written, each in its place
