@@ -60,8 +60,7 @@ def main() -> int:
     from rich.live import Live
 
     from pe_dense.benchmark import display, jobs, plan, slurm
-    from pe_dense.results import pages
-    from pe_dense.results.provenance import atomic_write_text
+    from pe_dense.results import pages, provenance
     from pe_dense.results.store import load_records
 
     console = Console(highlight=False)
@@ -83,9 +82,14 @@ def main() -> int:
         return 0
     if args.slurm:
         script = slurm.array_script(planned, records)
-        atomic_write_text(args.slurm, script)
+        provenance.atomic_write_text(args.slurm, script)
         print(f"wrote {args.slurm}; submit it with: sbatch {args.slurm}")
         return 0
+    if pages.is_published(records) and provenance.git_state(Path.cwd())[1]:
+        raise ValueError(
+            f"{records} is published, and uncommitted changes are not; commit them first, or give "
+            "--records a folder of your own"
+        )
     plan.check_jobs([p.job for p in planned if p.record is None])
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:

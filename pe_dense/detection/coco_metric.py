@@ -56,8 +56,8 @@ def average_precision(
     return {name: value for name, value in scores.items() if value >= 0.0}
 
 
-def _no_detections(coco: COCO) -> COCO:
-    empty = COCO()
+def _no_detections(coco: COCO | PythonCOCO) -> COCO | PythonCOCO:
+    empty = type(coco)()
     empty.dataset = {**coco.dataset, "annotations": []}
     empty.createIndex()
     return empty
@@ -128,10 +128,7 @@ def match_detections(
     with contextlib.redirect_stdout(io.StringIO()):
         coco = PythonCOCO(ann_file)
         coco.dataset.setdefault("info", {})  # loadRes copies it
-        found = coco.loadRes(detections_Q7) if len(detections_Q7) else PythonCOCO()
-        if not len(detections_Q7):
-            found.dataset = {**coco.dataset, "annotations": []}
-            found.createIndex()
+        found = coco.loadRes(detections_Q7) if len(detections_Q7) else _no_detections(coco)
         evaluation = COCOeval(coco, found, "bbox")
         evaluation.params.imgIds = list(image_ids)
         evaluation.evaluate()

@@ -66,7 +66,7 @@ def save_evidence(evidence: ItemEvidence, path: str | os.PathLike[str]) -> str:
 def evidence_bytes(evidence: ItemEvidence) -> bytes:
     """What `save_evidence` writes."""
     texts, numbers, arrays = {}, {}, {}
-    for field in dataclasses.fields(evidence):  # type: ignore[arg-type]
+    for field in dataclasses.fields(evidence):
         value = getattr(evidence, field.name)
         if isinstance(value, tuple):
             texts[field.name] = value
