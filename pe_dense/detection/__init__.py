@@ -2,5 +2,13 @@
 
 from pe_dense import layer_decay, necks  # noqa: F401
 from pe_dense.data import image_loading  # noqa: F401
-from pe_dense.detection import coco_metric, operators  # noqa: F401
+from pe_dense.detection import (  # noqa: F401
+    coco_metric,
+    deta,
+    deta_head,
+    deta_transforms,
+    deta_tta,
+    operators,
+    pair_assignment,
+)
 from pe_dense.encoders import backbone  # noqa: F401

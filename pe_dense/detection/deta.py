@@ -1,0 +1,167 @@
+"""DETA: a deformable DETR that is trained with one-to-many assignment by IoU.
+
+Shape legend: B images, N tokens of all levels, K queries, D width of the transformer, C width of
+the encoder, L levels, h w grid of the encoder's map.
+
+Source: DETA, arXiv:2212.06137, and its form for PE Spatial, perception_models @ 3e352cc,
+apps/detection/DETA_pe. Written from a description; equal to it on golden arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmdet.models import ChannelMapper, DeformableDETR
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from torch import Tensor, nn
+
+from pe_dense.detection.proposals import select_proposals
+
+
+@MODELS.register_module()
+class DETAPyramid(ChannelMapper):
+    """Levels at twice, once, half, a quarter and an eighth of the encoder's grid.
+
+    The first three are a transposed convolution, the map itself and a max pooling, each projected
+    by a 1x1 convolution; two strided 3x3 convolutions go on from the coarsest *unprojected* one.
+    Every projection has a bias and a group norm of 32 groups, no activation.
+
+    Args:
+        in_channels: C.
+        out_channels: D.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int = 256) -> None:
+        super().__init__(
+            [in_channels // 2, in_channels, in_channels],
+            out_channels,
+            kernel_size=1,
+            norm_cfg=dict(type="GN", num_groups=32),
+            act_cfg=None,
+            bias=True,  # ChannelMapper leaves it out beside a norm
+            num_outs=5,
+        )
+        self.upsample = nn.ConvTranspose2d(in_channels, in_channels // 2, 2, stride=2)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Last of `maps`, (B, C, h, w) -> five (B, D, ., .) maps, the finest (2 h, 2 w)."""
+        last = maps[-1]
+        return super().forward((self.upsample(last), last, F.max_pool2d(last, 2)))
+
+
+@MODELS.register_module()
+class DETA(DeformableDETR):
+    """Deformable DETR whose queries are NMS-selected proposals.
+
+    Images are padded to one square canvas; positions inside the encoder depend on it, so a
+    checkpoint belongs to the canvas that it was trained on.
+
+    Whatever precision surrounds it, the transformer runs in float32: deformable attention has no
+    bfloat16 kernel, and loses its place in float16. `backbone.amp_dtype` is the switch for the
+    encoder, as in the released recipe.
+
+    Args:
+        canvas: Side of the canvas in pixels; the data preprocessor must pad to it
+            (`pad_size_divisor`). None takes whatever size a batch has, for encoders whose
+            positions do not depend on it.
+        **kwargs: Of `DeformableDETR`; `with_box_refine` and `as_two_stage` are always on.
+
+    Raises:
+        ValueError: For an image larger than the canvas, or more queries than tokens.
+    """
+
+    def __init__(self, canvas: int | None = None, **kwargs: Any) -> None:
+        head = dict(kwargs.pop("bbox_head"))  # mmdet writes into the one it is given
+        super().__init__(bbox_head=head, with_box_refine=True, as_two_stage=True, **kwargs)
+        self.canvas = canvas
+        padded = getattr(self.data_preprocessor, "pad_size_divisor", 1)
+        if canvas is not None and padded != canvas:
+            raise ValueError(
+                f"model.canvas is {canvas} but data_preprocessor.pad_size_divisor is {padded}; "
+                "make them equal, so that every image is padded to the canvas"
+            )
+
+    def _init_layers(self) -> None:
+        super()._init_layers()
+        self.pix_trans_fc = nn.Linear(self.embed_dims, self.embed_dims)
+        self.pix_trans_norm = nn.LayerNorm(self.embed_dims)
+
+    def init_weights(self) -> None:
+        """Initialise everything but the encoder, whose weights are its own affair."""
+        super().init_weights()
+        nn.init.xavier_uniform_(self.pix_trans_fc.weight)
+
+    def forward_transformer(
+        self, img_feats: tuple[Tensor, ...], batch_data_samples: SampleList | None = None
+    ) -> dict:
+        """Levels (B, D, ., .) -> what the head needs, in float32."""
+        self._require_canvas(batch_data_samples)
+        with torch.autocast(img_feats[0].device.type, enabled=False):
+            levels = tuple(level.float() for level in img_feats)
+            return super().forward_transformer(levels, batch_data_samples)
+
+    def _require_canvas(self, samples: SampleList | None) -> None:
+        for sample in samples or ():
+            if self.canvas is not None and max(sample.batch_input_shape) > self.canvas:
+                image = sample.metainfo.get("img_path", "an image of the batch")
+                size = "x".join(map(str, sample.img_shape[::-1]))
+                raise ValueError(
+                    f"{image} is {size} px after resizing, more than the {self.canvas}-px canvas "
+                    f"of this model; resize its longer side to {self.canvas - 32} px (DETAResize)"
+                )
+
+    def pre_decoder(
+        self, memory: Tensor, memory_mask: Tensor | None, spatial_shapes: Tensor
+    ) -> tuple[dict, dict]:
+        """Proposals of the encoder -> queries of the decoder.
+
+        Args:
+            memory: (B, N, D).
+            memory_mask: (B, N), True in the padding, or None.
+            spatial_shapes: (L, 2), rows and columns of each level.
+
+        Returns:
+            Arguments of `forward_decoder`, and in training those of the head's loss: logits
+            (B, N, classes), boxes and anchors (B, N, 4) as relative centre and size.
+        """
+        tokens_BND, anchor_logits_BN4 = self.gen_encoder_output_proposals(
+            memory, memory_mask, spatial_shapes
+        )
+        last = self.decoder.num_layers
+        class_logits = self.bbox_head.cls_branches[last](tokens_BND)
+        box_logits_BN4 = self.bbox_head.reg_branches[last](tokens_BND) + anchor_logits_BN4
+        boxes_BN4 = box_logits_BN4.sigmoid()
+        sizes = spatial_shapes.prod(1)
+        level_N = torch.arange(len(sizes), device=memory.device).repeat_interleave(sizes)
+        chosen_BK = torch.stack(
+            [
+                select_proposals(logits[:, 0], boxes, level_N, self.num_queries)
+                for logits, boxes in zip(class_logits.detach(), boxes_BN4.detach(), strict=True)
+            ]
+        )
+        references = _take(box_logits_BN4.detach(), chosen_BK)
+        position = self.get_proposal_pos_embed(references, num_pos_feats=self.embed_dims // 2)
+        query_pos, query = self.pos_trans_norm(self.pos_trans_fc(position)).chunk(2, dim=-1)
+        content = self.pix_trans_fc(_take(tokens_BND.detach(), chosen_BK))
+        decoder_inputs = dict(
+            query=query + self.pix_trans_norm(content),
+            query_pos=query_pos,
+            memory=memory,
+            reference_points=references.sigmoid(),
+        )
+        if not self.training:
+            return decoder_inputs, {}
+        return decoder_inputs, dict(
+            enc_outputs_class=class_logits,
+            enc_outputs_coord=boxes_BN4,
+            anchors=anchor_logits_BN4.sigmoid(),
+        )
+
+
+def _take(values_BND: Tensor, index_BK: Tensor) -> Tensor:
+    """Rows (B, K, D) of (B, N, D)."""
+    return values_BND.gather(1, index_BK[..., None].expand(-1, -1, values_BND.shape[-1]))

@@ -1,0 +1,127 @@
+"""One-to-many assignment by IoU, as DETA trains: pairs of a prediction and an object.
+
+Shape legend: N predictions, G objects, P pairs.
+"""
+
+from __future__ import annotations
+
+import torch
+from mmdet.registry import TASK_UTILS
+from torch import Tensor
+
+# IoUs that are made at once: 300 objects and 70,000 anchors would otherwise take 84 MB for every
+# intermediate result, and the blocks stay close to the caches.
+BLOCK_NUMEL = {"cpu": 2**21, "default": 2**25}
+
+
+def xyxy_from_cxcywh(boxes_N4: Tensor) -> Tensor:
+    """(N, 4) centre, width, height -> (N, 4) corners."""
+    centre, size = boxes_N4.split(2, dim=-1)
+    return torch.cat([centre - 0.5 * size, centre + 0.5 * size], dim=-1)
+
+
+def iou_rows(objects_G4: Tensor, boxes_4N: Tensor, areas_N: Tensor) -> Tensor:
+    """IoU of a few objects with all boxes: corners (G, 4) and (4, N) -> (G, N)."""
+    x1, y1, x2, y2 = objects_G4[:, :, None].unbind(1)  # (G, 1) each
+    width = torch.minimum(boxes_4N[2], x2).sub_(torch.maximum(boxes_4N[0], x1)).clamp_(min=0)
+    height = torch.minimum(boxes_4N[3], y2).sub_(torch.maximum(boxes_4N[1], y1)).clamp_(min=0)
+    shared = width.mul_(height)
+    union = torch.sub((x2 - x1) * (y2 - y1) + areas_N, shared, out=height)
+    return shared.div_(union)
+
+
+def match_pairs(
+    objects_G4: Tensor,
+    boxes_N4: Tensor,
+    positive_iou: float,
+    max_positives: int,
+    max_per_object: int = 4,
+) -> tuple[Tensor, Tensor]:
+    """Pairs of predictions and objects that the box and class losses are computed on.
+
+    1. Every prediction belongs to the object it overlaps most. It is positive when that IoU
+       reaches `positive_iou`, or when it is the best prediction of any object (ties included;
+       it stays with its own object then).
+    2. More than `max_positives` positives are thinned at random.
+    3. An object with c positives gets the min(c, `max_per_object`) predictions of highest IoU
+       among *all* predictions. A prediction can therefore appear with several objects, and what
+       step 1 and 2 decide is only how many each object gets.
+
+    There is no ignored prediction: whatever is in no pair is a negative.
+
+    Args:
+        objects_G4: Object boxes (cx, cy, w, h), any unit, of positive size.
+        boxes_N4: Boxes of the predictions in the same form: anchors or proposals.
+        positive_iou: Threshold of step 1.
+        max_positives: Limit of step 2.
+        max_per_object: Limit of step 3.
+
+    Returns:
+        Prediction and object indices, (P,) int64 each, by object, then by falling IoU.
+
+    Source: DETA (arXiv:2212.06137, section 3), jozhang97/DETA @ f47e50e, models/assigner.py, with
+    detectron2's matching rule. Deviations: no full (G, N) matrix is stored, and random numbers
+    are drawn only where there are too many positives.
+    """
+    num_objects, num_boxes = len(objects_G4), len(boxes_N4)
+    device = boxes_N4.device
+    if num_objects == 0 or num_boxes == 0:
+        empty = torch.zeros(0, dtype=torch.int64, device=device)
+        return empty, empty.clone()
+    corners_4N = xyxy_from_cxcywh(boxes_N4).T.contiguous()
+    areas_N = (corners_4N[2] - corners_4N[0]) * (corners_4N[3] - corners_4N[1])
+    top = min(max_per_object, num_boxes)
+    best_iou_N = torch.full((num_boxes,), -1.0, dtype=boxes_N4.dtype, device=device)
+    best_object_N = torch.zeros(num_boxes, dtype=torch.int64, device=device)
+    is_best_N = torch.zeros(num_boxes, dtype=torch.bool, device=device)
+    top_boxes = []
+    numel = BLOCK_NUMEL.get(device.type, BLOCK_NUMEL["default"])
+    rows = max(1, numel // num_boxes)
+    for start in range(0, num_objects, rows):
+        block_g4 = xyxy_from_cxcywh(objects_G4[start : start + rows])
+        iou_gN = iou_rows(block_g4, corners_4N, areas_N)
+        top_iou, top_index = iou_gN.topk(top, dim=1)
+        top_boxes.append(top_index)
+        is_best_N |= (iou_gN == top_iou[:, :1]).any(0)
+        iou_N, object_N = iou_gN.max(0)
+        better = iou_N > best_iou_N
+        best_iou_N = torch.where(better, iou_N, best_iou_N)
+        best_object_N = torch.where(better, object_N + start, best_object_N)
+    positive = ((best_iou_N >= positive_iou) | is_best_N).nonzero().squeeze(1)
+    if len(positive) > max_positives:
+        positive = positive[torch.randperm(len(positive), device=device)[:max_positives]]
+    counts_G1 = torch.bincount(best_object_N[positive], minlength=num_objects)[:, None]
+    taken_GT = torch.arange(top, device=device) < counts_G1  # (G, top)
+    return torch.cat(top_boxes)[taken_GT], taken_GT.nonzero()[:, 0]
+
+
+@TASK_UTILS.register_module()
+class PairAssigner:
+    """`match_pairs` with its settings; (objects, boxes) -> pairs.
+
+    Args:
+        positive_iou: 0.7 for anchors, 0.6 for proposals, in DETA.
+        max_positives: A number (128 for anchors), or a share of the predictions when below 1
+            (0.25 of the proposals).
+        max_per_object: 4 in DETA.
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    def __init__(self, positive_iou: float, max_positives: float, max_per_object: int = 4) -> None:
+        if not 0.0 < positive_iou <= 1.0 or max_positives <= 0 or max_per_object < 1:
+            raise ValueError(
+                f"PairAssigner got positive_iou={positive_iou}, max_positives={max_positives}, "
+                f"max_per_object={max_per_object}; they must be in (0, 1], above 0 and at least 1"
+            )
+        self.positive_iou = positive_iou
+        self.max_positives = max_positives
+        self.max_per_object = max_per_object
+
+    def __call__(self, objects_G4: Tensor, boxes_N4: Tensor) -> tuple[Tensor, Tensor]:
+        """(G, 4) and (N, 4) boxes as centre and size -> indices of predictions and objects."""
+        limit = self.max_positives
+        if limit < 1:
+            limit = limit * len(boxes_N4)
+        return match_pairs(objects_G4, boxes_N4, self.positive_iou, int(limit), self.max_per_object)
