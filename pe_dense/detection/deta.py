@@ -9,6 +9,7 @@ apps/detection/DETA_pe. Written from a description; equal to it on golden arrays
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,8 +76,8 @@ class DETA(DeformableDETR):
     """
 
     def __init__(self, canvas: int | None = None, **kwargs: Any) -> None:
-        head = dict(kwargs.pop("bbox_head"))  # mmdet writes into the one it is given
-        super().__init__(bbox_head=head, with_box_refine=True, as_two_stage=True, **kwargs)
+        settings = copy.deepcopy(kwargs)  # mmdet writes into what it is given
+        super().__init__(with_box_refine=True, as_two_stage=True, **settings)
         self.canvas = canvas
         padded = getattr(self.data_preprocessor, "pad_size_divisor", 1)
         if canvas is not None and padded != canvas:

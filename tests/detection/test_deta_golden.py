@@ -147,9 +147,7 @@ def test_detections(arrays, kind):
         rows = np.c_[found.labels, found.bboxes], np.c_[known["labels"], known["boxes"]]
         order, order_known = (np.lexsort(r.round(1).T) for r in rows)
         np.testing.assert_allclose(rows[0][order], rows[1][order_known], atol=2e-2)
-        np.testing.assert_allclose(
-            found.scores[order], known["scores"][order_known], atol=1e-4
-        )
+        np.testing.assert_allclose(found.scores[order], known["scores"][order_known], atol=1e-4)
 
 
 def test_images_that_fill_the_canvas(model, arrays):

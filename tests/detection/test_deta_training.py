@@ -1,0 +1,170 @@
+"""DETA on awkward input: images without objects, degenerate boxes, wrong sizes, wrong settings."""
+
+import copy
+
+import pytest
+import torch
+from deta_case import build_model, load_arrays, model_settings, samples, tensor
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+from pe_dense.detection.deta import DETA, DETAPyramid
+from pe_dense.detection.deta_head import pair_labels
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return load_arrays()
+
+
+@pytest.fixture
+def settings(arrays):
+    init_default_scope("mmdet")
+    return model_settings(arrays)
+
+
+def with_objects(arrays, boxes, labels):
+    found = samples(arrays)
+    for sample, some, classes in zip(found, boxes, labels, strict=True):
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor(some).reshape(-1, 4), labels=torch.tensor(classes).long()
+        )
+    return found
+
+
+def loss_of(model, arrays, boxes, labels):
+    losses = model.loss(tensor(arrays["inputs/images"]), with_objects(arrays, boxes, labels))
+    assert all(torch.isfinite(value) for value in losses.values())
+    return losses
+
+
+def test_images_without_objects_train_every_parameter(arrays):
+    model = build_model(arrays)
+    losses = loss_of(model, arrays, [[], []], [[], []])
+    assert losses["loss_bbox"] == losses["enc_loss_iou"] == 0
+    assert losses["loss_cls"] > 0
+    sum(losses.values()).backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None]
+    assert silent == []
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_degenerate_boxes_count_for_nothing(arrays):
+    model = build_model(arrays)
+    real = [[10.0, 10, 90, 80]]
+    broken = [[30.0, 30, 30, 60], [40, 50, 60, 50], [60, 60, 50, 70], [float("nan"), 0, 9, 9]]
+    with torch.no_grad():
+        clean = loss_of(model, arrays, [real, []], [[3], []])
+        dirty = loss_of(model, arrays, [real + broken, broken], [[3, 1, 1, 1, 1], [0] * 4])
+    assert {k: v.item() for k, v in clean.items()} == {k: v.item() for k, v in dirty.items()}
+
+
+def test_one_pixel_objects_have_finite_gradients(arrays):
+    model = build_model(arrays)
+    losses = loss_of(model, arrays, [[[100.0, 100, 101, 101]], [[5.0, 5, 5.01, 5.01]]], [[1], [2]])
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_autocast_around_the_model_changes_only_the_encoder(arrays):
+    model = build_model(arrays).eval()
+    images = tensor(arrays["inputs/images"])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = model.forward_transformer(model.extract_feat(images), samples(arrays))
+    assert found["hidden_states"].dtype == torch.float32
+    assert found["references"][0].dtype == torch.float32
+    expected = tensor(arrays["outputs/pred_logits"])
+    with torch.no_grad():
+        logits, _ = model.bbox_head(found["hidden_states"], found["references"])
+    assert logits.dtype == torch.float32
+    assert logits[-1].shape == expected.shape
+
+
+def test_checkpointed_blocks_give_the_same_gradients(arrays, settings):
+    plain = build_model(arrays)
+    settings["backbone"]["grad_checkpointing"] = True
+    model = DETA(**settings)
+    model.load_state_dict(plain.state_dict(), strict=True)
+    gradients = []
+    for each in (plain, model.train()):
+        losses = each.loss(tensor(arrays["inputs/images"]), samples(arrays, "gt_a"))
+        sum(losses.values()).backward()
+        gradients.append(each.backbone.encoder.conv1.weight.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_canvas_and_padding_must_agree(settings):
+    with pytest.raises(ValueError, match="canvas is 320 but .*pad_size_divisor is 256"):
+        DETA(canvas=320, **settings)
+
+
+def test_an_image_larger_than_the_canvas_is_one_sentence(arrays, settings):
+    model = DETA(canvas=256, **settings)
+    sample = samples(arrays)[0]
+    sample.set_metainfo(
+        dict(batch_input_shape=(256, 512), img_shape=(200, 300), img_path="photos/a.jpg")
+    )
+    with pytest.raises(ValueError, match=r"photos/a.jpg is 300x200 px .* 256-px canvas.*224 px"):
+        model.loss(torch.zeros(1, 3, 256, 512), [sample])
+
+
+def test_more_queries_than_tokens(arrays, settings):
+    settings["num_queries"] = 2000
+    model = DETA(**settings).eval()
+    with pytest.raises(ValueError, match="num_queries is 2000, but .* only 1364 tokens"):
+        model.predict(tensor(arrays["inputs/images"]), samples(arrays))
+
+
+def test_settings_that_lack_something_are_refused(settings):
+    lacking = copy.deepcopy(settings)
+    del lacking["test_cfg"]["nms"]
+    with pytest.raises(ValueError, match="test_cfg lacks nms"):
+        DETA(**lacking)
+    lacking = copy.deepcopy(settings)
+    del lacking["bbox_head"]["proposal_assigner"]
+    with pytest.raises(ValueError, match="proposal_assigner is missing"):
+        DETA(**lacking)
+    lacking = copy.deepcopy(settings)
+    lacking["bbox_head"]["loss_cls"] = dict(type="CrossEntropyLoss", use_sigmoid=False)
+    with pytest.raises(ValueError, match="needs a sigmoid class loss"):
+        DETA(**lacking)
+
+
+def test_the_same_settings_build_twice(settings):
+    before = copy.deepcopy(settings)
+    DETA(**settings)
+    assert settings == before
+    DETA(**settings)
+
+
+def test_initial_weights(settings):
+    torch.manual_seed(0)
+    model = DETA(**settings)
+    model.init_weights()
+    head = model.bbox_head
+    assert len({id(branch) for branch in head.cls_branches}) == 3
+    for branch in head.cls_branches:
+        assert branch.bias.detach().tolist() == pytest.approx([-4.59512] * 12, abs=1e-4)
+    for branch in head.reg_branches:
+        assert not branch[-1].weight.any()
+        assert not branch[-1].bias.any()
+    for name in ("memory_trans_fc", "pos_trans_fc", "pix_trans_fc"):
+        weight = getattr(model, name).weight.detach()
+        assert weight.abs().max() <= (6 / sum(weight.shape)) ** 0.5
+        assert weight.std() == pytest.approx((2 / sum(weight.shape)) ** 0.5, rel=0.1)
+    assert all(conv.conv.bias is not None for conv in (*model.neck.convs, *model.neck.extra_convs))
+
+
+def test_pyramid_sizes():
+    levels = DETAPyramid(8, 64)((torch.zeros(1, 8, 7, 9),))
+    sides = [tuple(level.shape[-2:]) for level in levels]
+    assert sides == [(14, 18), (7, 9), (3, 4), (2, 2), (1, 1)]
+    assert {level.shape[1] for level in levels} == {64}
+
+
+def test_a_prediction_in_two_pairs_takes_the_last_label():
+    predictions, objects = torch.tensor([4, 1, 4]), torch.tensor([0, 1, 2])
+    labels = pair_labels(6, predictions, objects, torch.tensor([7, 8, 9]), 20)
+    assert labels.tolist() == [20, 8, 20, 20, 9, 20]
+    empty = torch.zeros(0, dtype=torch.int64)
+    assert pair_labels(3, empty, empty, torch.tensor([], dtype=torch.int64), 5).tolist() == [5] * 3
