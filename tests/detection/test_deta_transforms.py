@@ -111,7 +111,7 @@ def test_jitter_draws_both_branches_reproducibly():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (dict(), "give at least one"),
+        ({}, "give at least one"),
         (dict(short=0), "above 0"),
         (dict(canvas=32), "above 0"),
         (dict(canvas=640, short=600), "give one of both"),

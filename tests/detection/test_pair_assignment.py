@@ -48,12 +48,8 @@ def random_boxes(generator, count, largest=0.3):
 
 @pytest.mark.parametrize("case", ["stage1_0", "stage1_1", "stage1_2"])
 def test_first_stage_equals_the_reference(arrays, case):
-    pairs = match_pairs(
-        tensor(arrays[f"assign/{case}/gt_boxes"]),
-        tensor(arrays[f"assign/{case}/anchors"]),
-        0.7,
-        128,
-    )
+    objects = tensor(arrays[f"assign/{case}/gt_boxes"])
+    pairs = match_pairs(objects, tensor(arrays[f"assign/{case}/anchors"]), 0.7, 128)
     assert pairs[0].tolist() == arrays[f"assign/{case}/pairs_pred"].tolist()
     assert pairs[1].tolist() == arrays[f"assign/{case}/pairs_gt"].tolist()
 

@@ -54,9 +54,10 @@ def crowd(seed, count, classes, spread=400.0):
     return torch.cat([corner, corner + size], 1), scores, labels
 
 
-@pytest.mark.parametrize(
-    ("count", "classes", "spread"), [(200, 3, 60.0), (500, 1, 200.0), (9, 2, 9)]
-)
+CROWDS = [(200, 3, 60.0), (500, 1, 200.0), (9, 2, 9.0)]
+
+
+@pytest.mark.parametrize(("count", "classes", "spread"), CROWDS)
 @pytest.mark.parametrize("exponent", [0.5, 0.4, 2.0])
 def test_soft_nms_equals_a_slow_version(count, classes, spread, exponent):
     boxes, scores, labels = crowd(0, count, classes, spread)
