@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from pe_dense.encoders.fingerprint import feature_fingerprint
@@ -91,6 +91,13 @@ def evaluate(
         raise ValueError(
             f"checkpoint {file} holds {facts['encoder']}, not {cfg.encoder}; leave --encoder out"
         )
+    trained_canvas = facts.get("canvas")
+    if trained_canvas is not None and cfg.get("canvas") != trained_canvas:
+        raise ValueError(
+            f"checkpoint {file} was trained on a canvas of {trained_canvas} px, and the config has "
+            f"{cfg.get('canvas')}; positions would not fit: set --cfg-options "
+            f"canvas={trained_canvas}, or use a config of that canvas"
+        )
     protocol = protocol_of(config, template, facts, file)
     weights = facts["weights"]
     seed, start_from = facts["seed"], facts["start_from"]
@@ -116,8 +123,11 @@ def evaluate(
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     cfg.custom_hooks = []
     use_device(cfg)
+    if "tta_model" in cfg:
+        cfg.model = dict(**cfg.tta_model, module=cfg.model)
     runner = Runner.from_cfg(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = model.module if isinstance(model, BaseTTAModel) else model
     load_strictly(model, content, str(file))
     started = time.monotonic()
     scores = plain_scores(runner.test())
@@ -214,18 +224,25 @@ def protocol_of(
 ) -> ProtocolInfo:
     """The protocol that was followed, in training and in this evaluation.
 
-    Overrides that touch the protocol make it another one: its id then ends in '.mod-<hash>'.
+    Overrides that touch the protocol make it another one: its id then ends in '.mod-<hash>'. A
+    config that only evaluates takes a checkpoint however it was trained.
 
     Raises:
         ValueError: If training followed other settings than this evaluation.
     """
     digest = protocol_sha256(template, facts["amp"], facts["world_size"])
+    if template.get("evaluation_only"):
+        return protocol_info(template, config, protocol_sha256(template, facts["amp"]))
     if facts["start_from"] is None and digest != facts["protocol_sha256"]:
         raise ValueError(
             f"checkpoint {file} was trained under other settings than these; give the same "
             f"config and --cfg-options as in: {facts['train_command']}"
         )
-    digest = facts["protocol_sha256"]
+    return protocol_info(template, config, facts["protocol_sha256"])
+
+
+def protocol_info(template: Config, config: str, digest: str) -> ProtocolInfo:
+    """The protocol of a config; its id ends in '.mod-<hash>' where `digest` is not its own."""
     changed = digest != protocol_sha256(load_config(config)[1]) or has_other_data(template)
     name = f"{template.protocol.id}.mod-{digest[:8]}" if changed else template.protocol.id
     return ProtocolInfo(

@@ -4,10 +4,13 @@ A config names its free parts at the top (`encoder`, `weights`, `data_root`, `ma
 and refers to them as '$name'. References are replaced once, after all overrides, so that
 `--cfg-options max_epochs=3` also shortens the schedule. `$encoder.<fact>` is a fact of the
 encoder: embed_dim, depth, patch_size, num_prefix_tokens, and mean_255 and std_255 (0..255).
+`$data.<fact>` is a fact of the data: what the function that the config names in `data_facts`
+('package.module:function') finds out, given the names at the top of the config.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +18,13 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-# Only the encoder has facts behind a dot, so that '$split.json' is a name and a suffix.
-_REFERENCE = re.compile(r"\$(encoder\.\w+|[A-Za-z_]\w*)", re.ASCII)
+# Only encoder and data have facts behind a dot, so that '$split.json' is a name and a suffix.
+_REFERENCE = re.compile(r"\$((?:encoder|data)\.\w+|[A-Za-z_]\w*)", re.ASCII)
 # Settings that name a machine, a run or the measured encoder; they are not part of a protocol.
 NOT_PROTOCOL = {
     "encoder", "weights", "data_root", "work_dir", "load_from", "resume", "launcher", "env_cfg",
     "randomness", "log_level", "log_processor", "visualizer", "vis_backends", "default_hooks",
-    "custom_imports", "data_check", "default_scope", "dist_backend",
+    "custom_imports", "data_check", "data_facts", "default_scope", "dist_backend",
     "protocol", "filename", "num_workers",
 }  # fmt: skip
 
@@ -121,11 +124,24 @@ def load_config(
     names = {key: value for key, value in cfg.items() if not isinstance(value, dict)}
     if "encoder" in cfg:
         backbone = cfg.get("model", {}).get("backbone", {})
-        facts = encoder_facts(cfg.encoder, backbone.get("encoder_options"))
+        own = _own_names(names, path)
+        facts = encoder_facts(cfg.encoder, substitute(backbone.get("encoder_options") or {}, own))
         names |= {f"encoder.{key}": value for key, value in facts.items()}
+    if "data_facts" in cfg:
+        module, function = cfg.data_facts.split(":")
+        find_facts = getattr(importlib.import_module(module), function)
+        facts = find_facts(_own_names(names, path))
+        names |= {f"data.{key}": value for key, value in facts.items()}
     names = _without_chains(names, path)
     resolved = substitute(cfg._cfg_dict, names)
     return Config(ConfigDict(resolved), filename=cfg.filename), template
+
+
+def _own_names(names: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """The names whose values depend on no fact of encoder or data."""
+    facts = ("$encoder.", "$data.")
+    own = {k: v for k, v in names.items() if not any(fact in str(v) for fact in facts)}
+    return _without_chains(own, path)
 
 
 def _without_chains(names: dict[str, Any], path: str | Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +104,36 @@ def remove_unfinished(work_dir: str | Path) -> None:
         file.unlink()
 
 
-def load_strictly(model: torch.nn.Module, checkpoint: Mapping[str, Any], filename: str) -> None:
+def load_strictly(
+    model: torch.nn.Module,
+    checkpoint: Mapping[str, Any],
+    filename: str,
+    without: Sequence[str] = (),
+) -> None:
     """Load a Runner checkpoint into the model it was written from.
 
+    Args:
+        model: The model.
+        checkpoint: What `load_checkpoint_safely` read.
+        filename: How errors call it.
+        without: Beginnings of keys that are not loaded, whatever the checkpoint has there: these
+            parameters stay as they were initialised.
+
     Raises:
-        ValueError: If a key is missing, left over, or has another shape.
+        ValueError: If a key is missing, left over, or has another shape, or if nothing in the
+            model begins as one of `without`.
     """
-    state, own = checkpoint["state_dict"], model.state_dict()
+    own = model.state_dict()
+    for prefix in without:
+        if not any(key.startswith(prefix) for key in own):
+            raise ValueError(
+                f"start_without has {prefix!r}, but no parameter of the model begins so; they "
+                f"begin with {', '.join(sorted({key.split('.')[0] for key in own}))}"
+            )
+    skipped = tuple(without)
+    kept = {key: value for key, value in own.items() if key.startswith(skipped)}
+    loaded = checkpoint["state_dict"].items()
+    state = {key: value for key, value in loaded if not key.startswith(skipped)} | kept
     missing = sorted(set(own) - set(state))
     unexpected = sorted(set(state) - set(own))
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
@@ -157,15 +180,19 @@ class ExactResumeHook(Hook):
         facts: Extra entries for the checkpoint's meta, under 'pe_dense'.
         start_from: Checkpoint of the whole model to fine-tune from. It is loaded strictly;
             MMEngine's own `load_from` would let half a model through with a log line.
+        start_without: Beginnings of parameter names that are not taken from `start_from`.
     """
 
     priority = "VERY_HIGH"
 
     def __init__(
-        self, facts: Mapping[str, Any] | None = None, start_from: str | None = None
+        self,
+        facts: Mapping[str, Any] | None = None,
+        start_from: str | None = None,
+        start_without: Sequence[str] = (),
     ) -> None:
         self.facts = dict(facts or {})
-        self.start_from = start_from
+        self.start_from, self.start_without = start_from, start_without
         self._started = 0.0
 
     def before_train(self, runner: Runner) -> None:
@@ -177,7 +204,8 @@ class ExactResumeHook(Hook):
             )
         if self.start_from is not None:
             model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            load_strictly(model, load_checkpoint_safely(self.start_from, "cpu"), self.start_from)
+            content = load_checkpoint_safely(self.start_from, "cpu")
+            load_strictly(model, content, self.start_from, self.start_without)
         self._started = time.monotonic() - _seconds_so_far(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:

@@ -48,6 +48,8 @@ def train(
         ValueError: If anything that the user gave is wrong, before training where possible.
     """
     cfg, template = load_config(config, encoder, weights, options)
+    if cfg.get("evaluation_only"):
+        raise ValueError(f"config {config} only evaluates; score a checkpoint with tools/test.py")
     world_size = processes(launcher)
     if seed is not None:
         cfg.randomness.seed = seed
@@ -64,6 +66,7 @@ def train(
         "amp": amp,
         "world_size": world_size,
         "start_from": None,
+        "canvas": cfg.get("canvas"),
     }
     if start_from:
         load_checkpoint_safely(start_from, map_location="cpu")  # whatever is wrong shows now
@@ -90,6 +93,7 @@ def train(
         )
     hooks[0].facts = {**facts, **stored}
     hooks[0].start_from = start_from if newest is None else None
+    hooks[0].start_without = cfg.get("start_without", [])
     use_device(cfg)
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
         remove_unfinished(cfg.work_dir)

@@ -3,9 +3,8 @@
 Source: DETA, arXiv:2212.06137; perception_models @ 3e352cc, apps/detection/DETA_pe. One deviation:
 heads have one channel a class instead of one a raw category id (80, not 91, for COCO).
 
-The config that uses this defines encoder, weights, num_classes, canvas, encoder_options, amp_dtype,
-grad_checkpointing, lr, backbone_lr_mult, layer_decay, optimizer, max_epochs, lr_drop,
-val_interval and batch_size.
+The config that uses this defines encoder, weights, num_classes, canvas, amp_dtype and
+grad_checkpointing, and may set model.backbone.encoder_options.
 """
 
 custom_imports = dict(

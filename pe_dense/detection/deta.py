@@ -46,11 +46,17 @@ class DETAPyramid(ChannelMapper):
             bias=True,  # ChannelMapper leaves it out beside a norm
             num_outs=5,
         )
+        self.in_channels = in_channels
         self.upsample = nn.ConvTranspose2d(in_channels, in_channels // 2, 2, stride=2)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Last of `maps`, (B, C, h, w) -> five (B, D, ., .) maps, the finest (2 h, 2 w)."""
         last = maps[-1]
+        if last.shape[1] != self.in_channels:
+            raise ValueError(
+                f"DETAPyramid was built for {self.in_channels} channels but the backbone gives "
+                f"{last.shape[1]}; set neck.in_channels to the encoder's embed_dim"
+            )
         return super().forward((self.upsample(last), last, F.max_pool2d(last, 2)))
 
 

@@ -97,7 +97,7 @@ class DenseBackbone(BaseModule):
         self.encoder = self._build()
         self.embed_dim, self.patch_size = self.encoder.embed_dim, self.encoder.patch_size
         self.weights_info = self._load()
-        self._loaded_sums = self._parameter_sums()
+        self._loaded_sums = self._parameter_sums() if self.is_loaded else {}
         for parameter in self.encoder.head_parameters(norm):
             parameter.requires_grad_(False)
         if frozen:

@@ -1,8 +1,13 @@
 """Merging of views: flips, area filters, the second suppression; and a whole model under TTA."""
 
+import numpy as np
 import pytest
 import torch
+from deta_case import load_arrays, model_settings
+from mmcv.transforms import Compose
 from mmdet.structures import DetDataSample
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from mmengine.structures import InstanceData
 
 from pe_dense.detection.deta_tta import DETATTAModel
@@ -86,3 +91,53 @@ def test_a_view_without_its_facts_is_refused():
     stripped.pred_instances = sample.pred_instances
     with pytest.raises(ValueError, match="has no 'min_side'; add it to PackDetInputs"):
         merge(stripped)
+
+
+META = ("img_id", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction", "min_side")
+
+
+def views_of(image):
+    """Two sizes, plain and mirrored, through the pipeline that a config would have."""
+    sizes = [
+        dict(type="DETAResize", canvas=256),
+        dict(type="DETAResize", canvas=256, view=160, min_side=20.0),
+    ]
+    flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
+    pack = [dict(type="PackDetInputs", meta_keys=META)]
+    init_default_scope("mmdet")
+    pipeline = TRANSFORMS.build(dict(type="TestTimeAug", transforms=[sizes, flips, pack]))
+    facts = dict(img=image, img_id=3, ori_shape=image.shape[:2], img_shape=image.shape[:2])
+    return Compose([pipeline])(facts)
+
+
+@pytest.fixture(scope="module")
+def settings():
+    settings = model_settings(load_arrays(), soft=0.5)
+    settings["data_preprocessor"]["pad_size_divisor"] = 256
+    return dict(type="DETA", canvas=256, **settings)
+
+
+def test_a_whole_model_under_augmentation(settings):
+    init_default_scope("mmdet")
+    torch.manual_seed(0)
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    batch = pseudo_collate([views_of(image)])
+    tta_cfg = dict(nms=SOFT, max_per_img=-1)
+    model = MODELS.build(dict(type="mmdet.DETATTAModel", tta_cfg=tta_cfg, module=settings))
+    model.module.init_weights()
+    model.eval()
+    with torch.no_grad():
+        (merged,) = model.test_step(batch)
+        single = [
+            model.module.test_step({key: value[i] for key, value in batch.items()})[0]
+            for i in range(4)
+        ]
+    shapes = [sample.img_shape for sample in single]
+    assert shapes == [(168, 224), (168, 224), (120, 160), (120, 160)]
+    assert [sample.flip for sample in single] == [False, True, False, True]
+    expected = merger().merge_preds([single])[0].pred_instances
+    found = merged.pred_instances
+    assert len(found) > 0
+    torch.testing.assert_close(found.scores, expected.scores)
+    torch.testing.assert_close(found.bboxes, expected.bboxes)
+    assert found.scores.diff().max() <= 0

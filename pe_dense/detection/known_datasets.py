@@ -1,0 +1,32 @@
+"""What mmdet knows of published data sets: their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def facts(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Classes of the data set that a config names in `dataset_type`.
+
+    Args:
+        names: Top-level names of the config.
+
+    Returns:
+        `classes`, in the order of labels, and `num_classes`.
+
+    Raises:
+        ValueError: If mmdet has no such data set, or does not know its classes.
+    """
+    from mmdet.registry import DATASETS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules(init_default_scope=False)
+    dataset = DATASETS.get(names["dataset_type"])
+    classes = getattr(dataset, "METAINFO", {}).get("classes")
+    if not classes:
+        raise ValueError(
+            f"dataset_type={names['dataset_type']!r} is no data set of known classes in mmdet; "
+            "use CocoDataset, LVISV1Dataset or Objects365V2Dataset, or a config for own data"
+        )
+    return {"classes": list(classes), "num_classes": len(classes)}
