@@ -15,6 +15,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
+from pe_dense.encoders.conversion import trained_canvas
 from pe_dense.encoders.fingerprint import feature_fingerprint
 from pe_dense.experiment import load_config
 from pe_dense.results import provenance
@@ -81,7 +82,9 @@ def evaluate(
     file = checkpoint_file(checkpoint)
     content = load_checkpoint_safely(str(file), map_location="cpu")
     facts = content.get("meta", {}).get("pe_dense")
-    if facts is None or not facts.keys() >= NEEDED_FACTS:
+    if facts is None:
+        facts = published_facts(config, file, content["state_dict"])
+    if not facts.keys() >= NEEDED_FACTS:
         raise ValueError(
             f"checkpoint {file} was not written by tools/train.py, or by another version of it; "
             "train it there"
@@ -161,7 +164,9 @@ def evaluate(
         ),
         scores=scores,
         created=provenance.utc_now(),
-        command=f"{facts['train_command']} && {command_with_launcher(argv, launcher, launch)}",
+        command=" && ".join(
+            [*filter(None, [facts["train_command"]]), command_with_launcher(argv, launcher, launch)]
+        ),
         checkpoint_sha256=provenance.file_sha256(file),
         seed=seed,
         code=CodeInfo(facts["commit"], facts["dirty"] or dirty),
@@ -178,6 +183,35 @@ def evaluate(
     path = save_record(record, records, supersede, data)
     print(f"record: {path}")
     return scores
+
+
+def published_facts(config: str, file: Path, state: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in for the facts of training where a detector was trained elsewhere.
+
+    Raises:
+        ValueError: If the config does not only evaluate.
+    """
+    cfg, _ = load_config(config)
+    if not cfg.get("evaluation_only"):
+        raise ValueError(
+            f"checkpoint {file} was not written by tools/train.py; published detectors are scored "
+            "with a config that only evaluates (its name ends in _eval or _tta)"
+        )
+    commit, dirty = provenance.git_state(repository_root())
+    return {
+        "encoder": cfg.encoder,
+        "weights": {"source": file.name, "sha256": provenance.file_sha256(file), "notes": ()},
+        "protocol_sha256": None,
+        "seed": cfg.randomness.seed,
+        "amp": False,
+        "world_size": 1,
+        "start_from": None,
+        "train_command": "",
+        "train_seconds": None,
+        "commit": commit,
+        "dirty": dirty,
+        "canvas": trained_canvas(state),
+    }
 
 
 def evidence_of(evaluator: Evaluator) -> ItemEvidence | None:

@@ -5,6 +5,7 @@ Importing this module swaps MMEngine's local file writer and checkpoint reader f
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -12,7 +13,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
+
+from pe_dense.encoders.weights import read_state_dict
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -51,10 +54,20 @@ class AtomicLocalBackend(LocalBackend):
 register_backend("local", AtomicLocalBackend, prefixes="", force=True)
 
 
+# Functions (state dict, model) -> state dict in our layout, or None where they do not know it. Task
+# folders add those of published checkpoints; `load_strictly` asks them in turn.
+FOREIGN_LAYOUTS: list[Callable[[Mapping[str, Any], torch.nn.Module], dict[str, Any] | None]] = []
+
+
 def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
-    """Read a Runner checkpoint without running code from it.
+    """Read a checkpoint without running code from it.
 
     MMEngine falls back to `weights_only=False` when a file holds other objects; this does not.
+    Published detectors keep their tensors under 'model', beside settings that are skipped without
+    touching their classes; safetensors files hold tensors alone.
+
+    Returns:
+        The checkpoint; 'state_dict' is always there, 'meta' only if tools/train.py wrote it.
 
     Raises:
         ValueError: If the file is missing, damaged, or holds objects that need code to load.
@@ -62,17 +75,24 @@ def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
     path = Path(filename).expanduser()
     if not path.is_file():
         raise ValueError(f"checkpoint {filename} does not exist; give a .pth file or a work dir")
+    if path.suffix == ".safetensors":
+        return {"state_dict": read_state_dict(path)}
     try:
         with torch.serialization.safe_globals(get_torch_safe_globals()):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
         # "Unsupported global: GLOBAL x" or "unsupported GLOBAL x whose module is blocked".
         foreign = "GLOBAL " in str(error)
+        if foreign:
+            with contextlib.suppress(ValueError):
+                return {"state_dict": read_state_dict(path)}
         reason = "holds objects that could run code" if foreign else "is damaged"
         raise ValueError(
             f"checkpoint {filename} {reason} and was not loaded; use one that tools/train.py "
             "wrote, or delete it and continue from an earlier one"
         ) from error
+    if isinstance(checkpoint, dict) and isinstance(checkpoint.get("model"), dict):
+        return {"state_dict": checkpoint["model"]}
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(
             f"checkpoint {filename} has no 'state_dict'; it was not written by tools/train.py "
@@ -130,10 +150,16 @@ def load_strictly(
                 f"start_without has {prefix!r}, but no parameter of the model begins so; they "
                 f"begin with {', '.join(sorted({key.split('.')[0] for key in own}))}"
             )
+    loaded = checkpoint["state_dict"]
+    for convert in FOREIGN_LAYOUTS:
+        try:
+            converted = convert(loaded, model)
+        except ValueError as error:
+            raise ValueError(f"checkpoint {filename} cannot be converted: {error}") from error
+        loaded = loaded if converted is None else converted
     skipped = tuple(without)
     kept = {key: value for key, value in own.items() if key.startswith(skipped)}
-    loaded = checkpoint["state_dict"].items()
-    state = {key: value for key, value in loaded if not key.startswith(skipped)} | kept
+    state = {k: v for k, v in loaded.items() if not k.startswith(skipped)} | kept
     missing = sorted(set(own) - set(state))
     unexpected = sorted(set(state) - set(own))
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]

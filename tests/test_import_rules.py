@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "types": set(),
     "command_line": set(),
     "results": set(),
-    "runtime": set(),
+    "runtime": {"encoders"},
     "layer_decay": set(),
     "encoders": {"types"},
     "necks": {"types"},

@@ -3,6 +3,7 @@
 from pe_dense import layer_decay, necks  # noqa: F401
 from pe_dense.data import image_loading  # noqa: F401
 from pe_dense.detection import (  # noqa: F401
+    checkpoint_layouts,
     coco_metric,
     deta,
     deta_head,

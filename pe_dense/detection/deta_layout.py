@@ -162,17 +162,6 @@ def _same(first: Tensor, second: Tensor) -> bool:
     return first.is_meta or second.is_meta or torch.equal(first, second)
 
 
-def official_canvas(state: Mapping[str, Tensor], patch_size: int = 16) -> int | None:
-    """Canvas in pixels that an official file was trained on, from its global rotary table.
-
-    Only official files carry the table; None without it.
-    """
-    for key, value in state.items():
-        if key.endswith("rope_glb.freqs_cos"):
-            return math.isqrt(value.shape[0]) * patch_size
-    return None
-
-
 def _class_rows(state: Mapping[str, Tensor]) -> list[str]:
     """Keys of our class branches, weight and bias of every head."""
     return [key for key in state if key.startswith("bbox_head.cls_branches.")]

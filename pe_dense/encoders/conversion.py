@@ -473,3 +473,19 @@ def core_to_spatial(
             gamma = like.new_full((layout.embed_dim,), gain)
             spatial[f"transformer.resblocks.{i}.{name}.gamma"] = gamma
     return spatial
+
+
+def trained_canvas(state: Mapping[str, Tensor], patch_size: int = 16) -> int | None:
+    """Canvas in pixels that an official detection file was trained on.
+
+    The official towers store the rotary table of their global blocks, one row a token of a square
+    canvas; files of other kinds do not have it, and give None.
+
+    Example:
+        >>> trained_canvas({"backbone.0.body.rope_glb.freqs_cos": torch.ones(64 * 64, 96)})
+        1024
+    """
+    for key, value in state.items():
+        if key.endswith("rope_glb.freqs_cos"):
+            return math.isqrt(value.shape[0]) * patch_size
+    return None

@@ -15,8 +15,8 @@ from pe_dense.detection.deta_layout import (
     is_our_deta,
     name_from_official,
     name_to_official,
-    official_canvas,
 )
+from pe_dense.encoders.conversion import trained_canvas
 
 
 def blank(*shape):
@@ -169,9 +169,9 @@ def test_aliases_alone_are_enough_and_must_agree(arrays):
 
 
 def test_canvas_is_read_from_the_rotary_table(official):
-    assert official_canvas(official) == 1824
-    assert official_canvas(synthetic_g(1024)) == 1024
-    assert official_canvas({"a": torch.ones(1)}) is None
+    assert trained_canvas(official) == 1824
+    assert trained_canvas(synthetic_g(1024)) == 1024
+    assert trained_canvas({"a": torch.ones(1)}) is None
 
 
 def heads(classes, count=7, seed=0):
