@@ -13,8 +13,14 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 
+@MODELS.register_module()
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a (B, C, h, w) map; eps 1e-6 as in detectron2's ViTDet."""
+    """LayerNorm over the channels of a (B, C, h, w) map; eps 1e-6 as in detectron2's ViTDet.
+
+    In an mmcv `norm_cfg` write dict(type='ChannelNorm', eps=1e-6): mmcv fills in 1e-5 otherwise.
+    """
+
+    _abbr_ = "ln"
 
     def __init__(self, num_channels: int, eps: float = 1e-6) -> None:
         super().__init__(num_channels, eps=eps)

@@ -9,7 +9,11 @@ from pe_dense.detection import (  # noqa: F401
     deta_head,
     deta_transforms,
     deta_tta,
+    federated_loss,
+    gradient_compression,
+    lvis_metric,
     operators,
     pair_assignment,
+    repeat_factor_sampler,
 )
 from pe_dense.encoders import backbone  # noqa: F401

@@ -1,4 +1,4 @@
-"""COCO average precision through faster-coco-eval, unrounded, with AP of every class.
+"""COCO average precision of boxes and masks through faster-coco-eval, unrounded.
 
 Shape legend: Q detections of one image.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
+from pycocotools import mask as mask_coding
 from pycocotools.coco import COCO as PythonCOCO  # noqa: N811
 from pycocotools.cocoeval import COCOeval
 
@@ -63,21 +65,56 @@ def _no_detections(coco: COCO | PythonCOCO) -> COCO | PythonCOCO:
     return empty
 
 
+def mask_average_precision(
+    coco: COCO, detections_Q7: np.ndarray, masks_Q: Sequence[dict], image_ids: Sequence[int]
+) -> dict[str, float]:
+    """Mask AP of COCO, in 0..1; arguments as in `average_precision`, with one RLE a detection.
+
+    Returns:
+        mask_AP, mask_AP50 ... as `average_precision`, without classes.
+    """
+    rows = [
+        {
+            "image_id": int(row[0]),
+            "category_id": int(row[6]),
+            "score": float(row[5]),
+            "segmentation": mask,
+        }
+        for row, mask in zip(detections_Q7, masks_Q, strict=True)
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = coco.loadRes(rows) if rows else _no_detections(coco)
+        evaluation = COCOeval_faster(coco, found, iouType="segm")
+        evaluation.params.imgIds = list(image_ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    scores = {f"mask_{name}": float(evaluation.stats[place]) for name, place in STATS.items()}
+    return {name: value for name, value in scores.items() if value >= 0.0}
+
+
 @METRICS.register_module()
 class CocoAP(BaseMetric):
-    """Box AP on a COCO-format data set.
+    """Box AP on a COCO-format data set, and mask AP where asked for.
 
     Args:
         ann_file: COCO JSON of the evaluated split.
+        with_masks: Score `pred_instances.masks` as well; the ground truth needs segmentations.
         collect_device: Where results of several processes meet, 'cpu' or 'gpu'.
         prefix: Name in front of every metric.
     """
 
     default_prefix = "coco"
 
-    def __init__(self, ann_file: str, collect_device: str = "cpu", prefix: str | None = None):
+    def __init__(
+        self,
+        ann_file: str,
+        with_masks: bool = False,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.ann_file = ann_file
+        self.ann_file, self.with_masks = ann_file, with_masks
         self._scored: tuple[np.ndarray, list[int]] | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
@@ -90,6 +127,7 @@ class CocoAP(BaseMetric):
                     found["bboxes"].cpu().numpy().astype(np.float64),  # (Q, 4) xyxy
                     found["scores"].cpu().numpy().astype(np.float64),
                     found["labels"].cpu().numpy(),
+                    encode_masks(found["masks"]) if self.with_masks else [],
                 )
             )
 
@@ -97,16 +135,25 @@ class CocoAP(BaseMetric):
         """Score all images at once."""
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO(self.ann_file)
+        detections_Q7, masks_Q = self.detections(coco, results)
+        self._scored = detections_Q7, [image_id for image_id, *_ in results]
+        scores = average_precision(coco, *self._scored)
+        if self.with_masks:
+            scores |= mask_average_precision(coco, detections_Q7, masks_Q, self._scored[1])
+        return scores
+
+    def detections(self, coco: COCO, results: list) -> tuple[np.ndarray, list[dict]]:
+        """All detections as `average_precision` takes them, (Q, 7), and their masks."""
         category_ids = np.array(coco.getCatIds(catNms=list(self.dataset_meta["classes"])))
-        rows = [np.zeros((0, 7))]
-        for image_id, boxes_xyxy, scores, labels in results:
+        rows, masks = [np.zeros((0, 7))], []
+        for image_id, boxes_xyxy, scores, labels, found_masks in results:
             xywh = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], 1)
             ids = np.full((len(scores), 1), image_id, dtype=np.float64)
             rows.append(
                 np.concatenate([ids, xywh, scores[:, None], category_ids[labels][:, None]], axis=1)
             )
-        self._scored = np.concatenate(rows), [image_id for image_id, *_ in results]
-        return average_precision(coco, *self._scored)
+            masks += found_masks
+        return np.concatenate(rows), masks
 
     def evidence(self) -> DetectionEvidence:
         """Every detection of the last evaluation with its matches.
@@ -119,6 +166,16 @@ class CocoAP(BaseMetric):
         if self._scored is None:
             raise RuntimeError("CocoAP has evaluated nothing yet")
         return match_detections(self.ann_file, *self._scored)
+
+
+def encode_masks(masks_QHW: Any) -> list[dict]:
+    """Run-length encoding of each mask, as COCO files have it."""
+    masks = masks_QHW.cpu().numpy() if hasattr(masks_QHW, "cpu") else np.asarray(masks_QHW)
+    encoded = []
+    for mask in masks:
+        rle = mask_coding.encode(np.asfortranarray(mask, dtype=np.uint8))
+        encoded.append({"size": rle["size"], "counts": rle["counts"].decode()})
+    return encoded
 
 
 def match_detections(

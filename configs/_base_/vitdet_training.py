@@ -1,0 +1,87 @@
+"""How PE trains ViTDet: large-scale jitter, AdamW with layer-wise decay, a schedule by iteration.
+
+Source: perception_models @ 3e352cc, apps/detection/detectron2_pe (Tab 24 of arXiv:2504.13181): scale
+0.1 to 2, crop of the canvas without padding, boxes recomputed from masks; weight decay 0.1 on
+everything, norms and positions included; float16 and gradients sent as float16; the warm-up is as
+released, a share of the run that was fixed before the run was shortened (90 iterations, not 250).
+
+The config that uses this defines dataset_type, data_root, train_json, val_json, train_images,
+val_images, canvas, batch_size, lr, layer_decay, max_iters, lr_drops, warmup_iters, val_interval.
+"""
+
+data_facts = "pe_dense.detection.known_datasets:facts"
+classes, num_classes = "$data.classes", "$data.num_classes"
+data_check = "pe_dense.detection.coco_check:check_config"
+train_dataloader = dict(
+    batch_size="$batch_size",
+    num_workers=4,
+    drop_last=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(
+        type="$dataset_type",
+        data_root="$data_root",
+        ann_file="$train_json",
+        data_prefix=dict(img="$train_images"),
+        filter_cfg=dict(filter_empty_gt=True, min_size=1),
+        pipeline=[
+            dict(type="LoadImage"),
+            dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+            dict(type="RandomFlip", prob=0.5),
+            dict(
+                type="RandomResize",
+                scale=("$canvas", "$canvas"),
+                ratio_range=(0.1, 2.0),
+                keep_ratio=True,
+            ),
+            dict(
+                type="RandomCrop",
+                crop_type="absolute",
+                crop_size=("$canvas", "$canvas"),
+                recompute_bbox=True,
+                allow_negative_crop=True,
+            ),
+            dict(type="FilterAnnotations", min_gt_bbox_wh=(1e-2, 1e-2), keep_empty=False),
+            dict(type="PackDetInputs"),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    drop_last=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="$dataset_type",
+        data_root="$data_root",
+        ann_file="$val_json",
+        data_prefix=dict(img="$val_images"),
+        test_mode=True,
+        pipeline=[
+            dict(type="LoadImage"),
+            dict(type="Resize", scale=("$canvas", "$canvas"), keep_ratio=True),
+            dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+            dict(
+                type="PackDetInputs",
+                meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+            ),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="CocoAP", ann_file="$data_root/$val_json", with_masks=True)
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(
+    type="AmpOptimWrapper",
+    dtype="float16",
+    optimizer=dict(type="AdamW", lr="$lr", betas=(0.9, 0.999), weight_decay=0.1),
+    constructor="EncoderLayerDecay",
+    paramwise_cfg=dict(layer_decay="$layer_decay", decay_norm_and_bias=True),
+)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters="$max_iters", val_interval="$val_interval")
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+param_scheduler = [
+    dict(type="LinearLR", by_epoch=False, start_factor=0.001, begin=0, end="$warmup_iters"),
+    dict(type="MultiStepLR", by_epoch=False, end="$max_iters", milestones="$lr_drops", gamma=0.1),
+]
