@@ -3,7 +3,8 @@
 A config names its free parts at the top (`encoder`, `weights`, `data_root`, `max_epochs`, ...)
 and refers to them as '$name'. References are replaced once, after all overrides, so that
 `--cfg-options max_epochs=3` also shortens the schedule. `$encoder.<fact>` is a fact of the
-encoder: embed_dim, depth, patch_size, num_prefix_tokens, and mean_255 and std_255 (0..255).
+encoder: embed_dim, depth, patch_size, num_prefix_tokens, mean_255 and std_255 (0..255), the strides
+of a simple pyramid (pyramid_strides, roi_strides), and side_of_64_tokens in pixels.
 `$data.<fact>` is a fact of the data: what the function that the config names in `data_facts`
 ('package.module:function') finds out, given the names at the top of the config.
 """
@@ -42,6 +43,9 @@ def encoder_facts(name: str, options: Mapping[str, Any] | None = None) -> dict[s
         "depth": encoder.depth,
         "patch_size": encoder.patch_size,
         "num_prefix_tokens": encoder.num_prefix_tokens,
+        "pyramid_strides": [encoder.patch_size * scale for scale in (0.25, 0.5, 1, 2, 4)],
+        "roi_strides": [encoder.patch_size * scale for scale in (0.25, 0.5, 1, 2)],
+        "side_of_64_tokens": 64 * encoder.patch_size,
         "mean_255": [255.0 * value for value in encoder.mean],
         "std_255": [255.0 * value for value in encoder.std],
     }

@@ -7,9 +7,6 @@ The config that uses this defines encoder, weights, num_classes, canvas, amp_dty
 grad_checkpointing, and may set model.backbone.encoder_options.
 """
 
-custom_imports = dict(
-    imports=["pe_dense.runtime", "pe_dense.detection"], allow_failed_imports=False
-)
 default_scope = "mmdet"
 num_queries = 900
 # ImageNet's, not PE's own 0.5.

@@ -9,6 +9,9 @@ train_images, val_images, canvas, batch_size, lr, backbone_lr_mult, layer_decay,
 max_epochs, lr_drop and val_interval.
 """
 
+custom_imports = dict(
+    imports=["pe_dense.runtime", "pe_dense.detection"], allow_failed_imports=False
+)
 data_facts = "pe_dense.detection.known_datasets:facts"
 classes, num_classes = "$data.classes", "$data.num_classes"
 data_check = "pe_dense.detection.coco_check:check_config"

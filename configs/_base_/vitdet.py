@@ -11,11 +11,9 @@ score_thr, max_per_img, amp_dtype, grad_checkpointing, frozen and layer, and may
 model.backbone.encoder_options.
 """
 
-custom_imports = dict(
-    imports=["pe_dense.runtime", "pe_dense.detection"], allow_failed_imports=False
-)
 default_scope = "mmdet"
 pixel_mean, pixel_std = [127.0] * 3, [127.0] * 3
+strides, roi_strides = [4, 8, 16, 32, 64], [4, 8, 16, 32]  # of a patch of 16
 model = dict(
     type="MaskRCNN",
     data_preprocessor=dict(
@@ -45,7 +43,7 @@ model = dict(
             type="AnchorGenerator",
             scales=[8],
             ratios=[0.5, 1.0, 2.0],
-            strides=[4, 8, 16, 32, 64],
+            strides="$strides",
         ),
         bbox_coder=dict(
             type="DeltaXYWHBBoxCoder",
@@ -61,7 +59,7 @@ model = dict(
             type="SingleRoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0),
             out_channels=256,
-            featmap_strides=[4, 8, 16, 32],
+            featmap_strides="$roi_strides",
         ),
         bbox_head=dict(
             type="Shared4Conv1FCBBoxHead",
@@ -84,7 +82,7 @@ model = dict(
             type="SingleRoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=0),
             out_channels=256,
-            featmap_strides=[4, 8, 16, 32],
+            featmap_strides="$roi_strides",
         ),
         mask_head=dict(
             type="FCNMaskHead",

@@ -1,7 +1,7 @@
 """How PE trains ViTDet: large-scale jitter, AdamW with layer-wise decay, a schedule by iteration.
 
-Source: perception_models @ 3e352cc, apps/detection/detectron2_pe (Tab 24 of arXiv:2504.13181): scale
-0.1 to 2, crop of the canvas without padding, boxes recomputed from masks; weight decay 0.1 on
+Source: perception_models @ 3e352cc, apps/detection/detectron2_pe (arXiv:2504.13181, table 24):
+scale 0.1 to 2, crop of the canvas without padding, boxes recomputed from masks; weight decay 0.1 on
 everything, norms and positions included; float16 and gradients sent as float16; the warm-up is as
 released, a share of the run that was fixed before the run was shortened (90 iterations, not 250).
 
@@ -9,6 +9,9 @@ The config that uses this defines dataset_type, data_root, train_json, val_json,
 val_images, canvas, batch_size, lr, layer_decay, max_iters, lr_drops, warmup_iters, val_interval.
 """
 
+custom_imports = dict(
+    imports=["pe_dense.runtime", "pe_dense.detection"], allow_failed_imports=False
+)
 data_facts = "pe_dense.detection.known_datasets:facts"
 classes, num_classes = "$data.classes", "$data.num_classes"
 data_check = "pe_dense.detection.coco_check:check_config"

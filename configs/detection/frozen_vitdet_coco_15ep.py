@@ -13,7 +13,7 @@ Expected: box AP 43.2 for PE Core G at block 38 of 50 (counted from 1; table 36 
           for PE Spatial G at layer 40 or 42 and 44.5 at its last.
 
 `layer` counts blocks from 0, negatives from the end. What the paper does not say is ours: batch 64,
-AdamW with lr 1e-4 and weight decay 0.1, drops at 8/9 and 26/27 of the run as in the fine-tuned recipe.
+AdamW with lr 1e-4 and weight decay 0.1, drops at the same shares of the run as when fine-tuned.
 """
 
 _base_ = ["./vitdet_pe_spatial_g14_coco_36ep.py"]

@@ -1,6 +1,6 @@
 """ViTDet Mask R-CNN on PE Spatial B/16 for COCO, 36 epochs.
 
-Paper:    ViTDet (arXiv:2203.16527), PE (arXiv:2504.13181). PE published no detection recipe for this
+Paper:    ViTDet (arXiv:2203.16527), PE (arXiv:2504.13181). PE published no detector of this
           size: schedule, windows and data are those of vitdet_pe_spatial_g14_coco_36ep.py; learning
           rate, drop path and decay are what ViTDet and table 24 use for encoders of this size.
 Data:     COCO 2017: python tools/prepare_data.py coco DIR
@@ -20,4 +20,3 @@ grad_checkpointing = False
 batch_size = 8
 lr = 1e-4
 layer_decay = 0.7
-
