@@ -167,6 +167,7 @@ def match_lvis_detections(
         coco.dataset.setdefault("info", {})  # loadRes copies it
         searched = {image["id"]: set(image["neg_category_ids"]) for image in coco.dataset["images"]}
         for annotation in coco.dataset["annotations"]:
+            annotation.setdefault("iscrowd", 0)  # LVIS has no crowds
             searched[annotation["image_id"]].add(annotation["category_id"])
         counts = [int(row[6]) in searched[int(row[0])] for row in detections_Q7]
         kept = detections_Q7[np.array(counts, dtype=bool)]
