@@ -229,7 +229,12 @@ def test_config_loads_and_says_what_it_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=named)
-def test_max_epochs_moves_the_whole_schedule(path: Path) -> None:
+def test_the_length_moves_the_whole_schedule(path: Path) -> None:
+    if "max_iters" in load_config(path)[0]:
+        cfg, _ = load_config(path, options={"max_iters": 2})
+        assert cfg.train_cfg.max_iters == 2
+        assert max(s.end for s in cfg.param_scheduler if s.type != "LinearLR") == 2
+        return
     cfg, _ = load_config(path, options={"max_epochs": 2})
     assert cfg.train_cfg.max_epochs == 2
     assert [s.end for s in cfg.param_scheduler if s.get("by_epoch")] == [2]
@@ -263,6 +268,7 @@ def test_detector_builds_and_leaves_the_protocol_alone(path: Path) -> None:
     assert protocol_settings(template) == settings
     assert first.backbone.embed_dim == first.neck.in_channels
     assert own_tower or first.backbone.embed_dim == 192
-    assert first.bbox_head.num_classes == cfg.num_classes == len(cfg.classes)
+    head = first.bbox_head if hasattr(first, "bbox_head") else first.roi_head.bbox_head
+    assert head.num_classes == cfg.num_classes == len(cfg.classes)
     if not own_tower:
         assert cfg.model.data_preprocessor.mean == [127.5] * 3
