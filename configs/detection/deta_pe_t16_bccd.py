@@ -5,7 +5,8 @@ Data:     as in dino_pe_t16_bccd.py.
 Command:  python tools/train.py configs/detection/deta_pe_t16_bccd.py --cfg-options data_root=DIR
           python tools/test.py configs/detection/deta_pe_t16_bccd.py work_dirs/deta_pe_t16_bccd \\
               --cfg-options data_root=DIR
-Cost:     about 30 min on 2 CPU cores (1 GB of memory), a few minutes on a GPU.
+Cost:     about 30 min on 2 CPU cores (1 GB of memory), a few minutes on a GPU; the recorded run
+          shared its cores with other programs.
 Expected: AP 0.567, AP50 0.869 on val (benchmarks/records; one seed, so allow +-0.02). The DINO of
           dino_pe_t16_bccd.py reaches 0.517 and 0.799 in the same number of steps.
 """
