@@ -1,0 +1,1 @@
+"""Segmentation through mmseg; importing this package registers its parts."""

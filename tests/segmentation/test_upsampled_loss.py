@@ -1,0 +1,107 @@
+"""The fused loss against interpolation and cross-entropy one after the other."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pe_dense.segmentation import upsampled_loss
+from pe_dense.segmentation.upsampled_loss import interpolation_matrix, upsampled_cross_entropy
+
+
+def plain(logits, labels, average_counted=False, ignore_index=255):
+    large = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
+    losses = F.cross_entropy(large, labels.long(), ignore_index=ignore_index, reduction="none")
+    counted = int((labels != ignore_index).sum())
+    return losses.sum() / (counted if average_counted else labels.numel())
+
+
+def case(seed, batch=2, classes=7, grid=(5, 6), size=(37, 50), ignored=0.2):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(batch, classes, *grid, generator=generator)
+    labels = torch.randint(0, classes, (batch, *size), generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < ignored] = 255
+    return logits.requires_grad_(), labels
+
+
+@pytest.mark.parametrize("band", [1, 1000, 10**7])
+@pytest.mark.parametrize("average_counted", [False, True])
+@pytest.mark.parametrize("size", [(37, 50), (5, 6), (3, 4), (40, 48)])
+def test_loss_and_gradient_equal_the_plain_path(monkeypatch, band, average_counted, size):
+    monkeypatch.setitem(upsampled_loss.BAND_NUMEL, "cpu", band)
+    logits, labels = case(0, size=size)
+    found = upsampled_cross_entropy(logits, labels, average_counted=average_counted)
+    (gradient,) = torch.autograd.grad(2 * found, logits)
+    expected = plain(logits, labels, average_counted)
+    (expected_gradient,) = torch.autograd.grad(2 * expected, logits)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_large_logits_do_not_overflow():
+    logits, labels = case(1)
+    huge = (logits.detach() * 1000).requires_grad_()
+    found = upsampled_cross_entropy(huge, labels)
+    torch.testing.assert_close(found, plain(huge, labels), rtol=1e-5, atol=1e-5)
+    found.backward()
+    assert torch.isfinite(huge.grad).all()
+
+
+def test_half_precision_logits_are_computed_in_float32():
+    logits, labels = case(2)
+    low = logits.detach().bfloat16().requires_grad_()
+    found = upsampled_cross_entropy(low, labels)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, plain(low.float(), labels), rtol=1e-5, atol=1e-6)
+    found.backward()
+    assert low.grad.dtype == torch.bfloat16
+
+
+def test_nothing_counts():
+    logits, labels = case(3)
+    for average_counted in (False, True):
+        found = upsampled_cross_entropy(logits, torch.full_like(labels, 255), 255, average_counted)
+        assert found.item() == 0.0
+        (gradient,) = torch.autograd.grad(found, logits)
+        assert not gradient.any()
+
+
+def test_labels_of_eight_bits_and_another_ignored_label():
+    logits, labels = case(4)
+    found = upsampled_cross_entropy(logits, labels.to(torch.uint8))
+    torch.testing.assert_close(found, plain(logits, labels))
+    zero = torch.where(labels == 255, 0, labels)
+    torch.testing.assert_close(
+        upsampled_cross_entropy(logits, zero, ignore_index=0), plain(logits, zero, ignore_index=0)
+    )
+
+
+@pytest.mark.parametrize("label", [7, 200, -1])
+def test_labels_out_of_range_are_refused(label):
+    logits, labels = case(5)
+    labels[1, 2, 3] = label
+    with pytest.raises(ValueError, match="but there are 7 classes; check reduce_zero_label"):
+        upsampled_cross_entropy(logits, labels)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    logits, labels = case(6)
+    with pytest.raises(ValueError, match="of one batch"):
+        upsampled_cross_entropy(logits, labels[:1])
+    with pytest.raises(ValueError, match="of one batch"):
+        upsampled_cross_entropy(logits, labels[:, None])
+
+
+@pytest.mark.parametrize(("small", "large"), [(1, 5), (4, 4), (7, 30), (9, 5)])
+def test_interpolation_matrix_is_that_of_torch(small, large):
+    values = torch.randn(small)
+    expected = F.interpolate(values[None, None], size=large, mode="linear", align_corners=False)
+    found = interpolation_matrix(small, large, values) @ values
+    torch.testing.assert_close(found, expected[0, 0])
+
+
+def test_without_gradient_none_is_kept():
+    logits, labels = case(7)
+    with torch.no_grad():
+        found = upsampled_cross_entropy(logits, labels)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, plain(logits.detach(), labels))
