@@ -83,7 +83,7 @@ def evaluate(
     content = load_checkpoint_safely(str(file), map_location="cpu")
     facts = content.get("meta", {}).get("pe_dense")
     if facts is None:
-        facts = published_facts(config, file, content["state_dict"])
+        facts = published_facts(config, encoder, file, content["state_dict"])
     if not facts.keys() >= NEEDED_FACTS:
         raise ValueError(
             f"checkpoint {file} was not written by tools/train.py, or by another version of it; "
@@ -185,7 +185,9 @@ def evaluate(
     return scores
 
 
-def published_facts(config: str, file: Path, state: Mapping[str, Any]) -> dict[str, Any]:
+def published_facts(
+    config: str, encoder: str | None, file: Path, state: Mapping[str, Any]
+) -> dict[str, Any]:
     """What stands in for the facts of training where a detector was trained elsewhere.
 
     Raises:
@@ -199,7 +201,7 @@ def published_facts(config: str, file: Path, state: Mapping[str, Any]) -> dict[s
         )
     commit, dirty = provenance.git_state(repository_root())
     return {
-        "encoder": cfg.encoder,
+        "encoder": encoder or cfg.encoder,
         "weights": {"source": file.name, "sha256": provenance.file_sha256(file), "notes": ()},
         "protocol_sha256": None,
         "seed": cfg.randomness.seed,

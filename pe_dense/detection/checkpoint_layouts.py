@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from pe_dense.detection import deta_layout
+from pe_dense.detection import deta_layout, vitdet_layout
 from pe_dense.detection.deta import DETA
 from pe_dense.runtime import FOREIGN_LAYOUTS
 
@@ -31,4 +31,33 @@ def convert_official_deta(state: Mapping[str, Tensor], model: nn.Module) -> dict
     return ours
 
 
-FOREIGN_LAYOUTS.append(convert_official_deta)
+def convert_vitdet(state: Mapping[str, Tensor], model: nn.Module) -> dict | None:
+    """A ViTDet, of detectron2 or of ours, in the layout of `model`; None for other files.
+
+    Official detection towers have no attention pool. Where the model has one (Core encoders), which
+    its maps do not use, it keeps its own values.
+
+    Raises:
+        ValueError: If the model is no ViTDet of ours, or names in the file collide.
+    """
+    is_official = vitdet_layout.is_official_vitdet(state)
+    own = model.state_dict()
+    if not is_official and not (
+        vitdet_layout.is_our_vitdet(state) and vitdet_layout.is_our_vitdet(own)
+    ):
+        return None
+    if not vitdet_layout.is_our_vitdet(own):
+        raise ValueError(
+            f"it holds detectron2's ViTDet, but the config builds a {type(model).__name__} with "
+            "other parts; use a config whose name begins with vitdet_"
+        )
+    ours = vitdet_layout.vitdet_from_official(state) if is_official else dict(state)
+    backbone = model.backbone
+    unused = {id(parameter) for parameter in backbone.encoder.head_parameters(backbone.norm)}
+    for name, parameter in backbone.named_parameters(prefix="backbone"):
+        if id(parameter) in unused:
+            ours.setdefault(name, own[name])
+    return ours
+
+
+FOREIGN_LAYOUTS += [convert_official_deta, convert_vitdet]

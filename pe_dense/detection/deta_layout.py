@@ -14,6 +14,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pe_dense.detection.key_map import inverted, renamed
+
 State = dict[str, Tensor]
 
 # COCO category ids of the 80 classes, in their usual contiguous order.
@@ -74,14 +76,6 @@ def is_our_deta(state: Mapping[str, Tensor]) -> bool:
     return "pix_trans_fc.weight" in state and "bbox_head.cls_branches.0.weight" in state
 
 
-def _renamed(key: str, names: Mapping[str, str]) -> str:
-    """`key` with the longest matching beginning replaced; whole parts only."""
-    for old in sorted(names, key=len, reverse=True):
-        if key == old or key.startswith(old + "."):
-            return names[old] + key[len(old) :]
-    return key
-
-
 def name_from_official(key: str) -> str:
     """Our name of an official parameter.
 
@@ -95,8 +89,8 @@ def name_from_official(key: str) -> str:
         return f"bbox_head.reg_branches.{branch[1]}.{2 * int(branch[2])}.{branch[3]}"
     if layer := _LAYER.match(key):
         parts = _DECODER_LAYER if layer[2] == "decoder" else _ENCODER_LAYER
-        key = layer[1] + _renamed(key[layer.end() :], parts)
-    return _renamed(key, _TOP)
+        key = layer[1] + renamed(key[layer.end() :], parts)
+    return renamed(key, _TOP)
 
 
 def name_to_official(key: str) -> str:
@@ -105,9 +99,38 @@ def name_to_official(key: str) -> str:
         return f"bbox_embed.{branch[1]}.layers.{int(branch[2]) // 2}.{branch[3]}"
     if layer := _LAYER.match(key):
         parts = _DECODER_LAYER if layer[2] == "decoder" else _ENCODER_LAYER
-        back = {ours: official for official, ours in parts.items()}
-        key = layer[1] + _renamed(key[layer.end() :], back)
-    return _renamed(key, {ours: official for official, ours in _TOP.items()})
+        key = layer[1] + renamed(key[layer.end() :], inverted(parts))
+    return renamed(key, inverted(_TOP))
+
+
+def parameter_names(ours: Mapping[str, Tensor]) -> set[str]:
+    """Names of all parameters of a DETA of ours but its encoder's, for as many layers as it has."""
+    attention = ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
+    names = {"level_embed"}
+    modules = {"neck.upsample", *(place for key, place in _TOP.items() if "input_proj" in key)}
+    for part in ("memory", "pos", "pix"):
+        modules |= {f"{part}_trans_fc", f"{part}_trans_norm"}
+    for i in range(_count(ours, "encoder.layers.")):
+        layer = f"encoder.layers.{i}."
+        modules |= {f"{layer}self_attn.{part}" for part in attention}
+        modules |= {layer + part for part in _ENCODER_LAYER.values()}
+    num_decoder_layers = _count(ours, "decoder.layers.")
+    for i in range(num_decoder_layers):
+        layer = f"decoder.layers.{i}."
+        modules |= {f"{layer}cross_attn.{part}" for part in attention}
+        modules |= {layer + part for part in set(_DECODER_LAYER.values()) - {"self_attn.attn"}}
+        modules.add(f"{layer}self_attn.attn.out_proj")
+        names |= {f"{layer}self_attn.attn.in_proj_{kind}" for kind in ("weight", "bias")}
+    for h in range(num_decoder_layers + 1):  # the last head is that of the proposals
+        modules.add(f"bbox_head.cls_branches.{h}")
+        modules |= {f"bbox_head.reg_branches.{h}.{place}" for place in (0, 2, 4)}
+    return names | {f"{module}.{kind}" for module in modules for kind in ("weight", "bias")}
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    """One more than the largest number that follows `prefix` in a name."""
+    tails = (key.removeprefix(prefix) for key in state if key.startswith(prefix))
+    return max((int(tail.split(".")[0]) + 1 for tail in tails), default=0)
 
 
 def deta_from_official(state: Mapping[str, Tensor]) -> State:

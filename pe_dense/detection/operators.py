@@ -1,15 +1,53 @@
-"""What to do where mmcv's operators were compiled without CUDA but the machine has a GPU."""
+"""What to do where mmcv's operators were compiled without CUDA but the machine has a GPU.
+
+mmcv and mmdet choose a kernel by whether torch sees a GPU, not by whether the kernel exists, and
+then fail. Importing this module sends the operators of our detectors elsewhere in that case:
+
+    deformable attention, focal loss, average RoIAlign   plain PyTorch, on the GPU
+    NMS, max RoIAlign                                    mmcv's CPU kernels
+
+Results are the same up to rounding. mmcv's soft-NMS and NMS matching run on the CPU anyway.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmcv import ops
 from mmcv.ops import get_compiling_cuda_version, multi_scale_deform_attn
 from mmdet.models.losses import focal_loss
+from mmdet.structures.mask import structures as mask_structures
 from torch import Tensor
+from torch.nn.modules.utils import _pair
+
+from pe_dense.detection.roi_align import roi_align_average
+
+# `mmcv.ops.nms` and `mmcv.ops.roi_align` are functions that hide their modules.
+nms_module = importlib.import_module("mmcv.ops.nms")
+roi_align_module = importlib.import_module("mmcv.ops.roi_align")
+MMCV_NMS, MMCV_ROI_ALIGN = nms_module.ext_module.nms, roi_align_module.roi_align
+
+
+def has_kernel(device_type: str, compiled_cuda: str) -> bool:
+    """Whether mmcv's operators run on tensors of a device.
+
+    Args:
+        device_type: 'cpu', 'cuda', ...
+        compiled_cuda: CUDA version that mmcv was compiled with, or 'not available'.
+
+    Example:
+        >>> has_kernel("cuda", "12.8"), has_kernel("cuda", "not available")
+        (True, False)
+        >>> has_kernel("cpu", "not available")
+        True
+    """
+    return device_type != "cuda" or compiled_cuda != "not available"
 
 
 def focal_loss_in_pytorch(pred: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -19,23 +57,102 @@ def focal_loss_in_pytorch(pred: Tensor, target: Tensor, *args: Any, **kwargs: An
     return focal_loss.py_sigmoid_focal_loss(pred, one_hot, *args, **kwargs)
 
 
-def use_torch_where_cuda_is_missing() -> bool:
-    """Send deformable attention and focal loss through PyTorch where CUDA kernels are missing.
+def nms_anywhere(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """The NMS kernel of mmcv, on the CPU where the tensors' device has none.
 
-    mmcv and mmdet choose the kernel by whether torch sees a GPU, not by whether the kernel
-    exists, and then fail. NMS and RoI pooling have no such fallback here. Returns whether the
-    fallback was needed; warns once when it was.
+    Args:
+        boxes: (N, 4) corners.
+        scores: (N,).
+        iou_threshold: Boxes above it are suppressed.
+        offset: 0 or 1, added to widths and heights.
+
+    Returns:
+        Indices of survivors by falling score, on the device of the boxes.
     """
-    if not torch.cuda.is_available() or get_compiling_cuda_version() != "not available":
+    if has_kernel(boxes.device.type, get_compiling_cuda_version()):
+        return MMCV_NMS(boxes, scores, iou_threshold=iou_threshold, offset=offset)
+    kept = MMCV_NMS(
+        boxes.detach().cpu().float().contiguous(),
+        scores.detach().cpu().float().contiguous(),
+        iou_threshold=iou_threshold,
+        offset=offset,
+    )
+    return kept.to(boxes.device)
+
+
+def roi_align_anywhere(
+    input: Tensor,  # the names of mmcv's arguments
+    rois: Tensor,
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 0,
+    pool_mode: str = "avg",
+    aligned: bool = True,
+) -> Tensor:
+    """RoIAlign of mmcv, in PyTorch (average) or on the CPU (maximum) where there is no kernel.
+
+    Args:
+        input: (B, C, H, W).
+        rois: (R, 5), image index and corners.
+        output_size: Bins, rows and columns.
+        spatial_scale: Map pixels per image pixel.
+        sampling_ratio: Samples of a bin along each axis; 0 takes ceil(size of the bin).
+        pool_mode: 'avg' or 'max'.
+        aligned: Whether pixel centres lie at 0.5.
+
+    Returns:
+        (R, C, rows, columns), with gradients to `input`.
+    """
+    if has_kernel(input.device.type, get_compiling_cuda_version()):
+        return MMCV_ROI_ALIGN(
+            input, rois, output_size, spatial_scale, sampling_ratio, pool_mode, aligned
+        )
+    size = _pair(output_size)
+    if pool_mode == "avg":
+        return roi_align_average(input, rois, size, spatial_scale, sampling_ratio, aligned)
+    pooled = MMCV_ROI_ALIGN(
+        input.cpu().float(), rois.detach().cpu().float(), size, spatial_scale, sampling_ratio,
+        pool_mode, aligned,
+    )  # fmt: skip
+    return pooled.to(input)
+
+
+class _WithFallback:
+    """mmcv's compiled module as `mmcv.ops.nms` sees it, with another `nms`."""
+
+    def __init__(self, compiled: Any, nms: Callable[..., Tensor]) -> None:
+        self._compiled, self.nms = compiled, nms
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compiled, name)
+
+
+@functools.cache
+def _warn_once() -> None:
+    warnings.warn(
+        "mmcv was built without CUDA: deformable attention, focal loss and RoIAlign run in plain "
+        "PyTorch, slower and with more memory, and NMS runs on the CPU; results are the same. "
+        "Install nvcc and run make setup again for the fast operators",
+        stacklevel=3,
+    )
+
+
+def use_torch_where_cuda_is_missing() -> bool:
+    """Replace the operators whose CUDA kernels are missing although there is a GPU.
+
+    Tensors on the CPU keep mmcv's kernels. Returns whether a replacement was needed; warns once in
+    a process when it was.
+    """
+    if not torch.cuda.is_available() or has_kernel("cuda", get_compiling_cuda_version()):
         return False
     multi_scale_deform_attn.IS_CUDA_AVAILABLE = False
     focal_loss.sigmoid_focal_loss = focal_loss_in_pytorch
-    warnings.warn(
-        "mmcv was built without CUDA: deformable attention and focal loss run in plain PyTorch, "
-        "slower and with more memory, and detectors with NMS or RoI pooling do not run on the "
-        "GPU; install nvcc and run make setup again",
-        stacklevel=2,
-    )
+    compiled = roi_align_module.ext_module  # never replaced, so that a second call changes nothing
+    nms_module.ext_module = _WithFallback(compiled, nms_anywhere)
+    # The layer, mmdet's masks and later imports look the function up in these three.
+    for module in (roi_align_module, mask_structures, ops):
+        module.roi_align = roi_align_anywhere
+    _warn_once()
     return True
 
 

@@ -1,0 +1,65 @@
+"""Converts weights between the layouts of PE, timm, detectron2, DETA and pe_dense.
+
+python tools/convert_weights.py deta_coco_1824pix.pth ours.pth --to ours --num-classes 80
+python tools/convert_weights.py work_dirs/RUN/epoch_12.pth released.pth --to deta --num-classes 91
+python tools/convert_weights.py work_dirs/RUN/epoch_36.pth d2.pth --to detectron2
+python tools/convert_weights.py hf://facebook/PE-Spatial-B16-512 timm.safetensors --to timm
+python tools/convert_weights.py detector.pth encoder.safetensors --to official --encoder-only
+
+The layout of SRC is recognised and printed. No value changes. Tables that follow from the size of
+images are left out; every project computes them anew. The suffix of DST (.pth, .pt, .safetensors)
+says what is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pe_dense import command_line
+
+LAYOUTS = ("official", "timm", "detectron2", "deta", "ours")
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = command_line.Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("src", help="checkpoint file, or hf://owner/repo[:file]")
+    parser.add_argument("dst", type=Path, help="file to write: .pth, .pt or .safetensors")
+    parser.add_argument("--to", required=True, choices=LAYOUTS, help="layout to write")
+    parser.add_argument(
+        "--from", dest="read_as", choices=LAYOUTS, help="layout to read SRC as, if it holds several"
+    )
+    parser.add_argument(
+        "--num-classes", type=int, choices=(80, 91), help="class rows of a DETA on COCO"
+    )
+    parser.add_argument("--encoder-only", action="store_true", help="leave neck and heads out")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing DST")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Convert and say what was found and written."""
+    args = parse_args()
+    from pe_dense.detection.checkpoint_files import convert_file  # heavy: torch and OpenMMLab
+
+    converted = convert_file(
+        args.src,
+        args.dst,
+        args.to,
+        read_as=args.read_as,
+        num_classes=args.num_classes,
+        encoder_only=args.encoder_only,
+        overwrite=args.overwrite,
+    )
+    print(f"{args.src}: {converted.found}")
+    for note in converted.notes:
+        print(f"  note: {note}")
+    size_mb = args.dst.stat().st_size / 1e6
+    print(f"{args.dst}: {converted.written}, {len(converted.state)} tensors, {size_mb:.1f} MB")
+
+
+if __name__ == "__main__":
+    command_line.run(main)
