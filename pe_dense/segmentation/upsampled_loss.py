@@ -32,7 +32,7 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits_BKhw: Tensor, labels_BHW: Tensor, ignore_index: int) -> Tensor:
-        tokens = logits_BKhw.detach().float()
+        tokens = logits_BKhw.detach().float().contiguous()
         classes, (h, w) = tokens.shape[1], tokens.shape[2:]
         height, width = labels_BHW.shape[1:]
         rows_Hh = interpolation_matrix(h, height, tokens)
@@ -66,7 +66,7 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
                 share_KRW = share_KN.view(classes, -1, width)
                 grad_KhW[:, first:last] += rows_Rh.T @ share_KRW
             if grad_BKhw is not None:
-                torch.matmul(grad_KhW, columns_Ww, out=grad_BKhw[b])
+                grad_BKhw[b] = grad_KhW @ columns_Ww
         ctx.save_for_backward(grad_BKhw)
         ctx.dtype = logits_BKhw.dtype
         return total.float()

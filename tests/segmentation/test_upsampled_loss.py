@@ -37,6 +37,14 @@ def test_loss_and_gradient_equal_the_plain_path(monkeypatch, band, average_count
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
 
 
+def test_logits_that_lie_otherwise_in_memory():
+    logits, labels = case(8)
+    moved = logits.detach().permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).requires_grad_()
+    upsampled_cross_entropy(moved, labels).backward()
+    (expected,) = torch.autograd.grad(plain(logits, labels), logits)
+    torch.testing.assert_close(moved.grad, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_large_logits_do_not_overflow():
     logits, labels = case(1)
     huge = (logits.detach() * 1000).requires_grad_()

@@ -1,0 +1,78 @@
+"""mmseg's encoder-decoder with inference that is batched over windows and gives labels only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.structures import PixelData
+from mmseg.models import EncoderDecoder
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from mmseg.utils import SampleList
+from torch import Tensor
+
+from pe_dense.segmentation.banded_inference import Window, labels_of_windows, slide_windows
+
+
+@MODELS.register_module()
+class DenseSegmentor(EncoderDecoder):
+    """The same labels as `EncoderDecoder`, without its full-resolution logits.
+
+    Windows of one size run through the encoder together, across the images of a batch;
+    `test_cfg.window_batch` (default 8) of them at a time. Results carry `pred_sem_seg` alone.
+
+    `test_cfg`: mode 'whole', or 'slide' with crop_size and stride, as in mmseg.
+    """
+
+    def predict(self, inputs: Tensor, data_samples: SampleList | None = None) -> SampleList:
+        """Images (B, 3, H, W) -> samples with `pred_sem_seg` (1, P, Q) in the original size."""
+        size = tuple(inputs.shape[2:])
+        if data_samples is None:
+            meta = dict(ori_shape=size, img_shape=size)
+            data_samples = [SegDataSample(metainfo=meta) for _ in inputs]
+        windows = self._windows(size)
+        logits = self._window_logits(inputs, windows)
+        for sample, of_image in zip(data_samples, logits, strict=True):
+            meta = sample.metainfo
+            padding = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
+            left, right, top, bottom = padding
+            if left or top:
+                raise ValueError(
+                    f"image {meta.get('img_path', '?')} is padded at the left or top; "
+                    "DenseSegmentor expects padding at the right and bottom"
+                )
+            labels_PQ = labels_of_windows(
+                of_image,
+                windows,
+                (size[0] - bottom, size[1] - right),
+                tuple(meta["ori_shape"][:2]),
+                meta.get("flip_direction") if meta.get("flip") else None,
+            )
+            sample.set_data({"pred_sem_seg": PixelData(data=labels_PQ[None])})
+        return data_samples
+
+    def _windows(self, size: tuple[int, int]) -> list[Window]:
+        mode = self.test_cfg.get("mode", "whole")
+        if mode == "whole":
+            return [Window(0, 0, *size)]
+        if mode != "slide":
+            raise ValueError(f"model.test_cfg.mode={mode!r} is neither 'whole' nor 'slide'")
+        return slide_windows(
+            size, tuple(self.test_cfg["crop_size"]), tuple(self.test_cfg["stride"])
+        )
+
+    def _window_logits(self, inputs: Tensor, windows: Sequence[Window]) -> list[list[Tensor]]:
+        """Token logits (K, h, w) of every window, by image."""
+        crops = [
+            inputs[:, :, w.top : w.bottom, w.left : w.right] for w in windows
+        ]  # all of one size: windows are moved back inside the image, not cut
+        crops_NB3HW = torch.stack(crops)
+        num = len(inputs)
+        found = torch.cat(
+            [
+                self.decode_head(self.extract_feat(part))
+                for part in crops_NB3HW.flatten(0, 1).split(self.test_cfg.get("window_batch", 8))
+            ]
+        )
+        return [list(found[b::num]) for b in range(num)]

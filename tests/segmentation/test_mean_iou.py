@@ -1,0 +1,112 @@
+"""Mean IoU against mmseg's IoUMetric (golden arrays) and hand-solved cases."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pe_dense.segmentation.mean_iou import MeanIoU, image_counts
+
+with np.load(Path(__file__).resolve().parents[1] / "golden/ade_like_miou.npz") as file:
+    ARRAYS = {name: file[name] for name in file.files}
+CASES = sorted({name.split("/")[0] for name in ARRAYS})
+
+
+def images_of(case):
+    numbers = {n.split("/")[1] for n in ARRAYS if n.startswith(f"{case}/img")}
+    return sorted(numbers)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_counts_of_every_image(case):
+    num_classes = ARRAYS[f"{case}/num_classes"].item()
+    for image in images_of(case):
+        prefix = f"{case}/{image}"
+        right, predicted, annotated = image_counts(
+            ARRAYS[f"{prefix}/prediction"], ARRAYS[f"{prefix}/annotation"], num_classes
+        )
+        np.testing.assert_array_equal(right, ARRAYS[f"{prefix}/intersect"])
+        np.testing.assert_array_equal(predicted, ARRAYS[f"{prefix}/prediction_area"])
+        np.testing.assert_array_equal(annotated, ARRAYS[f"{prefix}/annotation_area"])
+
+
+def sample(path, prediction, labels):
+    return dict(
+        img_path=path,
+        pred_sem_seg=dict(data=torch.from_numpy(prediction.astype(np.int64))[None]),
+        gt_sem_seg=dict(data=torch.from_numpy(labels.copy())[None]),
+    )
+
+
+def metric_of(num_classes, ignore_index=255):
+    metric = MeanIoU(ignore_index=ignore_index)
+    metric.dataset_meta = {"classes": [f"c{k}" for k in range(num_classes)]}
+    return metric
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_scores_of_the_data_set(case):
+    num_classes = ARRAYS[f"{case}/num_classes"].item()
+    metric, images = metric_of(num_classes), images_of(case)
+    for image in images:
+        prefix = f"{case}/{image}"
+        maps = ARRAYS[f"{prefix}/prediction"], ARRAYS[f"{prefix}/annotation"]
+        metric.process({}, [sample(f"folder/{image}.png", *maps)])
+    scores = metric.evaluate(len(images))
+    means = {n.rpartition("/")[2]: v for n, v in ARRAYS.items() if n.startswith(f"{case}/mean/")}
+    assert scores["seg/mIoU"] == pytest.approx(means["IoU"].item(), abs=1e-12)
+    assert scores["seg/aAcc"] == pytest.approx(means["aAcc"].item(), abs=1e-12)
+    assert scores["seg/mAcc"] == pytest.approx(means["Acc"].item(), abs=1e-12)
+    iou = ARRAYS[f"{case}/per_class/IoU"]
+    for k in np.flatnonzero(ARRAYS[f"{case}/per_class/IoU_defined"]):
+        assert scores[f"seg/IoU/c{k}"] == pytest.approx(iou[k], abs=1e-12)
+    evidence = metric.evidence()
+    assert evidence.image_ids == tuple(f"{image}.png" for image in images)
+    assert evidence.metrics()["mIoU"] == scores["seg/mIoU"]
+
+
+def test_by_hand():
+    prediction, labels = np.array([[0, 0, 1, 2]]), np.array([[0, 1, 1, 255]], dtype=np.uint8)
+    counts = image_counts(prediction, labels, 3)
+    assert counts.tolist() == [[1, 1, 0], [2, 1, 0], [1, 2, 0]]
+    metric = metric_of(3)
+    metric.process({}, [sample("a.png", prediction, labels)])
+    scores = metric.evaluate(1)
+    assert scores["seg/mIoU"] == pytest.approx(0.5)  # 1/2 and 1/2; class 2 is nowhere
+    assert "seg/IoU/c2" not in scores
+
+
+def test_many_classes_and_everything_ignored():
+    counts = image_counts(np.array([[700]]), np.array([[700]]), 1000)
+    assert counts[:, 700].tolist() == [1, 1, 1]
+    assert not image_counts(np.zeros((2, 2), int), np.full((2, 2), 255), 3).any()
+
+
+def test_256_classes_fill_sixteen_bits():
+    values = np.arange(256).reshape(16, 16)
+    counts = image_counts(values, values, 256, ignore_index=-1)
+    assert counts.min() == counts.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "labels", "words"),
+    [
+        (np.zeros((2, 3)), np.zeros((2, 2)), "must have the size of its image"),
+        (np.zeros((1, 1)), np.full((1, 1), 3), "the label map holds class 3, but there are 3"),
+        (np.full((1, 1), 9), np.zeros((1, 1)), "the prediction holds class 9"),
+        (np.zeros((1, 1)), np.full((1, 1), -1), "the label map holds class -1"),
+    ],
+)
+def test_bad_maps_are_named(prediction, labels, words):
+    prediction, labels = prediction.astype(int), labels.astype(int)
+    with pytest.raises(ValueError, match=words):
+        image_counts(prediction, labels, 3)
+    metric = metric_of(3)
+    with pytest.raises(ValueError, match=f"maps/b.png: .*{words}"):
+        metric.process({}, [dict(sample("maps/b.png", prediction, labels))])
+
+
+def test_evidence_before_evaluation():
+    with pytest.raises(RuntimeError, match="nothing yet"):
+        MeanIoU().evidence()
