@@ -55,12 +55,12 @@ def test_scores_of_the_data_set(case):
         metric.process({}, [sample(f"folder/{image}.png", *maps)])
     scores = metric.evaluate(len(images))
     means = {n.rpartition("/")[2]: v for n, v in ARRAYS.items() if n.startswith(f"{case}/mean/")}
-    assert scores["seg/mIoU"] == pytest.approx(means["IoU"].item(), abs=1e-12)
-    assert scores["seg/aAcc"] == pytest.approx(means["aAcc"].item(), abs=1e-12)
-    assert scores["seg/mAcc"] == pytest.approx(means["Acc"].item(), abs=1e-12)
+    assert scores["seg/mIoU"] == pytest.approx(means["IoU"].item(), abs=1e-6)  # float32 there
+    assert scores["seg/aAcc"] == pytest.approx(means["aAcc"].item(), abs=1e-6)  # float32 there
+    assert scores["seg/mAcc"] == pytest.approx(means["Acc"].item(), abs=1e-6)  # float32 there
     iou = ARRAYS[f"{case}/per_class/IoU"]
     for k in np.flatnonzero(ARRAYS[f"{case}/per_class/IoU_defined"]):
-        assert scores[f"seg/IoU/c{k}"] == pytest.approx(iou[k], abs=1e-12)
+        assert scores[f"seg/IoU/c{k}"] == pytest.approx(iou[k], abs=1e-6)  # float32 there
     evidence = metric.evidence()
     assert evidence.image_ids == tuple(f"{image}.png" for image in images)
     assert evidence.metrics()["mIoU"] == scores["seg/mIoU"]
