@@ -1,0 +1,40 @@
+"""Linear head on a PE Spatial T/16 trained from random weights: segmentation of the mini world.
+
+Paper:    linear head as DINOv2 (arXiv:2304.07193) on PE Spatial (arXiv:2504.13181); four encoder
+          blocks, because deep ones with random weights need longer than this.
+Data:     python tools/prepare_data.py mini
+Command:  python tools/train.py configs/segmentation/linear_pe_t16_mini.py
+          python tools/test.py configs/segmentation/linear_pe_t16_mini.py \\
+              work_dirs/linear_pe_t16_mini
+Cost:     about 3 min on 2 CPU cores.
+Expected: not measured yet.
+"""
+
+_base_ = ["../_base_/runtime.py", "../_base_/segmentation.py"]
+protocol = dict(
+    id="mini-segmentation",
+    version=1,
+    task="segmentation",
+    dataset="mini",
+    split="val",
+    metric="mIoU",
+    higher_is_better=True,
+)
+
+encoder = "pe_spatial_t16_512"
+weights = "random"
+layers, num_layers = [3], 1
+frozen = False
+data_root = "data/mini/ade"
+classes = ["sky", "wall", "ground", "path", "disc", "box", "triangle", "star", "ring", "cross"]
+num_classes = 10
+train_images, train_maps = "images/training", "annotations/training"
+val_images, val_maps = "images/validation", "annotations/validation"
+reduce_zero_label = True
+image_scale, ratio_range = (256, 256), (0.8, 1.5)
+crop_size = (256, 256)
+batch_size = 4
+max_epochs, val_interval = 8, 8
+lr, weight_decay = 1e-3, 1e-2
+backbone_lr_mult, layer_decay = 1.0, 1.0
+warmup_iters = 50
