@@ -1,0 +1,1 @@
+"""Tracking: video object segmentation by label propagation, and its measures."""

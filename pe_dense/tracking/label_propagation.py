@@ -1,0 +1,449 @@
+"""Training-free video object segmentation: labels of the first frame follow similar tokens.
+
+Each token of a frame takes the labels of the k most similar tokens of the context (the first
+frame and the last n frames) within a radius, weighted by exp(cosine / temperature).
+
+Source: facebookresearch/dino @ 7c446df, eval_video_segmentation.py (after Jabri et al.,
+arXiv:2006.14613); circular neighbourhoods as in DINOv3, arXiv:2508.10104 section 6.1. As there,
+tokens as similar as the k-th best one count too, the first frame is restricted to the
+neighbourhood like any other, and soft labels are what is passed on.
+
+Deviations: the exponent is taken relative to the best token, so that low temperatures do not
+overflow; ties are ties of the cosine, not of its exponential, which merges close values in
+float32; `stretch_channels` keeps a constant channel, which the original turns into nan.
+
+The original computes all similarities of all tokens and throws most of them away. Here only
+tiles of queries meet the part of the context that their neighbourhood can reach.
+
+Shape legend: h w token grid, N = h w tokens, D width, C labels, M context frames, Q queries of a
+tile, S context tokens a tile can reach, k neighbours, H W image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+NEIGHBOURHOODS = ("square", "circle")
+TILE_HW = (10, 13)  # queries; fastest at radius 12 on a CPU, where the product dominates
+MAX_SIMILARITIES = 2**22  # numbers of a tile held at a time, 16 MiB in float32
+VOID = 255
+
+
+@dataclass(frozen=True)
+class PropagationSetting:
+    """How labels are passed on; the defaults are those of DINO.
+
+    Attributes:
+        last_frames: Previous frames in the context besides the first; 0 for the first alone.
+        radius: Reach of a query in tokens, 0 for the whole grid.
+        neighbourhood: 'square' (Chebyshev distance) or 'circle' (Euclidean), both up to and
+            including the radius.
+        topk: Neighbours that give labels, over all context frames together.
+        temperature: Of the exponential of the cosine.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    last_frames: int = 7
+    radius: int = 12
+    neighbourhood: str = "square"
+    topk: int = 5
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, low in (("last_frames", 0), ("radius", 0), ("topk", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} = {getattr(self, name)} must be at least {low}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature = {self.temperature} must be above 0 and finite")
+        if self.neighbourhood not in NEIGHBOURHOODS:
+            raise ValueError(
+                f"neighbourhood {self.neighbourhood!r} is unknown; "
+                f"choose one of {', '.join(NEIGHBOURHOODS)}"
+            )
+
+    @property
+    def reach(self) -> tuple[int, str]:
+        """Radius and neighbourhood; an unrestricted one has no shape."""
+        return self.radius, self.neighbourhood if self.radius else NEIGHBOURHOODS[0]
+
+
+def propagate_labels(
+    frames: Iterable[Tensor],
+    first_labels_Chw: Tensor,
+    settings: Sequence[PropagationSetting],
+    tile_hw: tuple[int, int] = TILE_HW,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Soft labels of all frames after the first, for several settings at once.
+
+    Settings share the similarities, which are most of the work, and where they also share radius
+    and neighbourhood the search for neighbours. A frame is taken from `frames` when its labels
+    are asked for, and as many stay in memory as the longest context has. Results do not depend
+    on which settings are computed together, except in the last digits of a product.
+
+    Args:
+        frames: Token features (h, w, D) of one frame after the other, not normalised; computed
+            in float64 if the first frame is, else in float32, on its device.
+        first_labels_Chw: Labels of the first frame on the token grid, any weights; as a rule 0
+            or 1, see `labels_on_grid`.
+        settings: One result for each.
+        tile_hw: Queries handled together; smaller tiles waste less at small radii.
+
+    Yields:
+        For each frame from the second on one (C, h, w) a setting, in the order of `settings`.
+
+    Raises:
+        ValueError: If there is no setting, or frames differ in shape from each other or from
+            the labels, or hold nan or infinity.
+    """
+    settings = tuple(settings)
+    if not settings:
+        raise ValueError("settings is empty; pass at least one PropagationSetting")
+    if min(tile_hw) < 1:
+        raise ValueError(f"tile_hw = {tuple(tile_hw)} must be at least 1 x 1")
+    return _stream(frames, first_labels_Chw, settings, tile_hw)
+
+
+def labels_on_grid(
+    label_map_HW: np.ndarray, grid_hw: tuple[int, int], num_labels: int | None = None
+) -> Tensor:
+    """One-hot labels of a label map, sampled at token centres.
+
+    Args:
+        label_map_HW: uint8; 0 is background, 255 (void) counts as background.
+        grid_hw: Token grid.
+        num_labels: C with background, or None for the highest label plus 1. Labels that fall
+            between the samples keep an empty channel.
+
+    Returns:
+        float32 (C, h, w).
+
+    Raises:
+        ValueError: If the map is no uint8 image or has a label that C does not allow.
+    """
+    label_map_HW = np.asarray(label_map_HW)
+    if label_map_HW.dtype != np.uint8 or label_map_HW.ndim != 2 or not label_map_HW.size:
+        raise ValueError(
+            f"label map of type {label_map_HW.dtype} and shape {label_map_HW.shape} "
+            "must be uint8 (H, W)"
+        )
+    label_map_HW = np.where(label_map_HW == VOID, np.uint8(0), label_map_HW)
+    highest = int(label_map_HW.max())
+    num_labels = highest + 1 if num_labels is None else num_labels
+    if highest >= num_labels:
+        raise ValueError(
+            f"label map has label {highest}, which num_labels = {num_labels} does not allow; "
+            f"pass at least {highest + 1}"
+        )
+    labels_hw = torch.from_numpy(_nearest(label_map_HW, grid_hw).astype(np.int64))
+    return F.one_hot(labels_hw, num_labels).permute(2, 0, 1).float()
+
+
+def label_map_from_soft(
+    soft_Chw: Tensor,
+    image_hw: tuple[int, int],
+    patch_size: int | None = None,
+    stretch: bool = True,
+) -> np.ndarray:
+    """Label map at the size of the image.
+
+    Args:
+        soft_Chw: Soft labels on the token grid.
+        image_hw: Size of the result.
+        patch_size: Upsample bilinearly by this factor, take the best label and sample the image
+            size from it (DINO); None upsamples to the image size directly (DINOv3).
+        stretch: Stretch each upsampled channel to 0..1 first, as DINO does, not DINOv3.
+
+    Returns:
+        uint8 (H, W); the lowest of equally good labels.
+
+    Raises:
+        ValueError: If there are no or more than 255 labels.
+    """
+    if soft_Chw.ndim != 3 or not 0 < len(soft_Chw) <= VOID:
+        raise ValueError(
+            f"soft labels of shape {tuple(soft_Chw.shape)} must be (C, h, w), C from 1 to {VOID}"
+        )
+    height, width = soft_Chw.shape[1:]
+    scale = dict(size=image_hw)
+    if patch_size is not None:
+        scale = dict(size=(height * patch_size, width * patch_size))
+    soft_CHW = F.interpolate(soft_Chw[None], **scale, mode="bilinear", align_corners=False)[0]
+    if stretch:
+        soft_CHW = stretch_channels(soft_CHW)
+    labels_HW = soft_CHW.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    return _nearest(labels_HW, image_hw)
+
+
+def stretch_channels(x_CHW: Tensor) -> Tensor:
+    """Each channel shifted and scaled to 0..1; one that is constant or nowhere positive stays.
+
+    Source: `norm_mask` of facebookresearch/dino @ 7c446df. Deviation: a positive constant
+    channel becomes nan there, and nan then wins every pixel.
+    """
+    low_C11, high_C11 = x_CHW.aminmax(dim=2, keepdim=True)
+    low_C11, high_C11 = low_C11.amin(1, keepdim=True), high_C11.amax(1, keepdim=True)
+    varied_C11 = (high_C11 > 0) & (high_C11 > low_C11)
+    shifted_CHW = x_CHW - low_C11
+    span_C11 = shifted_CHW.amax(dim=(1, 2), keepdim=True)
+    return torch.where(varied_C11, shifted_CHW / span_C11, x_CHW)
+
+
+def _nearest(labels_HW: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Label map of another size, sampled at pixel centres."""
+    height, width = size_hw
+    return np.asarray(Image.fromarray(labels_HW).resize((width, height), Image.Resampling.NEAREST))
+
+
+class _Context:
+    """Normalised features and labels of the first frame (slot 0) and the last frames (a ring)."""
+
+    def __init__(self, query_hwD: Tensor, labels_NC: Tensor, settings) -> None:
+        self.settings = settings
+        self.ring = max(setting.last_frames for setting in settings)
+        self.query_hwD = query_hwD  # features of the next frame are written here
+        self.features_MhwD = query_hwD.new_empty(1 + self.ring, *query_hwD.shape)
+        # One label store for each setting: labels that were propagated differ between them.
+        self.labels_MNC = [labels_NC.new_empty(1 + self.ring, *labels_NC.shape) for _ in settings]
+        for store_MNC in self.labels_MNC:
+            store_MNC[0] = labels_NC
+        self.frame = 1  # the next one to label
+
+    def slots(self, setting: PropagationSetting) -> list[int]:
+        """Slots of the context of the next frame."""
+        last = range(max(1, self.frame - setting.last_frames), self.frame)
+        return [0, *(1 + (frame - 1) % self.ring for frame in last)]
+
+    @property
+    def filled(self) -> int:
+        return 1 + min(self.frame - 1, self.ring)
+
+    def push(self, labels_NC: list[Tensor]) -> None:
+        """Move on: the query and its labels become part of the context."""
+        if self.ring:
+            slot = 1 + (self.frame - 1) % self.ring
+            self.features_MhwD[slot] = self.query_hwD
+            for store_MNC, new_NC in zip(self.labels_MNC, labels_NC, strict=True):
+                store_MNC[slot] = new_NC
+        self.frame += 1
+
+
+def _stream(frames, first_labels_Chw, settings, tile_hw) -> Iterator[tuple[Tensor, ...]]:
+    """Generator behind `propagate_labels`."""
+    context = None
+    for number, frame_hwD in enumerate(frames):
+        if context is None:
+            if frame_hwD.ndim != 3 or first_labels_Chw.shape[1:] != frame_hwD.shape[:2]:
+                raise ValueError(
+                    f"first frame has shape {tuple(frame_hwD.shape)} and its labels "
+                    f"{tuple(first_labels_Chw.shape)}; pass (h, w, D) and (C, h, w)"
+                )
+            dtype = torch.float64 if frame_hwD.dtype == torch.float64 else torch.float32
+            like = frame_hwD.new_empty(0, dtype=dtype)
+            labels_NC = first_labels_Chw.detach().to(like).flatten(1).T.contiguous()
+            scratch = _Scratch(like)
+            shape = frame_hwD.shape
+            context = _Context(like.new_empty(shape), labels_NC, settings)
+            _normalise(frame_hwD.to(like), number, context.features_MhwD[0])
+            continue
+        if frame_hwD.shape != shape:
+            raise ValueError(
+                f"frame {number} has shape {tuple(frame_hwD.shape)}, the first frame "
+                f"{tuple(shape)}; pass frames of one size"
+            )
+        _normalise(frame_hwD.to(like), number, context.query_hwD)
+        labels_NC = _step(context.query_hwD, context, scratch, tile_hw)
+        context.push(labels_NC)
+        yield tuple(labels.T.reshape(-1, *shape[:2]) for labels in labels_NC)
+
+
+def _normalise(frame_hwD: Tensor, number: int, out: Tensor) -> None:
+    """Writes unit vectors, zero where the token is zero; nan and infinity are refused."""
+    frame_hwD = frame_hwD.detach()
+    norm_hw1 = torch.linalg.vector_norm(frame_hwD, dim=-1, keepdim=True)
+    if not norm_hw1.isfinite().all():
+        raise ValueError(f"features of frame {number} hold nan or infinity; check the encoder")
+    torch.div(frame_hwD, norm_hw1.clamp(min=1e-12), out=out)
+
+
+class _Scratch:
+    """Memory reused by all tiles: fresh pages cost as much time as the copies into them.
+
+    A block is as large as it will ever have to be: what is not used costs no memory.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
+        self.blocks: dict[str, Tensor] = {}
+
+    def take(self, name: str, most: int, *shape: int) -> Tensor:
+        """Uninitialised numbers of a shape; `most` is the same for a name at every call."""
+        if name not in self.blocks:
+            self.blocks[name] = self.like.new_empty(most)
+        return self.blocks[name][: math.prod(shape)].view(shape)
+
+
+@torch.no_grad()
+def _step(
+    queries_hwD: Tensor, context: _Context, scratch: _Scratch, tile_hw: tuple[int, int]
+) -> list[Tensor]:
+    """Labels of the next frame, (N, C) for each setting."""
+    h, w, width = queries_hwD.shape
+    radii = [setting.radius for setting in context.settings]
+    radius = 0 if 0 in radii else max(radii)
+    out_hwC = [store_MNC.new_empty(h, w, store_MNC.shape[2]) for store_MNC in context.labels_MNC]
+    groups: dict[tuple[int, str], list[int]] = {}
+    for i, setting in enumerate(context.settings):
+        groups.setdefault(setting.reach, []).append(i)
+    num_slots = len(context.features_MhwD)
+    tile_h, tile_w = _fitting_tile(tile_hw, (h, w), radius, num_slots)
+    widest = min(tile_w + 2 * radius, w)
+    most = num_slots * tile_h * tile_w * h * w
+    if radius:
+        most = num_slots * tile_h * tile_w * min(tile_h + 2 * radius, h) * widest
+    for columns in _bands(w, tile_w):
+        near_columns = _reached(columns, w, radius)
+        # Contiguous columns of the context, once for all tiles below each other.
+        strip_MhxD = context.features_MhwD[: context.filled]
+        if len(near_columns) < w:
+            strip_most = num_slots * h * widest * width
+            strip_shape = context.filled, h, len(near_columns), width
+            strip_MhxD = scratch.take("strip", strip_most, *strip_shape)
+            strip_MhxD.copy_(context.features_MhwD[: context.filled, :, _cut(near_columns)])
+        for rows in _bands(h, tile_h):
+            near_rows = _reached(rows, h, radius)
+            queries_QD = queries_hwD[_cut(rows), _cut(columns)].reshape(-1, width)
+            reached = len(near_rows) * len(near_columns)
+            shape = context.filled, len(queries_QD), reached
+            similarity_MQS = scratch.take("similarity", most, *shape)
+            for m in range(context.filled):
+                near_SD = strip_MhxD[m, _cut(near_rows)].view(reached, width)
+                torch.mm(queries_QD, near_SD.T, out=similarity_MQS[m])
+            for reach, members in groups.items():
+                allowed_MQS = similarity_MQS
+                mask_QS = _neighbourhood_bias(rows, columns, near_rows, near_columns, *reach)
+                if mask_QS is not None:
+                    if len(groups) > 1:  # others need the similarities as they are
+                        allowed_MQS = scratch.take("allowed", most, *shape)
+                    torch.add(similarity_MQS, mask_QS.to(queries_QD), out=allowed_MQS)
+                tile = _Tile(allowed_MQS, near_rows, near_columns, w)
+                for i, labels_QC in tile.labels(context, members):
+                    tile_shape = len(rows), len(columns), -1
+                    out_hwC[i][_cut(rows), _cut(columns)] = labels_QC.view(tile_shape)
+    return [labels_hwC.flatten(0, 1) for labels_hwC in out_hwC]
+
+
+class _Tile:
+    """Similarities of a tile of queries with what they reach, and the labels that follow."""
+
+    def __init__(self, similarity_MQS: Tensor, near_rows: range, near_columns: range, w: int):
+        self.similarity_MQS = similarity_MQS
+        device = similarity_MQS.device
+        rows = torch.arange(near_rows.start, near_rows.stop, device=device)
+        columns = torch.arange(near_columns.start, near_columns.stop, device=device)
+        self.tokens_S = (rows[:, None] * w + columns).flatten()
+
+    def labels(self, context: _Context, members: list[int]) -> Iterator[tuple[int, Tensor]]:
+        """Number and (Q, C) labels of the settings of one neighbourhood.
+
+        One more neighbour than asked for is looked up, in each context frame: if it is as similar
+        as the k-th, there are ties, also if they lie in other frames. Rows with ties, rare in
+        real features, are done again without a list of neighbours.
+        """
+        num_tokens, reached = context.labels_MNC[0].shape[1], len(self.tokens_S)
+        most = min(max(context.settings[i].topk for i in members) + 1, reached)
+        best_MQk, place_MQk = self.similarity_MQS.topk(most, dim=-1)
+        token_MQk = self.tokens_S[place_MQk]
+        for i in members:
+            setting, labels_MNC = context.settings[i], context.labels_MNC[i]
+            slots = torch.tensor(context.slots(setting), device=best_MQk.device)
+            best_QK = best_MQk[slots].transpose(0, 1).flatten(1)  # K = frames * most
+            from_QK = (token_MQk[slots] + slots[:, None, None] * num_tokens).transpose(0, 1)
+            count = min(setting.topk + 1, best_QK.shape[1])
+            best_Qk, order_Qk = best_QK.topk(count, dim=1)
+            from_Qk = from_QK.flatten(1).gather(1, order_Qk)
+            k = min(setting.topk, count)
+            weights_Qk = (best_Qk[:, :k] / setting.temperature).softmax(dim=1)
+            given_QkC = labels_MNC.view(-1, labels_MNC.shape[2])[from_Qk[:, :k]]
+            labels_QC = torch.bmm(weights_Qk[:, None], given_QkC)[:, 0]
+            if count > k:
+                tied_Q = (best_Qk[:, k] == best_Qk[:, k - 1]) & best_Qk[:, k].isfinite()
+                if tied_Q.any():
+                    kth_T = best_Qk[tied_Q, k - 1]
+                    labels_QC[tied_Q] = self._with_ties(setting, slots, labels_MNC, tied_Q, kth_T)
+            yield i, labels_QC
+
+    def _with_ties(self, setting, slots, labels_MNC, tied_Q, kth_T) -> Tensor:
+        """(T, C) labels of tied queries from all tokens at least as similar as the k-th."""
+        total_TC, sum_T1, best_T1 = 0.0, 0.0, self.similarity_MQS[slots][:, tied_Q].amax((0, 2))
+        for slot in slots.tolist():
+            similarity_TS = self.similarity_MQS[slot, tied_Q]
+            weights_TS = ((similarity_TS - best_T1[:, None]) / setting.temperature).exp()
+            weights_TS.masked_fill_(similarity_TS < kth_T[:, None], 0.0)
+            total_TC = total_TC + weights_TS @ labels_MNC[slot, self.tokens_S]
+            sum_T1 = sum_T1 + weights_TS.sum(dim=1, keepdim=True)
+        return total_TC / sum_T1
+
+
+def _cut(steps: range) -> slice:
+    return slice(steps.start, steps.stop)
+
+
+def _bands(length: int, size: int) -> list[range]:
+    """0..length in pieces of nearly equal length, at most `size`."""
+    number = -(-length // size)
+    edges = [length * i // number for i in range(number + 1)]
+    return [range(start, stop) for start, stop in pairwise(edges)]
+
+
+def _reached(band: range, length: int, radius: int) -> range:
+    """What lies within the radius of a band along one axis."""
+    if not radius:
+        return range(length)
+    return range(max(band.start - radius, 0), min(band.stop + radius, length))
+
+
+def _fitting_tile(
+    tile_hw: tuple[int, int], grid_hw: tuple[int, int], radius: int, num_frames: int
+) -> tuple[int, int]:
+    """Tile that reaches at most MAX_SIMILARITIES tokens: shorter, then narrower, than wanted."""
+    tile_h, tile_w = (min(side, length) for side, length in zip(tile_hw, grid_hw, strict=True))
+    while tile_h * tile_w > 1:
+        reached = num_frames
+        for side, length in zip((tile_h, tile_w), grid_hw, strict=True):
+            reached *= min(side + 2 * radius, length) if radius else length
+        if tile_h * tile_w * reached <= MAX_SIMILARITIES:
+            break
+        tile_h, tile_w = ((tile_h + 1) // 2, tile_w) if tile_h > 1 else (1, (tile_w + 1) // 2)
+    return tile_h, tile_w
+
+
+def _neighbourhood_bias(
+    rows: range, columns: range, near_rows: range, near_columns: range, radius: int, shape: str
+) -> Tensor | None:
+    """(Q, S) 0 within the neighbourhood and -inf outside, or None if everything is within."""
+    if not radius:
+        return None
+    dy = torch.arange(near_rows.start, near_rows.stop) - _column(rows)  # (Qh, Sh)
+    dx = torch.arange(near_columns.start, near_columns.stop) - _column(columns)  # (Qw, Sw)
+    dy, dx = dy[:, None, :, None], dx[None, :, None, :]  # (Qh, Qw, Sh, Sw) together
+    if shape == "circle":
+        outside = dy**2 + dx**2 > radius**2
+    else:
+        outside = (dy.abs() > radius) | (dx.abs() > radius)
+    bias = torch.zeros(outside.shape).masked_fill_(outside, -math.inf)
+    return bias.reshape(len(rows) * len(columns), len(near_rows) * len(near_columns))
+
+
+def _column(steps: range) -> Tensor:
+    return torch.arange(steps.start, steps.stop)[:, None]

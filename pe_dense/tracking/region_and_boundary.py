@@ -1,0 +1,387 @@
+"""Region similarity J and boundary accuracy F of segmented video objects, as DAVIS 2017 has them.
+
+Source: davisvideochallenge/davis2017-evaluation @ ac7c43f, davis2017/metrics.py and utils.py
+(measures of the DAVIS challenge, arXiv:1704.00675). Values agree to rounding of the last digit.
+Rules that the paper leaves open:
+
+* J of two empty masks is 1.
+* F of two empty boundaries is 1, of one empty boundary 0. A mask that covers the whole frame has
+  no boundary: the frame's own edge is none.
+* Void pixels are taken out of both masks, so they lie on no side of J, and the edge between an
+  object and void is a boundary.
+
+Deviations: the original casts frame numbers to 8 bits, so that decay is wrong or nan above 256
+frames; here it is right (`sequence_statistics`). Boundaries are matched on a crop around both
+masks: boundary pixels are only compared with each other, so nothing outside can count.
+
+Shape legend: H W image, T frames, K objects, N boundary pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import zip_longest
+
+import cv2
+import numpy as np
+
+from pe_dense.results.evidence import VideoObjectEvidence
+
+VOID = 255  # label of pixels that DAVIS leaves unlabelled
+BOUNDARY_THRESHOLD = 0.008  # share of the image diagonal
+RECALL_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class SequenceStatistics:
+    """Mean, recall and decay of a measure over the frames of one object.
+
+    Attributes:
+        mean: Over frames, 0..1.
+        recall: Share of frames above 0.5, 0..1.
+        decay: Mean of the first quarter minus mean of the last, -1..1; neighbouring quarters
+            share one frame.
+    """
+
+    mean: float
+    recall: float
+    decay: float
+
+
+@dataclass(frozen=True, eq=False)
+class VideoScores:
+    """J and F of every object in every scored frame of a video.
+
+    Attributes:
+        j_KT: float64 region similarity, 0..1; row k is the object with label k + 1.
+        f_KT: float64 boundary accuracy, 0..1.
+    """
+
+    j_KT: np.ndarray
+    f_KT: np.ndarray
+
+
+def region_similarity(
+    annotation: np.ndarray, prediction: np.ndarray, void: np.ndarray | None = None
+) -> np.ndarray:
+    """J: intersection over union of masks, 1 where both are empty.
+
+    Args:
+        annotation: (..., H, W), zero or False is background.
+        prediction: Like `annotation`.
+        void: Like `annotation`; pixels that count for neither, or None.
+
+    Returns:
+        (...) float64 in 0..1.
+
+    Raises:
+        ValueError: If shapes differ or a mask has fewer than two dimensions.
+    """
+    annotation, prediction = _masks(annotation, prediction, void)
+    intersection = np.count_nonzero(annotation & prediction, axis=(-2, -1))
+    union = np.count_nonzero(annotation | prediction, axis=(-2, -1))
+    return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
+
+
+def boundary_accuracy(
+    annotation: np.ndarray,
+    prediction: np.ndarray,
+    void: np.ndarray | None = None,
+    threshold: float = BOUNDARY_THRESHOLD,
+) -> np.ndarray:
+    """F: harmonic mean of the precision and recall of boundary pixels.
+
+    A boundary pixel counts as found if the other boundary has one within `boundary_radius`.
+
+    Args:
+        annotation: (..., H, W), zero or False is background.
+        prediction: Like `annotation`.
+        void: Like `annotation`; pixels that count as background in both, or None.
+        threshold: Tolerance, see `boundary_radius`.
+
+    Returns:
+        (...) float64 in 0..1.
+
+    Raises:
+        ValueError: If shapes differ, a mask has fewer than two dimensions, or the threshold is
+            neither a share nor whole pixels.
+    """
+    annotation, prediction = _masks(annotation, prediction, void)
+    height, width = annotation.shape[-2:]
+    radius = boundary_radius((height, width), threshold)
+    pairs = zip(
+        annotation.reshape(-1, height, width), prediction.reshape(-1, height, width), strict=True
+    )
+    values = [_mask_scores(first, second, radius)[1] for first, second in pairs]
+    return np.array(values, np.float64).reshape(annotation.shape[:-2])
+
+
+def boundary_radius(image_hw: tuple[int, int], threshold: float = BOUNDARY_THRESHOLD) -> int:
+    """Tolerance in pixels: `threshold` itself if at least 1, else that share of the diagonal.
+
+    A share is rounded up: 8 pixels for 0.008 of 480 x 854.
+
+    Raises:
+        ValueError: If the threshold is negative, or above 1 and no whole number.
+    """
+    if not 0 <= threshold < math.inf or (threshold >= 1 and threshold != int(threshold)):
+        raise ValueError(
+            f"boundary threshold {threshold} is neither a share of the diagonal (0 to 1) "
+            "nor a whole number of pixels; pass one of these"
+        )
+    height, width = image_hw
+    return int(
+        threshold if threshold >= 1 else math.ceil(threshold * math.sqrt(height**2 + width**2))
+    )
+
+
+def boundary_map(mask_HW: np.ndarray) -> np.ndarray:
+    """Pixels that differ from their right, lower or lower right neighbour.
+
+    Neighbours outside the frame count as equal to the pixel on the edge.
+
+    Args:
+        mask_HW: Zero or False is background.
+
+    Returns:
+        bool (H, W): boundary, half a pixel to the upper left of the real one.
+    """
+    mask_HW = np.ascontiguousarray(mask_HW, bool)
+    boundary_HW = np.zeros_like(mask_HW)
+    if not mask_HW.size:
+        return boundary_HW
+    # Neighbours are a fixed step apart in memory; only the last column then has wrong ones.
+    width, mask, boundary = mask_HW.shape[1], mask_HW.ravel(), boundary_HW.ravel()
+    for step in (1, width, width + 1):
+        boundary[:-step] |= mask[:-step] ^ mask[step:]
+    boundary_HW[:-1, -1] = mask_HW[:-1, -1] ^ mask_HW[1:, -1]
+    boundary_HW[-1, -1] = False
+    return boundary_HW
+
+
+def sequence_statistics(values_T: np.ndarray) -> SequenceStatistics:
+    """Mean, recall and decay of one object over its frames.
+
+    Frames that are nan are left out of the mean and the decay; for recall they are not above 0.5,
+    as in the original.
+
+    Args:
+        values_T: J or F of each scored frame, 0..1.
+
+    Raises:
+        ValueError: If there is no frame, or not one value a frame.
+    """
+    values_T = np.asarray(values_T, np.float64)
+    if values_T.ndim != 1 or not len(values_T):
+        raise ValueError(
+            f"statistics of values of shape {values_T.shape} are undefined; "
+            "pass one value for each of at least one frame"
+        )
+    edges = (np.round(np.linspace(1, len(values_T), 5) + 1e-10) - 1).astype(np.int64)
+    first, last = values_T[: edges[1] + 1], values_T[edges[3] : edges[4] + 1]
+    return SequenceStatistics(
+        mean=_mean_of_known(values_T),
+        recall=float(np.mean(values_T > RECALL_THRESHOLD)),
+        decay=_mean_of_known(first) - _mean_of_known(last),
+    )
+
+
+def video_scores(
+    annotations: Iterable[np.ndarray],
+    predictions: Iterable[np.ndarray],
+    *,
+    skip_ends: bool = True,
+    threshold: float = BOUNDARY_THRESHOLD,
+    threads: int = 1,
+) -> VideoScores:
+    """J and F of all objects of a video, from label maps that are read frame by frame.
+
+    Objects are labels 1 to the highest one in the first annotated frame; labels above it that
+    appear later in the annotation are background, and so is 255. An object that is not predicted
+    has an empty mask. No void pixels are left out: the semi-supervised task of DAVIS passes none.
+
+    Args:
+        annotations: Label maps (H, W) of integers.
+        predictions: As many, same sizes.
+        skip_ends: Leave out the first and the last frame, as DAVIS does for this task.
+        threshold: Tolerance of F, see `boundary_radius`.
+        threads: Frames scored at a time; OpenCV and NumPy let other threads run.
+
+    Raises:
+        ValueError: If numbers of frames or sizes differ, a label is predicted that the first
+            frame does not have, or no frame is left to score.
+    """
+    if threads < 1:
+        raise ValueError(f"threads = {threads} must be at least 1")
+    columns: list[tuple[np.ndarray, np.ndarray]] = []
+    waiting: deque[Future] = deque()
+    num_objects = 0
+    with ThreadPoolExecutor(threads) as pool:
+        for frame, annotation_HW, prediction_HW in _frames(annotations, predictions, skip_ends):
+            if frame == 0:
+                num_objects = int(annotation_HW[annotation_HW != VOID].max(initial=0))
+                if skip_ends:
+                    continue
+            if (highest := int(prediction_HW.max(initial=0))) > num_objects:
+                raise ValueError(
+                    f"frame {frame} predicts label {highest}, the first annotated frame has "
+                    f"{num_objects} objects; map labels to 0 (background) and 1..{num_objects}"
+                )
+            radius = boundary_radius(annotation_HW.shape, threshold)
+            arguments = annotation_HW, prediction_HW, num_objects, radius
+            if threads == 1:
+                columns.append(_frame_scores(*arguments))
+                continue
+            waiting.append(pool.submit(_frame_scores, *arguments))
+            if len(waiting) > 2 * threads:  # bounds the frames in memory
+                columns.append(waiting.popleft().result())
+        columns += [future.result() for future in waiting]
+    if not columns:
+        raise ValueError(
+            "no frame is left to score; pass at least three frames, or skip_ends=False"
+        )
+    j_KT, f_KT = (np.stack(rows, axis=1) for rows in zip(*columns, strict=True))
+    return VideoScores(j_KT, f_KT)
+
+
+def video_object_evidence(scores: Mapping[str, VideoScores]) -> VideoObjectEvidence:
+    """One row for each object of each video, with mean, recall and decay of J and F.
+
+    Args:
+        scores: By name of the video. Objects are called by their label, '1', '2' and so on.
+    """
+    videos, objects, statistics = [], [], []
+    for video, video_score in scores.items():
+        for k, (j_T, f_T) in enumerate(zip(video_score.j_KT, video_score.f_KT, strict=True)):
+            videos.append(video)
+            objects.append(str(k + 1))
+            statistics.append((sequence_statistics(j_T), sequence_statistics(f_T)))
+    columns = {
+        f"{measure}{suffix}_N": np.array([getattr(pair[i], field) for pair in statistics])
+        for i, measure in enumerate("jf")
+        for suffix, field in (("", "mean"), ("_recall", "recall"), ("_decay", "decay"))
+    }
+    return VideoObjectEvidence(video_ids=tuple(videos), object_ids=tuple(objects), **columns)
+
+
+def _masks(
+    annotation: np.ndarray, prediction: np.ndarray, void: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both masks as bool, without void pixels."""
+    annotation, prediction = np.asarray(annotation, bool), np.asarray(prediction, bool)
+    named = {"annotation": annotation, "prediction": prediction}
+    if void is not None:
+        named["void"] = void = np.asarray(void, bool)
+    shapes = {name: mask.shape for name, mask in named.items()}
+    if len(set(shapes.values())) > 1 or annotation.ndim < 2:
+        raise ValueError(f"masks have shapes {shapes}; pass the same (..., H, W) for all")
+    if void is None:
+        return annotation, prediction
+    return annotation & ~void, prediction & ~void
+
+
+def _frames(
+    annotations: Iterable[np.ndarray], predictions: Iterable[np.ndarray], skip_last: bool
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Number, annotation and prediction of each frame, the last one only if wanted."""
+    held = None
+    for frame, pair in enumerate(zip_longest(annotations, predictions)):
+        if any(part is None for part in pair):
+            raise ValueError(
+                f"annotations and predictions differ in length after {frame} frames; "
+                "pass one prediction for each annotated frame"
+            )
+        annotation_HW, prediction_HW = (np.asarray(part) for part in pair)
+        if annotation_HW.shape != prediction_HW.shape or annotation_HW.ndim != 2:
+            raise ValueError(
+                f"frame {frame}: annotation has shape {annotation_HW.shape}, prediction "
+                f"{prediction_HW.shape}; pass label maps (H, W) of the same size"
+            )
+        if held is not None:
+            yield held
+        held = frame, annotation_HW, prediction_HW
+    if held is not None and (not skip_last or held[0] == 0):
+        yield held
+
+
+def _frame_scores(
+    annotation_HW: np.ndarray, prediction_HW: np.ndarray, num_objects: int, radius: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) J and (K,) F of one frame."""
+    scores_K2 = np.zeros((num_objects, 2))
+    for k in range(num_objects):
+        scores_K2[k] = _mask_scores(annotation_HW == k + 1, prediction_HW == k + 1, radius)
+    return scores_K2[:, 0], scores_K2[:, 1]
+
+
+def _mask_scores(
+    annotation_HW: np.ndarray, prediction_HW: np.ndarray, radius: int
+) -> tuple[float, float]:
+    """J and F of two bool masks, on a crop around both."""
+    rows, columns = _crop(annotation_HW, prediction_HW)
+    annotation = annotation_HW[rows, columns]
+    prediction = prediction_HW[rows, columns]
+    union = np.count_nonzero(annotation | prediction)
+    j = np.count_nonzero(annotation & prediction) / union if union else 1.0
+    first, second = boundary_map(annotation), boundary_map(prediction)
+    in_first, in_second = np.flatnonzero(first), np.flatnonzero(second)  # (N,) each
+    if not len(in_first) or not len(in_second):
+        return j, float(len(in_first) == len(in_second))
+    precision = _num_near(in_second, first, radius) / len(in_second)
+    recall = _num_near(in_first, second, radius) / len(in_first)
+    if precision + recall == 0:
+        return j, 0.0
+    return j, 2 * precision * recall / (precision + recall)
+
+
+def _crop(first_HW: np.ndarray, second_HW: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of both masks and one pixel around: their boundaries lie inside."""
+    low, high = list(first_HW.shape), [0, 0]
+    for mask_HW in (first_HW, second_HW):
+        x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask_HW).view(np.uint8))
+        if width:
+            low = [min(low[0], y), min(low[1], x)]
+            high = [max(high[0], y + height), max(high[1], x + width)]
+    rows, columns = (slice(max(a - 1, 0), max(b, 0) + 1) for a, b in zip(low, high, strict=True))
+    return rows, columns
+
+
+@lru_cache(maxsize=64)
+def _disk_rectangles(radius: int) -> tuple[tuple[int, int], ...]:
+    """Half heights and half widths of rectangles whose union is the disk, largest area first."""
+    widest: dict[int, int] = {}
+    for half_height in range(radius + 1):
+        widest[math.isqrt(radius**2 - half_height**2)] = half_height  # keeps the tallest
+    rectangles = [(height, width) for width, height in widest.items()]
+    return tuple(sorted(rectangles, key=lambda hw: -(2 * hw[0] + 1) * (2 * hw[1] + 1)))
+
+
+def _num_near(places_N: np.ndarray, boundary_HW: np.ndarray, radius: int) -> int:
+    """How many pixels have a boundary pixel within `radius`.
+
+    The same as a dilation of the boundary by a disk, looked up at the pixels: the disk is a union
+    of rectangles, and whether a rectangle is empty takes four values of an integral image.
+    """
+    height, width = boundary_HW.shape
+    sums = cv2.integral(boundary_HW.view(np.uint8)).ravel()  # (H + 1) (W + 1)
+    y_N, x_N = np.divmod(places_N, width)
+    for half_height, half_width in _disk_rectangles(radius):
+        top = np.maximum(y_N - half_height, 0) * (width + 1)
+        bottom = np.minimum(y_N + half_height + 1, height) * (width + 1)
+        left = np.maximum(x_N - half_width, 0)
+        right = np.minimum(x_N + half_width + 1, width)
+        far = sums[bottom + right] - sums[top + right] == sums[bottom + left] - sums[top + left]
+        y_N, x_N = y_N[far], x_N[far]
+        if not len(y_N):
+            break
+    return len(places_N) - len(y_N)
+
+
+def _mean_of_known(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.mean(known)) if len(known) else math.nan
