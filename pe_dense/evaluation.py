@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from pe_dense.encoders.conversion import trained_canvas
 from pe_dense.encoders.fingerprint import feature_fingerprint
-from pe_dense.experiment import load_config
+from pe_dense.experiment import load_config, load_template
 from pe_dense.results import provenance
 from pe_dense.results.evidence_file import evidence_bytes
 from pe_dense.results.item_evidence import ItemEvidence
@@ -79,29 +82,9 @@ def evaluate(
     Raises:
         ValueError: If the checkpoint does not fit, or a record exists already.
     """
-    file = checkpoint_file(checkpoint)
-    content = load_checkpoint_safely(str(file), map_location="cpu")
-    facts = content.get("meta", {}).get("pe_dense")
-    if facts is None:
-        facts = published_facts(config, encoder, file, content["state_dict"])
-    if not facts.keys() >= NEEDED_FACTS:
-        raise ValueError(
-            f"checkpoint {file} was not written by tools/train.py, or by another version of it; "
-            "train it there"
-        )
-    cfg, template = load_config(config, encoder or facts["encoder"], "random", options)
-    if cfg.encoder != facts["encoder"]:
-        raise ValueError(
-            f"checkpoint {file} holds {facts['encoder']}, not {cfg.encoder}; leave --encoder out"
-        )
-    trained_canvas = facts.get("canvas")
-    if trained_canvas is not None and cfg.get("canvas") != trained_canvas:
-        raise ValueError(
-            f"checkpoint {file} was trained on a canvas of {trained_canvas} px, and the config has "
-            f"{cfg.get('canvas')}; positions would not fit: set --cfg-options "
-            f"canvas={trained_canvas}, or use a config of that canvas"
-        )
-    protocol = protocol_of(config, template, facts, file)
+    run = open_run(config, checkpoint, encoder, options)
+    file, content, facts, cfg, template = run
+    protocol = of_own_data(protocol_of(config, template, facts, file), cfg, facts)
     weights = facts["weights"]
     seed, start_from = facts["seed"], facts["start_from"]
     if start_from is not None:  # everything, encoder included, came from that file
@@ -148,6 +131,8 @@ def evaluate(
     notes = ["encoder in bfloat16"] if facts["amp"] else []
     if commit != facts["commit"]:
         notes.append(f"evaluated at commit {commit}")
+    if "own_annotations" in cfg.protocol:
+        notes += [f"{split} annotations {sha}" for split, sha in own_hashes(cfg, facts).items()]
     record = Record(
         origin="measured",
         task=cfg.protocol.task,
@@ -185,6 +170,91 @@ def evaluate(
     return scores
 
 
+class TrainedRun(NamedTuple):
+    """A checkpoint with the config that fits it.
+
+    Attributes:
+        file: The checkpoint.
+        content: What it holds.
+        facts: What training, or the publisher's file, says of it.
+        cfg: Resolved config.
+        template: The same with references in place.
+    """
+
+    file: Path
+    content: dict[str, Any]
+    facts: dict[str, Any]
+    cfg: Config
+    template: Config
+
+
+def open_run(
+    config: str,
+    checkpoint: Path,
+    encoder: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> TrainedRun:
+    """Read a checkpoint and the config that it is to be used with; arguments as in `evaluate`.
+
+    Raises:
+        ValueError: If the two do not fit.
+    """
+    file = checkpoint_file(checkpoint)
+    content = load_checkpoint_safely(str(file), map_location="cpu")
+    facts = content.get("meta", {}).get("pe_dense")
+    if facts is None:
+        facts = published_facts(config, encoder, file, content["state_dict"])
+    if not facts.keys() >= NEEDED_FACTS:
+        raise ValueError(
+            f"checkpoint {file} was not written by tools/train.py, or by another version of it; "
+            "train it there"
+        )
+    cfg, template = load_config(config, encoder or facts["encoder"], "random", options)
+    if cfg.encoder != facts["encoder"]:
+        raise ValueError(
+            f"checkpoint {file} holds {facts['encoder']}, not {cfg.encoder}; leave --encoder out"
+        )
+    trained_canvas = facts.get("canvas")
+    if trained_canvas is not None and cfg.get("canvas") != trained_canvas:
+        raise ValueError(
+            f"checkpoint {file} was trained on a canvas of {trained_canvas} px, and the config has "
+            f"{cfg.get('canvas')}; positions would not fit: set --cfg-options "
+            f"canvas={trained_canvas}, or use a config of that canvas"
+        )
+    trained = facts.get("classes")
+    if trained is not None and list(cfg.classes) != trained:
+        raise ValueError(
+            f"checkpoint {file} was trained on {class_words(trained)}, but the data have "
+            f"{class_words(cfg.classes)}; score it on data with the same classes in the same order"
+        )
+    return TrainedRun(file, content, facts, cfg, template)
+
+
+def class_words(classes: Sequence[str], limit: int = 8) -> str:
+    """How errors name a list of classes.
+
+    Example:
+        >>> class_words(["cat", "dog"])
+        '2 classes (cat, dog)'
+    """
+    tail = ", ..." if len(classes) > limit else ""
+    return f"{len(classes)} classes ({', '.join(classes[:limit])}{tail})"
+
+
+def trained_model(run: TrainedRun) -> torch.nn.Module:
+    """The model of a run with its weights, ready to predict, on the GPU if there is one.
+
+    Raises:
+        ValueError: If the checkpoint does not fit the model.
+    """
+    init_default_scope(run.cfg.get("default_scope", "mmengine"))
+    if run.facts["amp"]:
+        run.cfg.model.backbone.amp_dtype = "bfloat16"
+    model = MODELS.build(copy.deepcopy(run.cfg.model))
+    load_strictly(model, run.content, str(run.file))
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
 def published_facts(
     config: str, encoder: str | None, file: Path, state: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -193,7 +263,7 @@ def published_facts(
     Raises:
         ValueError: If the config does not only evaluate.
     """
-    cfg, _ = load_config(config)
+    cfg = load_template(config)
     if not cfg.get("evaluation_only"):
         raise ValueError(
             f"checkpoint {file} was not written by tools/train.py; published detectors are scored "
@@ -279,7 +349,7 @@ def protocol_of(
 
 def protocol_info(template: Config, config: str, digest: str) -> ProtocolInfo:
     """The protocol of a config; its id ends in '.mod-<hash>' where `digest` is not its own."""
-    changed = digest != protocol_sha256(load_config(config)[1]) or has_other_data(template)
+    changed = digest != protocol_sha256(load_template(config)) or has_other_data(template)
     name = f"{template.protocol.id}.mod-{digest[:8]}" if changed else template.protocol.id
     return ProtocolInfo(
         name,
@@ -288,6 +358,25 @@ def protocol_info(template: Config, config: str, digest: str) -> ProtocolInfo:
         template.protocol.higher_is_better,
         digest,
     )
+
+
+def of_own_data(protocol: ProtocolInfo, cfg: Config, facts: Mapping[str, Any]) -> ProtocolInfo:
+    """The protocol on a user's own data: the id says which annotations were used.
+
+    Results on other annotations cannot be compared, so they get another id. The rest of a
+    published protocol is as it is.
+    """
+    if "own_annotations" not in cfg.protocol:
+        return protocol
+    hashes = own_hashes(cfg, facts)
+    digest = hashlib.sha256(" ".join(map(str, hashes.values())).encode()).hexdigest()
+    return dataclasses.replace(protocol, id=f"{protocol.id}.data-{digest[:8]}")
+
+
+def own_hashes(cfg: Config, facts: Mapping[str, Any]) -> dict[str, str | None]:
+    """sha256 of the annotations that a run was trained on, and of those that are scored."""
+    trained = facts.get("own_annotations") or {}
+    return {"train": trained.get("train"), "val": cfg.protocol.own_annotations["val"]}
 
 
 def has_other_data(template: Config) -> bool:

@@ -4,7 +4,8 @@ A config names its free parts at the top (`encoder`, `weights`, `data_root`, `ma
 and refers to them as '$name'. References are replaced once, after all overrides, so that
 `--cfg-options max_epochs=3` also shortens the schedule. `$encoder.<fact>` is a fact of the
 encoder: embed_dim, depth, patch_size, num_prefix_tokens, mean_255 and std_255 (0..255), the strides
-of a simple pyramid (pyramid_strides, roi_strides), and side_of_64_tokens in pixels.
+of a simple pyramid (pyramid_strides, roi_strides), and side_of_8_tokens and side_of_64_tokens in
+pixels.
 `$data.<fact>` is a fact of the data: what the function that the config names in `data_facts`
 ('package.module:function') finds out, given the names at the top of the config.
 """
@@ -12,6 +13,7 @@ of a simple pyramid (pyramid_strides, roi_strides), and side_of_64_tokens in pix
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +28,7 @@ NOT_PROTOCOL = {
     "encoder", "weights", "data_root", "work_dir", "load_from", "resume", "launcher", "env_cfg",
     "randomness", "log_level", "log_processor", "visualizer", "vis_backends", "default_hooks",
     "custom_imports", "data_check", "data_facts", "default_scope", "dist_backend",
-    "protocol", "filename", "num_workers",
+    "protocol", "filename", "num_workers", "sharding",
 }  # fmt: skip
 
 
@@ -45,6 +47,7 @@ def encoder_facts(name: str, options: Mapping[str, Any] | None = None) -> dict[s
         "num_prefix_tokens": encoder.num_prefix_tokens,
         "pyramid_strides": [encoder.patch_size * scale for scale in (0.25, 0.5, 1, 2, 4)],
         "roi_strides": [encoder.patch_size * scale for scale in (0.25, 0.5, 1, 2)],
+        "side_of_8_tokens": 8 * encoder.patch_size,
         "side_of_64_tokens": 64 * encoder.patch_size,
         "mean_255": [255.0 * value for value in encoder.mean],
         "std_255": [255.0 * value for value in encoder.std],
@@ -104,6 +107,20 @@ def load_config(
         ValueError: If the file is missing or broken, an override names nothing, or a reference
             is unknown.
     """
+    template = load_template(path, encoder, weights, options)
+    return resolved(template, path), template
+
+
+def load_template(
+    path: str | Path,
+    encoder: str | None = None,
+    weights: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read a config and apply overrides; references stay in place, and no data are needed.
+
+    Arguments and errors as in `load_config`.
+    """
     if not Path(path).is_file():
         raise ValueError(f"config {path} does not exist; see configs/ for those that do")
     try:
@@ -124,7 +141,14 @@ def load_config(
         if name not in cfg:
             raise ValueError(f"config {path} has no free {name!r}, so --{name} does nothing there")
         cfg[name] = value
-    template = Config(cfg.to_dict(), filename=cfg.filename)
+    if isinstance(cfg.get("data_root"), str):
+        cfg.data_root = os.path.expanduser(cfg.data_root)  # noqa: PTH111 (keeps the text else)
+    return Config(cfg.to_dict(), filename=cfg.filename)
+
+
+def resolved(template: Config, path: str | Path) -> Config:
+    """Fill in the references of a config; `path` is how errors call it."""
+    cfg = Config(template.to_dict(), filename=template.filename)
     names = {key: value for key, value in cfg.items() if not isinstance(value, dict)}
     if "encoder" in cfg:
         backbone = cfg.get("model", {}).get("backbone", {})
@@ -136,9 +160,8 @@ def load_config(
         find_facts = getattr(importlib.import_module(module), function)
         facts = find_facts(_own_names(names, path))
         names |= {f"data.{key}": value for key, value in facts.items()}
-    names = _without_chains(names, path)
-    resolved = substitute(cfg._cfg_dict, names)
-    return Config(ConfigDict(resolved), filename=cfg.filename), template
+    filled = substitute(cfg._cfg_dict, _without_chains(names, path))
+    return Config(ConfigDict(filled), filename=cfg.filename)
 
 
 def _own_names(names: dict[str, Any], path: str | Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pe_dense.experiment import load_config
+from pe_dense.experiment import load_template
 from pe_dense.results.provenance import atomic_write_text
 from pe_dense.training import protocol_sha256
 
@@ -32,7 +32,7 @@ def current_protocols(configs: Path = CONFIGS) -> dict[str, dict[str, str]]:
         inner = path.relative_to(configs).parts
         if inner[0] == "suites" or any(part.startswith("_") for part in inner):
             continue
-        _, template = load_config(path)
+        template = load_template(path)
         if "protocol" not in template:
             continue
         key = f"{template.protocol.id}-v{template.protocol.version}"

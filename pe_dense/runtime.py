@@ -217,7 +217,11 @@ class ExactResumeHook(Hook):
         start_from: str | None = None,
         start_without: Sequence[str] = (),
     ) -> None:
-        self.facts = dict(facts or {})
+        # A config turns every dict into its own class, which a safe loader of checkpoints refuses.
+        self.facts = {
+            key: dict(value) if isinstance(value, Mapping) else value
+            for key, value in (facts or {}).items()
+        }
         self.start_from, self.start_without = start_from, start_without
         self._started = 0.0
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from pe_dense.experiment import load_config, protocol_settings
 from pe_dense.results.provenance import command_line, config_sha256, file_sha256, git_state
 from pe_dense.runtime import load_checkpoint_safely, newest_checkpoint, remove_unfinished
+from pe_dense.sharding import ShardedRunner, sharding_of, use_host_memory
 
 
 def train(
@@ -57,6 +59,7 @@ def train(
         cfg.model.backbone.amp_dtype = "bfloat16"
     cfg.work_dir = str(work_dir or default_work_dir(config, encoder, weights, seed))
     cfg.launcher = launcher
+    sharding = sharding_of(cfg, launcher)
     start_from, cfg.load_from = cfg.get("load_from"), None
     facts = {
         "encoder": cfg.encoder,
@@ -67,6 +70,7 @@ def train(
         "world_size": world_size,
         "start_from": None,
         "canvas": cfg.get("canvas"),
+        **data_of(cfg),
     }
     if start_from:
         load_checkpoint_safely(start_from, map_location="cpu")  # whatever is wrong shows now
@@ -82,6 +86,7 @@ def train(
             )
         cfg.resume, cfg.load_from = True, str(newest)
         stored = require_same_run(newest, facts)
+    require_gpu_for_float16(cfg, config)
     check_data(cfg, ("train", "val"))
     facts["train_command"] = command_with_launcher(argv, launcher, world_size)
     facts["commit"], facts["dirty"] = git_state(repository_root())
@@ -95,9 +100,16 @@ def train(
     hooks[0].start_from = start_from if newest is None else None
     hooks[0].start_without = cfg.get("start_without", [])
     use_device(cfg)
+    if sharding is not None and sharding.cpu_offload:
+        use_host_memory(cfg)
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
         remove_unfinished(cfg.work_dir)
-    runner = Runner.from_cfg(cfg)
+    runner = (Runner if sharding is None else ShardedRunner).from_cfg(cfg)
+    if sharding is None and cfg.get("sharding") is not None:
+        runner.logger.info(
+            "sharding: one process without a launcher holds the whole model; to shard it, start "
+            "with torchrun --nproc-per-node N ... --launcher pytorch"
+        )
     runner.train()
     return runner
 
@@ -185,11 +197,39 @@ def require_same_run(checkpoint: Path, facts: Mapping[str, Any]) -> dict[str, An
     return {name: stored[name] for name in ("train_command", "commit", "dirty", "weights")}
 
 
+def data_of(cfg: Config) -> dict[str, Any]:
+    """What a config does not say itself but found in the data: classes, and hashes of own files."""
+    own = (cfg.get("protocol") or {}).get("own_annotations")
+    return {
+        "classes": list(cfg.classes) if "data_facts" in cfg and "classes" in cfg else None,
+        "own_annotations": None if own is None else dict(own),
+    }
+
+
 def check_data(cfg: Config, splits: Sequence[str]) -> None:
-    """Run the check that the config names, 'package.module:function', on the given splits."""
+    """Run the check that the config names, 'package.module:function', on the given splits.
+
+    What it returns, a table of what the data hold, is printed by the first process.
+    """
     if "data_check" in cfg:
         module, function = cfg.data_check.split(":")
-        getattr(importlib.import_module(module), function)(cfg, splits)
+        table = getattr(importlib.import_module(module), function)(cfg, splits)
+        if table and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
+            print_log(table)
+
+
+def require_gpu_for_float16(cfg: Config, config: str | Path) -> None:
+    """Refuse MMEngine's float16 training where there is no GPU.
+
+    Raises:
+        ValueError: If the optimiser scales float16 gradients and there is no GPU.
+    """
+    if cfg.optim_wrapper.type == "AmpOptimWrapper" and not torch.cuda.is_available():
+        raise ValueError(
+            f"config {config} trains in float16, which needs a GPU, and there is none; train on "
+            "one, or inherit from the config and set optim_wrapper.type='OptimWrapper' without "
+            "its dtype for float32"
+        )
 
 
 def use_device(cfg: Config) -> None:

@@ -11,7 +11,13 @@ import torch
 
 pytest.importorskip("mmengine")
 
-from pe_dense.experiment import encoder_facts, load_config, protocol_settings, substitute
+from pe_dense.experiment import (
+    encoder_facts,
+    load_config,
+    load_template,
+    protocol_settings,
+    substitute,
+)
 from pe_dense.results.provenance import config_sha256
 
 REPO = Path(__file__).resolve().parents[1]
@@ -167,7 +173,7 @@ def test_missing_config(tmp_path: Path, name: str) -> None:
 
 
 def protocol_hash(path: Path, **arguments: object) -> str:
-    return config_sha256(protocol_settings(load_config(path, **arguments)[1]))
+    return config_sha256(protocol_settings(load_template(path, **arguments)))
 
 
 @pytest.mark.parametrize(
@@ -211,27 +217,33 @@ def test_protocols_of_two_configs_differ() -> None:
 # The files under configs/
 
 
+def own_data(path: Path, mini_root: Path) -> dict[str, str]:
+    """Data for a config that asks for the user's own; the others need none to be loaded."""
+    needed = load_template(path).get("data_facts") == "pe_dense.data.coco_folder:facts"
+    return {"data_root": str(mini_root / "coco")} if needed else {}
+
+
 def test_there_are_configs() -> None:
     assert MINI in CONFIGS
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=named)
-def test_config_loads_and_says_what_it_is(path: Path) -> None:
+def test_config_loads_and_says_what_it_is(path: Path, mini_root: Path) -> None:
     text = path.read_text(encoding="utf-8")
     header = ast.get_docstring(ast.parse(text))
     assert header and "Command:" in header and "Data:" in header
     assert named(path) in header, "the command names this very file"
     assert text.isascii()
-    cfg, _ = load_config(path)
+    cfg, _ = load_config(path, options=own_data(path, mini_root))
     assert "$" not in cfg.pretty_text
     assert {"id", "version", "task", "dataset", "split", "metric"} <= set(cfg.protocol)
     assert cfg.protocol.higher_is_better in (True, False)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=named)
-def test_the_length_moves_the_whole_schedule(path: Path) -> None:
-    if "max_iters" in load_config(path)[0]:
-        cfg, _ = load_config(path, options={"max_iters": 2})
+def test_the_length_moves_the_whole_schedule(path: Path, mini_root: Path) -> None:
+    if "max_iters" in load_template(path):
+        cfg, _ = load_config(path, options={"max_iters": 2, **own_data(path, mini_root)})
         assert cfg.train_cfg.max_iters == 2
         assert max(s.end for s in cfg.param_scheduler if s.type != "LinearLR") == 2
         return
@@ -244,17 +256,18 @@ DETECTION = [path for path in CONFIGS if path.parent.name == "detection"]
 
 
 @pytest.mark.parametrize("path", DETECTION, ids=named)
-def test_detector_builds_and_leaves_the_protocol_alone(path: Path) -> None:
+def test_detector_builds_and_leaves_the_protocol_alone(path: Path, mini_root: Path) -> None:
     pytest.importorskip("mmdet")
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
 
     register_all_modules(init_default_scope=True)
     # Where any encoder fits, another one stands in: what is tested is how the parts fit.
-    own_tower = "encoder_options" in load_config(path)[0].model.backbone
+    own_tower = "encoder_options" in load_template(path).model.backbone
     encoder = None if own_tower else "pe_core_t16_384"
+    options = own_data(path, mini_root)
     (cfg, template), (again, _) = (
-        load_config(path, encoder=encoder, weights="random") for _ in range(2)
+        load_config(path, encoder=encoder, weights="random", options=options) for _ in range(2)
     )
     settings = protocol_settings(template)
     # mmdet writes into the config it builds from, so each build needs its own.

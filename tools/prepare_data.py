@@ -1,4 +1,11 @@
-"""Prepares data sets: `python tools/prepare_data.py mini` generates the mini world.
+"""Prepares data sets: generates the mini world, checks folders of COCO-format data, splits them.
+
+python tools/prepare_data.py mini
+python tools/prepare_data.py coco DIR              (or lvis, or objects365)
+python tools/prepare_data.py coco-format DIR       any classes
+python tools/prepare_data.py coco-format DIR --split 0.2 --seed 0
+
+A check says what is missing or wrong, and ends with exit code 0, or 2 if there are problems.
 
 Each subcommand is a pair of functions, one that adds its options and one that runs it, listed
 in COMMANDS. Heavy imports stay inside the functions, so --help is instant.
@@ -9,8 +16,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pe_dense.command_line import Parser
+from pe_dense.command_line import Parser, sentence
+
+if TYPE_CHECKING:
+    from pe_dense.data.inspection import Inspection
 
 
 def add_mini_options(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +61,129 @@ def run_mini(args: argparse.Namespace) -> None:
         print(f"{args.preview}: contact sheet")
 
 
+def add_check_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what all checks of folders share."""
+    parser.add_argument("root", type=Path, metavar="DIR", help="folder of the data set")
+    parser.add_argument(
+        "--decode", type=int, default=200, metavar="N", help="images a split that are decoded"
+    )
+    parser.add_argument("--all-classes", action="store_true", help="list every class")
+
+
+def add_known_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `coco` and `lvis`."""
+    add_check_options(parser)
+    parser.add_argument(
+        "--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="to check"
+    )
+
+
+def run_known(args: argparse.Namespace) -> int:
+    """Compares a folder with a published data set."""
+    from pe_dense.data.inspection import inspect_known_set
+    from pe_dense.data.known_sets import KNOWN_SETS
+
+    known = KNOWN_SETS[args.command]
+    if known.size_note:
+        print(f"{known.title}: {known.size_note}", file=sys.stderr)
+    return report(
+        inspect_known_set(args.root, known, args.splits, late_progress, args.decode), args
+    )
+
+
+def add_objects365_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `objects365`."""
+    add_known_options(parser)
+    parser.add_argument(
+        "--write-fixmiss",
+        action="store_true",
+        help="first write zhiyuan_objv2_train_fixmiss.json: the train JSON without the images "
+        "that have no file",
+    )
+
+
+def run_objects365(args: argparse.Namespace) -> int:
+    """Compares a folder with Objects365, and makes the file that its recipes read."""
+    if args.write_fixmiss:
+        from pe_dense.data.coco_subset import write_existing
+
+        source = args.root / "annotations" / "zhiyuan_objv2_train.json"
+        target = source.with_name("zhiyuan_objv2_train_fixmiss.json")
+        absent = write_existing(
+            source, target, args.root / "train", "objects365", late_progress(source.name)
+        )
+        print(f"{target}: written, {absent} images without a file left out")
+    return run_known(args)
+
+
+def add_coco_format_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `coco-format`."""
+    add_check_options(parser)
+    parser.add_argument("--train-json", metavar="FILE", help="below DIR; found by its name")
+    parser.add_argument("--val-json", metavar="FILE", help="below DIR; found by its name")
+    parser.add_argument(
+        "--split",
+        type=float,
+        metavar="SHARE",
+        help="first divide one JSON: this share of its images goes to annotations/val.json",
+    )
+    parser.add_argument("--json", metavar="FILE", help="the JSON to divide; found if there is one")
+    parser.add_argument("--seed", type=int, default=0, help="of the division")
+
+
+def run_coco_format(args: argparse.Namespace) -> int:
+    """Looks through a folder with any classes, after dividing it where that is asked for."""
+    from pe_dense.data.coco_folder import single_json
+    from pe_dense.data.coco_subset import split_json
+    from pe_dense.data.inspection import inspect_folder
+
+    if args.split is None and args.json is not None:
+        raise ValueError("--json names the file to divide; add --split SHARE")
+    if args.split is not None:
+        if not args.root.is_dir():
+            raise ValueError(f"{args.root} is no folder; name the one that holds the annotations")
+        name = args.json or single_json(args.root)
+        train, val = split_json(args.root, name, args.split, args.seed, late_progress(name))
+        print(f"{args.root / name}: divided into {train} and {val}")
+        args.train_json, args.val_json = (str(p.relative_to(args.root)) for p in (train, val))
+    return report(
+        inspect_folder(args.root, late_progress, args.train_json, args.val_json, args.decode), args
+    )
+
+
+def report(inspection: "Inspection", args: argparse.Namespace) -> int:
+    """Prints what a check found; returns the exit code."""
+    print(inspection.text(args.all_classes))
+    if inspection.num_problems:
+        kinds = "1 kind" if inspection.num_problems == 1 else f"{inspection.num_problems} kinds"
+        print(f"error: {kinds} of problems in {args.root}, listed above", file=sys.stderr)
+        return 2
+    print("\nno problems")
+    return 0
+
+
 COMMANDS = {
     "mini": ("generate the mini world (no download)", add_mini_options, run_mini),
+    "coco": ("check a COCO 2017 folder", add_known_options, run_known),
+    "lvis": ("check an LVIS v1 folder (with COCO's images)", add_known_options, run_known),
+    "objects365": ("check an Objects365 v2 folder", add_objects365_options, run_objects365),
+    "coco-format": (
+        "check a folder of COCO-format data with any classes, or split it",
+        add_coco_format_options,
+        run_coco_format,
+    ),
 }
+
+
+def late_progress(title: str) -> Callable[[int, int], None]:
+    """As `progress_line`, but silent for work of less than two seconds."""
+    start, show = time.perf_counter(), progress_line(title)
+
+    def show_late(done: int, total: int) -> None:
+        if time.perf_counter() - start > 2.0:
+            show(done, total)
+
+    return show_late
 
 
 def progress_line(title: str) -> Callable[[int, int], None]:
@@ -90,14 +221,13 @@ def main(argv: list[str] | None = None) -> int:
         add_options(subparser)
     args = parser.parse_args(argv)
     try:
-        COMMANDS[args.command][2](args)
+        return COMMANDS[args.command][2](args) or 0
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; nothing was written", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ _base_ = [
     "../_base_/runtime.py",
     "../_base_/deta.py",
     "../_base_/deta_training.py",
+    "../_base_/sharded.py",
 ]
 protocol = dict(
     id="objects365-detection-deta-1024",

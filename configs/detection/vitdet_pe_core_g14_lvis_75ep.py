@@ -14,7 +14,7 @@ Sigmoid loss over 50 sampled classes, images of rare classes repeated, 300 detec
 _base_ = ["./vitdet_pe_core_g14_coco_75ep.py"]
 protocol = dict(id="lvis-detection-vitdet-g-75ep", dataset="lvis")
 
-dataset_type = "LVISV1Dataset"
+dataset_type = "LvisDataset"
 train_json, train_images = "annotations/lvis_v1_train.json", ""
 val_json, val_images = "annotations/lvis_v1_val.json", ""
 score_thr, max_per_img = 0.02, 300

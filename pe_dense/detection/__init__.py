@@ -11,6 +11,7 @@ from pe_dense.detection import (  # noqa: F401
     deta_tta,
     federated_loss,
     gradient_compression,
+    lvis_dataset,
     lvis_metric,
     operators,
     pair_assignment,

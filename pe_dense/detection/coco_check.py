@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pe_dense.data.class_table import class_table
+from pe_dense.data.coco_file import CocoFile, read_coco_file, require_sound
+from pe_dense.data.image_files import decoded_size, known_to_be_absent
+
 # Up to this many images are decoded before training; more are checked as they are loaded.
 MAX_DECODED = 2000
+# mmdet's data sets that name an image's file otherwise than COCO does.
+NAMING = {
+    "LvisDataset": "lvis",
+    "LVISV1Dataset": "lvis",
+    "Objects365V2Dataset": "objects365",
+}
 
 
-def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> None:
+def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> str:
     """Check the data that a config will read.
 
     Args:
         cfg: Resolved config.
         splits: Of 'train', 'val', 'test': the loaders that will be used.
+
+    Returns:
+        A table of images and objects by class and split.
 
     Raises:
         ValueError: With one sentence that names the file, the fault and the remedy.
@@ -35,15 +46,20 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> None:
             f"model.test_cfg.max_per_img is {most}, but num_queries {possible // len(classes)} and "
             f"{len(classes)} classes give at most {possible} detections; lower it"
         )
-    done = set()
+    done: dict[tuple[Path, str], CocoFile] = {}
+    shown: dict[str, CocoFile] = {}
     for split in splits:
         for dataset in coco_datasets(cfg[f"{split}_dataloader"]["dataset"]):
             root = Path(dataset["data_root"])
             key = (root, dataset["ann_file"])
             if key not in done:
-                done.add(key)
                 prefix = dataset.get("data_prefix", {}).get("img", "")
-                check_split(root, root / dataset["ann_file"], root / prefix, classes)
+                naming = NAMING.get(dataset.get("type"), "coco")
+                images = root / prefix
+                done[key] = check_split(root, root / dataset["ann_file"], images, classes, naming)
+            name = split if split not in shown else f"{split} {dataset['ann_file']}"
+            shown[name] = done[key]
+    return class_table(shown, classes)
 
 
 def coco_datasets(dataset: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -56,36 +72,55 @@ def coco_datasets(dataset: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from coco_datasets(item)
 
 
-def check_split(root: Path, ann_file: Path, image_dir: Path, classes: Sequence[str]) -> None:
+def check_split(
+    root: Path,
+    ann_file: Path,
+    image_dir: Path,
+    classes: Sequence[str],
+    naming: str = "coco",
+) -> CocoFile:
     """Check one COCO JSON and the images that it names.
+
+    Args:
+        root: Folder of the data set.
+        ann_file: Its JSON.
+        image_dir: What the names of images are relative to.
+        classes: Class names of the config.
+        naming: As in `read_coco_file`.
 
     Raises:
         ValueError: If the root, the file or an image is missing, the JSON is not COCO, its
-            classes differ from `classes`, nothing is annotated, or an image cannot be decoded.
+            classes differ from `classes`, nothing usable is annotated, or an image cannot be
+            decoded or has another size than the JSON says.
     """
     if not root.is_dir():
         raise ValueError(
             f"data_root {root} does not exist; pass --cfg-options data_root=DIR, or run "
             "python tools/prepare_data.py for data that can be made"
         )
-    content = read_coco(ann_file)
-    names = [category["name"] for category in content["categories"]]
-    if list(classes) != [name for name in names if name in set(classes)] or set(names) != set(
-        classes
-    ):
+    coco = read_coco_file(ann_file, naming)
+    require_sound(coco)
+    names = coco.class_names()
+    if list(classes) != names:
         raise ValueError(
-            f"{ann_file} has {len(names)} classes ({', '.join(names)}) but the config has "
-            f"{len(classes)} ({', '.join(classes)}); set classes and num_classes to those of "
+            f"{ann_file} has {len(names)} classes ({_few(names)}) but the config has "
+            f"{len(classes)} ({_few(classes)}); set classes and num_classes to those of "
             "the file, in its order"
         )
-    if not content["images"]:
+    if not coco.num_images:
         raise ValueError(f"{ann_file} lists no images; an empty set cannot be used")
-    if not content["annotations"]:
+    if not coco.num_annotations:
         raise ValueError(
-            f"{ann_file} has no annotations for its {len(content['images'])} images; there is "
+            f"{ann_file} has no annotations for its {coco.num_images} images; there is "
             "nothing to learn from or to score"
         )
-    files = [image_dir / image["file_name"] for image in content["images"]]
+    if not coco.is_usable().any():
+        raise ValueError(
+            f"none of the {coco.num_annotations} boxes of {ann_file} can be used, first "
+            f"{coco.boxes_A4[0].tolist()} with area {coco.areas_A[0]:g}: a box is x, y, w, h in "
+            "pixels, inside its image, with an area above 0"
+        )
+    files = [image_dir / name for name in coco.file_names if not known_to_be_absent(name, naming)]
     absent = [file for file in files if not file.is_file()]
     if absent:
         raise ValueError(
@@ -93,69 +128,24 @@ def check_split(root: Path, ann_file: Path, image_dir: Path, classes: Sequence[s
             "check data_root and data_prefix"
         )
     if len(files) <= MAX_DECODED:
-        for file in files:
-            _require_decodable(file, ann_file)
+        for name, size in zip(coco.file_names, coco.sizes_I2.tolist(), strict=True):
+            if not known_to_be_absent(name, naming):
+                _require_image(image_dir / name, tuple(size), ann_file)
+    return coco
 
 
-def read_coco(ann_file: Path) -> dict[str, Any]:
-    """Read a COCO JSON and check its shape: three lists whose ids and references agree.
+def _few(names: Sequence[str], limit: int = 12) -> str:
+    tail = f", ... {names[-1]}" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + tail
 
-    Raises:
-        ValueError: If the file is missing, no JSON or not COCO.
-    """
-    if not ann_file.is_file():
-        raise ValueError(f"annotation file {ann_file} does not exist; check data_root")
+
+def _require_image(file: Path, size: tuple[int, int], ann_file: Path) -> None:
     try:
-        content = json.loads(ann_file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{ann_file} is not JSON ({error}); a COCO file is needed") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{ann_file} is a {type(content).__name__}, not a COCO object")
-    needed = {
-        "images": ("id", "file_name", "width", "height"),
-        "annotations": ("id", "image_id", "category_id", "bbox", "area"),
-        "categories": ("id", "name"),
-    }
-    for part, keys in needed.items():
-        if not isinstance(content.get(part), list):
-            raise ValueError(f"{ann_file} is not COCO: it has no list {part!r}")
-        for place, item in enumerate(content[part]):
-            lacking = [k for k in keys if not isinstance(item, dict) or k not in item]
-            if lacking:
-                raise ValueError(f"{ann_file} is not COCO: {part}[{place}] has no {lacking[0]!r}")
-    for part in ("images", "annotations", "categories"):
-        seen: set[int] = set()
-        for place, item in enumerate(content[part]):
-            if not isinstance(item["id"], int):
-                raise ValueError(f"{ann_file}: id {item['id']!r} of {part}[{place}] is no integer")
-            if item["id"] in seen:
-                raise ValueError(f"{ann_file}: {part}[{place}] repeats id {item['id']}")
-            seen.add(item["id"])
-    image_ids = {image["id"] for image in content["images"]}
-    category_ids = {category["id"] for category in content["categories"]}
-    for annotation in content["annotations"]:
-        where = f"{ann_file}: annotation {annotation['id']}"
-        for what, ids in (("image", image_ids), ("category", category_ids)):
-            value = annotation[f"{what}_id"]
-            if not isinstance(value, int) or value not in ids:
-                raise ValueError(f"{where} names {what} {value}, which is not listed")
-        box = annotation["bbox"]
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
-            raise ValueError(f"{where} has a bbox {box}, not four numbers x, y, w, h")
-        if not _is_finite(annotation["area"]):
-            raise ValueError(f"{where} has an area {annotation['area']}, not a number")
-    return content
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _require_decodable(file: Path, ann_file: Path) -> None:
-    import cv2
-    import numpy as np
-
-    # As the loader reads it: imread would accept half a JPEG and fill the rest with grey.
-    content = np.fromfile(file, dtype=np.uint8)
-    if not content.size or cv2.imdecode(content, cv2.IMREAD_COLOR) is None:
-        raise ValueError(f"image {file} cannot be decoded; replace it or take it out of {ann_file}")
+        found = decoded_size(file)
+    except ValueError as error:
+        raise ValueError(f"{error}; replace it or take it out of {ann_file}") from None
+    if found != size:
+        raise ValueError(
+            f"image {file} has {found[0]} x {found[1]} px, but {ann_file} says {size[0]} x "
+            f"{size[1]}; boxes would be misplaced, so put the sizes (and boxes) right"
+        )

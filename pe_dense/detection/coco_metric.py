@@ -144,7 +144,15 @@ class CocoAP(BaseMetric):
 
     def detections(self, coco: COCO, results: list) -> tuple[np.ndarray, list[dict]]:
         """All detections as `average_precision` takes them, (Q, 7), and their masks."""
-        category_ids = np.array(coco.getCatIds(catNms=list(self.dataset_meta["classes"])))
+        classes = list(self.dataset_meta["classes"])
+        found_names = {category["name"] for category in coco.cats.values()}
+        absent = [name for name in classes if name not in found_names]
+        if absent:  # labels would shift
+            raise ValueError(
+                f"{self.ann_file} has no class {absent[0]!r} ({len(absent)} of {len(classes)} are "
+                "missing); score on a file with the classes that the data set names"
+            )
+        category_ids = np.array(coco.getCatIds(catNms=classes))
         rows, masks = [np.zeros((0, 7))], []
         for image_id, boxes_xyxy, scores, labels, found_masks in results:
             xywh = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], 1)
@@ -185,6 +193,8 @@ def match_detections(
     with contextlib.redirect_stdout(io.StringIO()):
         coco = PythonCOCO(ann_file)
         coco.dataset.setdefault("info", {})  # loadRes copies it
+        for annotation in coco.dataset["annotations"]:
+            annotation.setdefault("iscrowd", 0)  # many exporters leave it out
         found = coco.loadRes(detections_Q7) if len(detections_Q7) else _no_detections(coco)
         evaluation = COCOeval(coco, found, "bbox")
         evaluation.params.imgIds = list(image_ids)

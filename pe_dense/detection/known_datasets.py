@@ -27,6 +27,6 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
     if not classes:
         raise ValueError(
             f"dataset_type={names['dataset_type']!r} is no data set of known classes in mmdet; "
-            "use CocoDataset, LVISV1Dataset or Objects365V2Dataset, or a config for own data"
+            "use CocoDataset, LvisDataset or Objects365V2Dataset, or a config for own data"
         )
     return {"classes": list(classes), "num_classes": len(classes)}

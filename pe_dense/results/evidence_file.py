@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -159,7 +160,8 @@ def _packed(bits_DAT: np.ndarray) -> np.ndarray:
 
     Most matches hold at several thresholds in a row, so that most planes are almost empty.
     """
-    planes_PD = np.ascontiguousarray(bits_DAT.reshape(len(bits_DAT), -1).T)
+    num_planes = math.prod(bits_DAT.shape[1:])  # -1 would not do for no detections
+    planes_PD = np.ascontiguousarray(bits_DAT.reshape(len(bits_DAT), num_planes).T)
     changes_PD = planes_PD.copy()
     changes_PD[1:] ^= planes_PD[:-1]
     return np.packbits(changes_PD, axis=1)

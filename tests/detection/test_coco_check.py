@@ -16,7 +16,8 @@ pytest.importorskip("mmengine")
 
 import cv2
 
-from pe_dense.detection.coco_check import check_config, check_split, coco_datasets, read_coco
+from pe_dense.data.coco_file import read_coco_file
+from pe_dense.detection.coco_check import check_config, check_split, coco_datasets
 
 CLASSES = ["disc", "box"]
 JSON_NAME = "annotations/train.json"
@@ -287,14 +288,14 @@ def test_mini_world_passes(mini_root: Path) -> None:
     coco = mini_root / "coco"
     for split in ("train", "val"):
         ann_file = coco / "annotations" / f"{split}.json"
-        names = [category["name"] for category in read_coco(ann_file)["categories"]]
+        names = read_coco_file(ann_file).class_names()
         check_split(coco, ann_file, coco / "images" / split, names)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_bccd_passes(bccd_root: Path, split: str) -> None:
     ann_file = bccd_root / "annotations" / f"{split}.json"
-    assert len(read_coco(ann_file)["images"]) > 50
+    assert read_coco_file(ann_file).num_images > 50
     check_split(bccd_root, ann_file, bccd_root / "images", ["RBC", "WBC", "Platelets"])
 
 
@@ -302,3 +303,58 @@ def test_more_detections_than_queries_can_give(root: Path) -> None:
     model = dict(num_queries=10, test_cfg=dict(max_per_img=100))
     with pytest.raises(ValueError, match="max_per_img is 100.*20 detections"):
         check_config(config_of(root, model=model), ("train",))
+
+
+# What was let through before
+
+
+@pytest.mark.parametrize("value", [None, 5, ["a.jpg"], ""], ids=str)
+def test_file_names_that_are_no_text(root: Path, value: object) -> None:
+    edit(root, lambda content: content["images"][1].update(file_name=value))
+    message = refusal(root)
+    assert str(root / JSON_NAME) in message and "images[1] has a file_name" in message
+
+
+@pytest.mark.parametrize("value", [None, 5, ["disc"], " "], ids=str)
+def test_class_names_that_are_no_text(root: Path, value: object) -> None:
+    edit(root, lambda content: content["categories"][0].update(name=value))
+    message = refusal(root)
+    assert str(root / JSON_NAME) in message and "categories[0] has a name" in message
+
+
+def test_a_size_that_is_not_the_image_s(root: Path) -> None:
+    edit(root, lambda content: content["images"][1].update(width=48, height=64))
+    message = refusal(root)
+    assert "b.jpg has 64 x 48 px, but" in message and "says 48 x 64" in message
+
+
+def test_no_box_that_could_be_used(root: Path) -> None:
+    def normalise(content: dict) -> None:
+        for annotation in content["annotations"]:
+            annotation["bbox"] = [0.1, 0.2, 0.5, 0.5]
+
+    edit(root, normalise)
+    assert "none of the 2 boxes" in refusal(root) and "pixels" in refusal(root)
+
+
+@pytest.mark.parametrize("name", ["LvisDataset", "LVISV1Dataset"])
+def test_lvis_names_its_images_by_address(root: Path, name: str) -> None:
+    def rename(content: dict) -> None:
+        for image in content["images"]:
+            image["coco_url"] = f"http://images.cocodataset.org/images/{image.pop('file_name')}"
+
+    edit(root, rename)
+    cfg = config_of(root)
+    dataset = dict(type=name, data_root=str(root), ann_file=JSON_NAME, data_prefix=dict(img=""))
+    cfg["train_dataloader"]["dataset"] = dataset
+    check_config(cfg, ("train",))
+    (root / "images" / "b.jpg").unlink()
+    with pytest.raises(ValueError, match=r"1 of 3 images .*images/b.jpg"):
+        check_config(cfg, ("train",))
+
+
+def test_the_table_counts_classes_by_split(root: Path) -> None:
+    rows = [line.split() for line in check_config(config_of(root), ("train", "val")).splitlines()]
+    assert rows[0] == ["train", "val"] and ["images", "3", "3"] in rows
+    assert ["without", "objects", "1", "1"] in rows
+    assert rows[-2:] == [["disc", "1", "(1)", "1", "(1)"], ["box", "1", "(1)", "1", "(1)"]]

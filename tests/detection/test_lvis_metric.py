@@ -14,6 +14,7 @@ from pe_dense.detection.lvis_metric import (
     match_lvis_detections,
     require_lvis,
 )
+from pe_dense.results.evidence_file import load_evidence, save_evidence
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +151,14 @@ def test_files_that_are_only_coco_are_refused(case, part, key):
 def test_evidence_before_evaluation():
     with pytest.raises(RuntimeError, match="nothing yet"):
         LvisAP("x.json").evidence()
+
+
+def test_nothing_found_is_kept_as_evidence(case, tmp_path):
+    path, truth, _ = case
+    nothing = np.zeros((0, 7))
+    assert lvis_average_precision(COCO(path), nothing, image_ids(truth))["AP"] == 0.0
+    evidence = match_lvis_detections(path, nothing, image_ids(truth))
+    save_evidence(evidence, tmp_path / "evidence.npz")
+    again = load_evidence(tmp_path / "evidence.npz")
+    weights = np.ones((1, len(truth["images"])), dtype=np.int64)
+    assert float(np.squeeze(again.metrics(weights)["AP"])) == 0.0

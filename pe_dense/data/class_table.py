@@ -1,0 +1,60 @@
+"""A table of images and objects by class and split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pe_dense.data.coco_file import CocoFile
+
+MAX_ROWS = 12
+
+
+def class_table(
+    splits: Mapping[str, CocoFile], classes: Sequence[str] | None = None, max_rows: int = MAX_ROWS
+) -> str:
+    """Images, images without objects, and for every class its objects and images, as text.
+
+    Args:
+        splits: Name of a column -> content.
+        classes: Rows, in this order; by default the classes of the first split.
+        max_rows: With more classes, only those with the most and the fewest objects are shown.
+
+    Returns:
+        Lines of equal width; 'boxes (images)' in each cell.
+    """
+    counts = {name: coco.class_counts() for name, coco in splits.items()}
+    if classes is None:
+        classes = next(iter(splits.values())).class_names()
+    total = {name: sum(split.get(name, (0, 0))[1] for split in counts.values()) for name in classes}
+    shown = list(classes)
+    if len(shown) > max_rows:
+        by_count = sorted(classes, key=lambda name: -total[name])
+        shown = [*by_count[: max_rows // 2], "", *by_count[-(max_rows // 2) :]]
+    rows = [
+        ["", *splits],
+        ["images", *(f"{coco.num_images:,}" for coco in splits.values())],
+        ["  without objects", *(f"{coco.num_empty_images():,}" for coco in splits.values())],
+        ["boxes", *(f"{coco.num_annotations:,}" for coco in splits.values())],
+    ]
+    unusable = [int((~coco.is_usable()).sum()) for coco in splits.values()]
+    if any(unusable):
+        rows.append(["  too small or outside", *(f"{count:,}" for count in unusable)])
+    crowds = [int(coco.is_crowd_A.sum()) for coco in splits.values()]
+    if any(crowds):
+        rows.append(["  crowds", *(f"{count:,}" for count in crowds)])
+    rows.append([f"{len(classes)} classes: boxes (images)", *("" for _ in splits)])
+    for name in shown:
+        cells = [split.get(name, (0, 0)) for split in counts.values()]
+        rows.append(
+            [f"  {name}", *(f"{boxes:,} ({images:,})" for images, boxes in cells)]
+            if name
+            else [f"  ... {len(classes) - len(shown) + 1} more", *("" for _ in splits)]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(splits) + 1)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

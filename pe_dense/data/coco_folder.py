@@ -1,0 +1,248 @@
+"""Finding the parts of a COCO-format folder: the JSON of each split, and where its images lie.
+
+Known layouts, the first that is complete counts:
+
+    annotations/train.json, annotations/val.json           (valid, validation as well)
+    annotations/train_split.json, annotations/val_split.json     written by `prepare_data.py`
+    annotations/instances_train2017.json, annotations/instances_val2017.json    (any year, or none)
+    train/_annotations.coco.json, valid/_annotations.coco.json   as Roboflow exports
+    train.json, val.json
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pe_dense.data.coco_file import read_coco_file, require_sound
+from pe_dense.data.coco_findings import spread
+
+SPLIT_COMMAND = "python tools/prepare_data.py coco-format {root} --split 0.2 --seed 0"
+_VAL = r"(?:val|valid|validation)"
+# Layout -> patterns of the train and the val JSON; what the group holds must agree.
+_LAYOUTS: tuple[tuple[str, str], ...] = (
+    (r"annotations/train()\.json", rf"annotations/{_VAL}()\.json"),
+    (r"annotations/train_split()\.json", r"annotations/val_split()\.json"),
+    (r"annotations/instances_train(\d*)\.json", rf"annotations/instances_{_VAL}(\d*)\.json"),
+    (r"train()/_annotations\.coco\.json", rf"{_VAL}()/_annotations\.coco\.json"),
+    (r"train()\.json", rf"{_VAL}()\.json"),
+)
+_PROBED = 20
+_MAX_DEPTH = 3
+_MAX_FOLDERS = 200
+
+
+def facts(names: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config for own data needs to know of them; its `data_facts`.
+
+    Args:
+        names: Top-level names of the config: `data_root`, and `train_json`, `val_json`,
+            `train_images`, `val_images`, of which None means: find it.
+
+    Returns:
+        classes, num_classes, name (that of the folder); train_json, val_json, train_images,
+        val_images, relative to data_root; train_sha256, val_sha256 of the JSON files. A folder
+        without training annotations can still be tested on: train_json is then the name that
+        is looked for, and train_sha256 is None.
+
+    Raises:
+        ValueError: If data_root is not given or no folder, or a part is not found or not COCO.
+    """
+    if not names.get("data_root"):
+        raise ValueError(
+            "this config is for your own data: say where the folder lies with --cfg-options "
+            "data_root=DIR"
+        )
+    root = Path(names["data_root"]).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"data_root {root} does not exist; pass --cfg-options data_root=DIR")
+    train_json, val_json = find_splits(root, names.get("train_json"), names.get("val_json"))
+    found: dict[str, Any] = {"name": root.resolve().name}
+    for split, json_name in (("val", val_json), ("train", train_json)):
+        given = names.get(f"{split}_images")
+        found[f"{split}_json"] = json_name
+        if split == "train" and not (root / json_name).is_file():
+            found |= {"train_images": given or found["val_images"], "train_sha256": None}
+            continue
+        coco = read_coco_file(root / json_name)
+        require_sound(coco)
+        if not coco.categories:
+            raise ValueError(f"{root / json_name} lists no categories; there is nothing to detect")
+        found[f"{split}_sha256"] = coco.sha256
+        found[f"{split}_images"] = find_images(root, json_name, coco.file_names, given)
+        found["classes"] = coco.class_names()  # in the end, those of train
+    return found | {"num_classes": len(found["classes"])}
+
+
+def find_splits(
+    root: Path, train_json: str | None = None, val_json: str | None = None
+) -> tuple[str, str]:
+    """The JSON files of training and validation, relative to the folder.
+
+    Args:
+        root: The folder.
+        train_json: Taken as it is, if given.
+        val_json: Taken as it is, if given.
+
+    Returns:
+        (train, val). The training file need not exist where the other does.
+
+    Raises:
+        ValueError: If there is none, several fit, or there is nothing to validate on.
+    """
+    for name, value in (("train_json", train_json), ("val_json", val_json)):
+        if value is not None and not (root / value).is_file():
+            raise ValueError(f"{name} {root / value} does not exist; paths start at data_root")
+    if train_json and val_json:
+        return train_json, val_json
+    candidates = json_files(root)
+    partial: tuple[list[str], list[str]] = ([], [])
+    for train_pattern, val_pattern in _LAYOUTS:
+        trains, vals = matches(candidates, train_pattern), matches(candidates, val_pattern)
+        if train_json:
+            trains = dict.fromkeys(vals, train_json)
+        if val_json:
+            vals = dict.fromkeys(trains, val_json)
+        both = sorted(trains.keys() & vals.keys())
+        if len(both) > 1:
+            several = ", ".join(f"{trains[group]} with {vals[group]}" for group in both)
+            raise ValueError(
+                f"{root} has several pairs of annotations ({several}); say which are meant: "
+                "train_json=... val_json=..."
+            )
+        if both:
+            return trains[both[0]], vals[both[0]]
+        partial[0].extend(trains.values())
+        partial[1].extend(vals.values())
+    if val_json or partial[1]:
+        return train_json or "annotations/train.json", val_json or partial[1][0]
+    if train_json or partial[0]:
+        train = train_json or partial[0][0]
+        raise ValueError(
+            f"{root} has annotations to train on ({train}) but none to validate on; split off a "
+            f"fifth with: {SPLIT_COMMAND.format(root=root)}"
+        )
+    if len(candidates) == 1:
+        raise ValueError(
+            f"{root} has one JSON, {candidates[0]}; if it is COCO, split it into train and val "
+            f"with: {SPLIT_COMMAND.format(root=root)}"
+        )
+    listed = f"it has {', '.join(candidates[:5])}" if candidates else "it has no JSON at all"
+    raise ValueError(
+        f"{root} has no annotations/train.json and annotations/val.json, nor a layout of COCO or "
+        f"Roboflow ({listed}); say which files are meant: train_json=... val_json=..."
+    )
+
+
+def json_files(root: Path) -> list[str]:
+    """JSON files in the folder and one level below, relative to it, sorted."""
+    found = [*root.glob("*.json"), *root.glob("*/*.json")]
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in found
+        if path.is_file() and not path.name.startswith(".")
+    )
+
+
+def matches(names: Sequence[str], pattern: str) -> dict[str, str]:
+    """Group of the pattern -> the first name that fits it, of short names the shortest first."""
+    found: dict[str, str] = {}
+    for name in sorted(names, key=len):
+        match = re.fullmatch(pattern, name)
+        if match:
+            found.setdefault(match.group(1), name)
+    return found
+
+
+def find_images(
+    root: Path, json_name: str, file_names: Sequence[str], given: str | None = None
+) -> str:
+    """The folder that the file names of a JSON are relative to.
+
+    Up to 20 of the names, evenly spread, are looked for in the usual places, then in every
+    folder up to three levels down; the place with the most of them counts.
+
+    Args:
+        root: Folder of the data set.
+        json_name: The JSON, relative to it.
+        file_names: Names in the JSON.
+        given: A folder named by the user, relative to `root`: taken as it is.
+
+    Returns:
+        A path relative to `root` that ends in '/', or ''.
+
+    Raises:
+        ValueError: If no image is found anywhere.
+    """
+    if given is not None:
+        if not (root / given).is_dir():
+            raise ValueError(f"image folder {root / given} does not exist; paths start at {root}")
+        return given
+    if not file_names:
+        return ""
+    probes = [file_names[i] for i in spread(len(file_names), _PROBED)]
+    best, most = "", 0
+    tried: set[str] = set()
+    for folder in image_folders(root, json_name):
+        if folder in tried:
+            continue
+        tried.add(folder)
+        count = sum((root / folder / name).is_file() for name in probes)
+        if count > most:
+            best, most = folder, count
+        if most == len(probes):
+            break
+    if not most:
+        raise ValueError(
+            f"no image of {root / json_name} was found below {root} (looked for {probes[0]} in "
+            f"{len(tried)} folders); name the folder with --cfg-options train_images=... "
+            "val_images=..., or put the images there"
+        )
+    return best
+
+
+def image_folders(root: Path, json_name: str) -> Iterator[str]:
+    """Places where the images of a JSON may lie, the likely ones first."""
+    path = Path(json_name)
+    word = re.search(r"train|val|test", path.stem) or re.search(r"train|val|test", json_name)
+    split = word.group() if word else ""
+    splits = [split, "valid", "validation"] if split == "val" else [split]
+    year = re.search(r"\d{4}", path.stem)
+    here = path.parent.as_posix()
+    if here not in (".", "annotations"):
+        yield f"{here}/"
+    yield "images/"
+    for name in filter(None, splits):
+        for tail in (year.group() if year else "2017", ""):
+            yield from (f"{name}{tail}/", f"images/{name}{tail}/", f"{name}{tail}/images/")
+    yield from ("", "data/", "JPEGImages/", f"{here}/")
+    level = [root]
+    seen = 0
+    for _ in range(_MAX_DEPTH):
+        level = sorted(
+            child
+            for folder in level
+            for child in folder.iterdir()
+            if child.is_dir() and not child.name.startswith(".")
+        )
+        for folder in level[: _MAX_FOLDERS - seen]:
+            yield f"{folder.relative_to(root).as_posix()}/"
+        seen = min(seen + len(level), _MAX_FOLDERS)
+
+
+def single_json(root: Path) -> str:
+    """The one JSON of a folder that has not been split yet.
+
+    Raises:
+        ValueError: If there is none, or it is not clear which is meant.
+    """
+    candidates = json_files(root)
+    train = [name for train, _ in _LAYOUTS for name in matches(candidates, train).values()]
+    if len(candidates) == 1 or train:
+        return (train or candidates)[0]
+    listed = ", ".join(candidates[:5]) if candidates else "none"
+    raise ValueError(
+        f"it is not clear which JSON of {root} is to be split ({listed}); name it with --json"
+    )

@@ -1,0 +1,136 @@
+"""COCO 2017, LVIS v1 and Objects365 v2: files, totals and where they come from.
+
+Sources: cocodataset.org and the files of COCO 2017; LVIS, arXiv:1908.03195 and lvisdataset.org
+(v1); Objects365, ICCV 2019, and objects365.org (v2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_COCO = "http://images.cocodataset.org"
+_LVIS = "https://dl.fbaipublicfiles.com/LVIS"
+_OBJECTS365 = "https://www.objects365.org"
+
+
+@dataclass(frozen=True)
+class KnownSplit:
+    """One split of a published data set.
+
+    Attributes:
+        json: Annotation file, below the folder of the data set.
+        images: Folder that its images are relative to.
+        num_images, num_boxes: What the file holds; None where sources disagree or say nothing.
+        json_from: Where the file is to be had.
+        images_from: Folder of images -> where it is to be had.
+    """
+
+    json: str
+    images: str
+    num_images: int | None
+    num_boxes: int | None
+    json_from: str
+    images_from: dict[str, str]
+
+
+@dataclass(frozen=True)
+class KnownSet:
+    """A published data set.
+
+    Attributes:
+        title: Its name.
+        naming: As in `read_coco_file`.
+        category_ids: The ids of its classes.
+        splits: 'train' and 'val'.
+        is_certain: Whether other totals than these are a problem, or only a note.
+        outside_is_problem: Whether boxes that reach out of their image are; Objects365 has some.
+        size_note: What reading it costs.
+    """
+
+    title: str
+    naming: str
+    category_ids: tuple[int, ...]
+    splits: dict[str, KnownSplit]
+    is_certain: bool = True
+    outside_is_problem: bool = True
+    size_note: str = ""
+
+
+# 1 to 90 without the ten classes that were never released.
+COCO_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
+
+KNOWN_SETS = {
+    "coco": KnownSet(
+        "COCO 2017",
+        "coco",
+        COCO_IDS,
+        {
+            split: KnownSplit(
+                f"annotations/instances_{split}2017.json",
+                f"{split}2017/",
+                num_images,
+                num_boxes,
+                f"{_COCO}/annotations/annotations_trainval2017.zip",
+                {f"{split}2017/": f"{_COCO}/zips/{split}2017.zip"},
+            )
+            for split, num_images, num_boxes in (
+                ("train", 118_287, 860_001),
+                ("val", 5_000, 36_781),
+            )
+        },
+        size_note="the training JSON has 450 MB; reading it takes about half a minute",
+    ),
+    "lvis": KnownSet(
+        "LVIS v1",
+        "lvis",
+        tuple(range(1, 1204)),
+        {
+            split: KnownSplit(
+                f"annotations/lvis_v1_{split}.json",
+                "",
+                num_images,
+                num_boxes,
+                f"{_LVIS}/lvis_v1_{split}.json.zip",
+                # Most images of val are of COCO's train2017, the others of val2017.
+                {f"{name}2017/": f"{_COCO}/zips/{name}2017.zip" for name in folders},
+            )
+            for split, num_images, num_boxes, folders in (
+                ("train", 100_170, 1_270_141, ("train",)),
+                ("val", 19_809, 244_707, ("train", "val")),
+            )
+        },
+        size_note="the training JSON has 1.1 GB; reading it takes about a minute",
+    ),
+    "objects365": KnownSet(
+        "Objects365 v2",
+        "objects365",
+        tuple(range(1, 366)),
+        {
+            "train": KnownSplit(
+                "annotations/zhiyuan_objv2_train_fixmiss.json",
+                "train/",
+                1_742_289,
+                None,
+                (
+                    f"{_OBJECTS365} (zhiyuan_objv2_train.tar.gz), and then from "
+                    "python tools/prepare_data.py objects365 DIR --write-fixmiss"
+                ),
+                {"train/": f"{_OBJECTS365} (patch0 to patch50)"},
+            ),
+            "val": KnownSplit(
+                "annotations/zhiyuan_objv2_val.json",
+                "val/",
+                80_000,
+                None,
+                f"{_OBJECTS365} (zhiyuan_objv2_val.json)",
+                {"val/": f"{_OBJECTS365} (patch0 to patch43)"},
+            ),
+        },
+        is_certain=False,
+        outside_is_problem=False,
+        size_note=(
+            "the training JSON has several GB: it is read once, in about 5 minutes and 4 GB of "
+            "memory; training itself holds all of it, 30 GB and more"
+        ),
+    ),
+}

@@ -1,0 +1,216 @@
+"""A folder with any classes: one config trains on it, scores it and files the result apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mmdet")
+
+from coco_folders import edit, write_folder, write_image
+
+from pe_dense.command_line import sentence
+from pe_dense.evaluation import evaluate, open_run
+from pe_dense.experiment import load_config, load_template
+from pe_dense.results.provenance import file_sha256
+from pe_dense.runtime import load_checkpoint_safely
+from pe_dense.training import protocol_sha256, train
+
+REPO = Path(__file__).resolve().parents[2]
+CONFIG = str(REPO / "configs" / "detection" / "dino_pe_custom.py")
+SMALL = dict(num_queries=60, image_scale=(64, 64), max_iters=2, val_interval=1, batch_size=1)
+
+
+def options(root: Path, **more: object) -> dict[str, object]:
+    return {"data_root": str(root), **SMALL, **more}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "Cats and dogs", num_train=3, num_val=2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder, and a work dir with a detector that saw it twice."""
+    place = tmp_path_factory.mktemp("own")
+    root = write_folder(place / "set", num_train=3, num_val=2)
+    train(CONFIG, options=options(root), work_dir=place / "work")
+    return root, place / "work"
+
+
+def test_the_config_needs_only_the_folder(folder: Path) -> None:
+    cfg, template = load_config(CONFIG, options={"data_root": str(folder)})
+    assert cfg.classes == ["disc", "box"] and cfg.num_classes == 2
+    assert cfg.model.bbox_head.num_classes == 2
+    assert cfg.train_dataloader.dataset.ann_file == "annotations/train.json"
+    assert cfg.val_evaluator.ann_file == f"{folder}/annotations/val.json"
+    assert cfg.protocol.dataset == "Cats and dogs"
+    assert dict(cfg.protocol.own_annotations) == {
+        split: file_sha256(folder / f"annotations/{split}.json") for split in ("train", "val")
+    }
+    assert template.num_classes == "$data.num_classes", "the protocol does not hold the data"
+
+
+def test_the_protocol_is_the_same_on_any_data(folder: Path) -> None:
+    plain = protocol_sha256(load_template(CONFIG))
+    assert protocol_sha256(load_config(CONFIG, options={"data_root": str(folder)})[1]) == plain
+    assert protocol_sha256(load_template(CONFIG, options={"lr": 1e-3})) != plain
+
+
+def test_without_a_folder_the_template_can_be_read_but_not_resolved() -> None:
+    assert load_template(CONFIG).protocol.id == "custom-detection"
+    with pytest.raises(ValueError, match="data_root=DIR"):
+        load_config(CONFIG)
+
+
+def test_home_is_expanded_in_every_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    bccd = str(REPO / "configs" / "detection" / "dino_pe_t16_bccd.py")
+    cfg, _ = load_config(bccd, options={"data_root": "~/bccd"})
+    assert cfg.val_evaluator.ann_file == "/home/somebody/bccd/annotations/val.json"
+    assert load_config(bccd, options={"data_root": "a/~b/"})[0].data_root == "a/~b/"
+
+
+def test_the_table_is_printed_before_training(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pe_dense.training import check_data
+
+    cfg, _ = load_config(CONFIG, options=options(folder))
+    check_data(cfg, ("train", "val"))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["train", "val"] in rows and ["images", "3", "2"] in rows
+    assert ["disc", "3", "(3)", "2", "(2)"] in rows
+
+
+def test_other_processes_print_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pe_dense.training import check_data
+
+    monkeypatch.setenv("RANK", "1")
+    check_data(load_config(CONFIG, options=options(folder))[0], ("train", "val"))
+    assert "images" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_train_score_and_record(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    root, work = trained
+    meta = load_checkpoint_safely(str(work / "iter_2.pth"))["meta"]["pe_dense"]
+    assert meta["classes"] == ["disc", "box"]
+    hashes = {s: file_sha256(root / f"annotations/{s}.json") for s in ("train", "val")}
+    assert meta["own_annotations"] == hashes
+    arguments = dict(config=CONFIG, checkpoint=work, options=options(root), work_dir=tmp_path / "l")
+    evaluate(**arguments, records=tmp_path / "records")
+    (file,) = (tmp_path / "records").rglob("*.json")
+    record = json.loads(file.read_text())
+    assert record["protocol"]["id"].startswith("custom-detection.mod-")  # the settings of this test
+    assert ".data-" in record["protocol"]["id"] and record["dataset"]["name"] == "set"
+    assert all(sha in record["notes"] for sha in hashes.values())
+
+    # Other annotations to score on are another protocol, whose record stands beside the first.
+    edit(root / "annotations/val.json", lambda c: c["annotations"].pop())
+    evaluate(**arguments, records=tmp_path / "records")
+    files = (tmp_path / "records").rglob("*.json")
+    assert len({json.loads(file.read_text())["protocol"]["id"] for file in files}) == 2
+
+
+@pytest.mark.slow
+def test_very_long_images(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set", num_train=2, num_val=1)
+    lengthen = dict(width=640, height=20)
+    for split in ("train", "val"):
+        json_file = root / "annotations" / f"{split}.json"
+        edit(json_file, lambda c: [image.update(lengthen) for image in c["images"]])
+    for file in (root / "images").iterdir():
+        write_image(file, 640, 20)
+    short = dict(data_root=str(root), max_iters=1, val_interval=1)
+    train(CONFIG, options=short, work_dir=tmp_path / "work")
+
+
+@pytest.mark.slow
+def test_other_classes_are_refused(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    _, work = trained
+    other = write_folder(tmp_path / "other", num_train=3, num_val=2)
+    for split in ("train", "val"):
+        edit(other / f"annotations/{split}.json", lambda c: c["categories"].reverse())
+    with pytest.raises(ValueError) as error:
+        open_run(CONFIG, work, options=options(other))
+    message = sentence(error.value)
+    assert "trained on 2 classes (disc, box)" in message
+    assert "the data have 2 classes (box, disc)" in message
+
+
+@pytest.mark.slow
+def test_a_run_does_not_go_on_with_other_annotations(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, work = trained
+    other = write_folder(tmp_path / "other", num_train=4, num_val=2)
+    with pytest.raises(ValueError, match=r"other settings \(own_annotations\)"):
+        train(CONFIG, options=options(other), work_dir=work, resume=True)
+
+
+@pytest.mark.slow
+def test_data_without_iscrowd_are_scored(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """Many exporters leave it out; pycocotools stumbles over that."""
+
+    def without_crowds(content: dict) -> None:
+        for annotation in content["annotations"]:
+            annotation.pop("iscrowd")
+
+    _, work = trained
+    root = write_folder(tmp_path / "plain", num_train=3, num_val=2)
+    for split in ("train", "val"):
+        edit(root / f"annotations/{split}.json", without_crowds)
+    scores = evaluate(
+        CONFIG, work, options=options(root), work_dir=tmp_path / "l", records=tmp_path / "r"
+    )
+    assert "AP" in scores
+
+
+def train_refusal(root: Path, work: Path) -> str:
+    with pytest.raises(ValueError) as error:
+        train(CONFIG, options=options(root), work_dir=work)
+    assert not work.exists()
+    return sentence(error.value)
+
+
+def test_bad_data_are_refused_before_training(folder: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    train_json = folder / "annotations" / "train.json"
+    good = train_json.read_text()
+    for change, words in (
+        (lambda c: c["images"][0].update(file_name=5), "file_name 5"),
+        (lambda c: c["categories"][0].update(name=5), "has a name 5"),
+        (lambda c: c["annotations"][0].update(bbox=[float("nan")] * 4), "not four numbers"),
+        (lambda c: [a.update(bbox=[0.1, 0.1, 0.2, 0.2]) for a in c["annotations"]], "in pixels"),
+        (lambda c: c["images"][0].update(width=63), "has 64 x 48 px, but"),
+        (lambda c: c["categories"].reverse(), "has 2 classes (disc, box) but the config has"),
+        (lambda c: c["annotations"].clear(), "has no annotations"),
+    ):
+        edit(train_json, change)
+        assert words in train_refusal(folder, work)
+        train_json.write_text(good)
+    write_image(folder / "images" / "t0.jpg", 48, 64)
+    assert "boxes would be misplaced" in train_refusal(folder, work)
+
+
+def test_a_project_name_of_roboflow_is_no_class(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set", num_train=3, num_val=2)
+
+    def roboflow(content: dict) -> None:
+        for category in content["categories"]:
+            category["supercategory"] = "things"
+        content["categories"].insert(0, dict(id=0, name="things", supercategory="none"))
+
+    for split in ("train", "val"):
+        edit(root / f"annotations/{split}.json", roboflow)
+    cfg, _ = load_config(CONFIG, options=options(root))
+    assert cfg.classes == ["disc", "box"]
+    from pe_dense.training import check_data
+
+    check_data(cfg, ("train", "val"))
