@@ -4,6 +4,8 @@ Source: perception_models @ 3e352cc, apps/detection/detectron2_pe (arXiv:2504.13
 scale 0.1 to 2, crop of the canvas without padding, boxes recomputed from masks; weight decay 0.1 on
 everything, norms and positions included; float16 and gradients sent as float16; the warm-up is as
 released, a share of the run that was fixed before the run was shortened (90 iterations, not 250).
+Deviations: OpenCV resizes where detectron2 uses Pillow, which averages when it shrinks; an image
+whose only objects are crowds stays in the training set, without objects.
 
 The config that uses this defines dataset_type, data_root, train_json, val_json, train_images,
 val_images, canvas, batch_size, lr, layer_decay, max_iters, lr_drops, warmup_iters, val_interval.
@@ -14,7 +16,7 @@ custom_imports = dict(
 )
 data_facts = "pe_dense.detection.known_datasets:facts"
 classes, num_classes = "$data.classes", "$data.num_classes"
-data_check = "pe_dense.detection.coco_check:check_config"
+data_check = "pe_dense.detection.known_datasets:check_config"
 train_dataloader = dict(
     batch_size="$batch_size",
     num_workers=4,

@@ -7,7 +7,8 @@ Data:     DIR with annotations/{train,val}.json and images/, or as COCO or Robof
 Command:  python tools/train.py configs/detection/dino_pe_custom.py --cfg-options data_root=DIR
           python tools/test.py configs/detection/dino_pe_custom.py work_dirs/dino_pe_custom \\
               --cfg-options data_root=DIR
-Cost:     3,000 iterations: half an hour on 2 CPU cores with image_scale=(320,320), minutes on a GPU.
+Cost:     3,000 iterations: half an hour on 2 CPU cores with image_scale=(320,320), minutes on a
+          GPU.
 Expected: depends on the data. BCCD from random weights, image_scale=(320,320): AP 0.163 after the
           first 300 iterations; dino_pe_t16_bccd.py reaches 0.517 in about 3,300.
 

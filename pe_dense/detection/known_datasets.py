@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pe_dense.detection import coco_check
 
 
 def facts(names: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,3 +32,20 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
             "use CocoDataset, LvisDataset or Objects365V2Dataset, or a config for own data"
         )
     return {"classes": list(classes), "num_classes": len(classes)}
+
+
+def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> str:
+    """As `coco_check.check_config`, for configs whose data sets bring their own classes.
+
+    Raises:
+        ValueError: Also if `classes` was set to others, which the data sets would not see.
+    """
+    known = facts(cfg)["classes"]
+    if list(cfg["classes"]) != known:
+        raise ValueError(
+            f"classes was set to {len(cfg['classes'])} names, but {cfg['dataset_type']} reads its "
+            f"own {len(known)}; for other data inherit from the config and give each data set "
+            "metainfo=dict(classes='$classes') and data_check="
+            "'pe_dense.detection.coco_check:check_config'"
+        )
+    return coco_check.check_config(cfg, splits)

@@ -33,6 +33,23 @@ def best_of_each_image(detections_Q7: np.ndarray, limit: int = MAX_DETS) -> np.n
     return np.sort(order[np.arange(len(order)) - starts < limit])
 
 
+def counted_detections(dataset: Mapping, detections_Q7: np.ndarray) -> np.ndarray:
+    """Indices of those that LVIS scores: the best of each image, then of classes searched there.
+
+    The file's 'neg_category_ids' and objects say what an image was searched for.
+    """
+    best = best_of_each_image(detections_Q7)
+    factor = 1 + max((category["id"] for category in dataset["categories"]), default=0)
+    searched = {
+        image["id"] * factor + category
+        for image in dataset["images"]
+        for category in image["neg_category_ids"]
+    }
+    searched |= {a["image_id"] * factor + a["category_id"] for a in dataset["annotations"]}
+    pairs = detections_Q7[best][:, [0, 6]].astype(np.int64) @ np.array([factor, 1])
+    return best[np.isin(pairs, np.fromiter(searched, np.int64, len(searched)))]
+
+
 def lvis_average_precision(
     coco: COCO,
     detections_Q7: np.ndarray,
@@ -57,9 +74,8 @@ def lvis_average_precision(
 
     Source: LVIS, arXiv:1908.03195; lvis-dataset/lvis-api.
     """
-    keep = best_of_each_image(detections_Q7)
     rows = []
-    for i in keep:
+    for i in counted_detections(coco.dataset, detections_Q7):
         row = {
             "image_id": int(detections_Q7[i, 0]),
             "category_id": int(detections_Q7[i, 6]),
@@ -161,16 +177,12 @@ def match_lvis_detections(
     ann_file: str, detections_Q7: np.ndarray, image_ids: Sequence[int]
 ) -> DetectionEvidence:
     """Evidence for LVIS box AP: pycocotools' matches under LVIS's rules."""
-    detections_Q7 = detections_Q7[best_of_each_image(detections_Q7)]
     with contextlib.redirect_stdout(io.StringIO()):
         coco = PythonCOCO(ann_file)
         coco.dataset.setdefault("info", {})  # loadRes copies it
-        searched = {image["id"]: set(image["neg_category_ids"]) for image in coco.dataset["images"]}
         for annotation in coco.dataset["annotations"]:
             annotation.setdefault("iscrowd", 0)  # LVIS has no crowds
-            searched[annotation["image_id"]].add(annotation["category_id"])
-        counts = [int(row[6]) in searched[int(row[0])] for row in detections_Q7]
-        kept = detections_Q7[np.array(counts, dtype=bool)]
+        kept = detections_Q7[counted_detections(coco.dataset, detections_Q7)]
         found = coco.loadRes(kept) if len(kept) else _nothing(coco)
         evaluation = COCOeval(coco, found, "bbox")
         evaluation.params.imgIds = list(image_ids)

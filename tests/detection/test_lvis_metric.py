@@ -10,6 +10,7 @@ from lvis_case import LVIS_API_SCORES, build, write
 from pe_dense.detection.lvis_metric import (
     LvisAP,
     best_of_each_image,
+    counted_detections,
     lvis_average_precision,
     match_lvis_detections,
     require_lvis,
@@ -151,6 +152,20 @@ def test_files_that_are_only_coco_are_refused(case, part, key):
 def test_evidence_before_evaluation():
     with pytest.raises(RuntimeError, match="nothing yet"):
         LvisAP("x.json").evidence()
+
+
+def test_what_counts_equals_a_slow_version(case):
+    _, truth, detections = case
+    searched = {image["id"]: set(image["neg_category_ids"]) for image in truth["images"]}
+    for annotation in truth["annotations"]:
+        searched[annotation["image_id"]].add(annotation["category_id"])
+    slow = [
+        i
+        for i in best_of_each_image(detections, limit=300)
+        if int(detections[i, 6]) in searched[int(detections[i, 0])]
+    ]
+    assert counted_detections(truth, detections).tolist() == slow
+    assert 0 < len(slow) < len(detections)
 
 
 def test_nothing_found_is_kept_as_evidence(case, tmp_path):

@@ -155,6 +155,33 @@ def test_float16_without_a_gpu_is_one_sentence(tmp_path, repository):
         train(str(config), weights="random", work_dir=tmp_path / "run")
 
 
+def test_other_classes_are_refused_where_the_data_set_would_ignore_them(tmp_path, repository):
+    root = write_data(tmp_path / "own", ["cat", "dog"], False)
+    config = float32_config(tmp_path, "vitdet_pe_spatial_s16_coco_36ep.py", repository)
+    options = {"data_root": str(root), "classes": ["cat", "dog"], "num_classes": 2}
+    with pytest.raises(ValueError, match="classes was set to 2 names, but CocoDataset reads its"):
+        train(str(config), weights="random", options=options, work_dir=tmp_path / "run")
+
+
+def test_own_masks_by_the_remedy_that_it_names(tmp_path, repository):
+    root = write_data(tmp_path / "own", ["cat", "dog"], False)
+    config = float32_config(tmp_path, "vitdet_pe_spatial_s16_coco_36ep.py", repository)
+    config.write_text(
+        config.read_text()
+        + """data_check = "pe_dense.detection.coco_check:check_config"
+train_dataloader = dict(dataset=dict(metainfo=dict(classes="$classes")))
+val_dataloader = dict(dataset=dict(metainfo=dict(classes="$classes")))
+test_dataloader = val_dataloader
+"""
+    )
+    options = {**TINY, "data_root": str(root), "classes": ["cat", "dog"], "num_classes": 2}
+    runner = train(
+        str(config), "pe_spatial_t16_512", "random", {**options, "global_blocks": [1]},
+        work_dir=tmp_path / "run", argv=["t"],
+    )  # fmt: skip
+    assert runner.train_dataloader.dataset.get_cat_ids(0) == [0, 1]
+
+
 def test_lvis_names_are_those_of_the_files():
     names = LvisDataset.METAINFO["classes"]
     assert len(set(names)) == 1203
