@@ -1,6 +1,7 @@
 """A COCO JSON as columns: one array a field instead of one object an annotation.
 
-The columns of Objects365 (27 million annotations) take about 2 GB, its objects more than 30 GB.
+Measured: 2 million annotations in a file of 400 MB take 0.4 GB while they are read. Objects365 has
+about 27 million.
 
 Shape legend: I images, A annotations, K categories; those with faults of form are left out.
 """

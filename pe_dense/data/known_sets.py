@@ -129,8 +129,9 @@ KNOWN_SETS = {
         is_certain=False,
         outside_is_problem=False,
         size_note=(
-            "the training JSON has several GB: it is read once, in about 5 minutes and 4 GB of "
-            "memory; training itself holds all of it, 30 GB and more"
+            "the training JSON has several GB: it is read once, which should take about 10 minutes "
+            "and 6 GB of memory (extrapolated from 2 million boxes); training holds all of it, "
+            "several times as much"
         ),
     ),
 }
