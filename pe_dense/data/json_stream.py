@@ -1,7 +1,7 @@
 """Reading one big JSON object entry by entry, in memory that does not grow with its lists.
 
-`json.load` needs several times the size of a file, and Objects365 has gigabytes. Here only the entry
-that is being read is in memory.
+`json.load` needs several times the size of a file, and Objects365 has gigabytes. Here only the
+entry that is being read is in memory.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pe_dense.data.json_stream import NotJsonError, ObjectReader
 
 CONTENT = {
     "info": {"year": 2017, "nested": [1, [2, {"a": None}]]},
-    "images": [{"id": 1, "name": "a\\b\"c\u00e9\u4e2d.jpg"}, {}, 12345, -1.5e-7, "x", None, [1, 2]],
+    "images": [{"id": 1, "name": 'a\\b"c\u00e9\u4e2d.jpg'}, {}, 12345, -1.5e-7, "x", None, [1, 2]],
     "annotations": [],
     "flag": True,
     "n": 123456789,
