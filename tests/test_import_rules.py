@@ -17,7 +17,7 @@ TOOLS = sorted((REPO / "tools").glob("*.py"))
 MAX_LINES = 580  # the PE tower is one file by design
 
 TASKS = {"detection", "segmentation", "depth", "tracking", "alignment", "probing", "analysis"}
-BUILDING_BLOCKS = {"types", "encoders", "data", "necks", "layer_decay", "runtime"}
+BUILDING_BLOCKS = {"types", "encoders", "data", "necks", "pixelwise", "layer_decay", "runtime"}
 # What each part may import of the package besides itself; a part is a folder or a module.
 MAY_IMPORT = {
     "types": set(),
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "sharding": set(),
     "encoders": {"types"},
     "necks": {"types"},
+    "pixelwise": {"results"},
     "data": {"types"},
     "experiment": {"types", "encoders"},
     "training": {"types", "encoders", "experiment", "results", "runtime", "sharding"},

@@ -33,8 +33,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import pe_dense.segmentation  # noqa: F401 (registers its parts)
-from pe_dense.segmentation.mean_iou import image_counts
-from pe_dense.segmentation.upsampled_loss import upsampled_cross_entropy
+from pe_dense.pixelwise.mean_iou import image_counts
+from pe_dense.pixelwise.upsampled_loss import upsampled_cross_entropy
 
 VARIANTS = ("pe_dense", "mmseg")
 CLASSES = 150

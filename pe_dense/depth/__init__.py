@@ -1,3 +1,5 @@
-"""Depth estimation on PE; importing this package registers its losses."""
+"""Depth estimation on PE; importing this package registers its parts."""
 
-from pe_dense.depth import depth_losses  # noqa: F401
+from pe_dense import layer_decay, necks, pixelwise  # noqa: F401
+from pe_dense.data import image_loading  # noqa: F401
+from pe_dense.encoders import backbone  # noqa: F401

@@ -14,7 +14,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import SampleList
 from torch import Tensor, nn
 
-from pe_dense.segmentation.upsampled_loss import upsampled_cross_entropy
+from pe_dense.pixelwise.upsampled_loss import upsampled_cross_entropy
 
 
 @MODELS.register_module()

@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import SampleList
 from torch import Tensor
 
-from pe_dense.segmentation.banded_inference import Window, labels_of_windows, slide_windows
+from pe_dense.pixelwise.banded_inference import Window, labels_of_windows, slide_windows
 
 
 @MODELS.register_module()

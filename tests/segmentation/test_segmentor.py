@@ -12,8 +12,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import pe_dense.segmentation  # noqa: F401
-from pe_dense.segmentation import upsampled_loss
-from pe_dense.segmentation.banded_inference import Window, labels_of_windows, slide_windows
+from pe_dense.pixelwise import upsampled_loss
+from pe_dense.pixelwise.banded_inference import Window, labels_of_windows, slide_windows
 
 CLASSES = 9
 TOWER = dict(

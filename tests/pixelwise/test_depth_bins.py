@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pe_dense.depth.depth_bins import bin_probabilities, depth_bins, expected_depth
+from pe_dense.pixelwise.depth_bins import bin_probabilities, depth_bins, expected_depth
 
 NORMS = ["linear", "softmax", "sigmoid"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from pe_dense.depth.depth_losses import DepthGradientLoss, ScaleInvariantLogLoss
+from pe_dense.pixelwise.depth_losses import DepthGradientLoss, ScaleInvariantLogLoss
 
 EPS = 1e-3
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pe_dense.segmentation.mean_iou import MeanIoU, image_counts
+from pe_dense.pixelwise.mean_iou import MeanIoU, image_counts
 
 with np.load(Path(__file__).resolve().parents[1] / "golden/ade_like_miou.npz") as file:
     ARRAYS = {name: file[name] for name in file.files}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pe_dense.depth.depth_errors import (
+from pe_dense.pixelwise.depth_errors import (
     METRICS,
     DepthErrorSums,
     depth_error_sums,

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pe_dense.segmentation import upsampled_loss
-from pe_dense.segmentation.upsampled_loss import interpolation_matrix, upsampled_cross_entropy
+from pe_dense.pixelwise import upsampled_loss
+from pe_dense.pixelwise.upsampled_loss import interpolation_matrix, upsampled_cross_entropy
 
 
 def plain(logits, labels, average_counted=False, ignore_index=255):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pe_dense.segmentation.upsampled_loss import BAND_NUMEL, interpolation_matrix
+from pe_dense.pixelwise.upsampled_loss import BAND_NUMEL, interpolation_matrix
 
 
 @dataclass(frozen=True)
