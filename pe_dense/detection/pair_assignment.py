@@ -6,12 +6,13 @@ Shape legend: N predictions, G objects, P pairs.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-# IoUs that are made at once: 300 objects and 70,000 anchors would otherwise take 84 MB for every
-# intermediate result, and the blocks stay close to the caches.
-BLOCK_NUMEL = {"cpu": 2**21, "default": 2**25}
+# IoUs that are made at once: blocks stay in the caches, and no (G, N) matrix exists.
+BLOCK_NUMEL = {"cpu": 2**18, "default": 2**25}
+RUN = 64  # predictions next to each other that share one maximum
 
 
 def xyxy_from_cxcywh(boxes_N4: Tensor) -> Tensor:
@@ -68,31 +69,63 @@ def match_pairs(
     if num_objects == 0 or num_boxes == 0:
         empty = torch.zeros(0, dtype=torch.int64, device=device)
         return empty, empty.clone()
-    corners_4N = xyxy_from_cxcywh(boxes_N4).T.contiguous()
+    objects_G4 = xyxy_from_cxcywh(objects_G4)
+    padding = -num_boxes % RUN  # empty boxes, which are cut off again below
+    corners_4N = F.pad(xyxy_from_cxcywh(boxes_N4).T, (0, padding)).contiguous()
     areas_N = (corners_4N[2] - corners_4N[0]) * (corners_4N[3] - corners_4N[1])
-    top = min(max_per_object, num_boxes)
-    best_iou_N = torch.full((num_boxes,), -1.0, dtype=boxes_N4.dtype, device=device)
-    best_object_N = torch.zeros(num_boxes, dtype=torch.int64, device=device)
-    is_best_N = torch.zeros(num_boxes, dtype=torch.bool, device=device)
-    top_boxes = []
+    best_N = torch.empty(num_boxes + padding, dtype=boxes_N4.dtype, device=device)
+    runs_GR = best_N.new_empty(num_objects, len(best_N) // RUN)  # best IoU of every run
     numel = BLOCK_NUMEL.get(device.type, BLOCK_NUMEL["default"])
-    rows = max(1, numel // num_boxes)
-    for start in range(0, num_objects, rows):
-        block_g4 = xyxy_from_cxcywh(objects_G4[start : start + rows])
-        iou_gN = iou_rows(block_g4, corners_4N, areas_N)
-        top_iou, top_index = iou_gN.topk(top, dim=1)
-        top_boxes.append(top_index)
-        is_best_N |= (iou_gN == top_iou[:, :1]).any(0)
-        iou_N, object_N = iou_gN.max(0)
-        better = iou_N > best_iou_N
-        best_iou_N = torch.where(better, iou_N, best_iou_N)
-        best_object_N = torch.where(better, object_N + start, best_object_N)
-    positive = ((best_iou_N >= positive_iou) | is_best_N).nonzero().squeeze(1)
+    width = max(1, numel // (RUN * num_objects)) * RUN
+    for start in range(0, len(best_N), width):
+        block = slice(start, start + width)
+        iou_Gn = iou_rows(objects_G4, corners_4N[:, block], areas_N[block])
+        torch.amax(iou_Gn, dim=0, out=best_N[block])
+        runs_GR[:, start // RUN : (start + width) // RUN] = iou_Gn.unflatten(1, (-1, RUN)).amax(2)
+
+    # The best four predictions of an object are in its best four runs.
+    top = min(max_per_object, num_boxes)
+    best_runs_GT = runs_GR.topk(min(top, runs_GR.shape[1]), dim=1).indices
+    index_Gn = _members(best_runs_GT).flatten(1)  # (G, T x RUN)
+    iou_Gn = _iou_of_pairs(objects_G4[:, None], corners_4N, areas_N, index_Gn)
+    iou_Gn = iou_Gn.masked_fill_(index_Gn >= num_boxes, -1.0)
+    top_iou_GT, place_GT = iou_Gn.topk(top, dim=1)
+    top_boxes_GT = index_Gn.gather(1, place_GT)
+
+    positive_N = best_N[:num_boxes] >= positive_iou
+    owner_P, run_P = (runs_GR == top_iou_GT[:, :1]).nonzero(as_tuple=True)
+    for part in torch.arange(len(run_P), device=device).split(max(1, numel // RUN)):
+        owner, index_pn = owner_P[part], _members(run_P[part])
+        iou_pn = _iou_of_pairs(objects_G4[owner, None], corners_4N, areas_N, index_pn)
+        index = index_pn[iou_pn == top_iou_GT[owner, :1]]
+        positive_N[index[index < num_boxes]] = True
+    positive = positive_N.nonzero().squeeze(1)
     if len(positive) > max_positives:
         positive = positive[torch.randperm(len(positive), device=device)[:max_positives]]
-    counts_G1 = torch.bincount(best_object_N[positive], minlength=num_objects)[:, None]
+    own = [  # the object that a positive prediction overlaps most
+        iou_rows(objects_G4, corners_4N[:, part], areas_N[part]).argmax(0)
+        for part in positive.split(max(1, numel // num_objects))
+    ]
+    counts_G1 = torch.bincount(torch.cat(own), minlength=num_objects)[:, None]
     taken_GT = torch.arange(top, device=device) < counts_G1  # (G, top)
-    return torch.cat(top_boxes)[taken_GT], taken_GT.nonzero()[:, 0]
+    return top_boxes_GT[taken_GT], taken_GT.nonzero()[:, 0]
+
+
+def _members(runs: Tensor) -> Tensor:
+    """Numbers of runs, any shape -> numbers of their predictions (..., RUN)."""
+    return runs[..., None] * RUN + torch.arange(RUN, device=runs.device)
+
+
+def _iou_of_pairs(
+    objects_P14: Tensor, boxes_4N: Tensor, areas_N: Tensor, index_Pn: Tensor
+) -> Tensor:
+    """IoU of every object with its own boxes, bit by bit as `iou_rows`: (P, n)."""
+    x1, y1, x2, y2 = objects_P14.unbind(-1)  # (P, 1) each
+    left, top, right, bottom = boxes_4N[:, index_Pn]
+    width = (torch.minimum(right, x2) - torch.maximum(left, x1)).clamp_(min=0)
+    height = (torch.minimum(bottom, y2) - torch.maximum(top, y1)).clamp_(min=0)
+    shared = width * height
+    return shared / ((x2 - x1) * (y2 - y1) + areas_N[index_Pn] - shared)
 
 
 @TASK_UTILS.register_module()

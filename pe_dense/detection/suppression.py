@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pe_dense.detection.pair_assignment import iou_rows
 
-PAIRWISE_LIMIT = 256  # up to this many boxes of a class are compared all with all
+PAIRWISE_LIMIT = 4096  # up to this many boxes of a class are compared all with all
+PAIRWISE_ROWS = 256  # with so many at a time
 
 
 def grouped_nms(
@@ -103,21 +104,64 @@ def _decay_one_class(
     quad_scale: float,
     min_score: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes of one class that are taken, with their scores; most dropped ones are left out.
+    """Boxes of one class that are taken, with their scores; most dropped ones are left out."""
+    if len(scores_Q) <= PAIRWISE_LIMIT:
+        return _decay_along_meetings(boxes_Q4, scores_Q, iou_threshold, quad_scale, min_score)
+    return _decay_packed(boxes_Q4, scores_Q, iou_threshold, quad_scale, min_score)
 
-    Boxes that meet no other need no step of their own; where there are few enough boxes to find
-    them cheaply, they come first. Those still to be taken are kept packed: rows and scores shrink
-    as boxes are taken.
+
+def _decay_along_meetings(
+    boxes_Q4: np.ndarray,
+    scores_Q: np.ndarray,
+    iou_threshold: float,
+    quad_scale: float,
+    min_score: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`_decay_one_class` with all overlaps found first; boxes that meet no other need no step."""
+    corners_4Q = torch.from_numpy(boxes_Q4.T.copy())
+    areas_Q = (corners_4Q[2] - corners_4Q[0]) * (corners_4Q[3] - corners_4Q[1])
+    firsts, seconds, factors = [], [], []
+    for start in range(0, len(scores_Q), PAIRWISE_ROWS):
+        rows_r4 = corners_4Q[:, start : start + PAIRWISE_ROWS].T
+        iou_rQ = iou_rows(rows_r4, corners_4Q, areas_Q).numpy()
+        first, second = np.nonzero(iou_rQ > iou_threshold)
+        overlap, first = iou_rQ[first, second], first + start
+        other = first != second
+        firsts.append(first[other])
+        seconds.append(second[other])
+        factors.append(np.maximum(1.0 - overlap[other], 0.0) ** np.float32(quad_scale))
+    second, factor = np.concatenate(seconds), np.concatenate(factors)
+    num_met = np.bincount(np.concatenate(firsts), minlength=len(scores_Q))
+    ends = np.cumsum(num_met).tolist()  # the meetings of box q are ends[q - 1]..ends[q] - 1
+    alone = num_met == 0
+    order, taken = [*np.flatnonzero(alone)], [*scores_Q[alone]]
+    live = np.where(alone, np.float32(-1.0), scores_Q)
+    for _ in range(len(scores_Q) - len(order)):
+        best = int(live.argmax())
+        score = live[best]
+        if score <= min_score:
+            break
+        order.append(best)
+        taken.append(score)
+        live[best] = -1.0
+        met = slice(ends[best - 1] if best else 0, ends[best])
+        live[second[met]] *= factor[met]  # those taken stay below zero, or become -0
+    return np.array(order, np.int64), np.array(taken, np.float32)
+
+
+def _decay_packed(
+    boxes_Q4: np.ndarray,
+    scores_Q: np.ndarray,
+    iou_threshold: float,
+    quad_scale: float,
+    min_score: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`_decay_one_class` without a list of overlaps, for very many boxes.
+
+    Those still to be taken are kept packed: rows and scores shrink as boxes are taken.
     """
     index = np.arange(len(scores_Q))
     order, taken = [], []
-    if len(index) <= PAIRWISE_LIMIT:
-        corners_4Q = torch.from_numpy(boxes_Q4.T.copy())
-        areas_Q = (corners_4Q[2] - corners_4Q[0]) * (corners_4Q[3] - corners_4Q[1])
-        meets = iou_rows(corners_4Q.T, corners_4Q, areas_Q) > iou_threshold
-        alone = (meets.fill_diagonal_(False).sum(1) == 0).numpy()
-        order, taken = [*index[alone]], [*scores_Q[alone]]
-        index, scores_Q, boxes_Q4 = index[~alone], scores_Q[~alone], boxes_Q4[~alone]
     rows_5Q = np.empty((5, len(scores_Q)), np.float32)  # x1, y1, x2, y2, area
     rows_5Q[:4] = boxes_Q4.T
     rows_5Q[4] = (rows_5Q[2] - rows_5Q[0]) * (rows_5Q[3] - rows_5Q[1])

@@ -64,15 +64,32 @@ def test_second_stage_equals_the_reference(arrays, case):
 
 
 @pytest.mark.parametrize("block", [40, 10**6])
+@pytest.mark.parametrize("count", [60, 700])
 @pytest.mark.parametrize("seed", range(6))
-def test_equals_a_slow_version_in_blocks_of_any_size(monkeypatch, seed, block):
+def test_equals_a_slow_version_in_blocks_of_any_size(monkeypatch, seed, count, block):
     monkeypatch.setitem(pair_assignment.BLOCK_NUMEL, "cpu", block)
     generator = torch.Generator().manual_seed(seed)
-    boxes = random_boxes(generator, 60)
+    boxes = random_boxes(generator, count)
     objects = random_boxes(generator, 9)
     predictions, found = match_pairs(objects, boxes, 0.4, 1000)
     slow = slow_pairs(objects.numpy(), boxes.numpy(), 0.4, 4)
     assert list(zip(predictions.tolist(), found.tolist(), strict=True)) == slow
+
+
+def test_ties_far_apart_all_become_positive():
+    object_ = torch.tensor([[0.5, 0.5, 0.4, 0.4]])
+    boxes = torch.tensor([[0.1, 0.1, 0.1, 0.1]]).repeat(500, 1)
+    boxes[[3, 170, 420]] = torch.tensor([0.5, 0.5, 0.2, 0.4])  # IoU 0.5, below the threshold
+    predictions, found = match_pairs(object_, boxes, 0.6, 1000)
+    assert sorted(predictions.tolist()) == [3, 170, 420]
+    assert found.tolist() == [0, 0, 0]
+
+
+def test_an_object_that_nothing_overlaps_ties_with_everything():
+    object_ = torch.tensor([[0.9, 0.9, 0.1, 0.1]])
+    boxes = torch.tensor([[0.1, 0.1, 0.1, 0.1]]).repeat(300, 1)
+    predictions, _ = match_pairs(object_, boxes, 0.6, 1000)
+    assert len(set(predictions.tolist())) == 4 and max(predictions.tolist()) < 300
 
 
 def test_a_prediction_can_appear_with_several_objects():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from deta_case import load_arrays, tensor
 
+from pe_dense.detection import suppression
 from pe_dense.detection.suppression import grouped_nms, soft_nms_quad, suppress
 
 
@@ -59,7 +60,9 @@ CROWDS = [(200, 3, 60.0), (500, 1, 200.0), (9, 2, 9.0)]
 
 @pytest.mark.parametrize(("count", "classes", "spread"), CROWDS)
 @pytest.mark.parametrize("exponent", [0.5, 0.4, 2.0])
-def test_soft_nms_equals_a_slow_version(count, classes, spread, exponent):
+@pytest.mark.parametrize("limit", [10, 10_000])  # boxes packed, or all overlaps found first
+def test_soft_nms_equals_a_slow_version(monkeypatch, count, classes, spread, exponent, limit):
+    monkeypatch.setattr(suppression, "PAIRWISE_LIMIT", limit)
     boxes, scores, labels = crowd(0, count, classes, spread)
     index, new = soft_nms_quad(boxes, scores, labels, 0.6, exponent, 1e-3)
     slow = slow_soft_nms(boxes, scores, labels, 0.6, exponent, 1e-3)
