@@ -83,14 +83,20 @@ def match_pairs(
         torch.amax(iou_Gn, dim=0, out=best_N[block])
         runs_GR[:, start // RUN : (start + width) // RUN] = iou_Gn.unflatten(1, (-1, RUN)).amax(2)
 
-    # The best four predictions of an object are in its best four runs.
+    # The best predictions of an object are in its best runs. One more than needed shows ties; for
+    # those, the choice of `topk` among all predictions counts, as in the reference.
     top = min(max_per_object, num_boxes)
-    best_runs_GT = runs_GR.topk(min(top, runs_GR.shape[1]), dim=1).indices
+    most = min(max_per_object + 1, num_boxes)
+    best_runs_GT = runs_GR.topk(min(most, runs_GR.shape[1]), dim=1).indices
     index_Gn = _members(best_runs_GT).flatten(1)  # (G, T x RUN)
     iou_Gn = _iou_of_pairs(objects_G4[:, None], corners_4N, areas_N, index_Gn)
     iou_Gn = iou_Gn.masked_fill_(index_Gn >= num_boxes, -1.0)
-    top_iou_GT, place_GT = iou_Gn.topk(top, dim=1)
-    top_boxes_GT = index_Gn.gather(1, place_GT)
+    top_iou_GT, place_GT = iou_Gn.topk(most, dim=1)
+    top_boxes_GT = index_Gn.gather(1, place_GT)[:, :top]
+    tied = (top_iou_GT[:, 1:] == top_iou_GT[:, :-1]).any(1).nonzero().squeeze(1)
+    for part in tied.split(max(1, numel // num_boxes)):
+        iou_gN = iou_rows(objects_G4[part], corners_4N, areas_N)[:, :num_boxes]
+        top_boxes_GT[part] = iou_gN.topk(top, dim=1).indices
 
     positive_N = best_N[:num_boxes] >= positive_iou
     owner_P, run_P = (runs_GR == top_iou_GT[:, :1]).nonzero(as_tuple=True)
