@@ -39,6 +39,7 @@ from pe_dense.runtime import load_checkpoint_safely, load_strictly, newest_check
 from pe_dense.training import (
     check_data,
     command_with_launcher,
+    default_work_dir,
     processes,
     protocol_sha256,
     repository_root,
@@ -54,7 +55,7 @@ NEEDED_FACTS = {
 
 def evaluate(
     config: str,
-    checkpoint: Path,
+    checkpoint: Path | None,
     encoder: str | None = None,
     options: Mapping[str, Any] | None = None,
     work_dir: Path | None = None,
@@ -62,12 +63,16 @@ def evaluate(
     records: Path | None = None,
     supersede: bool = False,
     argv: Sequence[str] = ("tools/test.py",),
+    weights: str | None = None,
+    seed: int | None = None,
+    amp: bool = False,
 ) -> dict[str, float]:
-    """Score a checkpoint as `tools/test.py` does.
+    """Score a checkpoint, or an encoder under a protocol without training, as `tools/test.py` does.
 
     Args:
         config: Config file of the run.
-        checkpoint: A checkpoint file, or a work dir whose newest one is meant.
+        checkpoint: A checkpoint file, or a work dir whose newest one is meant. None for a config
+            that trains nothing (`training_free = True`).
         encoder: Encoder of the run; by default the one that the checkpoint names.
         options: The overrides that the run was trained with.
         work_dir: Where logs go; by default the checkpoint's folder.
@@ -75,6 +80,9 @@ def evaluate(
         records: Root of the records; None writes none.
         supersede: Replace an existing record.
         argv: Command line, for the record.
+        weights: Without a checkpoint: replaces the config's encoder weights.
+        seed: Without a checkpoint: replaces the config's seed.
+        amp: Without a checkpoint: run the encoder in bfloat16.
 
     Returns:
         Scores by name, fractions where the metric is one.
@@ -82,27 +90,38 @@ def evaluate(
     Raises:
         ValueError: If the checkpoint does not fit, or a record exists already.
     """
-    run = open_run(config, checkpoint, encoder, options)
+    if checkpoint is None:
+        run = open_untrained(config, encoder, weights, options, seed, amp)
+    elif weights is not None or seed is not None or amp:
+        raise ValueError(
+            "--weights, --seed and --amp are for configs that train nothing; a checkpoint has its "
+            "own"
+        )
+    else:
+        run = open_run(config, checkpoint, encoder, options)
     file, content, facts, cfg, template = run
     protocol = of_own_data(protocol_of(config, template, facts, file), cfg, facts)
-    weights = facts["weights"]
-    seed, start_from = facts["seed"], facts["start_from"]
-    if start_from is not None:  # everything, encoder included, came from that file
-        weights = start_from
     launch = processes(launcher)
-    if records is not None and not supersede:
+
+    def refuse_existing(weights: Mapping[str, Any]) -> None:
+        if records is None or supersede:
+            return
         target = records / measured_path(
-            cfg.encoder, weights["sha256"], protocol.id, protocol.version, seed
+            cfg.encoder, weights["sha256"], protocol.id, protocol.version, facts["seed"]
         )
         if target.exists():
             raise ValueError(
                 f"{target} already holds this result; pass --supersede to replace it, or "
                 "--no-record to leave it"
             )
+
+    if content is not None:  # before anything is built
+        refuse_existing(facts["start_from"] or facts["weights"])
     check_data(cfg, ("test",))
     if facts["amp"]:  # scored in the precision that it was trained in
         cfg.model.backbone.amp_dtype = "bfloat16"
-    cfg.work_dir = str(work_dir or file.parent / "test")
+    untrained_dir = default_work_dir(config, encoder, weights, seed)
+    cfg.work_dir = str(work_dir or (untrained_dir if file is None else file.parent / "test"))
     cfg.launcher, cfg.load_from, cfg.resume = launcher, None, False
     for name in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         cfg[name] = None  # not needed, and not built
@@ -114,7 +133,13 @@ def evaluate(
     runner = Runner.from_cfg(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     model = model.module if isinstance(model, BaseTTAModel) else model
-    load_strictly(model, content, str(file))
+    if content is None:
+        facts["weights"] = dataclasses.asdict(model.backbone.weights_info)
+        refuse_existing(facts["weights"])
+    else:
+        load_strictly(model, content, str(file))
+    # Where everything came from a checkpoint, the encoder did too.
+    source = facts["start_from"] or facts["weights"]
     started = time.monotonic()
     scores = plain_scores(runner.test())
     eval_s = time.monotonic() - started
@@ -142,8 +167,8 @@ def evaluate(
         ),
         encoder=EncoderInfo(
             cfg.encoder,
-            weights["source"],
-            weights["sha256"],
+            source["source"],
+            source["sha256"],
             feature_fingerprint(model.backbone.encoder),
             sum(p.numel() for p in model.backbone.encoder.parameters()),
         ),
@@ -152,8 +177,8 @@ def evaluate(
         command=" && ".join(
             [*filter(None, [facts["train_command"]]), command_with_launcher(argv, launcher, launch)]
         ),
-        checkpoint_sha256=provenance.file_sha256(file),
-        seed=seed,
+        checkpoint_sha256=None if file is None else provenance.file_sha256(file),
+        seed=facts["seed"],
         code=CodeInfo(facts["commit"], facts["dirty"] or dirty),
         versions=provenance.library_versions(),
         hardware=provenance.hardware(gpu=gpu),
@@ -164,6 +189,9 @@ def evaluate(
     if evidence is not None:
         print("95 % intervals ...", flush=True)
         record = dataclasses.replace(record, ci95=confidence_intervals(evidence, scores))
+    by_layer = layers_of(runner.test_evaluator)
+    if by_layer:
+        record = dataclasses.replace(record, by_layer=by_layer)
     data = None if evidence is None else evidence_bytes(evidence)
     path = save_record(record, records, supersede, data)
     print(f"record: {path}")
@@ -174,15 +202,15 @@ class TrainedRun(NamedTuple):
     """A checkpoint with the config that fits it.
 
     Attributes:
-        file: The checkpoint.
-        content: What it holds.
+        file: The checkpoint; None where nothing was trained.
+        content: What it holds, or None.
         facts: What training, or the publisher's file, says of it.
         cfg: Resolved config.
         template: The same with references in place.
     """
 
-    file: Path
-    content: dict[str, Any]
+    file: Path | None
+    content: dict[str, Any] | None
     facts: dict[str, Any]
     cfg: Config
     template: Config
@@ -210,6 +238,10 @@ def open_run(
             "train it there"
         )
     cfg, template = load_config(config, encoder or facts["encoder"], "random", options)
+    if cfg.get("training_free"):
+        raise ValueError(
+            f"config {config} trains nothing and takes no checkpoint; leave {checkpoint} out"
+        )
     if cfg.encoder != facts["encoder"]:
         raise ValueError(
             f"checkpoint {file} holds {facts['encoder']}, not {cfg.encoder}; leave --encoder out"
@@ -228,6 +260,43 @@ def open_run(
             f"{class_words(cfg.classes)}; score it on data with the same classes in the same order"
         )
     return TrainedRun(file, content, facts, cfg, template)
+
+
+def open_untrained(
+    config: str,
+    encoder: str | None = None,
+    weights: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    amp: bool = False,
+) -> TrainedRun:
+    """What stands in for a checkpoint under a protocol that trains nothing; see `evaluate`.
+
+    Raises:
+        ValueError: If the config does train.
+    """
+    cfg, template = load_config(config, encoder, weights, options)
+    if not cfg.get("training_free"):
+        raise ValueError(
+            f"config {config} trains a model; name its checkpoint, which tools/train.py makes"
+        )
+    if seed is not None:
+        cfg.randomness.seed = seed
+    commit, dirty = provenance.git_state(repository_root())
+    facts = {
+        "encoder": cfg.encoder,
+        "weights": None,  # known once the encoder is built
+        "protocol_sha256": protocol_sha256(template, amp),
+        "seed": cfg.randomness.seed,
+        "amp": amp,
+        "world_size": 1,
+        "start_from": None,
+        "train_command": "",
+        "train_seconds": None,
+        "commit": commit,
+        "dirty": dirty,
+    }
+    return TrainedRun(None, None, facts, cfg, template)
 
 
 def class_words(classes: Sequence[str], limit: int = 8) -> str:
@@ -294,6 +363,14 @@ def evidence_of(evaluator: Evaluator) -> ItemEvidence | None:
     return None
 
 
+def layers_of(evaluator: Evaluator) -> dict[str, dict[str, float]] | None:
+    """Scores of every layer, {metric: {block index: score}}, of the first metric that has them."""
+    for metric in evaluator.metrics:
+        if hasattr(metric, "by_layer"):
+            return metric.by_layer()
+    return None
+
+
 def confidence_intervals(
     evidence: ItemEvidence, scores: Mapping[str, float]
 ) -> dict[str, tuple[IntervalInfo, ...]] | None:
@@ -326,7 +403,7 @@ def checkpoint_file(checkpoint: Path) -> Path:
 
 
 def protocol_of(
-    config: str, template: Config, facts: Mapping[str, Any], file: Path
+    config: str, template: Config, facts: Mapping[str, Any], file: Path | None
 ) -> ProtocolInfo:
     """The protocol that was followed, in training and in this evaluation.
 

@@ -52,6 +52,11 @@ def train(
     cfg, template = load_config(config, encoder, weights, options)
     if cfg.get("evaluation_only"):
         raise ValueError(f"config {config} only evaluates; score a checkpoint with tools/test.py")
+    if cfg.get("training_free"):
+        raise ValueError(
+            f"config {config} trains nothing; score an encoder with tools/test.py {config} "
+            "--encoder NAME"
+        )
     world_size = processes(launcher)
     if seed is not None:
         cfg.randomness.seed = seed

@@ -1,10 +1,11 @@
-"""Scores a checkpoint and writes its record.
+"""Scores a checkpoint, or an encoder where nothing is trained, and writes its record.
 
 python tools/test.py configs/detection/dino_pe_t16_bccd.py work_dirs/dino_pe_t16_bccd
 torchrun --nproc-per-node 8 tools/test.py CONFIG CHECKPOINT --launcher pytorch
+python tools/test.py configs/tracking/davis2017_v1.py --encoder pe_spatial_b16_512
 
 CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. Give the same --encoder
-and --cfg-options as in training.
+and --cfg-options as in training. Configs that train nothing take none.
 """
 
 from __future__ import annotations
@@ -23,8 +24,17 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="config file of the run")
-    parser.add_argument("checkpoint", help="checkpoint file, or a work dir")
+    parser.add_argument(
+        "checkpoint", nargs="?", help="checkpoint file, or a work dir; none if nothing is trained"
+    )
     command_line.add_run_options(parser)
+    parser.add_argument(
+        "--weights", help="without a checkpoint: 'random', 'released', a file or hf://repo[:file]"
+    )
+    parser.add_argument("--seed", type=int, help="without a checkpoint: replaces the config's seed")
+    parser.add_argument(
+        "--amp", action="store_true", help="without a checkpoint: encoder in bfloat16"
+    )
     parser.add_argument("--records", default=DEFAULT_ROOT, help="root of records (%(default)s)")
     parser.add_argument("--no-record", action="store_true", help="only print the scores")
     parser.add_argument(
@@ -40,7 +50,7 @@ def main() -> None:
 
     evaluate(
         config=args.config,
-        checkpoint=Path(args.checkpoint),
+        checkpoint=Path(args.checkpoint) if args.checkpoint else None,
         encoder=args.encoder,
         options=command_line.parse_options(args.cfg_options),
         work_dir=Path(args.work_dir) if args.work_dir else None,
@@ -48,6 +58,9 @@ def main() -> None:
         records=None if args.no_record else Path(args.records),
         supersede=args.supersede,
         argv=sys.argv,
+        weights=args.weights,
+        seed=args.seed,
+        amp=args.amp,
     )
 
 

@@ -195,6 +195,7 @@ def run_job(
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         progress.started, begun = time.monotonic(), utc_now()
         phases = [(TRAINING, job.train_command()), (TESTING, job.test_command(records))]
+        phases = [(state, command) for state, command in phases if command]
         with (job.work_dir / "benchmark.log").open("a") as log:
             for state, command in phases:
                 progress.state, progress.step, progress.eta_s = state, "", None

@@ -65,6 +65,7 @@ class Job:
         config_sha256: Hash of the protocol's settings, as records hold it.
         work_dir: Where its checkpoints, log and status go.
         minutes: What the suite expects it to take.
+        training_free: Whether the protocol trains nothing, so that scoring is all there is.
     """
 
     config: str
@@ -80,6 +81,7 @@ class Job:
     config_sha256: str
     work_dir: Path
     minutes: float
+    training_free: bool = False
 
     @property
     def name(self) -> str:
@@ -87,7 +89,9 @@ class Job:
         return f"{self.encoder} {self.protocol}-v{self.version} seed {self.seed}"
 
     def train_command(self) -> list[str]:
-        """Command that trains it, or goes on where it was interrupted."""
+        """Command that trains it, or goes on where it was interrupted; [] if nothing is trained."""
+        if self.training_free:
+            return []
         command = [sys.executable, "tools/train.py", self.config, "--encoder", self.encoder]
         command += ["--weights", self.weights, "--seed", str(self.seed), "--resume"]
         command += ["--work-dir", str(self.work_dir), *self._options()]
@@ -95,7 +99,12 @@ class Job:
 
     def test_command(self, records: Path) -> list[str]:
         """Command that scores it and writes its record."""
-        command = [sys.executable, "tools/test.py", self.config, str(self.work_dir)]
+        command = [sys.executable, "tools/test.py", self.config]
+        if self.training_free:
+            command += ["--weights", self.weights, "--seed", str(self.seed)]
+            command += ["--work-dir", str(self.work_dir), *(["--amp"] if self.amp else [])]
+        else:
+            command.append(str(self.work_dir))
         return [*command, "--encoder", self.encoder, "--records", str(records), *self._options()]
 
     def _options(self) -> list[str]:
@@ -207,6 +216,7 @@ def make_jobs(
                     config_sha256=digest,
                     work_dir=Path(),
                     minutes=float(run.get("minutes", 0)),
+                    training_free=bool(plain.get("training_free")),
                 )
                 folder = work_root / suite.name / work_name(job)
                 jobs.append(dataclasses.replace(job, work_dir=folder))

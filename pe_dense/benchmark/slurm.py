@@ -45,8 +45,7 @@ def array_script(plan: Sequence[PlannedJob], records: Path, gpus: int = 1) -> st
         job = planned.job
         lines += [
             f"{i})  # {job.name}",
-            f"  {_shell(job.train_command())}",
-            f"  {_shell(job.test_command(records))}",
+            *(f"  {_shell(c)}" for c in (job.train_command(), job.test_command(records)) if c),
             "  ;;",
         ]
     return "\n".join([*lines, "esac", ""])

@@ -86,6 +86,16 @@ def test_commands_carry_everything():
     assert jobs[0].protocol.startswith("bccd-detection-scratch.mod-")  # bfloat16 is another one
 
 
+def test_what_trains_nothing_is_scored_at_once():
+    (job,) = plan.make_jobs(suite(), ["pe_core_t16_384=w.pt"], amp=True)
+    job = dataclasses.replace(job, training_free=True)
+    assert job.train_command() == []
+    words = " ".join(job.test_command(Path("r")))
+    assert f"tools/test.py {BCCD} --weights w.pt --seed 0 --work-dir {job.work_dir} --amp" in words
+    planned = plan.PlannedJob(job, None, 60.0, "suite file")
+    assert "train.py" not in slurm.array_script([planned], Path("r"))
+
+
 def test_another_folder_of_the_data_is_the_same_protocol():
     plain, moved = (
         plan.make_jobs(suite(), ["pe_spatial_t16_512"], data_roots=roots)[0]
