@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor
@@ -42,6 +43,13 @@ class DenseBackbone(BaseModule):
         amp_dtype: 'bfloat16' or 'float16' runs the encoder alone under autocast; maps come out
             as float32. None follows the surrounding precision.
         grad_checkpointing: Recompute blocks in the backward pass.
+        with_class_token: Give (map, class token) pairs instead of maps, for heads that read both.
+            Necks and detectors take maps alone.
+        center_pad: Surround an image whose sides are no multiples of the patch with zeros, half
+            on either side (the odd pixel at the right and bottom). Maps then cover the padded
+            image; heads that stretch them over the image shift it by less than half a patch, as
+            DINOv2's dense evaluations do (arXiv:2304.07193). False leaves such sides to the
+            encoder, whose option `remainder` refuses them by default.
         encoder_options: Further arguments of the encoder, for example
             `dict(cls_token=False, window_size=24, rope_grid=16, pos_embed='tile')`.
         weights_options: Further arguments of `load_weights`.
@@ -49,7 +57,8 @@ class DenseBackbone(BaseModule):
             `weights` alone, and neither this nor a detector-level `init_cfg` may replace them.
 
     Raises:
-        ValueError: For an unknown encoder, block, option or weights file, or with `init_cfg`.
+        ValueError: For an unknown encoder, block, option or weights file, with `init_cfg`, or with
+            `with_class_token` on an encoder that has none.
     """
 
     def __init__(
@@ -61,8 +70,10 @@ class DenseBackbone(BaseModule):
         norm: bool = False,
         amp_dtype: str | None = None,
         grad_checkpointing: bool = False,
+        center_pad: bool = False,
         encoder_options: Mapping[str, Any] | None = None,
         weights_options: Mapping[str, Any] | None = None,
+        with_class_token: bool = False,
         init_cfg: Mapping[str, Any] | None = None,
     ) -> None:
         if init_cfg is not None:
@@ -72,6 +83,7 @@ class DenseBackbone(BaseModule):
         super().__init__()
         self.encoder_name, self.weights = encoder, weights
         self.frozen, self.norm, self.amp_dtype = frozen, norm, amp_dtype
+        self.center_pad = center_pad
         spec = find_encoder(encoder)
         options = dict(encoder_options or {})
         full_depth = options.get("depth") or spec.arch.get("depth")
@@ -96,6 +108,12 @@ class DenseBackbone(BaseModule):
         )
         self.encoder = self._build()
         self.embed_dim, self.patch_size = self.encoder.embed_dim, self.encoder.patch_size
+        self.with_class_token = with_class_token
+        if with_class_token and not self._has_class_token():
+            raise ValueError(
+                f"{encoder} has no class token as it is built; use with_class_token=False, or "
+                "cls_token=True in encoder_options where the encoder has that choice"
+            )
         self.weights_info = self._load()
         self._loaded_sums = self._parameter_sums() if self.is_loaded else {}
         for parameter in self.encoder.head_parameters(norm):
@@ -108,6 +126,11 @@ class DenseBackbone(BaseModule):
     def is_loaded(self) -> bool:
         """Whether the parameters came from a file rather than from a random generator."""
         return self.weights != "random"
+
+    def _has_class_token(self) -> bool:
+        # Prefix tokens are no sign of it: some towers of timm have registers alone.
+        tower = getattr(self.encoder, "model", self.encoder)
+        return any(getattr(tower, n, None) is not None for n in ("class_embedding", "cls_token"))
 
     def _load(self) -> WeightsInfo:
         if self.weights == "timm":
@@ -149,12 +172,43 @@ class DenseBackbone(BaseModule):
             self.encoder.eval()
         return self
 
-    def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
-        """Normalised RGB (B, 3, H, W) -> one (B, C, h, w) map for every index of `out_indices`."""
+    def forward(
+        self, images_B3HW: Tensor
+    ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
+        """Normalised RGB (B, 3, H, W) -> one (B, C, h, w) map for every index of `out_indices`.
+
+        With class tokens, every entry is (map, token (B, C)).
+        """
+        if self.center_pad:
+            images_B3HW = pad_to_multiple(images_B3HW, self.patch_size)
         amp: contextlib.AbstractContextManager = contextlib.nullcontext()
         if self.amp_dtype is not None:
             amp = torch.autocast(images_B3HW.device.type, AMP_DTYPES[self.amp_dtype])
         grad = torch.no_grad() if self.frozen else contextlib.nullcontext()
         with amp, grad:
-            maps = self.encoder.forward_intermediates(images_B3HW, self.out_indices, norm=self.norm)
-        return tuple(maps if self.amp_dtype is None else [m.float() for m in maps])
+            found = self.encoder.forward_intermediates(
+                images_B3HW,
+                self.out_indices,
+                norm=self.norm,
+                return_prefix_tokens=self.with_class_token,
+            )
+        if not self.with_class_token:
+            return tuple(found if self.amp_dtype is None else [m.float() for m in found])
+        pairs = [(map_BChw, prefix_BPC[:, 0]) for map_BChw, prefix_BPC in found]  # registers follow
+        return tuple(
+            pairs if self.amp_dtype is None else [(m.float(), t.float()) for m, t in pairs]
+        )
+
+
+def pad_to_multiple(images_B3HW: Tensor, multiple: int) -> Tensor:
+    """Zeros on all sides, as even as possible, until H and W are multiples of `multiple`.
+
+    Example:
+        >>> pad_to_multiple(torch.ones(1, 1, 4, 3), 4)[0, 0].tolist()[0]
+        [1.0, 1.0, 1.0, 0.0]
+    """
+    missing_h, missing_w = (-side % multiple for side in images_B3HW.shape[2:])
+    if not missing_h and not missing_w:
+        return images_B3HW
+    left, top = missing_w // 2, missing_h // 2
+    return F.pad(images_B3HW, (left, missing_w - left, top, missing_h - top))

@@ -430,3 +430,40 @@ def test_final_norm_is_trained_when_it_is_used_and_the_pool_never() -> None:
     assert {n for n, p in backbone.named_parameters() if p.grad is not None} == trained
     assert any("ln_post" in n for n in trained)
     assert not any("attn_pool" in n for n in trained)
+
+
+@pytest.mark.parametrize("amp_dtype", [None, "bfloat16"])
+def test_class_tokens_come_with_their_maps(amp_dtype: str | None) -> None:
+    settings = dict(encoder="pe_core_t16_384", out_indices=(0, 2), amp_dtype=amp_dtype)
+    alone, paired = DenseBackbone(**settings), DenseBackbone(**settings, with_class_token=True)
+    paired.load_state_dict(alone.state_dict())
+    found = paired(images())
+    tokens = paired.encoder.run_blocks(images(), [0, 2])[0] if amp_dtype is None else None
+    for block, map_BChw, (paired_BChw, token_BC) in zip((0, 2), alone(images()), found):
+        assert torch.equal(map_BChw, paired_BChw)
+        assert token_BC.shape == (2, paired.embed_dim) and token_BC.dtype == torch.float32
+        assert tokens is None or torch.equal(token_BC, tokens[block][:, 0])
+
+
+def test_an_encoder_without_class_token_is_named() -> None:
+    with pytest.raises(ValueError, match=f"{TINY} has no class token"):
+        DenseBackbone(TINY, encoder_options=dict(cls_token=False), with_class_token=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "has_one"),
+    [
+        ("vit_tiny_patch16_224", True),
+        ("vit_little_patch16_reg4_gap_256", False),  # registers alone
+        ("vit_base_patch16_siglip_224", False),
+    ],
+)
+def test_class_tokens_of_timm(model: str, has_one: bool) -> None:
+    pytest.importorskip("timm")
+    settings = dict(encoder=f"timm:{model}", out_indices=(0,), with_class_token=True)
+    if not has_one:
+        with pytest.raises(ValueError, match="no class token"):
+            DenseBackbone(**settings)
+        return
+    map_BChw, token_BC = DenseBackbone(**settings)(images())[0]
+    assert token_BC.shape == map_BChw.shape[:2]

@@ -1,0 +1,194 @@
+"""The check of a depth config before anything is trained or scored, and the configs themselves."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("mmseg")
+
+from depth_folders import write_kitti, write_nyu, write_png
+from mmengine.config import ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, init_default_scope
+
+import pe_dense.depth  # noqa: F401
+from pe_dense.depth.depth_check import check_config
+from pe_dense.experiment import load_config
+
+REPO = Path(__file__).resolve().parents[2]
+MINI = REPO / "configs" / "depth" / "linear_pe_t16_mini.py"
+
+
+def config_of(root, kind="NYUDepthDataset", train=("sync", "sync"), test=None, **settings):
+    """What `check_config` reads of a config."""
+    loaders = {}
+    for split, (images, depth) in (("train", train), ("test", test or train)):
+        dataset = dict(
+            type=kind,
+            data_root=str(root),
+            ann_file=f"nyu_{split}.txt",
+            data_prefix=dict(img_path=images, depth_map_path=depth),
+            pipeline=[dict(type="LoadImage")],
+            **settings,
+        )
+        loaders[split] = dict(dataset=dataset)
+    evaluator = dict(type="DepthErrors", min_depth=1e-3, max_depth=10.0, crop=None)
+    return ConfigDict(
+        max_depth=10.0,
+        model=dict(decode_head=dict(max_depth=10.0)),
+        train_dataloader=loaders["train"],
+        val_dataloader=loaders["test"],
+        test_dataloader=loaders["test"],
+        val_evaluator=evaluator,
+        test_evaluator=copy.deepcopy(evaluator),
+    )
+
+
+@pytest.fixture
+def nyu(tmp_path):
+    return write_nyu(tmp_path)
+
+
+TEST = ("official_splits/test", "official_splits/test")
+DEPTH = "official_splits/test/study/sync_depth_00001.png"
+
+
+def check(root, *splits, **settings):
+    check_config(config_of(root, test=TEST, **settings), splits or ("train", "val"))
+
+
+def test_a_good_folder_passes(nyu):
+    check(nyu)
+    check(nyu, "test")
+
+
+def test_missing_files_are_counted_and_named(nyu):
+    (nyu / DEPTH).unlink()
+    with pytest.raises(ValueError, match=r"1 of 4 depth maps of nyu_test.txt .*study/sync_depth"):
+        check(nyu)
+    check(nyu, "train")
+    (nyu / "sync/kitchen_0001/rgb_00000.jpg").unlink()
+    with pytest.raises(ValueError, match=r"1 of 4 images of nyu_train.txt .*rgb_00000.jpg"):
+        check(nyu, "train")
+    (nyu / "nyu_train.txt").unlink()
+    with pytest.raises(ValueError, match=r"nyu_train.txt .*cannot be read"):
+        check(nyu, "train")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.full((24, 32), 100, np.uint8), "uint8 and not uint16"),
+        (np.zeros((24, 32), np.uint16), "0 everywhere"),
+        (np.full((32, 24), 2000, np.uint16), "32x24 px but its image is 24x32"),
+    ],
+)
+def test_a_bad_depth_map_is_named(nyu, values, words):
+    write_png(nyu / DEPTH, values)
+    with pytest.raises(ValueError, match=f"sync_depth_00001.png.*{words}"):
+        check(nyu)
+
+
+def test_a_broken_image_is_named(nyu):
+    (nyu / "sync/study_0002/rgb_00001.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"study_0002/rgb_00001.jpg cannot be decoded"):
+        check(nyu)
+
+
+@pytest.mark.parametrize(("scale", "words"), [(10, "above .* larger"), (1e6, "below .* smaller")])
+def test_scales_that_cannot_be(nyu, scale, words):
+    with pytest.raises(ValueError, match=f"100 % of the depths .* are {words}"):
+        check(nyu, depth_scale=scale)
+
+
+def test_sun_rgbd_files_read_as_plain_millimetres(nyu):
+    """Depth of about 2 m with rotated bits is about 16 m without undoing that."""
+    for file in nyu.rglob("sync_depth_*.png"):
+        steps = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(file), (steps << 3) | (steps >> 13))
+    cfg = config_of(nyu, test=TEST, bit_rotation=0)
+    cfg.max_depth = cfg.model.decode_head.max_depth = 5.0
+    with pytest.raises(ValueError, match="bit_rotation is 0"):
+        check_config(cfg, ["train"])
+    check(nyu, bit_rotation=3)
+
+
+def test_nothing_to_score(nyu):
+    cfg = config_of(nyu, test=TEST)
+    cfg.val_evaluator.crop = "nyu_eigen"  # begins at row 45, the images end at 24
+    with pytest.raises(ValueError, match="no annotated pixel of nyu_test.txt .*'nyu_eigen'"):
+        check_config(cfg, ["val"])
+
+
+def test_an_image_that_is_trained_on_and_scored(nyu):
+    (nyu / "nyu_test.txt").write_text((nyu / "nyu_train.txt").read_text())
+    with pytest.raises(ValueError, match=r"4 images are trained on and scored \(val\)"):
+        check_config(config_of(nyu), ["train", "val"])
+
+
+def test_head_and_data_must_agree_on_the_largest_depth(nyu):
+    cfg = config_of(nyu, test=TEST)
+    cfg.model.decode_head.max_depth = 80.0
+    with pytest.raises(ValueError, match="max_depth is 80"):
+        check_config(cfg, ["train"])
+
+
+def test_another_data_set_is_refused(nyu):
+    cfg = config_of(nyu, kind="BaseSegDataset")
+    with pytest.raises(ValueError, match="'BaseSegDataset' is no DepthDataset"):
+        check_config(cfg, ["train"])
+
+
+def test_kitti_is_checked_behind_its_crop(tmp_path):
+    def cfg(root):
+        dataset = dict(
+            type="KITTIEigenDataset",
+            data_root=str(root),
+            ann_file="kitti_eigen_test.txt",
+            data_prefix=dict(img_path="raw", depth_map_path="data_depth_annotated"),
+            pipeline=[dict(type="Compose", transforms=[dict(type="KBCrop")])],
+        )
+        return ConfigDict(
+            max_depth=80.0,
+            val_dataloader=dict(dataset=dataset),
+            val_evaluator=dict(type="DepthErrors", max_depth=80.0, crop="garg"),
+        )
+
+    check_config(cfg(write_kitti(tmp_path / "large", (375, 1242))), ["val"])
+    with pytest.raises(ValueError, match="KB crop"):
+        check_config(cfg(write_kitti(tmp_path / "small")), ["val"])
+
+
+# The config of the mini world
+
+
+@pytest.fixture
+def mini_cfg(mini_root):
+    init_default_scope("mmseg")
+    options = dict(data_root=str(mini_root / "nyu"), crop_size=(112, 96))
+    return load_config(MINI, options=options)[0]
+
+
+def test_the_mini_config_fits_its_data(mini_cfg):
+    assert mini_cfg.protocol == dict(
+        id="mini-depth", version=1, task="depth", dataset="mini", split="val", metric="rmse",
+        higher_is_better=False,
+    )  # fmt: skip
+    check_config(mini_cfg, ["train", "val", "test"])
+
+
+def test_the_pipelines_of_the_mini_config_run(mini_cfg):
+    for split, shape in (("train", (112, 96)), ("val", (128, 128))):
+        data = DATASETS.build(mini_cfg[f"{split}_dataloader"]["dataset"])
+        batch = pseudo_collate([data[0], data[1]])
+        for image, sample in zip(batch["inputs"], batch["data_samples"], strict=True):
+            assert image.shape == (3, *shape)
+            assert sample.gt_depth_map.data.shape == (1, *shape)
+            assert sample.sequence == sample.image_id
+        depth = batch["data_samples"][0].gt_depth_map.data
+        assert 0.5 < depth[depth > 0].median() < mini_cfg.max_depth
