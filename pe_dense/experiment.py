@@ -4,7 +4,9 @@ A config names its free parts at the top (`encoder`, `weights`, `data_root`, `ma
 and refers to them as '$name'. References are replaced once, after all overrides, so that
 `--cfg-options max_epochs=3` also shortens the schedule. `$encoder.<fact>` is a fact of the
 encoder: embed_dim, depth, patch_size, num_prefix_tokens, mean_255 and std_255 (0..255), the strides
-of a simple pyramid (pyramid_strides, roi_strides), and side_of_8_tokens and side_of_64_tokens in
+of a simple pyramid (pyramid_strides, roi_strides), has_final_norm (whether the backbone's `norm`
+can be True), has_class_token, half_width and dpt_readout (for DPT heads), four_layers (blocks that
+four-layer heads read, as DINOv2), and side_of_8_tokens, side_of_32_tokens and side_of_64_tokens in
 pixels.
 `$data.<fact>` is a fact of the data: what the function that the config names in `data_facts`
 ('package.module:function') finds out, given the names at the top of the config.
@@ -13,6 +15,7 @@ pixels.
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -28,7 +31,7 @@ NOT_PROTOCOL = {
     "encoder", "weights", "data_root", "work_dir", "load_from", "resume", "launcher", "env_cfg",
     "randomness", "log_level", "log_processor", "visualizer", "vis_backends", "default_hooks",
     "custom_imports", "data_check", "data_facts", "default_scope", "dist_backend",
-    "protocol", "filename", "num_workers", "sharding",
+    "protocol", "filename", "num_workers", "sharding", "processes",
 }  # fmt: skip
 
 
@@ -36,6 +39,7 @@ def encoder_facts(name: str, options: Mapping[str, Any] | None = None) -> dict[s
     """What heads and schedules need to know of an encoder, without making its weights."""
     import torch
 
+    from pe_dense.encoders.backbone import has_class_token
     from pe_dense.encoders.zoo import build_encoder
 
     with torch.device("meta"):
@@ -47,11 +51,33 @@ def encoder_facts(name: str, options: Mapping[str, Any] | None = None) -> dict[s
         "num_prefix_tokens": encoder.num_prefix_tokens,
         "pyramid_strides": [encoder.patch_size * scale for scale in (0.25, 0.5, 1, 2, 4)],
         "roi_strides": [encoder.patch_size * scale for scale in (0.25, 0.5, 1, 2)],
+        # What is not in the maps without `norm`, but is with it, is the final norm.
+        "has_final_norm": len(encoder.head_parameters(False)) > len(encoder.head_parameters(True)),
+        "has_class_token": has_class_token(encoder),
+        "half_width": encoder.embed_dim // 2,
+        "dpt_readout": "project" if has_class_token(encoder) else "ignore",
+        "four_layers": four_layers(encoder.depth),
         "side_of_8_tokens": 8 * encoder.patch_size,
+        "side_of_32_tokens": 32 * encoder.patch_size,
         "side_of_64_tokens": 64 * encoder.patch_size,
         "mean_255": [255.0 * value for value in encoder.mean],
         "std_255": [255.0 * value for value in encoder.std],
     }
+
+
+def four_layers(depth: int) -> list[int]:
+    """Four 0-based blocks, the last one among them: the quarters, but those of DINOv2 at depth 24.
+
+    Source: DINOv2 (arXiv:2304.07193): blocks 3, 6, 9, 12 of 12; 5, 12, 18, 24 of 24; 10, 20, 30,
+    40 of 40, counted from 1.
+
+    Example:
+        >>> four_layers(12), four_layers(50)
+        ([2, 5, 8, 11], [12, 24, 37, 49])
+    """
+    if depth == 24:
+        return [4, 11, 17, 23]
+    return [math.ceil(depth * part / 4) - 1 for part in (1, 2, 3, 4)]
 
 
 def substitute(value: Any, names: Mapping[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -92,6 +93,13 @@ def train(
         cfg.resume, cfg.load_from = True, str(newest)
         stored = require_same_run(newest, facts)
     require_gpu_for_float16(cfg, config)
+    intended = cfg.get("processes", 1)
+    if world_size != intended:
+        print_log(
+            f"{config} is a recipe for {intended} processes and runs on {world_size}, with another "
+            "total batch: its protocol id will end in .mod",
+            level=logging.WARNING,
+        )
     check_data(cfg, ("train", "val"))
     facts["train_command"] = command_with_launcher(argv, launcher, world_size)
     facts["commit"], facts["dirty"] = git_state(repository_root())
@@ -120,14 +128,24 @@ def train(
 
 
 def protocol_sha256(
-    template: Config, amp: bool = False, world_size: int = 1, start_from: str | None = None
+    template: Config,
+    amp: bool = False,
+    world_size: int | None = None,
+    start_from: str | None = None,
 ) -> str:
     """Hash of everything that was done, apart from encoder, weights, paths and seed.
 
-    What differs from one process, float32 and no fine-tuning start enters the hash; the plain
-    run has that of the config alone.
+    What differs from one process, float32 and no fine-tuning start enters the hash.
+
+    Args:
+        template: Config with references in place.
+        amp: Whether the encoder ran in bfloat16.
+        world_size: Number of processes in training; None: `processes` of the config, or 1.
+        start_from: Checkpoint that was fine-tuned.
     """
     extra: dict[str, Any] = {}
+    if world_size is None:
+        world_size = template.get("processes", 1)
     if amp:
         extra["amp"] = True
     if world_size > 1:  # batch_size is that of one process

@@ -23,6 +23,7 @@ canvas = 1728
 amp_dtype = "bfloat16"
 drop_path_rate = 0.4
 batch_size = 1
+processes = 64
 lr = 5e-5
 max_epochs, lr_drop = 12, 10
 val_interval = 12

@@ -56,6 +56,7 @@ canvas = 1024
 amp_dtype = None  # float32, as released for this stage; 'bfloat16' runs the encoder alone in it
 drop_path_rate = 0.5
 batch_size = 2
+processes = 128
 lr = 2e-4
 backbone_lr_mult, layer_decay = 1.0, 1.0
 max_epochs, lr_drop = 12, 10

@@ -65,6 +65,7 @@ dataset_type = "CocoDataset"
 train_json, train_images = "annotations/instances_train2017.json", "train2017/"
 val_json, val_images = "annotations/instances_val2017.json", "val2017/"
 batch_size = 2
+processes = 8
 lr = 1e-4
 backbone_lr_mult, layer_decay = 1.0, 0.8
 max_epochs, lr_drop = 12, 11

@@ -25,6 +25,7 @@ global_blocks = []
 drop_path_rate = 0.0
 grad_checkpointing = False
 batch_size = 8
+processes = 8
 lr = 1e-4
 layer_decay = 1.0
 max_iters, lr_drops = 27656, [24583, 26632]

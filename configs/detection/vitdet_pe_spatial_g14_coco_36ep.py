@@ -50,6 +50,7 @@ val_json, val_images = "annotations/instances_val2017.json", "val2017/"
 canvas = 1024
 score_thr, max_per_img = 0.05, 100
 batch_size = 1
+processes = 64
 lr = 5e-5
 layer_decay = 0.9
 max_iters, lr_drops = 66375, [59000, 63916]

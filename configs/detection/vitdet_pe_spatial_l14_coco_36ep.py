@@ -17,6 +17,7 @@ encoder = "pe_spatial_l14_448"
 global_blocks = [5, 11, 17, 23]
 drop_path_rate = 0.4
 batch_size = 8
+processes = 8
 lr = 1e-4
 layer_decay = 0.8
 grad_checkpointing = True

@@ -18,5 +18,6 @@ global_blocks = [2, 5, 8, 11]
 drop_path_rate = 0.0
 grad_checkpointing = False
 batch_size = 8
+processes = 8
 lr = 1e-4
 layer_decay = 0.7

@@ -196,7 +196,7 @@ def make_jobs(
         if protocol.dataset in roots:
             options["data_root"] = roots[protocol.dataset]
         _, template = load_config(run["config"], options=options)
-        digest = protocol_sha256(template, amp)
+        digest = protocol_sha256(template, amp, None if plain.get("training_free") else 1)
         changed = digest != protocol_sha256(plain)
         for text in encoders:
             encoder, _, weights = text.partition("=")

@@ -109,7 +109,7 @@ class DenseBackbone(BaseModule):
         self.encoder = self._build()
         self.embed_dim, self.patch_size = self.encoder.embed_dim, self.encoder.patch_size
         self.with_class_token = with_class_token
-        if with_class_token and not self._has_class_token():
+        if with_class_token and not has_class_token(self.encoder):
             raise ValueError(
                 f"{encoder} has no class token as it is built; use with_class_token=False, or "
                 "cls_token=True in encoder_options where the encoder has that choice"
@@ -126,11 +126,6 @@ class DenseBackbone(BaseModule):
     def is_loaded(self) -> bool:
         """Whether the parameters came from a file rather than from a random generator."""
         return self.weights != "random"
-
-    def _has_class_token(self) -> bool:
-        # Prefix tokens are no sign of it: some towers of timm have registers alone.
-        tower = getattr(self.encoder, "model", self.encoder)
-        return any(getattr(tower, n, None) is not None for n in ("class_embedding", "cls_token"))
 
     def _load(self) -> WeightsInfo:
         if self.weights == "timm":
@@ -198,6 +193,13 @@ class DenseBackbone(BaseModule):
         return tuple(
             pairs if self.amp_dtype is None else [(m.float(), t.float()) for m, t in pairs]
         )
+
+
+def has_class_token(encoder: Any) -> bool:
+    """Whether an encoder as it is built has a class token."""
+    # Prefix tokens are no sign of it: some towers of timm have registers alone.
+    tower = getattr(encoder, "model", encoder)
+    return any(getattr(tower, n, None) is not None for n in ("class_embedding", "cls_token"))
 
 
 def pad_to_multiple(images_B3HW: Tensor, multiple: int) -> Tensor:

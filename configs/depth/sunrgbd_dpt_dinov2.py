@@ -1,0 +1,20 @@
+"""SUN RGB-D depth by a head that was trained on NYUv2, as DINOv2 measures transfer.
+
+Paper:    DINOv2 (arXiv:2304.07193, section 7.4, "NYUd -> SUN RGB-D").
+Data:     SUN RGB-D, with SUNRGBD_val_splits.txt (lines 'image depth') in its folder.
+Command:  python tools/test.py configs/depth/sunrgbd_dpt_dinov2.py \\
+              work_dirs/nyu_dpt_dinov2
+Cost:     5,050 images, twice each; minutes on one GPU.
+Expected: RMSE 0.409 / 0.377 / 0.360 / 0.338 for DINOv2 S / B / L / g (reported, DINOv2 paper).
+          PE: none published.
+Choices:  Whole images are scored, 1 mm to 10 m; the paper does not state a crop.
+"""
+
+_base_ = ["./nyu_dpt_dinov2.py"]
+protocol = dict(id="sunrgbd-dpt-dinov2-transfer", dataset="sunrgbd")
+evaluation_only = True
+
+dataset_type = "SUNRGBDDepthDataset"
+data_root = "data/sunrgbd"
+val_list = "SUNRGBD_val_splits.txt"
+score_crop = None
