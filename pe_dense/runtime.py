@@ -25,7 +25,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 
 from pe_dense.encoders.weights import read_state_dict
@@ -190,14 +190,58 @@ def _iteration_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
+def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and PyTorch."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (mmdet's transforms use the global generator)
+    torch.manual_seed(seed)
+
+
+class SeededBatches:
+    """A loader's `collate_fn` that seeds a worker before each of its batches.
+
+    MMEngine resumes an iteration-based loop at the right images, but with workers whose generators
+    start anew: the crops of a resumed run would be others. Here they depend on the number of the
+    batch alone.
+
+    Args:
+        collate_fn: The loader's own.
+        parts: Numbers that the seeds depend on: seed and rank.
+        first: Number of the batch that is loaded first.
+    """
+
+    def __init__(
+        self, collate_fn: Callable[[Any], Any], parts: tuple[int, ...], first: int
+    ) -> None:
+        self.collate_fn, self.parts, self._batch = collate_fn, parts, first
+        self._step = 0  # 0 in the main process, which the hook seeds
+
+    def seed_of(self, batch: int) -> int:
+        """Seed of a batch by its number."""
+        return _iteration_seed(*self.parts, batch, 3)
+
+    def enter_worker(self, num_workers: int, worker_id: int) -> None:
+        """As `worker_init_fn`: this process loads every `num_workers`-th batch."""
+        self._batch, self._step = self._batch + worker_id, num_workers
+        seed_everything(self.seed_of(self._batch))
+
+    def __call__(self, samples: Any) -> Any:
+        """Collate the samples of a batch, then seed for the next one."""
+        batch = self.collate_fn(samples)
+        if self._step:
+            self._batch += self._step
+            seed_everything(self.seed_of(self._batch))
+        return batch
+
+
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
     """Makes a resumed run equal an uninterrupted one, and counts the seconds of training.
 
     Random numbers of the model are a function of (seed, rank, iteration) and those of the
-    loading workers a function of (seed, rank, epoch), so nothing about generators has to be
-    stored. Epoch-based loops resume at the last finished epoch. Workers must not persist over
-    epochs, which the hook checks.
+    loading workers a function of (seed, rank, epoch), or in iteration-based loops of (seed, rank,
+    batch), so nothing about generators has to be stored. Epoch-based loops resume at the last
+    finished epoch. Workers must not persist over epochs, which the hook checks.
 
     The checkpoint's meta carries what `tools/test.py` needs for a record: where the encoder's
     weights came from, and the training command.
@@ -241,6 +285,13 @@ class ExactResumeHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed the workers of this epoch, and what the main process draws before its first step."""
         loader = runner.train_dataloader
+        if self._counts_iterations(runner):  # one "epoch", which a resumed run enters midway
+            collate_fn = getattr(loader.collate_fn, "collate_fn", loader.collate_fn)
+            batches = SeededBatches(collate_fn, (runner.seed, get_rank()), runner.iter)
+            loader.collate_fn = batches
+            loader.worker_init_fn = functools.partial(batches.enter_worker, loader.num_workers)
+            self._seed_everything(batches.seed_of(runner.iter))
+            return
         seed = _iteration_seed(runner.seed, get_rank(), runner.epoch, 0)
         loader.worker_init_fn = functools.partial(
             worker_init_fn, num_workers=loader.num_workers, rank=0, seed=seed % 2**31
@@ -251,17 +302,26 @@ class ExactResumeHook(Hook):
         """Seed what the model draws in this step."""
         self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.iter, 2))
 
+    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
+        """Seed the next batch again where the main process loads it, whatever validation drew."""
+        if self._counts_iterations(runner):
+            self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.iter, 3))
+
+    @staticmethod
+    def _counts_iterations(runner: Runner) -> bool:
+        return isinstance(getattr(runner, "_train_loop", None), IterBasedTrainLoop)
+
     @staticmethod
     def _seed_everything(seed: int) -> None:
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 (mmdet's transforms use the global generator)
-        torch.manual_seed(seed)
+        seed_everything(seed)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Keep the seconds of training where checkpoints carry them."""
         runner.message_hub.update_info("train_seconds", time.monotonic() - self._started)
+        if self._counts_iterations(runner):  # for a batch that the main process loads
+            self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.iter + 1, 3))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add to the checkpoint's meta what a record needs."""

@@ -1,9 +1,14 @@
-"""Prepares data sets: generates the mini world, checks folders of COCO-format data, splits them.
+"""Prepares data sets: generates the mini world, checks folders of data that are there, splits them.
 
 python tools/prepare_data.py mini
 python tools/prepare_data.py coco DIR              (or lvis, or objects365)
 python tools/prepare_data.py coco-format DIR       any classes
 python tools/prepare_data.py coco-format DIR --split 0.2 --seed 0
+python tools/prepare_data.py nyu DIR               (or kitti) depth
+python tools/prepare_data.py nyu NEW_DIR --from-mat nyu_depth_v2_labeled.mat --splits-mat splits.mat
+python tools/prepare_data.py ade20k DIR            segmentation (or voc, or cityscapes)
+python tools/prepare_data.py voc DIR --aug SBD_DIR
+python tools/prepare_data.py cityscapes DIR --train-ids
 
 A check says what is missing or wrong, and ends with exit code 0, or 2 if there are problems.
 
@@ -151,6 +156,130 @@ def run_coco_format(args: argparse.Namespace) -> int:
     )
 
 
+def add_depth_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `kitti`, and those that `nyu` shares with it."""
+    parser.add_argument("root", type=Path, metavar="DIR", help="folder of the data set")
+    parser.add_argument(
+        "--decode", type=int, default=200, metavar="N", help="depth maps a split that are decoded"
+    )
+    parser.add_argument(
+        "--splits", nargs="+", choices=("train", "test"), default=["train", "test"], help="to check"
+    )
+    for split in ("train", "test"):
+        parser.add_argument(
+            f"--{split}-list", metavar="FILE", help="below DIR; found by its usual name"
+        )
+    parser.set_defaults(all_classes=False)
+
+
+def add_nyu_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `nyu`."""
+    add_depth_options(parser)
+    parser.add_argument(
+        "--from-mat",
+        type=Path,
+        metavar="FILE",
+        help="first write the official test set of nyu_depth_v2_labeled.mat into DIR, a new folder",
+    )
+    parser.add_argument(
+        "--splits-mat", type=Path, metavar="FILE", help="splits.mat, for --from-mat"
+    )
+
+
+def run_nyu(args: argparse.Namespace) -> int:
+    """Writes the official test set where that is asked for, and checks a folder of NYUv2."""
+    if (args.from_mat is None) != (args.splits_mat is None):
+        raise ValueError("--from-mat and --splits-mat belong together; give both or none")
+    if args.from_mat is not None:
+        from pe_dense.data.nyu_labelled import convert_labelled
+
+        count = convert_labelled(
+            args.from_mat, args.splits_mat, args.root, late_progress(args.from_mat.name)
+        )
+        print(f"{args.root}: {count} test images written")
+        args.splits, args.test_list = ["test"], None
+    return run_depth(args)
+
+
+def run_depth(args: argparse.Namespace) -> int:
+    """Compares a folder with a published depth data set."""
+    from pe_dense.data.depth_folder import KNOWN_DEPTH_SETS, inspect_depth_set
+
+    lists = {"train": args.train_list, "test": args.test_list}
+    known = KNOWN_DEPTH_SETS[args.command]
+    return report(
+        inspect_depth_set(args.root, known, args.splits, late_progress, lists, args.decode), args
+    )
+
+
+def add_segmentation_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `ade20k`, and those that `voc` and `cityscapes` share with it."""
+    parser.add_argument("root", type=Path, metavar="DIR", help="folder of the data set")
+    parser.add_argument(
+        "--decode", type=int, default=200, metavar="N", help="images a split that are decoded"
+    )
+    parser.add_argument(
+        "--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="to check"
+    )
+    parser.set_defaults(all_classes=False)
+
+
+def add_voc_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `voc`."""
+    add_segmentation_options(parser)
+    parser.add_argument(
+        "--aug",
+        type=Path,
+        metavar="SBD_DIR",
+        help="first write SegmentationClassAug and trainaug.txt from the labels of SBD "
+        "(benchmark_RELEASE/dataset)",
+    )
+
+
+def add_cityscapes_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `cityscapes`."""
+    add_segmentation_options(parser)
+    parser.add_argument(
+        "--train-ids",
+        action="store_true",
+        help="first write the *_gtFine_labelTrainIds.png that are not there yet",
+    )
+
+
+def run_voc(args: argparse.Namespace) -> int:
+    """Writes the augmented set where that is asked for, and checks a folder of VOC 2012."""
+    if args.aug is not None:
+        from pe_dense.data.label_map_files import write_augmented_voc
+
+        written, kept = write_augmented_voc(args.root, args.aug, late_progress("trainaug"))
+        print(f"{args.root}: {written} label maps of trainaug written, {kept} were there")
+    if (args.root / "ImageSets" / "Segmentation" / "trainaug.txt").is_file():
+        args.splits = [*args.splits, "trainaug"]
+    else:
+        print("trainaug, which the recipes train on, is not there; --aug SBD_DIR writes it")
+    return run_segmentation(args)
+
+
+def run_cityscapes(args: argparse.Namespace) -> int:
+    """Writes labelTrainIds where that is asked for, and checks a folder of Cityscapes."""
+    if args.train_ids:
+        from pe_dense.data.label_map_files import write_train_ids
+
+        written, kept = write_train_ids(args.root, tuple(args.splits), late_progress("train ids"))
+        print(f"{args.root}: {written} maps of training ids written, {kept} were there")
+    return run_segmentation(args)
+
+
+def run_segmentation(args: argparse.Namespace) -> int:
+    """Compares a folder with a published segmentation data set."""
+    from pe_dense.data.segmentation_folder import KNOWN_SEGMENTATION, inspect_segmentation
+
+    known = KNOWN_SEGMENTATION[args.command]
+    return report(
+        inspect_segmentation(args.root, known, args.splits, late_progress, args.decode), args
+    )
+
+
 def report(inspection: "Inspection", args: argparse.Namespace) -> int:
     """Prints what a check found; returns the exit code."""
     print(inspection.text(args.all_classes))
@@ -172,6 +301,11 @@ COMMANDS = {
         add_coco_format_options,
         run_coco_format,
     ),
+    "nyu": ("check an NYUv2 depth folder, or make its test set", add_nyu_options, run_nyu),
+    "kitti": ("check a KITTI depth folder (Eigen split)", add_depth_options, run_depth),
+    "ade20k": ("check an ADE20K folder", add_segmentation_options, run_segmentation),
+    "voc": ("check a PASCAL VOC 2012 folder", add_voc_options, run_voc),
+    "cityscapes": ("check a Cityscapes folder", add_cityscapes_options, run_cityscapes),
 }
 
 

@@ -45,6 +45,88 @@ def slide_windows(
     return [Window(top, left, bottom, right) for top, bottom in rows for left, right in columns]
 
 
+class BandedLogits:
+    """Logits of one image from overlapping windows, made a few rows at a time.
+
+    Token logits are upsampled to their windows, averaged where windows overlap, cut to the image
+    and resized to the original size: all linear, so that no step needs the whole image.
+
+    Args:
+        logits: (K, h, w) for each window.
+        windows: Their places, which must cover the image.
+        image_hw: Size of the image without padding at the bottom and right.
+        original_hw: Size P x Q of the label map.
+        flip: 'horizontal' or 'vertical' if the image was mirrored.
+    """
+
+    def __init__(
+        self,
+        logits: Sequence[Tensor],
+        windows: Sequence[Window],
+        image_hw: tuple[int, int],
+        original_hw: tuple[int, int],
+        flip: str | None = None,
+    ) -> None:
+        height, width = image_hw
+        self.windows, self.image_hw, self.original_hw = windows, image_hw, original_hw
+        self.device, self.num_classes = logits[0].device, logits[0].shape[0]
+        self._counts_HW = torch.zeros(height, width, device=self.device)
+        for w in windows:
+            self._counts_HW[w.top : w.bottom, w.left : w.right] += 1
+        assert bool((self._counts_HW > 0).all()), "windows leave pixels out"
+        self._rows_PH = interpolation_matrix(height, original_hw[0], logits[0])
+        self._columns_WQ = interpolation_matrix(width, original_hw[1], logits[0]).T.contiguous()
+        if flip == "vertical":
+            self._rows_PH = self._rows_PH.flip(1)
+        if flip == "horizontal":
+            self._columns_WQ = self._columns_WQ.flip(0)
+        self._keeps_rows, self._keeps_columns = (
+            image_hw[axis] == original_hw[axis] and not flip for axis in (0, 1)
+        )
+        self._wide = [  # columns first: rows of tokens are few
+            tokens.float() @ interpolation_matrix(tokens.shape[2], w.right - w.left, tokens).T
+            for tokens, w in zip(logits, windows, strict=True)
+        ]
+        self._upright = [
+            interpolation_matrix(tokens.shape[1], w.bottom - w.top, tokens)
+            for tokens, w in zip(logits, windows, strict=True)
+        ]
+
+    def rows(self, start: int, stop: int, as_means: bool = True) -> Tensor:
+        """Rows `start` to `stop` of the original image, (K, stop - start, Q) float32.
+
+        Without `as_means` the logits of a pixel may still have to be divided by the number of
+        windows over it; its best class is the same.
+        """
+        height, width = self.image_hw
+        if self._keeps_rows:
+            first, last = start, min(stop, height)
+        else:
+            used = self._rows_PH[start:stop].any(0).nonzero()
+            first, last = int(used[0]), int(used[-1]) + 1
+        sums_KRW = torch.zeros(self.num_classes, last - first, width, device=self.device)
+        for w, wide_KhW, rows_Hh in zip(self.windows, self._wide, self._upright, strict=True):
+            top, bottom = max(w.top, first), min(w.bottom, last, height)
+            if top >= bottom:
+                continue
+            right = min(w.right, width)
+            part = rows_Hh[top - w.top : bottom - w.top] @ wide_KhW[:, :, : right - w.left]
+            sums_KRW[:, top - first : bottom - first, w.left : right] += part
+        resized = not (self._keeps_rows and self._keeps_columns)
+        if len(self.windows) > 1 and (resized or as_means):
+            sums_KRW /= self._counts_HW[first:last]
+        if not self._keeps_rows:
+            sums_KRW = self._rows_PH[start:stop, first:last] @ sums_KRW
+        if not self._keeps_columns:
+            sums_KRW = sums_KRW @ self._columns_WQ
+        return sums_KRW
+
+    def labels(self) -> Tensor:
+        """(P, Q) int64: the best class of every pixel."""
+        bands = _bands([self])
+        return torch.cat([self.rows(*band, as_means=False).argmax(0) for band in bands])
+
+
 def labels_of_windows(
     logits: Sequence[Tensor],
     windows: Sequence[Window],
@@ -52,69 +134,40 @@ def labels_of_windows(
     original_hw: tuple[int, int],
     flip: str | None = None,
 ) -> Tensor:
-    """Best class of every pixel, where windows overlap by the mean of their logits.
+    """(P, Q) int64: best class of every pixel; arguments as those of `BandedLogits`."""
+    return BandedLogits(logits, windows, image_hw, original_hw, flip).labels()
 
-    Token logits are upsampled to their windows, averaged, cut to the image, resized to the
-    original size and compared: all linear up to the last step, and done for a band of rows at a
-    time.
 
-    Args:
-        logits: (K, h, w) for each window.
-        windows: Their places, which must cover the image.
-        image_hw: Size of the image without padding at the bottom and right.
-        original_hw: Size of the label map.
-        flip: 'horizontal' or 'vertical' if the image was mirrored.
+def labels_of_views(views: Sequence[BandedLogits]) -> Tensor:
+    """(P, Q) int64: the class of the largest mean probability over several views of one image.
 
-    Returns:
-        (P, Q) int64 labels.
+    Views are the image at other scales, mirrored or not. The probabilities of a few rows exist at
+    a time, whatever the number of views.
+
+    Raises:
+        ValueError: If there is no view, or views differ in original size or number of classes.
+
+    Source: mmseg's SegTTAModel (onedl-mmsegmentation 1.4.2).
     """
-    height, width = image_hw
-    device, classes = logits[0].device, logits[0].shape[0]
-    counts_HW = torch.zeros(height, width, device=device)
-    for w in windows:
-        counts_HW[w.top : w.bottom, w.left : w.right] += 1
-    assert bool((counts_HW > 0).all()), "windows leave pixels out"
-    alone = len(windows) == 1
-    rows_PH = interpolation_matrix(height, original_hw[0], logits[0])
-    columns_WQ = interpolation_matrix(width, original_hw[1], logits[0]).T.contiguous()
-    if flip == "vertical":
-        rows_PH = rows_PH.flip(1)
-    if flip == "horizontal":
-        columns_WQ = columns_WQ.flip(0)
-    keeps_rows, keeps_columns = (
-        (height, width)[axis] == original_hw[axis] and flip is None for axis in (0, 1)
-    )
-    wide = [  # columns first: rows of tokens are few
-        tokens.float() @ interpolation_matrix(tokens.shape[2], w.right - w.left, tokens).T
-        for tokens, w in zip(logits, windows, strict=True)
-    ]
-    upright = [
-        interpolation_matrix(tokens.shape[1], w.bottom - w.top, tokens)
-        for tokens, w in zip(logits, windows, strict=True)
-    ]
-    numel = BAND_NUMEL.get(device.type, BAND_NUMEL["default"])
-    band = max(1, numel // (classes * max(width, original_hw[1])))
+    kinds = {(view.num_classes, view.original_hw) for view in views}
+    if len(kinds) != 1:
+        raise ValueError(
+            f"views of one image have {len(kinds)} kinds of (classes, original size), "
+            f"{sorted(kinds)}; they must share one"
+        )
     labels = []
-    for start in range(0, original_hw[0], band):
-        if keeps_rows:
-            first, last = start, min(start + band, height)
-        else:
-            used = rows_PH[start : start + band].any(0).nonzero()
-            first, last = int(used[0]), int(used[-1]) + 1
-        sums_KRW = torch.zeros(classes, last - first, width, device=device)
-        for w, wide_KhW, rows_Hh in zip(windows, wide, upright, strict=True):
-            top, bottom = max(w.top, first), min(w.bottom, last, height)
-            if top >= bottom:
-                continue
-            right = min(w.right, width)
-            part = rows_Hh[top - w.top : bottom - w.top] @ wide_KhW[:, :, : right - w.left]
-            sums_KRW[:, top - first : bottom - first, w.left : right] += part
-        if not (keeps_rows and keeps_columns):
-            if not alone:  # before a resize, sums of different counts must become means
-                sums_KRW /= counts_HW[first:last]
-            if not keeps_rows:
-                sums_KRW = rows_PH[start : start + band, first:last] @ sums_KRW
-            if not keeps_columns:
-                sums_KRW = sums_KRW @ columns_WQ
-        labels.append(sums_KRW.argmax(0))
+    for start, stop in _bands(views):
+        sums_KRQ = views[0].rows(start, stop).softmax(0)
+        for view in views[1:]:
+            sums_KRQ += view.rows(start, stop).softmax(0)
+        labels.append(sums_KRQ.argmax(0))
     return torch.cat(labels)
+
+
+def _bands(views: Sequence[BandedLogits]) -> list[tuple[int, int]]:
+    """First and last + 1 row of every band, so that one view's band keeps to the budget."""
+    numel = BAND_NUMEL.get(views[0].device.type, BAND_NUMEL["default"])
+    height, width = views[0].original_hw
+    widest = max(width, *(view.image_hw[1] for view in views))
+    band = max(1, numel // (views[0].num_classes * widest))
+    return [(start, min(start + band, height)) for start in range(0, height, band)]

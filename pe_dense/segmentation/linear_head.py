@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.utils import SampleList
@@ -30,11 +31,13 @@ class LinearSegHead(BaseDecodeHead):
         dropout_ratio: Share of channels dropped in training.
         average_counted: Divide the loss by the pixels that count; False divides by all, as mmseg
             does by default.
+        resize_features: (h, w) to which every map is resized (bilinear) before the norm, for
+            protocols that fix the grid that the head reads; None keeps the maps.
         **kwargs: Of mmseg's `BaseDecodeHead`.
 
     Raises:
-        ValueError: If the backbone gives another number of maps, or with options that the fused
-            loss does not have.
+        ValueError: If the backbone gives another number of maps, with options that the fused loss
+            does not have, or if `resize_features` is no size.
 
     Source: BNHead of DINOv2 (arXiv:2304.07193, configs of its linear evaluation on mmseg).
     """
@@ -47,6 +50,7 @@ class LinearSegHead(BaseDecodeHead):
         batch_norm: bool = True,
         dropout_ratio: float = 0.0,
         average_counted: bool = False,
+        resize_features: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         refused = sorted({"loss_decode", "sampler", "threshold", "out_channels"} & set(kwargs))
@@ -67,6 +71,14 @@ class LinearSegHead(BaseDecodeHead):
             **kwargs,
         )
         self.num_layers, self.average_counted = num_layers, average_counted
+        self.resize_features = None if resize_features is None else tuple(resize_features)
+        if self.resize_features is not None and (
+            len(self.resize_features) != 2 or min(self.resize_features) < 1
+        ):
+            raise ValueError(
+                f"decode_head.resize_features={resize_features} is not a height and a width in "
+                "tokens; give for example (37, 37)"
+            )
         self.bn = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -76,6 +88,8 @@ class LinearSegHead(BaseDecodeHead):
                 f"decode_head.num_layers is {self.num_layers}, but the backbone gives {len(maps)} "
                 "maps; make it the length of out_indices"
             )
+        if self.resize_features is not None:
+            maps = [F.interpolate(m, self.resize_features, mode="bilinear") for m in maps]
         features = maps[0] if len(maps) == 1 else torch.cat(list(maps), dim=1)
         return self.cls_seg(self.bn(features))
 

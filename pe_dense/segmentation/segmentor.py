@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import SampleList
 from torch import Tensor
 
-from pe_dense.pixelwise.banded_inference import Window, labels_of_windows, slide_windows
+from pe_dense.pixelwise.banded_inference import BandedLogits, Window, slide_windows
 
 
 @MODELS.register_module()
@@ -22,18 +22,33 @@ class DenseSegmentor(EncoderDecoder):
     Windows of one size run through the encoder together, across the images of a batch;
     `test_cfg.window_batch` (default 8) of them at a time. Results carry `pred_sem_seg` alone.
 
-    `test_cfg`: mode 'whole', or 'slide' with crop_size and stride, as in mmseg.
+    `test_cfg`: mode 'whole', or 'slide' with crop_size and stride, as in mmseg; a stride may also
+    be a share of crop_size, see `strides`.
     """
 
     def predict(self, inputs: Tensor, data_samples: SampleList | None = None) -> SampleList:
         """Images (B, 3, H, W) -> samples with `pred_sem_seg` (1, P, Q) in the original size."""
-        size = tuple(inputs.shape[2:])
         if data_samples is None:
+            size = tuple(inputs.shape[2:])
             meta = dict(ori_shape=size, img_shape=size)
             data_samples = [SegDataSample(metainfo=meta) for _ in inputs]
+        views = self.banded_logits(inputs, data_samples)
+        for sample, view in zip(data_samples, views, strict=True):
+            sample.set_data({"pred_sem_seg": PixelData(data=view.labels()[None])})
+        return data_samples
+
+    def banded_logits(self, inputs: Tensor, data_samples: SampleList) -> list[BandedLogits]:
+        """Images (B, 3, H, W) -> the logits of each in its original size, made on demand.
+
+        Raises:
+            ValueError: If an image is padded at the left or top, or for a wrong `test_cfg`.
+        """
+        size = tuple(inputs.shape[2:])
         windows = self._windows(size)
-        logits = self._window_logits(inputs, windows)
-        for sample, of_image in zip(data_samples, logits, strict=True):
+        found = []
+        for sample, of_image in zip(
+            data_samples, self._window_logits(inputs, windows), strict=True
+        ):
             meta = sample.metainfo
             padding = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
             left, right, top, bottom = padding
@@ -42,15 +57,16 @@ class DenseSegmentor(EncoderDecoder):
                     f"image {meta.get('img_path', '?')} is padded at the left or top; "
                     "DenseSegmentor expects padding at the right and bottom"
                 )
-            labels_PQ = labels_of_windows(
-                of_image,
-                windows,
-                (size[0] - bottom, size[1] - right),
-                tuple(meta["ori_shape"][:2]),
-                meta.get("flip_direction") if meta.get("flip") else None,
+            found.append(
+                BandedLogits(
+                    of_image,
+                    windows,
+                    (size[0] - bottom, size[1] - right),
+                    tuple(meta["ori_shape"][:2]),
+                    meta.get("flip_direction") if meta.get("flip") else None,
+                )
             )
-            sample.set_data({"pred_sem_seg": PixelData(data=labels_PQ[None])})
-        return data_samples
+        return found
 
     def _windows(self, size: tuple[int, int]) -> list[Window]:
         mode = self.test_cfg.get("mode", "whole")
@@ -58,9 +74,8 @@ class DenseSegmentor(EncoderDecoder):
             return [Window(0, 0, *size)]
         if mode != "slide":
             raise ValueError(f"model.test_cfg.mode={mode!r} is neither 'whole' nor 'slide'")
-        return slide_windows(
-            size, tuple(self.test_cfg["crop_size"]), tuple(self.test_cfg["stride"])
-        )
+        crop = tuple(self.test_cfg["crop_size"])
+        return slide_windows(size, crop, strides(crop, self.test_cfg["stride"]))
 
     def _window_logits(self, inputs: Tensor, windows: Sequence[Window]) -> list[list[Tensor]]:
         """Token logits (K, h, w) of every window, by image."""
@@ -76,3 +91,34 @@ class DenseSegmentor(EncoderDecoder):
             ]
         )
         return [list(found[b::num]) for b in range(num)]
+
+
+def strides(crop_hw: tuple[int, int], stride: float | Sequence[int]) -> tuple[int, int]:
+    """Steps of sliding windows in pixels.
+
+    Args:
+        crop_hw: Height and width of a window.
+        stride: Two steps in pixels, or one share of the window in (0, 1], rounded down: protocols
+            that fix the number of tokens have windows of another size for every patch.
+
+    Raises:
+        ValueError: If a step is not positive, or a share is outside (0, 1].
+
+    Example:
+        >>> strides((512, 512), 2 / 3), strides((448, 448), 2 / 3), strides((8, 8), (4, 2))
+        ((341, 341), (298, 298), (4, 2))
+    """
+    if isinstance(stride, (int, float)):
+        if not 0 < stride <= 1:
+            raise ValueError(
+                f"model.test_cfg.stride={stride} is one number outside (0, 1]; give a share of "
+                "crop_size, or two steps in pixels"
+            )
+        steps = (int(crop_hw[0] * stride), int(crop_hw[1] * stride))
+    else:
+        steps = (stride[0], stride[1])
+    if min(steps) < 1:
+        raise ValueError(
+            f"model.test_cfg.stride={stride} is a step of {min(steps)} pixels; raise it"
+        )
+    return steps
