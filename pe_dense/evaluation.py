@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.evaluator import Evaluator
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
@@ -21,20 +20,17 @@ from mmengine.runner import Runner
 from pe_dense.encoders.conversion import trained_canvas
 from pe_dense.encoders.fingerprint import feature_fingerprint
 from pe_dense.experiment import load_config, load_template
+from pe_dense.recording import save_with_evidence
 from pe_dense.results import provenance
-from pe_dense.results.evidence_file import evidence_bytes
-from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.record import (
     CodeInfo,
     Cost,
     DatasetInfo,
     EncoderInfo,
-    IntervalInfo,
     ProtocolInfo,
     Record,
 )
-from pe_dense.results.statistics import intervals
-from pe_dense.results.store import measured_path, save_record
+from pe_dense.results.store import measured_path
 from pe_dense.runtime import load_checkpoint_safely, load_strictly, newest_checkpoint
 from pe_dense.training import (
     check_data,
@@ -147,55 +143,59 @@ def evaluate(
         return scores
     for name, value in scores.items():
         print(f"{name:>16} {value:.4f}")
-    if records is None:
-        return scores
-    gpu, peak_gib = None, provenance.peak_memory_gib()
-    if torch.cuda.is_available():
-        gpu, peak_gib = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated() / 2**30
-    commit, dirty = provenance.git_state(repository_root())
+    if records is not None:
+        cost = Cost(facts["train_seconds"], eval_s, provenance.peak_memory_gib())
+        if torch.cuda.is_available():
+            cost = dataclasses.replace(
+                cost, peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30
+            )
+        commands = [facts["train_command"], command_with_launcher(argv, launcher, launch)]
+        record = Record(
+            origin="measured",
+            task=cfg.protocol.task,
+            protocol=protocol,
+            dataset=DatasetInfo(
+                cfg.protocol.dataset, cfg.protocol.split, len(runner.test_dataloader.dataset)
+            ),
+            encoder=EncoderInfo(
+                cfg.encoder,
+                source["source"],
+                source["sha256"],
+                feature_fingerprint(model.backbone.encoder),
+                sum(p.numel() for p in model.backbone.encoder.parameters()),
+            ),
+            scores=scores,
+            created=provenance.utc_now(),
+            command=" && ".join(filter(None, commands)),
+            checkpoint_sha256=None if file is None else provenance.file_sha256(file),
+            seed=facts["seed"],
+            code=code_of(facts),
+            versions=provenance.library_versions(),
+            hardware=provenance.hardware(
+                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None
+            ),
+            cost=cost,
+            notes="; ".join(notes_of(cfg, facts)),
+        )
+        save_with_evidence(record, runner.test_evaluator.metrics, records, supersede)
+    return scores
+
+
+def code_of(facts: Mapping[str, Any]) -> CodeInfo:
+    """The commit that was trained at; changed if the tree was at training or is now."""
+    _, dirty = provenance.git_state(repository_root())
+    return CodeInfo(facts["commit"], facts["dirty"] or dirty)
+
+
+def notes_of(cfg: Config, facts: Mapping[str, Any]) -> list[str]:
+    """What a record should say besides."""
     notes = ["encoder in bfloat16"] if facts["amp"] else []
+    commit, _ = provenance.git_state(repository_root())
     if commit != facts["commit"]:
         notes.append(f"evaluated at commit {commit}")
     if "own_annotations" in cfg.protocol:
         notes += [f"{split} annotations {sha}" for split, sha in own_hashes(cfg, facts).items()]
-    record = Record(
-        origin="measured",
-        task=cfg.protocol.task,
-        protocol=protocol,
-        dataset=DatasetInfo(
-            cfg.protocol.dataset, cfg.protocol.split, len(runner.test_dataloader.dataset)
-        ),
-        encoder=EncoderInfo(
-            cfg.encoder,
-            source["source"],
-            source["sha256"],
-            feature_fingerprint(model.backbone.encoder),
-            sum(p.numel() for p in model.backbone.encoder.parameters()),
-        ),
-        scores=scores,
-        created=provenance.utc_now(),
-        command=" && ".join(
-            [*filter(None, [facts["train_command"]]), command_with_launcher(argv, launcher, launch)]
-        ),
-        checkpoint_sha256=None if file is None else provenance.file_sha256(file),
-        seed=facts["seed"],
-        code=CodeInfo(facts["commit"], facts["dirty"] or dirty),
-        versions=provenance.library_versions(),
-        hardware=provenance.hardware(gpu=gpu),
-        cost=Cost(facts["train_seconds"], eval_s, peak_gib),
-        notes="; ".join(notes),
-    )
-    evidence = evidence_of(runner.test_evaluator)
-    if evidence is not None:
-        print("95 % intervals ...", flush=True)
-        record = dataclasses.replace(record, ci95=confidence_intervals(evidence, scores))
-    by_layer = layers_of(runner.test_evaluator)
-    if by_layer:
-        record = dataclasses.replace(record, by_layer=by_layer)
-    data = None if evidence is None else evidence_bytes(evidence)
-    path = save_record(record, records, supersede, data)
-    print(f"record: {path}")
-    return scores
+    return notes
 
 
 class TrainedRun(NamedTuple):
@@ -353,43 +353,6 @@ def published_facts(
         "dirty": dirty,
         "canvas": trained_canvas(state),
     }
-
-
-def evidence_of(evaluator: Evaluator) -> ItemEvidence | None:
-    """Per-item evidence of the first metric that keeps any; see `results.item_evidence`."""
-    for metric in evaluator.metrics:
-        if hasattr(metric, "evidence"):
-            return metric.evidence()
-    return None
-
-
-def layers_of(evaluator: Evaluator) -> dict[str, dict[str, float]] | None:
-    """Scores of every layer, {metric: {block index: score}}, of the first metric that has them."""
-    for metric in evaluator.metrics:
-        if hasattr(metric, "by_layer"):
-            return metric.by_layer()
-    return None
-
-
-def confidence_intervals(
-    evidence: ItemEvidence, scores: Mapping[str, float]
-) -> dict[str, tuple[IntervalInfo, ...]] | None:
-    """95 % intervals of all scores that the evidence knows, over each unit that it knows.
-
-    The unit that belongs to the metric comes first. None where nothing can be resampled.
-    """
-    units = sorted(evidence.unit_labels, key=lambda unit: unit != evidence.unit)
-    found: dict[str, tuple[IntervalInfo, ...]] = {}
-    for unit in units:
-        if len(set(evidence.unit_labels[unit])) < 2:
-            continue
-        for name, interval in intervals(evidence, unit=unit).items():
-            info = IntervalInfo(
-                interval.low, interval.high, unit, interval.num_units, interval.resamples
-            )
-            if name in scores:
-                found[name] = (*found.get(name, ()), info)
-    return found or None
 
 
 def checkpoint_file(checkpoint: Path) -> Path:

@@ -18,7 +18,7 @@ from typing import Any
 
 from pe_dense.results.typed_json import check_keys, parse, shown, unique_keys
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Metrics with a unit of their own (metres, counts, frames a second); all others are fractions.
 RAW_METRICS = (
@@ -122,6 +122,29 @@ class IntervalInfo:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """How the scored variant was chosen among several, for example layers of an encoder.
+
+    Attributes:
+        on: Data that chose: 'holdout' (training images held out), another split such as 'train',
+            or the scored split itself, as some papers do: such scores are optimistic.
+        metric: Name of the metric that chose.
+        candidates: How many variants there were.
+        chosen: What was chosen, name -> value: {'layer': '7', 'lr': '0.001'}.
+        best_minus_last: Main metric of the chosen layer minus that of the last one, on the same
+            items; None where layers were not compared.
+        best_minus_last_ci95: Its paired interval, or None.
+    """
+
+    on: str
+    metric: str
+    candidates: int
+    chosen: dict[str, str]
+    best_minus_last: float | None = None
+    best_minus_last_ci95: IntervalInfo | None = None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The per-item file behind the score: relative path with forward slashes, and its sha256."""
 
@@ -174,6 +197,7 @@ class Record:
         ci95: Metric name -> intervals, the first over the unit that the protocol calls for,
             others (objects beside videos) after it; or None.
         by_layer: Metric name -> {block index as text: score}, where all layers were scored.
+        selection: See `Selection`, or None where nothing was chosen.
         evidence: See `Evidence`, or None.
         seed: Random seed, 0 or more, or None.
         code: See `CodeInfo`; None only for reported rows.
@@ -199,6 +223,7 @@ class Record:
     checkpoint_sha256: str | None = None
     ci95: dict[str, tuple[IntervalInfo, ...]] | None = None
     by_layer: dict[str, dict[str, float]] | None = None
+    selection: Selection | None = None
     evidence: Evidence | None = None
     seed: int | None = None
     code: CodeInfo | None = None
@@ -302,8 +327,11 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
     # History; a new version adds one step.
     #   1: the first layout.
     #   2: by_layer, source.mark, intervals say what was resampled, content_sha256.
+    #   3: selection.
     if version == 1:
         data = _upgrade_from_1(data)
+    if version <= 2:
+        data = {**data, "schema_version": 3, "selection": None}
     return data
 
 
@@ -412,6 +440,10 @@ def _check_scores(record: Record) -> None:
             where = f"by_layer.{name}.{layer}"
             _match(_LAYER, layer, where, "name a layer by its block index, '0' for the first")
             _check_unit(name, value, where)
+    if record.selection is not None:
+        _at_least(1, record.selection.candidates, "selection.candidates")
+        if record.selection.best_minus_last_ci95 is not None:
+            _check_interval(record.selection.best_minus_last_ci95, "selection.best_minus_last_ci95")
 
 
 def _check_interval(interval: IntervalInfo, where: str) -> None:

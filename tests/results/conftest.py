@@ -35,6 +35,7 @@ MEASURED = {
     "checkpoint_sha256": "d" * 64,
     "ci95": None,
     "by_layer": None,
+    "selection": None,
     "evidence": None,
     "seed": 0,
     "code": {"commit": "1234567890" * 4, "dirty": False},
@@ -42,7 +43,7 @@ MEASURED = {
     "hardware": {"cpu": "some CPU", "cores": 2, "gpu": None},
     "cost": {"train_s": 90.0, "eval_s": 4.5, "peak_memory_gib": 1.25},
     "notes": "",
-    "schema_version": 2,
+    "schema_version": 3,
 }
 REPORTED = {
     "origin": "reported",

@@ -10,6 +10,7 @@ import pytest
 
 from pe_dense.results.record import (
     EncoderInfo,
+    content_sha256,
     is_fraction,
     record_from_json,
     record_to_json,
@@ -138,7 +139,7 @@ INVALID = [
         "source.paper",
         "fill it in",
     ),
-    ({"schema_version": 3}, "schema_version", "update pe_dense"),
+    ({"schema_version": 4}, "schema_version", "update pe_dense"),
     ({"schema_version": 0}, "schema_version", "start at 1"),
     ({"schema_version": "1"}, "schema_version", "whole number"),
     ({"extra": 1}, "extra", "remove it"),
@@ -194,7 +195,7 @@ def test_the_current_schema_needs_no_upgrade(record_data):
 def test_schema_1_is_still_read(record_data, make_record):
     changes = {"scores.AP": 0.45, "ci95": {"AP": [0.43, 0.47]}}
     old = record_data(changes) | {"schema_version": 1}
-    del old["by_layer"], old["content_sha256"]
+    del old["by_layer"], old["selection"], old["content_sha256"]
     new = record_from_json(json.dumps(old))
     unknown = {"unit": "unknown", "num_units": None, "resamples": None}
     assert new == make_record({**changes, "ci95": {"AP": [{"low": 0.43, "high": 0.47, **unknown}]}})
@@ -204,8 +205,28 @@ def test_schema_1_is_still_read(record_data, make_record):
 def test_schema_1_sources_have_no_mark(record_data, make_reported):
     reported = json.loads(record_to_json(make_reported()))
     old = {**reported, "schema_version": 1}
-    del old["by_layer"], old["content_sha256"], old["source"]["mark"]
+    del old["by_layer"], old["selection"], old["content_sha256"], old["source"]["mark"]
     assert record_from_json(json.dumps(old)) == make_reported()
+
+
+def test_schema_2_has_no_selection(record_data, make_record):
+    old = record_data() | {"schema_version": 2}
+    del old["selection"]
+    old["content_sha256"] = content_sha256(old)
+    assert record_from_json(json.dumps(old)) == make_record()
+
+
+def test_what_was_chosen_is_kept(record_data, make_record):
+    gap = {"low": -0.1, "high": 0.3, "unit": "image", "num_units": 9, "resamples": 100}
+    selection = {
+        "on": "holdout", "metric": "mIoU", "candidates": 72, "chosen": {"layer": "7"},
+        "best_minus_last": 0.1, "best_minus_last_ci95": gap,
+    }  # fmt: skip
+    record = make_record({"selection": selection})
+    assert record.selection.best_minus_last_ci95.low == -0.1
+    assert record_from_json(record_to_json(record)) == record
+    with pytest.raises(ValueError, match="write the lower bound first"):
+        make_record({"selection": {**selection, "best_minus_last_ci95": {**gap, "low": 0.5}}})
 
 
 def test_any_edit_of_a_file_shows(make_record):

@@ -1,0 +1,334 @@
+"""Scores of a bank of heads: selection on held-out images, one scoring of the reported split.
+
+Shape legend: N images, S sources, P heads of a source, K classes, Q sums of a depth error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+
+from pe_dense.pixelwise.depth_errors import METRICS as DEPTH_METRICS
+from pe_dense.pixelwise.depth_errors import DepthErrorSums, depth_evidence
+from pe_dense.probing.head_bank import HeadSetting, Source, head_settings, resolve_sources
+from pe_dense.probing.head_bank import source_name as name_of
+from pe_dense.probing.probe_tasks import DEPTH_SUMS
+from pe_dense.probing.selection import Selection, select_heads
+from pe_dense.results.evidence import SegmentationEvidence
+from pe_dense.results.item_evidence import ItemEvidence
+from pe_dense.results.record import IntervalInfo
+from pe_dense.results.record import Selection as RecordedSelection
+from pe_dense.results.statistics import PairedDifference, paired_difference
+
+SelectOn = Literal["holdout", "val"]
+LOWER_IS_BETTER = {"rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "silog", "mae"}
+_INTEGERS = {"num_pixels", "within1", "within2", "within3"}
+
+
+class ScoredImage(NamedTuple):
+    """What all heads did on one image: (S, P, 3, K) or (S, P, Q) counts."""
+
+    name: str
+    held_out: bool
+    counts: np.ndarray
+    sequence: str | None
+
+
+@dataclass(frozen=True)
+class SeedChoice:
+    """What one seed of the bank would choose alone."""
+
+    seed: int
+    source: str
+    lr: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class ProbeSummary:
+    """What a probing run found; all scores are of the reported split.
+
+    Attributes:
+        metric: The metric that was selected by.
+        selected_on: 'holdout': held-out training images. 'val': the reported images themselves,
+            as in papers that take the best layer; such scores are optimistic.
+        source: The chosen layer, or layers joined by '+'.
+        lr, weight_decay: The chosen setting of it.
+        seed: The seed whose head is reported, the first of the bank.
+        seed_scores: Score of the chosen source and setting for every seed of the bank.
+        by_seed: What every seed would choose alone.
+        last: The last single layer that was probed, None if there is none.
+        best_minus_last: Score of the chosen source minus that of the last layer, each with its
+            own setting, on the same images; None without such a layer.
+    """
+
+    metric: str
+    selected_on: str
+    source: str
+    lr: float
+    weight_decay: float
+    seed: int
+    seed_scores: dict[int, float]
+    by_seed: tuple[SeedChoice, ...]
+    last: str | None
+    best_minus_last: PairedDifference | None
+
+
+@METRICS.register_module()
+class ProbeMetric(BaseMetric):
+    """Scores of the chosen head of every source.
+
+    The data set holds two kinds of images: those that `HoldoutSubset` marks, which choose, and all
+    others, which are reported. Of the latter only chosen heads are scored, once.
+
+    Args:
+        task: 'segmentation' or 'depth', as in `LayerProbe`.
+        encoder_depth, sources, lrs, weight_decays, seeds: As in `LayerProbe`.
+        metric: Selects, and is the main one; default: mIoU, rmse.
+        select_on: 'holdout', or 'val' as papers do that report the best layer of the test images.
+        allow_absent_classes: Whether images to select with may lack classes.
+        collect_device, prefix: As in MMEngine's metrics.
+
+    Raises:
+        ValueError: If a setting is unknown, images of a kind are missing, or a class has no
+            annotated pixel on the images to select with.
+    """
+
+    default_prefix = "probe"
+
+    def __init__(
+        self,
+        task: str,
+        encoder_depth: int,
+        sources: Sequence[Source] | str = "all",
+        lrs: Sequence[float] = (1e-3,),
+        weight_decays: Sequence[float] = (1e-2,),
+        seeds: Sequence[int] = (0,),
+        metric: str | None = None,
+        select_on: SelectOn = "holdout",
+        allow_absent_classes: bool = False,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if task not in ("segmentation", "depth"):
+            raise ValueError(f"task {task!r} is not known to probes; use segmentation or depth")
+        if select_on not in get_args(SelectOn):
+            raise ValueError(f"select_on {select_on!r} is not known; use {get_args(SelectOn)}")
+        self.task, self.select_on = task, select_on
+        self.metric = metric or {"segmentation": "mIoU", "depth": "rmse"}[task]
+        self.sources = resolve_sources(
+            range(encoder_depth) if isinstance(sources, str) else sources, encoder_depth
+        )
+        self.settings: tuple[HeadSetting, ...] = head_settings(lrs, weight_decays, seeds)
+        self.seeds = tuple(seeds)
+        self.allow_absent_classes = allow_absent_classes
+        self._chosen: dict[str, ItemEvidence] | None = None
+        self._of_seeds: dict[int, ItemEvidence] | None = None
+        self._summary: ProbeSummary | None = None
+
+    # ---- collecting --------------------------------------------------------------------------
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the counts of a batch."""
+        for sample in data_samples:
+            counts = np.asarray(sample["probe_counts"])
+            if counts.shape[:2] != (len(self.sources), len(self.settings)):
+                raise ValueError(
+                    f"the model gives counts of {counts.shape[0]} sources x {counts.shape[1]} "
+                    f"heads, but the metric expects {len(self.sources)} x {len(self.settings)}; "
+                    "give model and metric the same sources, lrs, weight_decays and seeds"
+                )
+            held = sample.get("probe_split") == "holdout"
+            name = str(sample.get("image_id", sample["img_path"]))
+            self.results.append((name, held, counts, sample.get("sequence")))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Choose, then score the chosen heads; metrics of the reported head."""
+        held = [ScoredImage(*row) for row in results if row[1]]
+        reported = [ScoredImage(*row) for row in results if not row[1]]
+        to_select = held if self.select_on == "holdout" else reported
+        for name, images in (("to select with", to_select), ("to report", reported)):
+            if not images:
+                raise ValueError(
+                    f"the test data hold no image {name}; concatenate a HoldoutSubset of part "
+                    "'holdout' and the reported split"
+                )
+        if self.task == "segmentation" and not self.allow_absent_classes:
+            self._require_all_classes(to_select)
+        scores_SP = np.array(
+            [
+                [self._score(to_select, s, p) for p in range(len(self.settings))]
+                for s in range(len(self.sources))
+            ]
+        )
+        higher = self.metric not in LOWER_IS_BETTER
+        selection = select_heads(scores_SP, self.settings, higher)
+        self._chosen = {
+            name_of(source): self._evidence(reported, s, self._head(selection.setting_S[s], 0))
+            for s, source in enumerate(self.sources)
+        }
+        best = selection.source
+        self._of_seeds = {
+            seed: self._evidence(reported, best, self._head(selection.setting_S[best], e))
+            for e, seed in enumerate(self.seeds)
+        }
+        self._summary = self._summarise(selection, reported)
+        scores = self.evidence().metrics()
+        return {name: float(value) for name, value in scores.items() if np.isfinite(value)}
+
+    def _head(self, setting: int, seed: int) -> int:
+        return setting * len(self.seeds) + seed
+
+    def _require_all_classes(self, images: Sequence[ScoredImage]) -> None:
+        target_K = sum(image.counts[0, 0, 2] for image in images)
+        absent = np.flatnonzero(target_K == 0)
+        if len(absent):
+            name = self.dataset_meta["classes"][absent[0]]
+            raise ValueError(
+                f"class {name!r} has no annotated pixel on the {len(images)} images to select "
+                f"with ({len(absent)} of {len(target_K)} classes have none); hold out a larger "
+                "share, or set allow_absent_classes"
+            )
+
+    def _evidence(self, images: Sequence[ScoredImage], source: int, head: int) -> ItemEvidence:
+        paths = [image.name.replace("\\", "/") for image in images]
+        short = [path.rpartition("/")[2] for path in paths]
+        names = tuple(short if len(set(short)) == len(short) else paths)
+        counts_N = np.stack([image.counts[source, head] for image in images])
+        if self.task == "segmentation":  # (N, 3, K)
+            return SegmentationEvidence(
+                image_ids=names,
+                classes=tuple(self.dataset_meta["classes"]),
+                intersection_NK=counts_N[:, 0],
+                prediction_NK=counts_N[:, 1],
+                target_NK=counts_N[:, 2],
+            )
+        metric_names = (self.metric, *(name for name in DEPTH_METRICS if name != self.metric))
+        sums = [
+            DepthErrorSums(
+                **{
+                    name: int(value) if name in _INTEGERS else float(value)
+                    for name, value in zip(DEPTH_SUMS, row, strict=True)
+                }
+            )
+            for row in counts_N
+        ]
+        sequences = [image.sequence for image in images]
+        return depth_evidence(
+            names,
+            sums,
+            metric_names=metric_names,
+            sequence_ids=None if None in sequences else [str(name) for name in sequences],
+        )
+
+    def _score(self, images: Sequence[ScoredImage], source: int, head: int) -> float:
+        if any(np.isnan(image.counts[source, head]).any() for image in images):
+            return float("nan")  # diverged
+        evidence = self._evidence(images, source, head)
+        return evidence.metrics(names=[self.metric])[self.metric]
+
+    def _summarise(self, selection: Selection, reported: Sequence[ScoredImage]) -> ProbeSummary:
+        names = [name_of(source) for source in self.sources]
+        best, setting = selection.source, selection.setting_S[selection.source]
+        chosen = self.settings[self._head(setting, 0)]
+        single = [source[0] for source in self.sources if len(source) == 1]
+        last = str(max(single)) if single else None
+        return ProbeSummary(
+            metric=self.metric,
+            selected_on=self.select_on,
+            source=names[best],
+            lr=chosen.lr,
+            weight_decay=chosen.weight_decay,
+            seed=self.seeds[0],
+            seed_scores={
+                seed: self._score(reported, best, self._head(setting, e))
+                for e, seed in enumerate(self.seeds)
+            },
+            by_seed=tuple(
+                SeedChoice(seed, names[s], head.lr, head.weight_decay)
+                for seed, (s, t) in zip(self.seeds, selection.by_seed, strict=True)
+                for head in [self.settings[self._head(t, 0)]]
+            ),
+            last=last,
+            best_minus_last=None if last is None else self.difference(names[best], last),
+        )
+
+    # ---- after an evaluation -----------------------------------------------------------------
+
+    def difference(self, first: str, second: str, metric: str | None = None) -> PairedDifference:
+        """Score of one source minus that of another on the reported images, with its interval.
+
+        Raises:
+            ValueError: If a source was not probed.
+        """
+        return paired_difference(
+            self._of_source(first), self._of_source(second), metric or self.metric
+        )
+
+    def evidence(self) -> ItemEvidence:
+        """Per-image evidence of the reported head."""
+        return self._of_source(self.summary().source)
+
+    def evidence_by_seed(self) -> dict[int, ItemEvidence]:
+        """Evidence of the chosen source and setting with every seed of the bank."""
+        if self._of_seeds is None:
+            raise RuntimeError("ProbeMetric has evaluated nothing yet")
+        return dict(self._of_seeds)
+
+    def selection(self) -> RecordedSelection:
+        """How the reported head was chosen, as records keep it."""
+        summary = self.summary()
+        gap = summary.best_minus_last
+        return RecordedSelection(
+            on=summary.selected_on,
+            metric=summary.metric,
+            candidates=len(self.sources) * len(self.settings),
+            chosen={
+                "layer": summary.source,
+                "lr": f"{summary.lr:g}",
+                "weight_decay": f"{summary.weight_decay:g}",
+            },
+            best_minus_last=None if gap is None else gap.difference,
+            best_minus_last_ci95=None
+            if gap is None
+            else IntervalInfo(gap.low, gap.high, gap.unit, gap.num_units, gap.resamples),
+        )
+
+    def summary(self) -> ProbeSummary:
+        """What was chosen and found in the last evaluation."""
+        if self._summary is None:
+            raise RuntimeError("ProbeMetric has evaluated nothing yet")
+        return self._summary
+
+    def by_source(self) -> dict[str, dict[str, float]]:
+        """Metric -> {source: score of its chosen head}, undefined scores left out."""
+        if self._chosen is None:
+            raise RuntimeError("ProbeMetric has evaluated nothing yet")
+        found: dict[str, dict[str, float]] = {}
+        for source, evidence in self._chosen.items():
+            for name, value in evidence.metrics().items():
+                if np.isfinite(value):
+                    found.setdefault(name, {})[source] = float(value)
+        return found
+
+    def by_layer(self) -> dict[str, dict[str, float]]:
+        """`by_source` of the single layers, as records keep it."""
+        return {
+            metric: {source: value for source, value in scores.items() if "+" not in source}
+            for metric, scores in self.by_source().items()
+        }
+
+    def _of_source(self, source: str) -> ItemEvidence:
+        if self._chosen is None:
+            raise RuntimeError("ProbeMetric has evaluated nothing yet")
+        if source not in self._chosen:
+            raise ValueError(
+                f"source {source!r} was not probed; use one of {', '.join(self._chosen)}"
+            )
+        return self._chosen[source]

@@ -1,0 +1,213 @@
+"""The model of a probing run: a frozen encoder and a bank of heads on its layers.
+
+Shape legend: B images, C width, S sources, P heads of a source, K outputs, h w token grid.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from pe_dense.pixelwise.banded_inference import Window, slide_windows
+from pe_dense.probing.head_bank import HeadBank, Source, head_settings, resolve_sources
+from pe_dense.probing.probe_tasks import TASKS
+
+
+@MODELS.register_module()
+class LayerProbe(BaseModel):
+    """Trains many linear heads at once from a single frozen pass over each batch.
+
+    Every layer is read in that pass and normalised once; its heads are one matrix product, their
+    logits stay at token resolution, and the loss is fused with the upsampling. Heads never meet:
+    each learns what it would learn alone on the same data in the same order.
+
+    Args:
+        data_preprocessor: Config of what batches and normalises images.
+        backbone: Config of a frozen backbone with `out_indices`, `embed_dim` and `patch_size`,
+            for example `DenseBackbone`; `out_indices` and `frozen` are set here.
+        encoder_depth: Number of blocks of the encoder.
+        sources: Layers to probe, 0-based, negatives allowed; a tuple is a concatenation
+            (the last four of 12: (8, 9, 10, 11)). 'all' is every layer.
+        task: 'segmentation' or 'depth'.
+        task_options: Arguments of `SegmentationTask` or `DepthTask`.
+        lrs, weight_decays, seeds: The heads of every source are all combinations.
+        listed_depth: Depth of encoder that `sources` was written for; another one is refused,
+            because the layers would be others. None skips this.
+        batch_norm: See `HeadBank`.
+        test_cfg: mode 'whole', or 'slide' with crop_size and stride; window_batch (8).
+
+    Raises:
+        ValueError: If a layer, the depth, the task or the backbone does not fit.
+
+    Source: heads by DINOv2 (arXiv:2304.07193); many heads on one pass is what DINOv2's linear
+    classification does (facebookresearch/dinov2 eval/linear.py).
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        encoder_depth: int,
+        task: str,
+        task_options: Mapping[str, Any],
+        sources: Sequence[Source] | str = "all",
+        lrs: Sequence[float] = (1e-3,),
+        weight_decays: Sequence[float] = (1e-2,),
+        seeds: Sequence[int] = (0,),
+        listed_depth: int | None = None,
+        batch_norm: bool = True,
+        test_cfg: Mapping[str, Any] | None = None,
+        data_preprocessor: Mapping[str, Any] | None = None,
+        init_cfg: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if task not in TASKS:
+            raise ValueError(f"task {task!r} is not known to probes; use one of {sorted(TASKS)}")
+        if listed_depth is not None and listed_depth != encoder_depth:
+            raise ValueError(
+                f"the probed layers were listed for an encoder of {listed_depth} blocks, but this "
+                f"one has {encoder_depth}; set sources='all', or list layers and listed_depth anew"
+            )
+        if isinstance(sources, str):
+            if sources != "all":
+                raise ValueError(f"sources is {sources!r}; use 'all' or a list of layers")
+            sources = range(encoder_depth)
+        resolved = resolve_sources(sources, encoder_depth)
+        layers = sorted({layer for source in resolved for layer in source})
+        settings = copy.deepcopy(dict(backbone))
+        settings.update(out_indices=layers, frozen=True)
+        self.backbone = MODELS.build(settings)
+        trained = [n for n, p in self.backbone.named_parameters() if p.requires_grad]
+        if trained:
+            raise ValueError(f"backbone parameter {trained[0]} is trained; probes need frozen ones")
+        self.task = TASKS[task](**task_options)
+        self.bank = HeadBank(
+            resolved,
+            self.backbone.embed_dim,
+            self.task.num_outputs,
+            head_settings(lrs, weight_decays, seeds),
+            batch_norm,
+        )
+        self.test_cfg = dict(test_cfg or {})
+
+    def init_weights(self) -> None:
+        """Heads are drawn by their own seeds; the encoder keeps what it loaded."""
+        if hasattr(self.backbone, "init_weights"):
+            self.backbone.init_weights()
+        self._is_init = True
+
+    def train(self, mode: bool = True) -> LayerProbe:
+        """Switch mode; the encoder stays in eval."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: Sequence[BaseDataElement] | None = None,
+        mode: str = "tensor",
+    ) -> Any:
+        """As MMEngine asks: 'loss' -> dict, 'predict' -> samples, 'tensor' -> token logits."""
+        if mode == "tensor":
+            return self.token_logits(inputs)
+        if mode not in ("loss", "predict"):
+            raise ValueError(f"mode {mode!r} is not known; use 'loss', 'predict' or 'tensor'")
+        patch = self.backbone.patch_size
+        if min(inputs.shape[2:]) < patch:
+            files = [str(s.get("img_path", "?")) for s in data_samples or ()]
+            raise ValueError(
+                f"images of {inputs.shape[2]} x {inputs.shape[3]} px are smaller than one patch of "
+                f"{patch} px ({', '.join(files)}); enlarge them in the pipeline"
+            )
+        return (
+            self.loss(inputs, data_samples)
+            if mode == "loss"
+            else self.predict(inputs, data_samples)
+        )
+
+    def token_logits(self, images_B3HW: Tensor) -> list[Tensor]:
+        """(B, P, K, h, w) of every source."""
+        with torch.no_grad():
+            maps = self.backbone(images_B3HW)
+        return self.bank(dict(zip(self.bank.layers, maps, strict=True)))
+
+    def head_losses(self, inputs: Tensor, samples: Sequence[BaseDataElement]) -> Tensor:
+        """(S, P) losses of all heads."""
+        try:
+            targets = self.task.prepare(samples, inputs.device)
+            return torch.stack(
+                [self.task.losses(logits, targets) for logits in self.token_logits(inputs)]
+            )
+        except ValueError as error:
+            files = [str(s.get("seg_map_path", s.get("img_path", "?"))) for s in samples]
+            raise ValueError(f"{error} (batch of {', '.join(files)})") from error
+
+    def loss(self, inputs: Tensor, samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
+        """Sum over the heads, whose gradient is that of each alone, and what is worth logging.
+
+        A head that diverges is counted; its nan reaches no other head, and not the sum.
+        """
+        losses = self.head_losses(inputs, samples).flatten()
+        seen = losses.detach()
+        finite = torch.isfinite(seen)
+        # Not multiplied by 0: nan * 0 is nan, and the sum is what optimisers scale and log.
+        total = torch.where(finite, losses, torch.zeros_like(losses)).sum()
+        shown = torch.where(finite, seen, torch.full_like(seen, torch.inf))
+        return {
+            "loss": total,
+            "head_best": shown.min(),
+            "head_median": shown.median(),
+            "heads_diverged": (~finite).sum().to(seen.dtype),
+        }
+
+    @torch.no_grad()
+    def predict(
+        self, inputs: Tensor, samples: Sequence[BaseDataElement]
+    ) -> Sequence[BaseDataElement]:
+        """Samples with `probe_counts`: (S, P, 3, K) pixel counts, or (S, P, Q) depth error sums.
+
+        Everything that a metric needs; no map of any head leaves the model.
+
+        Raises:
+            ValueError: If an image is padded at the left or top.
+        """
+        size = tuple(inputs.shape[2:])
+        windows = self._windows(size)
+        crops = torch.stack([inputs[:, :, w.top : w.bottom, w.left : w.right] for w in windows])
+        found: list[list[Tensor]] = [[] for _ in self.bank.sources]
+        for part in crops.flatten(0, 1).split(self.test_cfg.get("window_batch", 8)):
+            for of_source, logits in zip(found, self.token_logits(part), strict=True):
+                of_source.append(logits)
+        by_source = [torch.cat(parts) for parts in found]  # (windows * B, P, K, h, w)
+        for b, sample in enumerate(samples):
+            left, right, top, bottom = sample.get(
+                "img_padding_size", sample.get("padding_size", [0] * 4)
+            )
+            if left or top:
+                raise ValueError(
+                    f"image {sample.get('img_path', '?')} is padded at the left or top; probes "
+                    "expect padding at the right and bottom"
+                )
+            image_hw = size[0] - bottom, size[1] - right
+            counts = [
+                self.task.counts(list(logits[b :: len(inputs)]), windows, image_hw, sample)
+                for logits in by_source
+            ]
+            sample.set_field(torch.stack(counts).cpu(), "probe_counts")
+        return samples
+
+    def _windows(self, size: tuple[int, int]) -> list[Window]:
+        mode = self.test_cfg.get("mode", "whole")
+        if mode == "whole":
+            return [Window(0, 0, *size)]
+        if mode != "slide":
+            raise ValueError(f"model.test_cfg.mode={mode!r} is neither 'whole' nor 'slide'")
+        crop, stride = tuple(self.test_cfg["crop_size"]), tuple(self.test_cfg["stride"])
+        return slide_windows(size, crop, stride)

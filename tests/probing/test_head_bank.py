@@ -1,0 +1,209 @@
+"""Heads trained together against each head trained alone, the plain way."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from planted import CLASSES, WIDTH, batch, probe
+from torch import nn
+from torch.nn import functional as F
+
+import pe_dense.probing  # noqa: F401
+from pe_dense.pixelwise.upsampled_loss import upsampled_cross_entropy
+from pe_dense.probing import head_losses
+from pe_dense.probing.grouped_adamw import GroupedAdamW
+from pe_dense.probing.head_bank import HeadBank, head_settings, resolve_sources
+from pe_dense.probing.head_losses import head_cross_entropy
+from pe_dense.probing.probe_tasks import DepthTask
+
+STEPS = 50
+WRAPPER = dict(
+    type="OptimWrapper",
+    constructor="HeadBankOptimizer",
+    optimizer=dict(type="GroupedAdamW", lr=1.0),
+)
+
+
+def train_bank(model, steps=STEPS):
+    model.train()
+    wrapper = build_optim_wrapper(model, copy.deepcopy(WRAPPER))
+    for step in range(steps):
+        wrapper.param_groups[0]["lr"] = 1 - step / steps
+        images, samples = batch(range(2 * step, 2 * step + 2))
+        wrapper.update_params(model.loss(images, samples)["loss"])
+    return wrapper
+
+
+def train_alone(layers, lr, weight_decay, seed, steps=STEPS):
+    """One head with batch norm, F.interpolate, F.cross_entropy and torch's AdamW."""
+    head = nn.Sequential(
+        nn.BatchNorm2d(WIDTH * len(layers), affine=False),
+        nn.Conv2d(WIDTH * len(layers), CLASSES, 1),
+    )
+    generator = torch.Generator().manual_seed(seed)
+    first = 0.01 * torch.randn(CLASSES, WIDTH * len(layers), generator=generator)
+    head[1].weight.data, head[1].bias.data = first[..., None, None], torch.zeros(CLASSES)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=weight_decay)
+    encoder = probe(sources=[tuple(layers)]).backbone
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
+        images, samples = batch(range(2 * step, 2 * step + 2))
+        maps = encoder(images)
+        logits = F.interpolate(head(torch.cat(maps, 1)), images.shape[2:], mode="bilinear")
+        labels = torch.cat([s.gt_sem_seg.data for s in samples])
+        optimizer.zero_grad()
+        F.cross_entropy(logits, labels).backward()
+        optimizer.step()
+    return head
+
+
+def test_heads_together_are_what_each_is_alone() -> None:
+    model = probe(sources=[1, 7, (6, 8)])
+    train_bank(model)
+    for s, layers in enumerate(model.bank.sources):
+        for p, setting in enumerate(model.bank.settings):
+            alone = train_alone(layers, setting.lr, setting.weight_decay, setting.seed)
+            weight, bias = alone[1].weight[..., 0, 0], alone[1].bias
+            torch.testing.assert_close(model.bank.weights[s][p], weight, atol=1e-5, rtol=0)
+            torch.testing.assert_close(model.bank.biases[s][p], bias, atol=1e-5, rtol=0)
+    alone = train_alone((7,), 1e-3, 0.0, 0)
+    torch.testing.assert_close(model.bank.norms["7"].running_mean, alone[0].running_mean)
+
+
+def test_a_head_that_diverges_harms_no_other() -> None:
+    model, calm = probe(sources=[7], lrs=(1e-3, 1e38)), probe(sources=[7], lrs=(1e-3,))
+    train_bank(model, 20)
+    train_bank(calm, 20)
+    logged = model.loss(*batch([0, 1]))
+    assert logged["heads_diverged"] > 0 and torch.isfinite(logged["loss"])
+    torch.testing.assert_close(model.bank.weights[0][:4], calm.bank.weights[0], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("band", [1, 200, 10**7])
+@pytest.mark.parametrize("spread", [1.0, 300.0])
+@pytest.mark.parametrize("average_counted", [False, True])
+def test_losses_equal_those_of_one_head(monkeypatch, band, spread, average_counted) -> None:
+    monkeypatch.setitem(head_losses.BAND_NUMEL, "cpu", band)
+    torch.manual_seed(0)
+    logits = (spread * torch.randn(2, 3, 5, 4, 6)).requires_grad_()
+    labels = torch.randint(0, 5, (2, 37, 50))
+    labels[0, :20] = 255
+    factors = torch.tensor([1.0, 0.5, 2.0])
+    ours = head_cross_entropy(logits, labels, average_counted=average_counted)
+    (grad,) = torch.autograd.grad((ours * factors).sum(), logits)
+    plain = torch.stack(
+        [upsampled_cross_entropy(logits[:, p], labels, 255, average_counted) for p in range(3)]
+    )
+    (expected,) = torch.autograd.grad((plain * factors).sum(), logits)
+    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(grad, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_loss_of_ignored_pixels_only_is_zero_and_wrong_labels_are_refused() -> None:
+    logits = torch.randn(1, 2, 3, 2, 2, requires_grad=True)
+    loss = head_cross_entropy(logits, torch.full((1, 8, 8), 255))
+    loss.sum().backward()
+    assert loss.tolist() == [0, 0] and not logits.grad.any()
+    with pytest.raises(ValueError, match="labels hold 3 to 3"):
+        head_cross_entropy(logits, torch.full((1, 8, 8), 3))
+    with pytest.raises(ValueError, match="are not"):
+        head_cross_entropy(logits, torch.zeros(2, 8, 8, dtype=torch.long))
+
+
+@pytest.mark.parametrize("warm_up_steps", [0, 2])
+def test_depth_losses_equal_autograd_over_one_head(warm_up_steps) -> None:
+    torch.manual_seed(0)
+    task = DepthTask(0.5, 10, num_bins=8, upsample=2, warm_up_steps=warm_up_steps)
+    from pe_dense.pixelwise.depth_losses import DepthGradientLoss, ScaleInvariantLogLoss
+
+    silog = ScaleInvariantLogLoss(max_depth=10, warm_up_steps=warm_up_steps)
+    gradient = DepthGradientLoss(0.5, max_depth=10)
+    depth = 1 + 5 * torch.rand(2, 24, 32)
+    depth[:, :5] = 0
+    for _ in range(3):
+        logits = torch.randn(2, 1, 8, 3, 4, requires_grad=True)
+        task.num_steps += 1
+        ours = task.losses(logits, depth)
+        (grad,) = torch.autograd.grad(ours.sum(), logits)
+        found = task.depth(logits[:, 0], (24, 32))
+        plain = silog(found, depth) + gradient(found, depth)
+        (expected,) = torch.autograd.grad(plain, logits)
+        torch.testing.assert_close(ours[0], plain)
+        torch.testing.assert_close(grad, expected)
+
+
+def test_optimiser_equals_adamw_and_resumes_exactly() -> None:
+    torch.manual_seed(0)
+    lrs, decays = [1e-1, 1e-3, 1e-2], [0.0, 0.3, 1e-2]
+    stacked = [nn.Parameter(torch.randn(3, 4, 5)), nn.Parameter(torch.randn(3, 4))]
+    alone = [[nn.Parameter(p[i].detach().clone()) for p in stacked] for i in range(3)]
+    plain = [
+        torch.optim.AdamW(alone[i], lr=lrs[i], weight_decay=decays[i], eps=1e-6) for i in range(3)
+    ]
+    ours = GroupedAdamW(stacked, lrs, decays, eps=1e-6)
+    for step in range(30):
+        if step == 13:  # as a resumed run would
+            stacked = [nn.Parameter(p.detach().clone()) for p in stacked]
+            state = copy.deepcopy(ours.state_dict())
+            ours = GroupedAdamW(stacked, lrs, decays, eps=1e-6)
+            ours.load_state_dict(state)
+        grads = [torch.randn_like(p) for p in stacked]
+        for parameter, grad in zip(stacked, grads, strict=True):
+            parameter.grad = grad
+        for i in range(3):
+            for parameter, grad in zip(alone[i], grads, strict=True):
+                parameter.grad = grad[i].clone()
+            plain[i].step()
+        ours.step()
+    for i in range(3):
+        for together, single in zip(stacked, alone[i], strict=True):
+            torch.testing.assert_close(together[i], single, atol=1e-6, rtol=1e-6)
+
+
+def test_resumed_steps_are_the_same_bits() -> None:
+    def run(stop):
+        model = nn.ParameterList([nn.Parameter(torch.ones(2, 3))])
+        optimizer = GroupedAdamW(model, [1e-2, 1e-3], [0.1, 0.0])
+        for step in range(10):
+            if step == stop:
+                state = copy.deepcopy(optimizer.state_dict())
+                model = copy.deepcopy(model)
+                optimizer = GroupedAdamW(model, [1e-2, 1e-3], [0.1, 0.0])
+                optimizer.load_state_dict(state)
+            generator = torch.Generator().manual_seed(step)
+            model[0].grad = torch.randn(2, 3, generator=generator)
+            optimizer.step()
+        return model[0]
+
+    assert torch.equal(run(4), run(None))
+
+
+def test_bad_optimisers_are_refused() -> None:
+    parameter = nn.Parameter(torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="no leading axis of 2 heads"):
+        GroupedAdamW([parameter], [1e-3, 1e-3], [0, 0])
+    with pytest.raises(ValueError, match="one number of 0 or more"):
+        GroupedAdamW([parameter], [], [])
+    with pytest.raises(ValueError, match="weight decays"):
+        GroupedAdamW([parameter], [1e-3] * 3, [0.0])
+    state = GroupedAdamW([parameter], [1e-3] * 3, [0.0] * 3).state_dict()
+    with pytest.raises(ValueError, match="resume with the settings"):
+        GroupedAdamW([parameter], [1e-4] * 3, [0.0] * 3).load_state_dict(state)
+    with pytest.raises(ValueError, match="clip_grad"):
+        build_optim_wrapper(probe(), dict(WRAPPER, clip_grad=dict(max_norm=1.0)))
+
+
+def test_sources_and_settings() -> None:
+    assert resolve_sources([0, [-2, -1]], 12) == ((0,), (10, 11))
+    with pytest.raises(ValueError, match="layer 12 .* outside an encoder of 12 blocks"):
+        resolve_sources([12], 12)
+    with pytest.raises(ValueError, match="repeated"):
+        resolve_sources([11, -1], 12)
+    with pytest.raises(ValueError, match="no layer"):
+        resolve_sources([], 12)
+    with pytest.raises(ValueError, match="lrs is"):
+        head_settings([], [0.0], [0])
+    bank = HeadBank([(0,)], 4, 3, head_settings([1e-2, 1e-3], [0.0], [5, 6]))
+    assert torch.equal(bank.weights[0][0], bank.weights[0][2])  # the same seed
+    assert not torch.equal(bank.weights[0][0], bank.weights[0][1])

@@ -1,0 +1,203 @@
+"""The whole probe on a planted case: training, prediction, selection, evidence; bad input."""
+
+import numpy as np
+import pytest
+import torch
+from planted import CLASSES, PLANTED, batch, probe
+from test_head_bank import train_bank
+from torch.nn import functional as F
+
+from pe_dense.data.holdout import HoldoutSubset, is_held_out, split_indices
+from pe_dense.pixelwise import upsampled_loss
+from pe_dense.pixelwise.banded_inference import Window, labels_of_windows
+from pe_dense.pixelwise.mean_iou import image_counts
+from pe_dense.probing.head_bank import head_settings
+from pe_dense.probing.head_labels import label_bands
+from pe_dense.probing.probe_metric import ProbeMetric
+from pe_dense.probing.selection import select_heads
+
+SETTINGS = dict(lrs=(1e-2, 1e-5), weight_decays=(1e-2,), seeds=(0, 1))
+
+
+@pytest.fixture(scope="module")
+def evaluated():
+    """A trained probe of all layers and its metric, after 8 held-out and 25 reported images."""
+    model = probe(sources="all", **SETTINGS)
+    train_bank(model, 30)
+    return scored(model, "holdout")
+
+
+def scored(model, select_on):
+    model.eval()
+    metric = ProbeMetric("segmentation", 9, "all", **SETTINGS, select_on=select_on)
+    metric.dataset_meta = dict(classes=["a", "b", "c"])
+    for first, held in ((1000, True), (1008, False), (1016, False), (1024, False)):
+        images, samples = batch(range(first, first + 8))
+        for sample in samples if held else ():
+            sample.set_metainfo({"probe_split": "holdout"})
+        model.predict(images, samples)
+        metric.process(None, [sample.to_dict() for sample in samples])
+    return metric, metric.compute_metrics(metric.results), model
+
+
+def test_the_planted_layer_is_found_with_an_interval(evaluated) -> None:
+    metric, scores, _ = evaluated
+    summary = metric.summary()
+    assert summary.source == str(PLANTED) and summary.selected_on == "holdout"
+    assert summary.lr == 1e-2
+    assert [choice.source for choice in summary.by_seed] == [str(PLANTED)] * 2
+    for neighbour in (PLANTED - 1, PLANTED + 1):
+        assert metric.difference(str(PLANTED), str(neighbour)).low > 0
+    gap = summary.best_minus_last
+    assert summary.last == "8" and 0 < gap.low <= gap.difference <= gap.high
+    by_layer = metric.by_layer()["mIoU"]
+    assert list(by_layer) == [str(i) for i in range(9)]
+    assert by_layer[str(PLANTED)] == scores["mIoU"] == metric.evidence().metrics()["mIoU"]
+    assert gap.difference == pytest.approx(by_layer["7"] - by_layer["8"])
+    assert metric.evidence().num_items == 24  # the holdout is not reported
+    assert set(metric.by_layer()) >= {"mIoU", "aAcc", "mAcc", "IoU/a"}
+
+
+def test_selection_on_reported_images_is_labelled(evaluated) -> None:
+    metric, _, _ = scored(evaluated[2], "val")
+    assert metric.summary().selected_on == "val"
+
+
+@pytest.mark.parametrize("mode", ["whole", "slide"])
+def test_counts_are_those_of_upsampled_logits(evaluated, mode) -> None:
+    model = evaluated[2]
+    model.test_cfg = dict(mode=mode, crop_size=(24, 24), stride=(8, 8), window_batch=3)
+    images, samples = batch([1, 2])
+    model.predict(images, samples)
+    model.test_cfg = {}
+    for s, p in ((7, 0), (2, 3)):
+        sums = torch.zeros(2, CLASSES, 32, 32)
+        times = torch.zeros(32, 32)
+        starts, side = ((0,), 32) if mode == "whole" else ((0, 8), 24)
+        for top in starts:
+            for left in starts:
+                place = ..., slice(top, top + side), slice(left, left + side)
+                with torch.no_grad():
+                    logits = model.token_logits(images[place])[s][:, p]
+                sums[place] += F.interpolate(logits, (side, side), mode="bilinear")
+                times[place] += 1
+        labels = (sums / times).argmax(1).numpy()
+        for b, sample in enumerate(samples):
+            expected = image_counts(labels[b], sample.gt_sem_seg.data[0].numpy(), CLASSES)
+            assert np.array_equal(sample.probe_counts[s, p], expected)
+
+
+def test_bad_probes_are_refused() -> None:
+    with pytest.raises(ValueError, match="layer 9 .* outside an encoder of 9 blocks"):
+        probe(sources=[9])
+    with pytest.raises(ValueError, match="listed for an encoder of 12 blocks, but this one has 9"):
+        probe(listed_depth=12)
+    with pytest.raises(ValueError, match="task 'boxes'"):
+        probe(task="boxes")
+    with pytest.raises(ValueError, match="use 'all'"):
+        probe(sources="every")
+    images, samples = batch([0])
+    with pytest.raises(ValueError, match="2 x 32 px are smaller than one patch of 4 px .*0.jpg"):
+        probe()(images[:, :, :2], samples, mode="loss")
+    samples[0].gt_sem_seg.data[:] = 3
+    with pytest.raises(ValueError, match="labels hold 3 to 3 .*0.jpg"):
+        probe()(images, samples, mode="loss")
+    with pytest.raises(ValueError, match="0.jpg holds class 3"):
+        probe().eval()(images, samples, mode="predict")
+
+
+def test_bad_evaluations_are_refused(evaluated) -> None:
+    metric, _, _ = evaluated
+    with pytest.raises(ValueError, match="'77' was not probed"):
+        metric.difference("7", "77")
+    held = [row for row in metric.results if row[1]]
+    with pytest.raises(ValueError, match="no image to report"):
+        metric.compute_metrics(held)
+    with pytest.raises(ValueError, match="no image to select with"):
+        metric.compute_metrics([row for row in metric.results if not row[1]])
+    lacking = [(name, held, counts * 1, None) for name, held, counts, _ in metric.results]
+    for _, is_held, counts, _ in lacking:
+        if is_held:
+            counts[:, :, :, 2] = 0
+    with pytest.raises(ValueError, match="class 'c' has no annotated pixel on the 8 images"):
+        metric.compute_metrics(lacking)
+    with pytest.raises(ValueError, match="9 sources x 4 heads, but the metric expects 9 x 1"):
+        ProbeMetric("segmentation", 9).process(
+            None, [{"probe_counts": held[0][2], "img_path": "x"}]
+        )
+    with pytest.raises(RuntimeError, match="nothing yet"):
+        ProbeMetric("depth", 9).by_layer()
+
+
+def test_selection_averages_seeds_and_skips_diverged_heads() -> None:
+    settings = head_settings([1e-1, 1e-2], [0.0], [0, 1])
+    scores = np.array([[0.9, 0.1, 0.6, 0.6], [np.nan, 1.0, 0.2, 0.3]])
+    chosen = select_heads(scores, settings, higher_is_better=True)
+    assert (chosen.source, chosen.setting_S) == (0, (1, 1))
+    assert chosen.by_seed == ((0, 0), (1, 0))
+    assert select_heads(scores, settings, higher_is_better=False).source == 1
+    with pytest.raises(ValueError, match="source 1 diverged"):
+        select_heads(np.array([[1.0] * 4, [np.nan] * 4]), settings, True)
+
+
+class ListOfImages:
+    def __init__(self, names):
+        self.names, self.metainfo = names, {"classes": ("a",)}
+
+    def full_init(self):
+        pass
+
+    def __len__(self):
+        return len(self.names)
+
+    def get_data_info(self, i):
+        return {"img_path": self.names[i]}
+
+    def __getitem__(self, i):
+        _, samples = batch([i])
+        return {"data_samples": samples[0]}
+
+
+def test_holdout_depends_on_file_names_only() -> None:
+    names = [f"images/{i:05d}.jpg" for i in range(2000)]
+    train, held = split_indices(names)
+    assert sorted(train + held) == list(range(2000))
+    assert 150 < len(held) < 250
+    moved = [f"/other/{name}" for name in reversed(names)]
+    assert {moved[i][7:] for i in split_indices(moved)[1]} == {names[i] for i in held}
+    assert is_held_out("a\\b\\7.jpg") == is_held_out("7.jpg")
+    parts = [HoldoutSubset(ListOfImages(names), part) for part in ("train", "holdout")]
+    assert [part.indices for part in parts] == [train, held]
+    assert parts[1][0]["data_samples"].get("probe_split") == "holdout"
+    assert "probe_split" not in parts[0][0]["data_samples"]
+
+
+def test_sequences_are_held_out_as_a_whole() -> None:
+    class Frames(ListOfImages):
+        def get_data_info(self, i):
+            return {"img_path": f"{i}.jpg", "sequence": f"scene{i // 10}"}
+
+    held = HoldoutSubset(Frames(list(range(400))), "holdout").indices
+    assert held and len(held) == 10 * len({i // 10 for i in held})
+
+
+def test_bad_holdouts_are_refused() -> None:
+    with pytest.raises(ValueError, match="not between 0 and 1"):
+        split_indices(["a"], 1.5)
+    with pytest.raises(ValueError, match="leaves 0 of 0 images"):
+        split_indices([])
+    with pytest.raises(ValueError, match="part 'val'"):
+        HoldoutSubset(ListOfImages(["a"]), "val")
+
+
+@pytest.mark.parametrize("flip", [None, "horizontal", "vertical"])
+@pytest.mark.parametrize("band", [1, 10**7])
+def test_labels_of_all_heads_are_those_of_each(monkeypatch, flip, band) -> None:
+    monkeypatch.setitem(upsampled_loss.BAND_NUMEL, "cpu", band)
+    torch.manual_seed(0)
+    logits = torch.randn(3, 5, 4, 6)
+    for image, label in (((16, 24), (16, 24)), ((13, 20), (29, 17))):
+        found = torch.cat([m for _, m in label_bands(logits, (16, 24), image, label, flip)], 1)
+        for p in range(3):
+            expected = labels_of_windows([logits[p]], [Window(0, 0, 16, 24)], image, label, flip)
+            assert (found[p] == expected).float().mean() > 0.999  # ties by rounding
