@@ -28,7 +28,8 @@ setup(
     install_requires=[
         "torch>=2.6",
         "numpy>=2.0",
-        "opencv-python>=4.12",
+        # imaug, of mmdet, excludes 4.13; 4.12 excludes the NumPy 2.3 that trackeval wants.
+        "opencv-python>=4.11.0.86,<4.13",
         "pillow>=11",
         "onedl-mmengine>=0.10.12,<0.11",
         "onedl-mmcv>=2.3.6,<2.4",
@@ -44,7 +45,7 @@ setup(
     extras_require={
         "timm": ["timm>=1.0.20", "torchvision"],
         "sam": ["transformers>=4.56"],
-        "mot": ["trackeval>=1.3", "lap>=0.5.12"],
+        "mot": ["trackeval>=1.3,<1.4", "lap>=0.5.12,<0.6"],
         "dev": ["pytest>=8", "ruff>=0.12", "selenium>=4.20"],
     },
 )

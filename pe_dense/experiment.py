@@ -191,10 +191,16 @@ def resolved(template: Config, path: str | Path) -> Config:
 
 
 def _own_names(names: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    """The names whose values depend on no fact of encoder or data."""
-    facts = ("$encoder.", "$data.")
-    own = {k: v for k, v in names.items() if not any(fact in str(v) for fact in facts)}
-    return _without_chains(own, path)
+    """The names whose values depend on no fact of encoder or data, directly or through others."""
+    own = dict(names)
+    while True:
+        references = {k: set(_REFERENCE.findall(str(v))) for k, v in own.items()}
+        strange = {k for k, found in references.items() if any("." in r for r in found)}
+        gone = names.keys() - own.keys()
+        strange |= {k for k, found in references.items() if found & gone}
+        if not strange:
+            return _without_chains(own, path)
+        own = {k: v for k, v in own.items() if k not in strange}
 
 
 def _without_chains(names: dict[str, Any], path: str | Path) -> dict[str, Any]:

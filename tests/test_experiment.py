@@ -259,8 +259,49 @@ def test_the_length_moves_the_whole_schedule(path: Path, mini_root: Path) -> Non
     assert [s.end for s in cfg.param_scheduler if s.get("by_epoch")] == [2]
 
 
+def test_names_that_depend_on_facts_through_others(tmp_path: Path) -> None:
+    config = tmp_path / "c.py"
+    config.write_text(
+        "encoder, weights = 'pe_spatial_t16_512', 'random'\n"
+        "side = '$encoder.side_of_32_tokens'\nsteps = [dict(scale='$side')]\n"
+        "model = dict(backbone=dict(encoder_options=dict(depth='$depth')))\ndepth = 2\n"
+    )
+    cfg, _ = load_config(config)
+    assert cfg.steps[0].scale == 512 and cfg.model.backbone.encoder_options.depth == 2
+
+
+PROBING = [path for path in CONFIGS if "probing.py" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("encoder", ["pe_spatial_t16_512", "pe_spatial_l14_448"])
+@pytest.mark.parametrize("path", PROBING, ids=named)
+def test_probe_of_every_layer_builds(path: Path, encoder: str) -> None:
+    pytest.importorskip("mmseg")
+    from mmengine.registry import METRICS, MODELS, init_default_scope
+    from mmengine.utils import import_modules_from_strings
+
+    cfg, template = load_config(path, weights="random")
+    if cfg.model.get("listed_depth") is None:
+        cfg, template = load_config(path, encoder=encoder, weights="random")
+    settings = protocol_settings(template)
+    import_modules_from_strings(**cfg.custom_imports)
+    init_default_scope("mmseg")
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    metric = METRICS.build(cfg.test_evaluator)
+    assert protocol_settings(template) == settings
+    assert metric.sources == model.bank.sources
+    assert len(model.bank.sources) >= model.backbone.encoder.depth
+    if "crop_size" in cfg.model.get("test_cfg", {}):
+        assert cfg.model.test_cfg.crop_size[0] == 32 * model.backbone.patch_size
+
+
 DETECTION = [path for path in CONFIGS if path.parent.name == "detection"]
-DEPTH = [path for path in CONFIGS if path.parent.name == "depth"]
+DEPTH = [
+    path
+    for path in CONFIGS
+    if path.parent.name == "depth" and "probing" not in path.read_text(encoding="utf-8")
+]
 
 
 @pytest.mark.parametrize("encoder", ["pe_core_t16_384", "pe_spatial_g14_448"])

@@ -28,12 +28,14 @@ sources = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, [8, 9, 10, 11]]
 lrs, weight_decays, seeds = [1e-2, 1e-3, 1e-4], [1e-2, 1e-4], [0, 1, 2]
 data_root = "data/mini/ade"
 classes = ["sky", "wall", "ground", "path", "disc", "box", "triangle", "star", "ring", "cross"]
+num_classes = 10
 task = "segmentation"
 image_scale, crop_size = (256, 256), (256, 256)
 batch_size = 4
 max_epochs, warmup_iters = 3, 20
 
 default_scope = "mmseg"
+data_check = "pe_dense.segmentation.map_check:check_config"
 model = dict(
     data_preprocessor=dict(
         type="SegDataPreProcessor",
@@ -45,7 +47,7 @@ model = dict(
         size="$crop_size",
         test_cfg=dict(size_divisor="$encoder.patch_size"),
     ),
-    task_options=dict(num_classes=10),
+    task_options=dict(num_classes="$num_classes"),
 )
 train_pipeline = [
     dict(type="LoadImage"),

@@ -12,6 +12,7 @@ import torch
 from mmengine.registry import DATASETS, DefaultScope
 
 from pe_dense.data.depth_map import metres, picture_size, read_depth_steps
+from pe_dense.data.holdout import leaf_datasets
 from pe_dense.depth.depth_datasets import DepthDataset
 from pe_dense.pixelwise.depth_errors import kb_box, scored_pixels
 
@@ -42,20 +43,27 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> None:
         )
     samples: dict[str, list[dict[str, Any]]] = {}
     done: list[tuple[Any, Any]] = []
-    for split in splits:
-        dataset = cfg[f"{split}_dataloader"]["dataset"]
-        evaluator = {} if split == "train" else cfg.get(f"{split}_evaluator") or {}
+    leaves = [
+        (split, dataset, held)
+        for split in splits
+        if cfg[f"{split}_dataloader"] is not None
+        for dataset, held in leaf_datasets(cfg[f"{split}_dataloader"]["dataset"])
+    ]
+    for split, dataset, held in leaves:
+        evaluator = {} if split == "train" or held else cfg.get(f"{split}_evaluator") or {}
         if (dataset, evaluator) in done:
             continue
         done.append((dataset, evaluator))
-        samples[split] = _samples(dataset)
+        found = _samples(dataset)
+        if not held:  # held-out images are in the list that is trained on
+            samples.setdefault(split, []).extend(found)
         has_kb_crop = _uses("KBCrop", dataset.get("pipeline", ()))
         limits = dict(
             min_depth=evaluator.get("min_depth", 1e-3),
             max_depth=evaluator.get("max_depth", max_depth),
             crop=evaluator.get("crop"),
         )
-        check_samples(samples[split], dataset["ann_file"], max_depth, limits, has_kb_crop)
+        check_samples(found, dataset["ann_file"], max_depth, limits, has_kb_crop)
     trained = {sample["img_path"] for sample in samples.get("train", ())}
     for split in samples.keys() - {"train"}:
         both = [s["img_path"] for s in samples[split] if s["img_path"] in trained]

@@ -17,7 +17,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import SampleList
 from torch import Tensor
 
-from pe_dense.pixelwise.banded_inference import Window, slide_windows
+from pe_dense.pixelwise.banded_inference import windows_of
 from pe_dense.pixelwise.depth_errors import PixelBox, flip_average
 
 Place = Literal["bottom_right", "centre"]
@@ -124,7 +124,7 @@ class DenseDepthEstimator(DepthEstimator):
     def depth_of(self, images_B3HW: Tensor) -> Tensor:
         """Unpadded images of any size -> depth (B, 1, H, W) in m."""
         size = tuple(images_B3HW.shape[2:])
-        windows = self._windows(size)
+        windows = windows_of(self.test_cfg, size)
         crops_NB3HW = torch.stack(  # all of one size: windows are moved back inside the image
             [images_B3HW[:, :, w.top : w.bottom, w.left : w.right] for w in windows]
         )
@@ -140,13 +140,6 @@ class DenseDepthEstimator(DepthEstimator):
             counts_HW[w.top : w.bottom, w.left : w.right] += 1
         assert bool((counts_HW > 0).all()), "windows leave pixels out"
         return sums_B1HW / counts_HW
-
-    def _windows(self, size: tuple[int, int]) -> list[Window]:
-        if self.test_cfg.get("mode", "whole") == "whole":
-            return [Window(0, 0, *size)]
-        return slide_windows(
-            size, tuple(self.test_cfg["crop_size"]), tuple(self.test_cfg["stride"])
-        )
 
     def _whole(self, images_B3HW: Tensor) -> Tensor:
         """Depth (B, 1, H, W) of images that run as they are, padding cut."""

@@ -9,23 +9,24 @@ Shape legend: H W pixels, Q things drawn in one picture.
 
 from __future__ import annotations
 
-import colorsys
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-# Bright hues that stay apart from each other and from most photographs; further classes follow.
-_FIRST_COLOURS = (
-    (0, 176, 255), (255, 138, 0), (0, 214, 98), (255, 64, 129), (255, 221, 0), (178, 102, 255),
-    (0, 229, 215), (255, 82, 54), (160, 220, 40), (255, 160, 190),
-)  # fmt: skip
-_GOLDEN_RATIO = 0.618034
-INK, PAPER, GREY = (24, 26, 30), (255, 255, 255), (110, 114, 122)
-MARGIN, HEADER, FOOTER = 10, 34, 30
-MIN_SIDE, MAX_SIDE = 640, 1100
+from pe_dense.pixelwise.drawing import (
+    FOOTER,
+    GREY,
+    HEADER,
+    INK,
+    MARGIN,
+    PAPER,
+    class_colour,
+    fitting,
+    font,
+    picture_scale,
+)
 
 
 @dataclass(frozen=True)
@@ -47,21 +48,6 @@ class Boxes:
     scores_Q: np.ndarray | None = None
     masks_QHW: np.ndarray | None = None
     is_crowd_Q: np.ndarray | None = None
-
-
-def class_colour(label: int) -> tuple[int, int, int]:
-    """RGB of a class; always the same, and apart from those before it.
-
-    Example:
-        >>> class_colour(0), len({class_colour(k) for k in range(300)})
-        ((0, 176, 255), 300)
-    """
-    if label < len(_FIRST_COLOURS):
-        return _FIRST_COLOURS[label]
-    hue = (label * _GOLDEN_RATIO) % 1.0
-    saturation, value = ((0.85, 1.0), (0.55, 1.0), (0.9, 0.8))[label % 3]
-    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
-    return red, green, blue
 
 
 def side_by_side(
@@ -97,7 +83,7 @@ def side_by_side(
     for index, (panel, (_, heading)) in enumerate(zip(panels, parts, strict=True)):
         left = MARGIN + index * (width + MARGIN)
         canvas.paste(Image.fromarray(panel), (left, HEADER))
-        draw.text((left, HEADER / 2), _fitting(heading, width, 17), INK, _font(17), anchor="lm")
+        draw.text((left, HEADER / 2), fitting(heading, width, 17), INK, font(17), anchor="lm")
     labels = {int(v) for boxes, _ in parts for v in boxes.labels_Q}
     _draw_footer(draw, sorted(labels), classes, title, HEADER + height, full_width)
     return np.asarray(canvas)
@@ -128,19 +114,6 @@ def detected_heading(detected: Boxes, is_compared: bool) -> str:
         wrong = int((~detected.agrees_Q).sum())
         text += f", {wrong} false (dashed)" if wrong else ", all right"
     return text
-
-
-def picture_scale(height: int, width: int) -> float:
-    """Factor that brings the longer side between 640 and 1,100 px; whole numbers for small images.
-
-    Example:
-        >>> picture_scale(256, 256), picture_scale(480, 640), picture_scale(2200, 1100)
-        (3.0, 1.0, 0.5)
-    """
-    side = max(height, width)
-    if side < MIN_SIDE:
-        return float(-(-MIN_SIDE // side))
-    return min(1.0, MAX_SIDE / side)
 
 
 def draw_boxes(
@@ -179,52 +152,6 @@ def draw_boxes(
         placed.append(place)
         _draw_tag(draw, text, place, colour, is_filled=bool(agrees_Q[q]) and not crowd_Q[q])
     return np.asarray(canvas)
-
-
-def contact_sheet(
-    pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 2
-) -> np.ndarray:
-    """Pictures in rows as they are, each with a line below it; RGB uint8.
-
-    Raises:
-        ValueError: If there is nothing to show.
-    """
-    if not pictures:
-        raise ValueError("a contact sheet needs at least one picture")
-    tiles, width = list(pictures), max(picture.shape[1] for picture in pictures)
-    columns = min(columns, len(tiles))
-    rows = [range(i, min(i + columns, len(tiles))) for i in range(0, len(tiles), columns)]
-    heights = [max(tiles[i].shape[0] for i in row) + FOOTER for row in rows]
-    sheet = Image.new("RGB", (columns * (width + MARGIN) + MARGIN, sum(heights) + MARGIN), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    top = MARGIN
-    for row, height in zip(rows, heights, strict=True):
-        for column, i in enumerate(row):
-            left = MARGIN + column * (width + MARGIN)
-            sheet.paste(Image.fromarray(tiles[i]), (left, top))
-            caption = _fitting(captions[i], width, 15)
-            y = top + tiles[i].shape[0] + 8
-            draw.text((left + MARGIN // 2, y), caption, GREY, _font(15), anchor="lm")
-        top += height
-    return np.asarray(sheet)
-
-
-@functools.lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib ships: it has the letters of most languages."""
-    from matplotlib import font_manager
-
-    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
-
-
-def _fitting(text: str, width: int, size: int) -> str:
-    """The text, cut where it would be wider than `width` pixels."""
-    font = _font(size)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
 
 
 def _label(boxes: Boxes, q: int, classes: Sequence[str], is_crowd: bool) -> str:
@@ -287,7 +214,7 @@ def _free_place(
 ) -> tuple[int, int, int, int]:
     """Where a label covers the least of the labels before it: at a corner, outside or inside."""
     left, top, right, bottom = box
-    width, height = round(_font(12).getlength(text)) + 8, 17
+    width, height = round(font(12).getlength(text)) + 8, 17
     corners = [
         (left - 1, top - height), (right - width + 1, top - height), (left - 1, bottom),
         (right - width + 1, bottom), (left + 2, top + 2), (right - width - 2, bottom - height - 2),
@@ -320,7 +247,7 @@ def _draw_tag(
     ground, ink = (colour, INK) if is_filled else (INK, colour)
     left, top, right, bottom = place
     draw.rectangle((left, top, right - 1, bottom - 1), ground, colour)
-    draw.text((left + 4, (top + bottom) / 2), text, ink, _font(12), anchor="lm")
+    draw.text((left + 4, (top + bottom) / 2), text, ink, font(12), anchor="lm")
 
 
 def _draw_footer(
@@ -332,15 +259,15 @@ def _draw_footer(
     full_width: int,
 ) -> None:
     """Colours of the classes that appear, and the name of the image at the right."""
-    font, middle = _font(13), top + FOOTER / 2
-    room = font.getlength(title) + 2 * MARGIN
+    letters, middle = font(13), top + FOOTER / 2
+    room = letters.getlength(title) + 2 * MARGIN
     x = float(MARGIN)
     for label in labels:
         name = classes[label] if len(classes[label]) <= 24 else classes[label][:22] + "..."
-        if x + 20 + font.getlength(name) > full_width - room:
-            draw.text((x, middle), "...", GREY, font, anchor="lm")
+        if x + 20 + letters.getlength(name) > full_width - room:
+            draw.text((x, middle), "...", GREY, letters, anchor="lm")
             break
         draw.rectangle((x, middle - 6, x + 12, middle + 6), class_colour(label), INK)
-        draw.text((x + 18, middle), name, INK, font, anchor="lm")
-        x += 18 + font.getlength(name) + 16
-    draw.text((full_width - MARGIN, middle), title, GREY, font, anchor="rm")
+        draw.text((x + 18, middle), name, INK, letters, anchor="lm")
+        x += 18 + letters.getlength(name) + 16
+    draw.text((full_width - MARGIN, middle), title, GREY, letters, anchor="rm")

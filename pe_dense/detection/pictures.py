@@ -21,12 +21,9 @@ from pe_dense.data.coco_file import NAMING as NAME_OF
 from pe_dense.data.coco_findings import spread
 from pe_dense.detection.box_matching import CROWD, Matches, match_boxes
 from pe_dense.detection.coco_check import NAMING
-from pe_dense.detection.drawing import Boxes, contact_sheet, side_by_side
-from pe_dense.results.provenance import atomic_write_bytes, atomic_write_text
+from pe_dense.detection.drawing import Boxes, side_by_side
+from pe_dense.pixelwise.picture_folder import Look, read_image, write_looks
 
-SHEET = "worst.png"
-INDEX = "index.txt"
-MAX_ON_SHEET = 12
 SHEET_SIDE = 460  # pixels of an image there
 
 
@@ -174,35 +171,13 @@ def compared(
     return truth, found, matches
 
 
-@dataclass(frozen=True, order=True)
-class Line:
-    """A line of the index; the worst image sorts first, those without truth last.
-
-    Attributes:
-        f1: 0..1; above 1 without truth.
-        mistakes: Negative number of mistakes.
-        picture: File name of the picture.
-        words: F1, right, wrong and missed.
-        image: The image file.
-    """
-
-    f1: float
-    mistakes: int
-    picture: str
-    words: str
-    image: str
-
-    def __str__(self) -> str:
-        return f"{self.words}  {self.picture}  {self.image}"
-
-
-def line_of(matches: Matches | None, num_detected: int, picture: str, image: Path) -> Line:
-    """The line of one image."""
+def rank_and_words(matches: Matches | None, num_detected: int) -> tuple[tuple[float, int], str]:
+    """What orders the index, the worst first and images without truth last, and its words."""
     if matches is None:
-        return Line(2.0, 0, picture, f"F1    -  detected {num_detected:3d}{'':22}", str(image))
+        return (2.0, 0), f"F1    -  detected {num_detected:3d}{'':22}"
     right, wrong, missed = matches.num_right, matches.num_wrong, matches.num_missed
     words = f"F1 {matches.f1:.2f}  right {right:3d}  wrong {wrong:3d}  missed {missed:3d}"
-    return Line(matches.f1, -(wrong + missed), picture, words, str(image))
+    return (matches.f1, -(wrong + missed)), words
 
 
 def write_pictures(
@@ -230,55 +205,14 @@ def write_pictures(
     Raises:
         ValueError: If the folder is not empty or an image cannot be read.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out} is not an empty folder; name a new one")
-    digits = max(3, len(str(len(files))))
-    lines: list[Line] = []
-    worst: list[tuple[Line, np.ndarray]] = []
-    for number, file in enumerate(files, start=1):
+
+    def look(file: Path) -> Look:
         detections = detect(file)
         truth, found, matches = compared(detections, objects_of(file))
-        name = f"{number:0{digits}d}_{file.stem[:60]}.png"
-        line = line_of(matches, len(detections.labels_Q), name, file)
-        image = read_image(file)
-        picture = side_by_side(image, truth, found, classes, file.name)
-        atomic_write_bytes(out / name, encoded(picture))
-        lines.append(line)
-        if len(worst) < MAX_ON_SHEET or line < worst[-1][0]:  # drawn anew: labels stay legible
-            small = side_by_side(image, truth, found, classes, file.name, SHEET_SIDE)
-            worst = sorted([*worst, (line, small)], key=lambda pair: pair[0])[:MAX_ON_SHEET]
-        if on_progress is not None:
-            on_progress(number, len(files))
-    captions = [f"{' '.join(line.words.split())}   {line.picture}" for line, _ in worst]
-    sheet = contact_sheet([picture for _, picture in worst], captions)
-    atomic_write_bytes(out / SHEET, encoded(sheet))
-    texts = [str(line) for line in sorted(lines)]
-    atomic_write_text(out / INDEX, "\n".join(texts) + "\n")
-    return texts
+        image_HW3 = read_image(file)
+        return Look(
+            *rank_and_words(matches, len(detections.labels_Q)),
+            lambda side: side_by_side(image_HW3, truth, found, classes, file.name, side),
+        )
 
-
-def read_image(file: Path) -> np.ndarray:
-    """(H, W, 3) RGB uint8, turned as the file says.
-
-    Raises:
-        ValueError: If it is missing or cannot be decoded.
-    """
-    import cv2
-
-    if not file.is_file():
-        raise ValueError(f"image {file} does not exist")
-    content = np.fromfile(file, dtype=np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if image is None:
-        raise ValueError(f"image {file} cannot be decoded")
-    return np.ascontiguousarray(image[..., ::-1])
-
-
-def encoded(image_HW3: np.ndarray, suffix: str = ".png", quality: int = 90) -> bytes:
-    """A picture as the bytes of a PNG or JPEG file."""
-    import cv2
-
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
-    is_good, data = cv2.imencode(suffix, np.ascontiguousarray(image_HW3[..., ::-1]), options)
-    assert is_good
-    return data.tobytes()
+    return write_looks(out, files, look, SHEET_SIDE, on_progress)

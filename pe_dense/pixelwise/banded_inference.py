@@ -6,8 +6,9 @@ original image, R rows of one band.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,56 @@ class Window:
     left: int
     bottom: int
     right: int
+
+
+def windows_of(test_cfg: Mapping[str, Any], image_hw: tuple[int, int]) -> list[Window]:
+    """Windows of an image as a model's `test_cfg` says.
+
+    Args:
+        test_cfg: mode 'whole' (the default), or 'slide' with crop_size and stride.
+        image_hw: Size of the image.
+
+    Raises:
+        ValueError: If the mode is another, or see `strides`.
+    """
+    mode = test_cfg.get("mode", "whole")
+    if mode == "whole":
+        return [Window(0, 0, *image_hw)]
+    if mode != "slide":
+        raise ValueError(f"model.test_cfg.mode={mode!r} is neither 'whole' nor 'slide'")
+    crop = tuple(test_cfg["crop_size"])
+    return slide_windows(image_hw, crop, strides(crop, test_cfg["stride"]))
+
+
+def strides(crop_hw: tuple[int, int], stride: float | Sequence[int]) -> tuple[int, int]:
+    """Steps of sliding windows in pixels.
+
+    Args:
+        crop_hw: Height and width of a window.
+        stride: Two steps in pixels, or one share of the window in (0, 1], rounded down: protocols
+            that fix the number of tokens have windows of another size for every patch.
+
+    Raises:
+        ValueError: If a step is not positive, or a share is outside (0, 1].
+
+    Example:
+        >>> strides((512, 512), 2 / 3), strides((448, 448), 2 / 3), strides((8, 8), (4, 2))
+        ((341, 341), (298, 298), (4, 2))
+    """
+    if isinstance(stride, (int, float)):
+        if not 0 < stride <= 1:
+            raise ValueError(
+                f"model.test_cfg.stride={stride} is one number outside (0, 1]; give a share of "
+                "crop_size, or two steps in pixels"
+            )
+        steps = (int(crop_hw[0] * stride), int(crop_hw[1] * stride))
+    else:
+        steps = (stride[0], stride[1])
+    if min(steps) < 1:
+        raise ValueError(
+            f"model.test_cfg.stride={stride} is a step of {min(steps)} pixels; raise it"
+        )
+    return steps
 
 
 def slide_windows(

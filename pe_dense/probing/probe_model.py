@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from pe_dense.pixelwise.banded_inference import Window, slide_windows
+from pe_dense.pixelwise.banded_inference import windows_of
 from pe_dense.probing.head_bank import HeadBank, Source, head_settings, resolve_sources
 from pe_dense.probing.probe_tasks import TASKS
 
@@ -41,6 +42,9 @@ class LayerProbe(BaseModel):
         listed_depth: Depth of encoder that `sources` was written for; another one is refused,
             because the layers would be others. None skips this.
         batch_norm: See `HeadBank`.
+        pixels_per_patch: Images are resized so that a patch covers so many of their pixels on a
+            side: encoders of all patch sizes then see the same number of tokens. None: as many
+            as the patch has.
         test_cfg: mode 'whole', or 'slide' with crop_size and stride; window_batch (8).
 
     Raises:
@@ -62,6 +66,7 @@ class LayerProbe(BaseModel):
         seeds: Sequence[int] = (0,),
         listed_depth: int | None = None,
         batch_norm: bool = True,
+        pixels_per_patch: int | None = None,
         test_cfg: Mapping[str, Any] | None = None,
         data_preprocessor: Mapping[str, Any] | None = None,
         init_cfg: Mapping[str, Any] | None = None,
@@ -94,6 +99,7 @@ class LayerProbe(BaseModel):
             head_settings(lrs, weight_decays, seeds),
             batch_norm,
         )
+        self.pixels_per_patch = pixels_per_patch or self.backbone.patch_size
         self.test_cfg = dict(test_cfg or {})
 
     def init_weights(self) -> None:
@@ -119,7 +125,7 @@ class LayerProbe(BaseModel):
             return self.token_logits(inputs)
         if mode not in ("loss", "predict"):
             raise ValueError(f"mode {mode!r} is not known; use 'loss', 'predict' or 'tensor'")
-        patch = self.backbone.patch_size
+        patch = self.pixels_per_patch
         if min(inputs.shape[2:]) < patch:
             files = [str(s.get("img_path", "?")) for s in data_samples or ()]
             raise ValueError(
@@ -134,7 +140,13 @@ class LayerProbe(BaseModel):
 
     def token_logits(self, images_B3HW: Tensor) -> list[Tensor]:
         """(B, P, K, h, w) of every source."""
+        patch = self.backbone.patch_size
         with torch.no_grad():
+            if patch != self.pixels_per_patch:
+                sides = [patch * side // self.pixels_per_patch for side in images_B3HW.shape[2:]]
+                images_B3HW = F.interpolate(
+                    images_B3HW, sides, mode="bilinear", align_corners=False, antialias=True
+                )
             maps = self.backbone(images_B3HW)
         return self.bank(dict(zip(self.bank.layers, maps, strict=True)))
 
@@ -179,7 +191,7 @@ class LayerProbe(BaseModel):
             ValueError: If an image is padded at the left or top.
         """
         size = tuple(inputs.shape[2:])
-        windows = self._windows(size)
+        windows = windows_of(self.test_cfg, size)
         crops = torch.stack([inputs[:, :, w.top : w.bottom, w.left : w.right] for w in windows])
         found: list[list[Tensor]] = [[] for _ in self.bank.sources]
         for part in crops.flatten(0, 1).split(self.test_cfg.get("window_batch", 8)):
@@ -202,12 +214,3 @@ class LayerProbe(BaseModel):
             ]
             sample.set_field(torch.stack(counts).cpu(), "probe_counts")
         return samples
-
-    def _windows(self, size: tuple[int, int]) -> list[Window]:
-        mode = self.test_cfg.get("mode", "whole")
-        if mode == "whole":
-            return [Window(0, 0, *size)]
-        if mode != "slide":
-            raise ValueError(f"model.test_cfg.mode={mode!r} is neither 'whole' nor 'slide'")
-        crop, stride = tuple(self.test_cfg["crop_size"]), tuple(self.test_cfg["stride"])
-        return slide_windows(size, crop, stride)

@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import SampleList
 from torch import Tensor
 
-from pe_dense.pixelwise.banded_inference import BandedLogits, Window, slide_windows
+from pe_dense.pixelwise.banded_inference import BandedLogits, Window, windows_of
 
 
 @MODELS.register_module()
@@ -23,7 +23,7 @@ class DenseSegmentor(EncoderDecoder):
     `test_cfg.window_batch` (default 8) of them at a time. Results carry `pred_sem_seg` alone.
 
     `test_cfg`: mode 'whole', or 'slide' with crop_size and stride, as in mmseg; a stride may also
-    be a share of crop_size, see `strides`.
+    be a share of crop_size, see `pe_dense.pixelwise.banded_inference.strides`.
     """
 
     def predict(self, inputs: Tensor, data_samples: SampleList | None = None) -> SampleList:
@@ -44,7 +44,7 @@ class DenseSegmentor(EncoderDecoder):
             ValueError: If an image is padded at the left or top, or for a wrong `test_cfg`.
         """
         size = tuple(inputs.shape[2:])
-        windows = self._windows(size)
+        windows = windows_of(self.test_cfg, size)
         found = []
         for sample, of_image in zip(
             data_samples, self._window_logits(inputs, windows), strict=True
@@ -68,15 +68,6 @@ class DenseSegmentor(EncoderDecoder):
             )
         return found
 
-    def _windows(self, size: tuple[int, int]) -> list[Window]:
-        mode = self.test_cfg.get("mode", "whole")
-        if mode == "whole":
-            return [Window(0, 0, *size)]
-        if mode != "slide":
-            raise ValueError(f"model.test_cfg.mode={mode!r} is neither 'whole' nor 'slide'")
-        crop = tuple(self.test_cfg["crop_size"])
-        return slide_windows(size, crop, strides(crop, self.test_cfg["stride"]))
-
     def _window_logits(self, inputs: Tensor, windows: Sequence[Window]) -> list[list[Tensor]]:
         """Token logits (K, h, w) of every window, by image."""
         crops = [
@@ -91,34 +82,3 @@ class DenseSegmentor(EncoderDecoder):
             ]
         )
         return [list(found[b::num]) for b in range(num)]
-
-
-def strides(crop_hw: tuple[int, int], stride: float | Sequence[int]) -> tuple[int, int]:
-    """Steps of sliding windows in pixels.
-
-    Args:
-        crop_hw: Height and width of a window.
-        stride: Two steps in pixels, or one share of the window in (0, 1], rounded down: protocols
-            that fix the number of tokens have windows of another size for every patch.
-
-    Raises:
-        ValueError: If a step is not positive, or a share is outside (0, 1].
-
-    Example:
-        >>> strides((512, 512), 2 / 3), strides((448, 448), 2 / 3), strides((8, 8), (4, 2))
-        ((341, 341), (298, 298), (4, 2))
-    """
-    if isinstance(stride, (int, float)):
-        if not 0 < stride <= 1:
-            raise ValueError(
-                f"model.test_cfg.stride={stride} is one number outside (0, 1]; give a share of "
-                "crop_size, or two steps in pixels"
-            )
-        steps = (int(crop_hw[0] * stride), int(crop_hw[1] * stride))
-    else:
-        steps = (stride[0], stride[1])
-    if min(steps) < 1:
-        raise ValueError(
-            f"model.test_cfg.stride={stride} is a step of {min(steps)} pixels; raise it"
-        )
-    return steps

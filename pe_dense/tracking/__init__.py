@@ -1,1 +1,7 @@
-"""Tracking: video object segmentation by label propagation, and its measures."""
+"""Tracking: video object segmentation by label propagation, and its measures.
+
+Importing this package registers its parts.
+"""
+
+from pe_dense.encoders import backbone  # noqa: F401
+from pe_dense.tracking import davis_dataset, video_propagator, vos_metric  # noqa: F401

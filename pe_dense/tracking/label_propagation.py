@@ -22,7 +22,7 @@ tile, S context tokens a tile can reach, k neighbours, H W image.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -83,6 +83,7 @@ def propagate_labels(
     first_labels_Chw: Tensor,
     settings: Sequence[PropagationSetting],
     tile_hw: tuple[int, int] = TILE_HW,
+    given: Mapping[int, Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Soft labels of all frames after the first, for several settings at once.
 
@@ -98,6 +99,8 @@ def propagate_labels(
             or 1, see `labels_on_grid`.
         settings: One result for each.
         tile_hw: Queries handled together; smaller tiles waste less at small radii.
+        given: Labels (C, h, w) of some later frames, by number of the frame: where a token has
+            any, they replace what was propagated to it, in the result and for later frames.
 
     Yields:
         For each frame from the second on one (C, h, w) a setting, in the order of `settings`.
@@ -111,7 +114,7 @@ def propagate_labels(
         raise ValueError("settings is empty; pass at least one PropagationSetting")
     if min(tile_hw) < 1:
         raise ValueError(f"tile_hw = {tuple(tile_hw)} must be at least 1 x 1")
-    return _stream(frames, first_labels_Chw, settings, tile_hw)
+    return _stream(frames, first_labels_Chw, settings, tile_hw, given or {})
 
 
 def labels_on_grid(
@@ -181,7 +184,11 @@ def label_map_from_soft(
     soft_CHW = F.interpolate(soft_Chw[None], **scale, mode="bilinear", align_corners=False)[0]
     if stretch:
         soft_CHW = stretch_channels(soft_CHW)
-    labels_HW = soft_CHW.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    best_HW, labels_HW = soft_CHW[0], torch.zeros_like(soft_CHW[0], dtype=torch.uint8)
+    for c in range(1, len(soft_CHW)):  # many times faster than argmax over the outer dimension
+        labels_HW.masked_fill_(soft_CHW[c] > best_HW, c)
+        best_HW = torch.maximum(best_HW, soft_CHW[c])
+    labels_HW = labels_HW.cpu().numpy()
     return _nearest(labels_HW, image_hw)
 
 
@@ -238,7 +245,7 @@ class _Context:
         self.frame += 1
 
 
-def _stream(frames, first_labels_Chw, settings, tile_hw) -> Iterator[tuple[Tensor, ...]]:
+def _stream(frames, first_labels_Chw, settings, tile_hw, given) -> Iterator[tuple[Tensor, ...]]:
     """Generator behind `propagate_labels`."""
     context = None
     for number, frame_hwD in enumerate(frames):
@@ -263,6 +270,10 @@ def _stream(frames, first_labels_Chw, settings, tile_hw) -> Iterator[tuple[Tenso
             )
         _normalise(frame_hwD.to(like), number, context.query_hwD)
         labels_NC = _step(context.query_hwD, context, scratch, tile_hw)
+        if number in given:
+            given_NC = given[number].to(like).flatten(1).T
+            replaced_N1 = given_NC.any(dim=1, keepdim=True)
+            labels_NC = [torch.where(replaced_N1, given_NC, labels) for labels in labels_NC]
         context.push(labels_NC)
         yield tuple(labels.T.reshape(-1, *shape[:2]) for labels in labels_NC)
 

@@ -235,9 +235,9 @@ def video_scores(
             radius = boundary_radius(annotation_HW.shape, threshold)
             arguments = annotation_HW, prediction_HW, num_objects, radius
             if threads == 1:
-                columns.append(_frame_scores(*arguments))
+                columns.append(frame_scores(*arguments))
                 continue
-            waiting.append(pool.submit(_frame_scores, *arguments))
+            waiting.append(pool.submit(frame_scores, *arguments))
             if len(waiting) > 2 * threads:  # bounds the frames in memory
                 columns.append(waiting.popleft().result())
         columns += [future.result() for future in waiting]
@@ -309,10 +309,10 @@ def _frames(
         yield held
 
 
-def _frame_scores(
+def frame_scores(
     annotation_HW: np.ndarray, prediction_HW: np.ndarray, num_objects: int, radius: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) J and (K,) F of one frame."""
+    """(K,) J and (K,) F of one frame, for objects with the labels 1 to K."""
     scores_K2 = np.zeros((num_objects, 2))
     for k in range(num_objects):
         scores_K2[k] = _mask_scores(annotation_HW == k + 1, prediction_HW == k + 1, radius)

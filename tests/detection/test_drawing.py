@@ -9,16 +9,13 @@ pytest.importorskip("cv2")
 pytest.importorskip("mmdet")
 
 from pe_dense.detection.drawing import (
-    GREY,
     Boxes,
-    class_colour,
-    contact_sheet,
     detected_heading,
     draw_boxes,
-    picture_scale,
     side_by_side,
     truth_heading,
 )
+from pe_dense.pixelwise.drawing import GREY, class_colour, contact_sheet, picture_scale
 
 PLAIN = np.full((120, 160, 3), 128, dtype=np.uint8)
 CLASSES = ["disc", "box"]

@@ -16,17 +16,14 @@ import torch
 from coco_folders import edit, write_folder, write_image
 
 from pe_dense.detection.pictures import (
-    INDEX,
-    MAX_ON_SHEET,
-    SHEET,
     Detections,
     Detector,
     Objects,
     Truth,
     compared,
-    read_image,
     write_pictures,
 )
+from pe_dense.pixelwise.picture_folder import INDEX, MAX_ON_SHEET, SHEET, read_image
 
 REPO = Path(__file__).resolve().parents[2]
 CLASSES = ["disc", "box"]

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 
 import pe_dense.segmentation  # noqa: F401
 from pe_dense.encoders.backbone import pad_to_multiple
-from pe_dense.segmentation.segmentor import strides
+from pe_dense.pixelwise.banded_inference import strides
 
 TOWER = dict(patch_size=4, embed_dim=16, depth=2, num_heads=2, mlp_hidden=24, image_size=32)
 

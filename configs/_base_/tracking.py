@@ -1,0 +1,38 @@
+"""Video object segmentation by label propagation: what all its evaluations share.
+
+Nothing is trained. The config that uses this defines encoder, weights, data_root, resolution,
+style, split_file, norm, layers, listed_depth, settings, size_rule, short_side, upsample, stretch
+and report.
+"""
+
+custom_imports = dict(imports=["pe_dense.runtime", "pe_dense.tracking"], allow_failed_imports=False)
+training_free = True
+model = dict(
+    type="VideoPropagator",
+    backbone=dict(type="DenseBackbone", encoder="$encoder", weights="$weights", norm="$norm"),
+    encoder_depth="$encoder.depth",
+    listed_depth="$listed_depth",
+    layers="$layers",
+    settings="$settings",
+    size_rule="$size_rule",
+    short_side="$short_side",
+    upsample="$upsample",
+    stretch="$stretch",
+)
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=0,  # an item is a list of paths; the model decodes ahead
+    drop_last=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="pseudo_collate"),
+    dataset=dict(
+        type="DavisVideos",
+        data_root="$data_root",
+        resolution="$resolution",
+        style="$style",
+        split_file="$split_file",
+    ),
+)
+test_evaluator = dict(type="VideoObjectMetric", report="$report")
+test_cfg = dict(type="TestLoop")
+listed_depth = None

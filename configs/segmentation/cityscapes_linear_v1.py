@@ -1,0 +1,38 @@
+"""Cityscapes by linear probes of every layer of a frozen encoder: this project's default.
+
+Paper:    none; the protocol of this project. Frozen encoder, batch norm and a linear layer on one
+          layer; layer and learning rate chosen on a tenth of the training data that is held out,
+          never on the reported split; three seeds; 95 % intervals.
+Data:     Cityscapes with labelTrainIds: python tools/prepare_data.py cityscapes DIR --train-ids
+Command:  python tools/train.py configs/segmentation/cityscapes_linear_v1.py \\
+              --encoder pe_spatial_b16_512
+          python tools/test.py configs/segmentation/cityscapes_linear_v1.py \\
+              work_dirs/cityscapes_linear_v1-pe_spatial_b16_512
+Cost:     one GPU, batch 16, 120 epochs (20,000 iterations); hours not measured.
+Expected: not measured yet. Near: 73.2 for PE Spatial G/14 by DINOv3's protocol (arXiv:2508.10104).
+"""
+
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/segmentation_probing.py",
+]
+protocol = dict(
+    id="cityscapes-linear",
+    version=1,
+    task="segmentation",
+    dataset="cityscapes",
+    split="val",
+    metric="mIoU",
+    higher_is_better=True,
+)
+
+encoder = "pe_spatial_b16_512"
+weights = "released"
+data_root = "data/cityscapes"
+dataset_type = "CityscapesDataset"
+img_suffix, seg_map_suffix = "_leftImg8bit.png", "_gtFine_labelTrainIds.png"
+reduce_zero_label = False
+train_images, train_maps, train_list = "leftImg8bit/train", "gtFine/train", ""
+val_images, val_maps, val_list = "leftImg8bit/val", "gtFine/val", ""
+short_side = "$encoder.side_of_64_tokens"  # at 32, a pole is thinner than a patch
+max_epochs = 120

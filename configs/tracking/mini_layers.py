@@ -1,0 +1,38 @@
+"""Clips of the mini world: all 12 layers of PE Spatial T/16 and 6 settings, from one pass.
+
+Paper:    layer by layer as PE (arXiv:2504.13181, table 36): the best one is chosen on the reported
+          clips, so it is optimistic.
+Data:     python tools/prepare_data.py mini
+Command:  python tools/test.py configs/tracking/mini_layers.py --weights released
+Cost:     about 100 s on 2 busy CPU cores; one layer and setting takes 12 s.
+Expected: J&F 0.123 with random weights (layer 0); no trained encoder measured yet.
+"""
+
+_base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
+protocol = dict(
+    id="mini-vos-layers",
+    version=1,
+    task="video_object",
+    dataset="mini",
+    split="val",
+    metric="J&F",
+    higher_is_better=True,
+)
+
+encoder = "pe_spatial_t16_512"
+weights = "random"
+data_root = "data/mini/davis"
+resolution, style = "480p", "davis"
+split_file = "ImageSets/2017/val.txt"
+norm = False
+layers = "all"
+listed_depth = 12
+settings = [
+    dict(last_frames=n, radius=12, neighbourhood="circle", topk=k, temperature=t)
+    for n in (7, 15)
+    for k, t in ((5, 0.1), (5, 0.2), (10, 0.1))
+]
+size_rule, short_side = "dinov3", 16
+upsample, stretch = "image", False
+report = "best"
+default_hooks = dict(logger=dict(interval=1))  # one iteration is one video

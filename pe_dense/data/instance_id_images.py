@@ -1,0 +1,184 @@
+"""Images with a map of instances: 0 the background, 1, 2, ... objects, -1 void.
+
+They serve teachers that make masks from annotations. Samples are those of `UnlabelledImages` with
+'instance_ids' (H, W) int32 beside 'img'; unreadable images or maps are skipped and listed alike.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.registry import DATASETS
+
+from pe_dense.data.unlabelled_images import UnlabelledImages
+
+VOID = -1
+_DAVIS_VOID = 255
+
+
+@DATASETS.register_module()
+class CocoInstanceIds(UnlabelledImages):
+    """Images and instances of a COCO JSON, also such as have none.
+
+    Where masks overlap, the smaller instance lies on top. Crowd regions are void.
+
+    Args:
+        data_root: Folder that the other two are relative to.
+        ann_file: The JSON.
+        img_folder: Folder of the images.
+        **kwargs: See `UnlabelledImages`.
+
+    Raises:
+        ValueError: If the JSON is missing, is none of COCO, or names no image.
+    """
+
+    def __init__(
+        self, data_root: str | Path, ann_file: str, img_folder: str = "", **kwargs: Any
+    ) -> None:
+        self._img_folder = img_folder
+        super().__init__(data_root, ann_file=ann_file, **kwargs)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """One entry an image with its segmentations."""
+        path = Path(self.ann_file)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            images, annotations = content["images"], content["annotations"]
+            masks: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in images}
+            for item in annotations:
+                if item["image_id"] in masks:
+                    masks[item["image_id"]].append(
+                        {
+                            "segmentation": item["segmentation"],
+                            "is_void": bool(item.get("iscrowd", 0)),
+                        }
+                    )
+            entries = [
+                {
+                    "name": (Path(self._img_folder) / image["file_name"]).as_posix(),
+                    "num_bytes": -1,
+                    "masks": masks[image["id"]],
+                }
+                for image in images
+            ]
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read as JSON ({error}); check ann_file") from error
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is no COCO file with masks (no {error}); check ann_file"
+            ) from error
+        if not entries:
+            raise ValueError(f"{path} names no image; check ann_file")
+        return entries
+
+    def load_sample(self, index: int) -> dict[str, Any]:
+        """Image and instances.
+
+        Raises:
+            OSError: If the image cannot be read.
+            ValueError: If it cannot be decoded or a mask has another size.
+        """
+        sample = super().load_sample(index)
+        masks = self.get_data_info(index)["masks"]
+        return {**sample, "instance_ids": paint_instances(masks, sample["ori_shape"])}
+
+
+@DATASETS.register_module()
+class DavisInstanceIds(UnlabelledImages):
+    """Single frames of videos with indexed PNGs, in the folders of DAVIS 2017.
+
+    Args:
+        data_root: Folder of JPEGImages, Annotations and ImageSets.
+        split: File of ImageSets/2017, without ending.
+        resolution: Folder between.
+        **kwargs: See `UnlabelledImages`.
+
+    Raises:
+        ValueError: If the list of videos is missing, or no frame has an annotation.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        split: str = "train",
+        resolution: str = "480p",
+        **kwargs: Any,
+    ) -> None:
+        self._split, self._resolution = split, resolution
+        super().__init__(data_root, **kwargs)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """One entry an annotated frame."""
+        root = Path(self.data_root)
+        videos = root / "ImageSets" / "2017" / f"{self._split}.txt"
+        if not videos.is_file():
+            raise ValueError(f"list of videos {videos} does not exist; check data_root and split")
+        entries = []
+        for video in videos.read_text(encoding="utf-8").split():
+            for png in sorted((root / "Annotations" / self._resolution / video).glob("*.png")):
+                image = f"JPEGImages/{self._resolution}/{video}/{png.stem}.jpg"
+                annotation = png.relative_to(root).as_posix()
+                entries.append({"name": image, "num_bytes": -1, "annotation": annotation})
+        if not entries:
+            raise ValueError(f"the videos of {videos} have no annotated frame; check data_root")
+        return entries
+
+    def load_sample(self, index: int) -> dict[str, Any]:
+        """Image and instances.
+
+        Raises:
+            OSError: If a file cannot be read.
+            ValueError: If one cannot be decoded or they differ in size.
+        """
+        from PIL import Image
+
+        sample = super().load_sample(index)
+        path = Path(self.data_root) / self.get_data_info(index)["annotation"]
+        try:
+            with Image.open(path) as picture:
+                ids_HW = np.array(picture, dtype=np.int32)  # the index of a palette, not its colour
+        except SyntaxError as error:  # what Pillow says to a broken PNG
+            raise ValueError(f"{path}: {error}") from error
+        if ids_HW.shape != sample["ori_shape"]:
+            raise ValueError(f"{path} is {ids_HW.shape}, the image {sample['ori_shape']}")
+        ids_HW[ids_HW == _DAVIS_VOID] = VOID
+        return {**sample, "instance_ids": ids_HW}
+
+
+def paint_instances(masks: list[dict[str, Any]], image_hw: tuple[int, int]) -> np.ndarray:
+    """COCO segmentations as a map (H, W) int32: 1, 2, ... in their order, -1 for void.
+
+    Larger ones are painted first, void regions before all others.
+
+    Raises:
+        ValueError: If a mask has another size than the image.
+    """
+    ids_HW = np.zeros(image_hw, np.int32)
+    layers = []
+    for number, item in enumerate(masks, start=1):
+        mask_HW = _mask_of(item["segmentation"], image_hw)
+        layers.append((not item["is_void"], -int(mask_HW.sum()), number, mask_HW))
+    for is_object, _, number, mask_HW in sorted(layers, key=lambda layer: layer[:3]):
+        ids_HW[mask_HW] = number if is_object else VOID
+    return ids_HW
+
+
+def _mask_of(segmentation: Any, image_hw: tuple[int, int]) -> np.ndarray:
+    from pycocotools import mask as coco_mask
+
+    height, width = image_hw
+    if isinstance(segmentation, list):  # polygons
+        polygons = [p for p in segmentation if len(p) >= 6]
+        if not polygons:
+            return np.zeros(image_hw, bool)
+        rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    elif isinstance(segmentation["counts"], list):  # uncompressed
+        rle = coco_mask.frPyObjects(segmentation, height, width)
+    else:
+        rle = segmentation
+    if tuple(rle["size"]) != (height, width):
+        raise ValueError(f"a mask is {tuple(rle['size'])}, the image {image_hw}")
+    return coco_mask.decode(rle).astype(bool)

@@ -1,0 +1,231 @@
+"""Files of MOTChallenge: sequences, ground truth and results, read line by line and checked.
+
+A sequence is a folder with `seqinfo.ini`, `img1/000001.jpg ...` and, where it is annotated,
+`gt/gt.txt`. Frames and pixels count from 1 in these files: a box that starts at the left edge of
+the image has x = 1. Here frames keep their number and boxes stay as they are written.
+
+Source: the format of MOT16/MOT17 (arXiv:1603.00831, section 4.3).
+
+Shape legend: Q rows of a file, all frames together.
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_COLUMNS = 9  # frame, id, x, y, w, h, active, class, visibility
+
+
+@dataclass(frozen=True)
+class SequenceInfo:
+    """What `seqinfo.ini` says.
+
+    Attributes:
+        folder: The folder of the sequence.
+        num_frames: Frames, numbered 1 to this.
+        height, width: Size of every frame in pixels.
+        image_dir: Folder of the frames inside `folder`.
+        extension: Of the frames, with its dot.
+    """
+
+    folder: Path
+    num_frames: int
+    height: int
+    width: int
+    image_dir: str = "img1"
+    extension: str = ".jpg"
+
+    @property
+    def name(self) -> str:
+        """Name of the sequence: that of its folder."""
+        return self.folder.name
+
+    def image_path(self, frame_number: int) -> Path:
+        """The file of a frame, counted from 1."""
+        return self.folder / self.image_dir / f"{frame_number:06d}{self.extension}"
+
+
+@dataclass(frozen=True)
+class BoxRows:
+    """Annotated boxes of a sequence.
+
+    Attributes:
+        frames_Q: int64, counted from 1.
+        ids_Q: int64 identities.
+        boxes_xywh_Q4: float64 pixels; the first pixel of the image is 1.
+        active_Q: bool; rows that are not active are no targets.
+        classes_Q: int64; 1 is the pedestrian of MOT17.
+        visibility_Q: float64, 0..1.
+    """
+
+    frames_Q: NDArray[np.int64]
+    ids_Q: NDArray[np.int64]
+    boxes_xywh_Q4: NDArray[np.float64]
+    active_Q: NDArray[np.bool_]
+    classes_Q: NDArray[np.int64]
+    visibility_Q: NDArray[np.float64]
+
+
+def find_sequences(root: str | Path, pattern: str = "*") -> list[SequenceInfo]:
+    """Sequences of a split, in the order of their names.
+
+    Args:
+        root: Folder that holds one folder a sequence.
+        pattern: Names that count; '*-FRCNN' takes each sequence of MOT17 once.
+
+    Raises:
+        ValueError: If none is there, or a `seqinfo.ini` is missing or wrong.
+    """
+    folders = sorted(p for p in Path(root).glob(pattern) if p.is_dir())
+    if not folders:
+        raise ValueError(
+            f"{root} holds no sequence named {pattern!r}; set data_root to a folder of "
+            "MOTChallenge sequences, such as MOT17/train"
+        )
+    return [read_sequence_info(folder) for folder in folders]
+
+
+def read_sequence_info(folder: str | Path) -> SequenceInfo:
+    """Read `seqinfo.ini` of a sequence.
+
+    Raises:
+        ValueError: If the file is missing, or a value is absent or no positive integer.
+    """
+    file = Path(folder) / "seqinfo.ini"
+    parser = configparser.ConfigParser()
+    try:
+        found = parser.read(file, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{file} is no INI file ({error.__class__.__name__}); fetch it again"
+        ) from error
+    if not found or "Sequence" not in parser:
+        raise ValueError(f"{file} is missing or has no [Sequence]; fetch the sequence again")
+    values = parser["Sequence"]
+    numbers = {}
+    for key in ("seqLength", "imHeight", "imWidth"):
+        text = values.get(key, "")
+        if not text.isascii() or not text.isdigit() or int(text) < 1:
+            raise ValueError(f"{file} has {key}={text!r}; it must be a positive integer")
+        numbers[key] = int(text)
+    return SequenceInfo(
+        Path(folder),
+        numbers["seqLength"],
+        numbers["imHeight"],
+        numbers["imWidth"],
+        values.get("imDir", "img1"),
+        values.get("imExt", ".jpg"),
+    )
+
+
+def read_ground_truth(file: str | Path, num_frames: int | None = None) -> BoxRows:
+    """Read a `gt.txt`; an empty file is a sequence without boxes.
+
+    Args:
+        file: The file: nine numbers a row, as MOT17 has them. Empty lines are skipped.
+        num_frames: Frames of the sequence; None does not check the highest frame.
+
+    Raises:
+        ValueError: With file and line, if a row is not nine finite numbers, a frame is outside the
+            sequence, a box has no area, or an identity is twice in one frame.
+    """
+    path = Path(file)
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path} is missing; a sequence is scored with its ground truth, and the test splits "
+            "of MOTChallenge are scored on its server"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text file; fetch it again") from error
+    rows, seen = [], {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        row = _row(f"{path} line {number}", line)
+        if row[0] < 1 or (num_frames is not None and row[0] > num_frames):
+            raise ValueError(
+                f"{path} line {number} is of frame {row[0]:g}, and the frames are 1 to "
+                f"{num_frames or 'the last'}; correct the row or seqLength in seqinfo.ini"
+            )
+        key = int(row[0]), int(row[1])
+        # MOT17 repeats identities among rows that are no targets.
+        if row[6] and key in seen:
+            raise ValueError(
+                f"{path} line {number} has identity {key[1]} in frame {key[0]} again, after line "
+                f"{seen[key]}; an object has one box a frame"
+            )
+        if row[6]:
+            seen[key] = number
+        rows.append(row)
+    table_Q9 = np.array(rows, dtype=np.float64).reshape(-1, MIN_COLUMNS)
+    return BoxRows(
+        table_Q9[:, 0].astype(np.int64),
+        table_Q9[:, 1].astype(np.int64),
+        table_Q9[:, 2:6],
+        table_Q9[:, 6] != 0,
+        table_Q9[:, 7].astype(np.int64),
+        table_Q9[:, 8],
+    )
+
+
+def _row(place: str, line: str) -> list[float]:
+    """Nine numbers of a line; `place` is how errors call it."""
+    cells = line.split(",")
+    if len(cells) < MIN_COLUMNS:
+        raise ValueError(
+            f"{place} has {len(cells)} of the nine numbers frame, id, x, y, w, h, active, class, "
+            "visibility; complete it"
+        )
+    try:
+        values = [float(cell) for cell in cells[:MIN_COLUMNS]]
+    except ValueError:
+        raise ValueError(f"{place} holds something that is no number: {line[:60]!r}") from None
+    if not np.isfinite(values).all():
+        raise ValueError(f"{place} holds a number that is not finite; correct it")
+    if any(values[i] != int(values[i]) for i in (0, 1, 7)):
+        raise ValueError(f"{place} has a fraction as frame, identity or class; correct it")
+    if values[4] <= 0 or values[5] <= 0:
+        raise ValueError(
+            f"{place} has a box of {values[4]:g} x {values[5]:g} px; take the row out or correct it"
+        )
+    return values
+
+
+def ground_truth_lines(rows: BoxRows, first: int, last: int) -> list[str]:
+    """Rows of the frames `first` to `last` as `gt.txt` has them, renumbered from 1."""
+    kept = np.flatnonzero((rows.frames_Q >= first) & (rows.frames_Q <= last))
+    return [
+        f"{rows.frames_Q[i] - first + 1},{rows.ids_Q[i]},"
+        + ",".join(repr(float(v)) for v in rows.boxes_xywh_Q4[i])
+        + f",{int(rows.active_Q[i])},{rows.classes_Q[i]},{float(rows.visibility_Q[i])!r}"
+        for i in kept
+    ]
+
+
+def result_lines(
+    frame_number: int, ids: Sequence[int], boxes_xyxy_N4: NDArray, scores: Sequence[float]
+) -> list[str]:
+    """Rows of a result file for one frame.
+
+    Args:
+        frame_number: Counted from 1.
+        ids: N identities, integers from 0.
+        boxes_xyxy_N4: Pixels of the original image; the first pixel is 0.
+        scores: N confidences.
+
+    Returns:
+        'frame,id,x,y,w,h,score,-1,-1,-1'; identities and pixels count from 1.
+    """
+    return [
+        f"{frame_number},{int(i) + 1},{x1 + 1:.4f},{y1 + 1:.4f},{x2 - x1:.4f},{y2 - y1:.4f},"
+        f"{score:.4f},-1,-1,-1"
+        for i, (x1, y1, x2, y2), score in zip(ids, boxes_xyxy_N4, scores, strict=True)
+    ]

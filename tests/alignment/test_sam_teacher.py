@@ -1,0 +1,161 @@
+"""SAM 2.1 as a teacher: a tiny one of random weights; needs transformers."""
+
+import importlib.util
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pe_dense.alignment.sam_teacher import SamTeacher
+
+HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
+needs_transformers = pytest.mark.skipif(not HAS_TRANSFORMERS, reason="transformers is missing")
+
+
+def test_without_transformers_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ValueError, match=r"pip install 'pe_dense\[sam\]'") as caught:
+        SamTeacher("nowhere")
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_options_come_before_the_download():
+    for options, words in (
+        (dict(mask="largest"), "mask='largest' is not one of"),
+        (dict(clamp=-1.0), "clamp=-1.0 is not positive"),
+        (dict(points_per_batch=0), "points_per_batch=0 is not positive"),
+        (dict(points_per_side=0), "points_per_side=0 is not positive"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            SamTeacher("nowhere", **options)
+
+
+@pytest.fixture(scope="module")
+def tiny_sam(tmp_path_factory):
+    """Folder of a SAM 2.1 with 128-pixel images and maps of 32 x 32."""
+    transformers = pytest.importorskip("transformers")
+    stages = dict(
+        hidden_size=8,
+        image_size=[128, 128],
+        patch_kernel_size=[7, 7],
+        patch_stride=[4, 4],
+        patch_padding=[3, 3],
+        window_positional_embedding_background_size=[7, 7],
+        blocks_per_stage=[1, 1, 1, 1],
+        embed_dim_per_stage=[8, 16, 32, 64],
+        num_attention_heads_per_stage=[1, 1, 1, 1],
+        window_size_per_stage=[8, 4, 4, 4],
+        global_attention_blocks=[2],
+        query_stride=[2, 2],
+    )
+    config = transformers.Sam2Config(
+        vision_config=dict(
+            backbone_config=dict(stages, model_type="sam2_hiera_det_model"),
+            backbone_channel_list=[64, 32, 16, 8],
+            backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
+            fpn_hidden_size=32,
+        ),
+        prompt_encoder_config=dict(hidden_size=32, image_size=128, patch_size=16),
+        mask_decoder_config=dict(
+            hidden_size=32, mlp_dim=32, num_attention_heads=2, iou_head_hidden_dim=16
+        ),
+    )
+    torch.manual_seed(0)
+    network = transformers.Sam2Model(config)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    folder = tmp_path_factory.mktemp("sam")
+    network.save_pretrained(folder)
+    return folder
+
+
+def pictures(side=64, batch=2):
+    return torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(3))
+
+
+def one_point(folder, image_3HW, x, y, multimask):
+    """All of an image for one point, in transformers' own single call."""
+    from transformers import Sam2Model
+
+    network = Sam2Model.from_pretrained(folder).eval()
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    large = F.interpolate(image_3HW[None], (128, 128), mode="bilinear")
+    with torch.no_grad():
+        return network(
+            pixel_values=(large - mean) / std,
+            input_points=torch.tensor([[[[x, y]]]]),
+            input_labels=torch.ones(1, 1, 1, dtype=torch.int32),
+            multimask_output=multimask,
+        )
+
+
+@needs_transformers
+@pytest.mark.parametrize("mask", ["stable", "best"])
+def test_channel_p_is_the_mask_of_point_p(tiny_sam, mask):
+    teacher = SamTeacher(
+        str(tiny_sam), points_per_side=3, mask=mask, points_per_batch=4, clamp=None
+    )
+    images = pictures()
+    tokens = teacher(images, (8, 8))
+    assert tokens.shape == (2, 64, 9) and teacher.num_channels == 9
+    for image, point in ((0, 0), (0, 5), (1, 7)):
+        x, y = 128 * (2 * (point % 3) + 1) / 6, 128 * (2 * (point // 3) + 1) / 6
+        found = one_point(tiny_sam, images[image], x, y, mask == "best")
+        which = found.iou_scores[0, 0].argmax() if mask == "best" else 0
+        logits = found.pred_masks[0, 0, which]  # (32, 32)
+        expected = logits.view(8, 4, 8, 4).mean((1, 3)).flatten()
+        torch.testing.assert_close(tokens[image, :, point], expected, rtol=1e-4, atol=1e-4)
+
+
+@needs_transformers
+def test_single_takes_the_first_mask_token_even_where_it_is_unstable(tiny_sam):
+    options = dict(points_per_side=4, clamp=None)
+    single = SamTeacher(str(tiny_sam), mask="single", **options)(pictures(), (8, 8))
+    stable = SamTeacher(str(tiny_sam), mask="stable", **options)(pictures(), (8, 8))
+    best = SamTeacher(str(tiny_sam), mask="best", **options)(pictures(), (8, 8))
+    from_single = (stable == single).all(1)  # (B, P): each point has one of the two masks
+    from_best = torch.isclose(stable, best, atol=1e-5).all(1)
+    assert bool((from_single | from_best).all())
+    assert not torch.equal(single, best)
+
+
+@needs_transformers
+def test_batches_of_points_change_nothing_and_clamp_cuts(tiny_sam):
+    all_at_once = SamTeacher(str(tiny_sam), points_per_side=4, points_per_batch=999, clamp=None)
+    one_by_one = SamTeacher(str(tiny_sam), points_per_side=4, points_per_batch=1, clamp=None)
+    tokens = all_at_once(pictures(), (8, 8))
+    torch.testing.assert_close(one_by_one(pictures(), (8, 8)), tokens, rtol=1e-4, atol=1e-5)
+    limit = tokens.abs().median().item()
+    cut = SamTeacher(str(tiny_sam), points_per_side=4, clamp=limit)(pictures(), (8, 8))
+    assert cut.abs().max() <= limit < tokens.abs().max()
+
+
+@needs_transformers
+def test_sam_is_frozen_hashed_and_in_no_checkpoint(tiny_sam):
+    teacher = SamTeacher(str(tiny_sam), points_per_side=2)
+    assert not teacher.state_dict() and not list(teacher.parameters())
+    assert not teacher.network.training
+    again = SamTeacher(str(tiny_sam), points_per_side=2)
+    assert teacher.identity == again.identity and len(teacher.sha256) == 64
+    assert teacher.identity != SamTeacher(str(tiny_sam), points_per_side=3).identity
+    tokens = teacher(pictures(), (4, 4))
+    assert not tokens.requires_grad and bool(torch.isfinite(tokens).all())
+    half = SamTeacher(str(tiny_sam), points_per_side=2, amp_dtype="bfloat16")(pictures(), (4, 4))
+    assert half.dtype == torch.float32 and not torch.equal(half, tokens)
+
+
+@needs_transformers
+def test_sam_that_is_not_there_or_incomplete(tiny_sam, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        SamTeacher(str(tmp_path / "nothing"))
+    for file in tiny_sam.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    state = load_file(tmp_path / "model.safetensors")
+    state.pop("mask_decoder.iou_token.weight")
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="lacks 1 weights of SAM 2.1"):
+        SamTeacher(str(tmp_path))
