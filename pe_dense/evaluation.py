@@ -115,10 +115,13 @@ def evaluate(
         refuse_existing(facts["start_from"] or facts["weights"])
     check_data(cfg, ("test",))
     if facts["amp"]:  # scored in the precision that it was trained in
-        cfg.model.backbone.amp_dtype = "bfloat16"
+        encoder_settings(cfg).amp_dtype = "bfloat16"
     untrained_dir = default_work_dir(config, encoder, weights, seed)
     cfg.work_dir = str(work_dir or (untrained_dir if file is None else file.parent / "test"))
     cfg.launcher, cfg.load_from, cfg.resume = launcher, None, False
+    if "journal_dir" in cfg:  # what lets a killed evaluation go on
+        cfg.model.journal_dir = str(Path(cfg.work_dir) / cfg.journal_dir)
+        cfg.model.results_dir = cfg.results_dir
     for name in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         cfg[name] = None  # not needed, and not built
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
@@ -154,9 +157,7 @@ def evaluate(
             origin="measured",
             task=cfg.protocol.task,
             protocol=protocol,
-            dataset=DatasetInfo(
-                cfg.protocol.dataset, cfg.protocol.split, len(runner.test_dataloader.dataset)
-            ),
+            dataset=DatasetInfo(cfg.protocol.dataset, cfg.protocol.split, num_scored(runner)),
             encoder=EncoderInfo(
                 cfg.encoder,
                 source["source"],
@@ -179,6 +180,12 @@ def evaluate(
         )
         save_with_evidence(record, runner.test_evaluator.metrics, records, supersede)
     return scores
+
+
+def num_scored(runner: Runner) -> int:
+    """Items of the test data that are reported; others may be there to choose settings."""
+    dataset = runner.test_dataloader.dataset
+    return getattr(dataset, "num_reported", None) or len(dataset)
 
 
 def code_of(facts: Mapping[str, Any]) -> CodeInfo:
@@ -318,10 +325,15 @@ def trained_model(run: TrainedRun) -> torch.nn.Module:
     """
     init_default_scope(run.cfg.get("default_scope", "mmengine"))
     if run.facts["amp"]:
-        run.cfg.model.backbone.amp_dtype = "bfloat16"
+        encoder_settings(run.cfg).amp_dtype = "bfloat16"
     model = MODELS.build(copy.deepcopy(run.cfg.model))
     load_strictly(model, run.content, str(run.file))
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def encoder_settings(cfg: Config) -> Any:
+    """Settings of the backbone; that of a tracker belongs to its detector."""
+    return (cfg.model if "backbone" in cfg.model else cfg.model.detector).backbone
 
 
 def published_facts(

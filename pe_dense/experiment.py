@@ -32,6 +32,7 @@ NOT_PROTOCOL = {
     "randomness", "log_level", "log_processor", "visualizer", "vis_backends", "default_hooks",
     "custom_imports", "data_check", "data_facts", "default_scope", "dist_backend",
     "protocol", "filename", "num_workers", "sharding", "processes",
+    "journal_dir", "results_dir", "out_dir",
 }  # fmt: skip
 
 

@@ -7,6 +7,8 @@ and report.
 
 custom_imports = dict(imports=["pe_dense.runtime", "pe_dense.tracking"], allow_failed_imports=False)
 training_free = True
+journal_dir = "journal"  # in the work dir; a killed run goes on at the next video
+results_dir = None  # a new folder: indexed PNGs at native size, as davis2017-evaluation reads them
 model = dict(
     type="VideoPropagator",
     backbone=dict(type="DenseBackbone", encoder="$encoder", weights="$weights", norm="$norm"),
@@ -33,6 +35,6 @@ test_dataloader = dict(
         split_file="$split_file",
     ),
 )
-test_evaluator = dict(type="VideoObjectMetric", report="$report")
+test_evaluator = dict(type="VideoObjectMetric", report="$report", settings="$settings")
 test_cfg = dict(type="TestLoop")
 listed_depth = None

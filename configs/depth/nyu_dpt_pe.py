@@ -16,7 +16,7 @@ Choices:  Loss, learning rate, batch and image size are not published; those of 
 
 _base_ = ["../_base_/runtime.py", "../_base_/depth.py", "../_base_/nyu_depth.py"]
 protocol = dict(
-    id="nyu-dpt-pe",
+    id="nyu-dpt-pe-last-layer",
     version=1,
     task="depth",
     dataset="nyu",

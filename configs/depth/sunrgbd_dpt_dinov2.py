@@ -11,7 +11,7 @@ Choices:  Whole images are scored, 1 mm to 10 m; the paper does not state a crop
 """
 
 _base_ = ["./nyu_dpt_dinov2.py"]
-protocol = dict(id="sunrgbd-dpt-dinov2-transfer", dataset="sunrgbd")
+protocol = dict(id="nyu-to-sunrgbd-dpt-dinov2", dataset="sun-rgbd")
 evaluation_only = True
 
 dataset_type = "SUNRGBDDepthDataset"

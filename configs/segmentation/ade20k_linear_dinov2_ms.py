@@ -18,7 +18,7 @@ Choices:  The step of the windows is half a window, which no source at hand stat
 """
 
 _base_ = ["./ade20k_linear_dinov2.py"]
-protocol = dict(id="ade20k-linear-dinov2-ms")
+protocol = dict(id="ade20k-linear-ms-dinov2")
 
 layers, num_layers = [-4, -3, -2, -1], 4
 crop_size = (640, 640)

@@ -21,7 +21,7 @@ Choices:  Unknown and chosen: iterations, batch, augmentation, schedule and weig
 """
 
 _base_ = ["./ade20k_linear_dinov2.py"]
-protocol = dict(id="ade20k-linear-pe")
+protocol = dict(id="ade20k-linear-pe-last-layer")
 
 encoder = "pe_spatial_l14_448"
 norm = False

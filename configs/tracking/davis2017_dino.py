@@ -16,9 +16,9 @@ patches that do not divide 64, such as 14, run at 476 x 826.
 
 _base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
 protocol = dict(
-    id="davis2017-dino",
+    id="davis-dino",
     version=1,
-    task="video_object",
+    task="tracking",
     dataset="davis2017",
     split="val",
     metric="J&F",

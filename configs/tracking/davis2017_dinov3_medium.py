@@ -14,9 +14,9 @@ Expected: J&F 79.7 (DINOv3-7B), 73.6 (DINOv2 g), 74.5 (PE spatial G) (DINOv3, ta
 
 _base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
 protocol = dict(
-    id="davis2017-dinov3-medium",
+    id="davis-dinov3-m",
     version=1,
-    task="video_object",
+    task="tracking",
     dataset="davis2017",
     split="val",
     metric="J&F",

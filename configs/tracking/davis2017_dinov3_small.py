@@ -14,9 +14,9 @@ Expected: J&F 71.1 (DINOv3-7B), 63.9 (DINOv2 g), 68.4 (PE spatial G) (DINOv3, ta
 
 _base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
 protocol = dict(
-    id="davis2017-dinov3-small",
+    id="davis-dinov3-s",
     version=1,
-    task="video_object",
+    task="tracking",
     dataset="davis2017",
     split="val",
     metric="J&F",

@@ -20,9 +20,9 @@ longer side is rounded up to whole patches.
 
 _base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
 protocol = dict(
-    id="davis2017-layers-pe",
+    id="davis-layers-pe",
     version=1,
-    task="video_object",
+    task="tracking",
     dataset="davis2017",
     split="val",
     metric="J&F",

@@ -11,9 +11,9 @@ Expected: not measured yet; no paper has this protocol.
 
 _base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
 protocol = dict(
-    id="davis2017-v1",
+    id="davis2017",
     version=1,
-    task="video_object",
+    task="tracking",
     dataset="davis2017",
     split="val",
     metric="J&F",

@@ -9,9 +9,9 @@ Expected: J&F 0.121 with random weights (layer 10, setting 3); no trained encode
 
 _base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
 protocol = dict(
-    id="mini-vos-v1",
+    id="mini-vos",
     version=1,
-    task="video_object",
+    task="tracking",
     dataset="mini",
     split="val",
     metric="J&F",

@@ -15,9 +15,9 @@ with their first mask and scored in the annotated frames after it.
 
 _base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
 protocol = dict(
-    id="mose-v1",
+    id="mose",
     version=1,
-    task="video_object",
+    task="tracking",
     dataset="mose",
     split="train, 20 % by hash",
     metric="J&F",

@@ -15,10 +15,10 @@ with their first mask and scored in the annotated frames after it.
 
 _base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
 protocol = dict(
-    id="youtubevos-v1",
+    id="youtube-vos",
     version=1,
-    task="video_object",
-    dataset="youtubevos2019",
+    task="tracking",
+    dataset="youtube-vos",
     split="train, 20 % by hash",
     metric="J&F",
     higher_is_better=True,

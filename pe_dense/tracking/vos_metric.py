@@ -5,7 +5,7 @@ Shape legend: L layers, S settings, K objects of a video.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from pe_dense.results.evidence import VideoObjectEvidence
+from pe_dense.results.record import Selection
 from pe_dense.tracking.object_statistics import best_of, evidence_of_objects, mean_j_and_f
 
 REPORTS = ("selected", "best", "first")
@@ -46,6 +47,7 @@ class VideoObjectMetric(BaseMetric):
         report: Which layer and setting is reported if there are several. 'selected': the one
             chosen on the videos for that (an error without any). 'best': the one with the
             highest J&F on the reported videos, which is optimistic. 'first': the first of each.
+        settings: Those of the model, so that records say what was chosen; None: its number.
         collect_device, prefix: As in MMEngine's metrics.
 
     Raises:
@@ -56,12 +58,16 @@ class VideoObjectMetric(BaseMetric):
     default_prefix = "vos"
 
     def __init__(
-        self, report: str = "selected", collect_device: str = "cpu", prefix: str | None = None
+        self,
+        report: str = "selected",
+        settings: Sequence[Mapping[str, Any]] | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if report not in REPORTS:
             raise ValueError(f"report={report!r} is unknown; choose one of {', '.join(REPORTS)}")
-        self.report = report
+        self.report, self.settings = report, settings
         self._reported: list[dict[str, Any]] = []
         self._summary: VosSummary | None = None
 
@@ -93,6 +99,7 @@ class VideoObjectMetric(BaseMetric):
                 "no video chose layer and setting; give the test data a selection, or set "
                 "report='best' or 'first' in test_evaluator"
             )
+        self._candidates = max(len(r["layers"]) * len(r["settings"]) for r in results)
         at = (0, 0)
         if self.report == "best":
             at = best_of(mean_j_and_f([result["statistics"] for result in reported]))
@@ -117,6 +124,21 @@ class VideoObjectMetric(BaseMetric):
         """Every object under the reported layer and setting."""
         self.summary()
         return self._evidence(*self._at)
+
+    def selection(self) -> Selection | None:
+        """How layer and setting were chosen, as records keep it; None if nothing was."""
+        summary = self.summary()
+        if summary.selected_on == "none":
+            return None
+        setting = {"setting": str(summary.setting)}
+        if self.settings is not None:
+            setting = {name: str(v) for name, v in self.settings[summary.setting].items()}
+        return Selection(
+            on=summary.selected_on,
+            metric="J&F",
+            candidates=self._candidates,
+            chosen={"layer": str(summary.layer), **setting},
+        )
 
     def by_layer(self) -> dict[str, dict[str, float]]:
         """Metric -> {block: score}, all layers under the reported setting."""

@@ -42,11 +42,11 @@ def tiny_sam(tmp_path_factory):
         patch_stride=[4, 4],
         patch_padding=[3, 3],
         window_positional_embedding_background_size=[7, 7],
-        blocks_per_stage=[1, 1, 1, 1],
+        blocks_per_stage=[1, 1, 2, 1],
         embed_dim_per_stage=[8, 16, 32, 64],
         num_attention_heads_per_stage=[1, 1, 1, 1],
         window_size_per_stage=[8, 4, 4, 4],
-        global_attention_blocks=[2],
+        global_attention_blocks=[3],
         query_stride=[2, 2],
     )
     config = transformers.Sam2Config(

@@ -95,7 +95,7 @@ def test_sha256_is_that_of_the_file_or_of_the_values(tmp_path):
     tower = first.network.encoder.state_dict()
     path = save(tmp_path / "tower.safetensors", tower)
     teacher = EncoderTeacher(
-        "pe_core_t16_384", str(path), 2, encoder_options=dict(TINY, pool_heads=2, output_dim=12)
+        "pe_core_t16_384", str(path), 1, encoder_options=dict(TINY, pool_heads=2, output_dim=12)
     )
     assert teacher.sha256 == file_sha256(path)
     assert state_sha256(nn.Linear(1, 1, bias=False)) != state_sha256(None)
