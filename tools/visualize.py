@@ -1,9 +1,13 @@
-"""Draws what a trained model sees.
+"""Draws what a trained model or an encoder sees.
 
 python tools/visualize.py detect CONFIG CHECKPOINT --out DIR [--images 24 | all] [--score-thr 0.3]
 python tools/visualize.py detect CONFIG CHECKPOINT --out DIR --image a.jpg b.jpg
 python tools/visualize.py segment CONFIG CHECKPOINT --out DIR
 python tools/visualize.py depth CONFIG CHECKPOINT --out DIR
+
+python tools/visualize.py features ENCODER --image a.jpg b.jpg --out DIR [--layers -1 5]
+python tools/visualize.py similarity ENCODER --image a.jpg b.jpg --point X Y --out DIR
+python tools/visualize.py attention ENCODER --image a.jpg --out DIR [--point X Y [--heads]]
 
 CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. Give the same --encoder and
 --cfg-options as in training.
@@ -18,11 +22,13 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pe_dense import command_line
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from pe_dense.data.scored_images import ScoredImages
     from pe_dense.evaluation import TrainedRun
 
@@ -132,6 +138,144 @@ def run_depth(args: argparse.Namespace) -> None:
     report(lines, args.out, SHEET, INDEX)
 
 
+def add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what the views of an encoder take: the encoder, images, layers, where pictures go."""
+    parser.add_argument("encoder", help="zoo name, or timm:<model>")
+    parser.add_argument(
+        "--weights",
+        default="released",
+        help="released (%(default)s), random, a file, a PE run's checkpoint, or hf://repo[:file]",
+    )
+    parser.add_argument("--image", nargs="+", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the pictures")
+    parser.add_argument(
+        "--layers",
+        nargs="+",
+        type=int,
+        default=[-1],
+        metavar="INDEX",
+        help="0-based blocks; negative ones count from the last, which is the default",
+    )
+    parser.add_argument(
+        "--short-side",
+        type=int,
+        metavar="PX",
+        help="of the image for the encoder (default: the side it was built for)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of random weights (%(default)s)")
+    parser.add_argument(
+        "--encoder-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="how the encoder is built, for example depth=6 cls_token=False window_size=16",
+    )
+
+
+def add_features_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `features`."""
+    add_encoder_options(parser)
+    parser.add_argument("--share-basis", action="store_true", help="one PCA for all images")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument(
+        "--masks", nargs="+", type=Path, metavar="FILE", help="foreground of each image, not black"
+    )
+    only.add_argument(
+        "--guess-foreground", action="store_true", help="foreground from the first component"
+    )
+    parser.add_argument(
+        "--order",
+        default="LCh",
+        help="channels of the first, second and third component (%(default)s)",
+    )
+    parser.add_argument(
+        "--low-pass", type=float, default=0.5, help="share of the blurred features (%(default)s)"
+    )
+
+
+def add_similarity_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `similarity`."""
+    add_encoder_options(parser)
+    parser.add_argument(
+        "--point",
+        nargs=2,
+        type=float,
+        required=True,
+        metavar=("X", "Y"),
+        help="pixel of the first image, as it is on disk",
+    )
+
+
+def add_attention_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `attention`."""
+    add_encoder_options(parser)
+    parser.add_argument(
+        "--point",
+        nargs=2,
+        type=float,
+        metavar=("X", "Y"),
+        help="what this pixel attends to (default: what every token receives)",
+    )
+    parser.add_argument("--heads", action="store_true", help="with --point: every head as well")
+
+
+def run_features(args: argparse.Namespace) -> None:
+    """Writes feature maps as colours."""
+    encoder, given = open_encoder_of(args)
+    from pe_dense.analysis.pictures import write_feature_pictures
+
+    given |= {"order": args.order, "mix": args.low_pass, "share_basis": args.share_basis}
+    given |= {"masks": args.masks, "guess": args.guess_foreground}
+    lines = write_feature_pictures(args.out, encoder, args.image, args.layers, **given)
+    report_views(lines, args.out, given["heading"])
+
+
+def run_similarity(args: argparse.Namespace) -> None:
+    """Writes the likeness of all tokens to the one at a point."""
+    encoder, given = open_encoder_of(args)
+    from pe_dense.analysis.pictures import write_similarity_pictures
+
+    point = tuple(args.point)
+    lines = write_similarity_pictures(args.out, encoder, args.image, args.layers, point, **given)
+    report_views(lines, args.out, given["heading"])
+
+
+def run_attention(args: argparse.Namespace) -> None:
+    """Writes attention maps and the table of global tokens."""
+    encoder, given = open_encoder_of(args)
+    from pe_dense.analysis.pictures import write_attention_pictures
+
+    given["each_head"] = args.heads
+    point = tuple(args.point) if args.point else None
+    lines = write_attention_pictures(args.out, encoder, args.image, args.layers, point, **given)
+    report_views(lines, args.out, given["heading"])
+
+
+def open_encoder_of(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
+    """The encoder, and what all of its views are given."""
+    require_images(args)
+    from pe_dense.analysis.encoder_images import open_encoder  # heavy: torch
+
+    options = command_line.parse_options(args.encoder_options)
+    encoder, info = open_encoder(args.encoder, args.weights, args.seed, options)
+    is_random = args.weights == "random"
+    weights = f"random weights, seed {args.seed}" if is_random else f"weights {info.source}"
+    built = " ".join(args.encoder_options)
+    heading = f"{args.encoder}, {weights}" + (f", {built}" if built else "")
+    return encoder, {
+        "heading": heading,
+        "short_side": args.short_side,
+        "on_progress": show_progress,
+    }
+
+
+def report_views(lines: list[str], out: Path, heading: str) -> None:
+    """Prints the first pictures' lines and where all are."""
+    print(heading)
+    print("\n".join(lines[:10]))
+    print(f"{out}: {len(lines)} pictures, index.txt")
+
+
 def open_pixelwise_run(args: argparse.Namespace, task: str) -> TrainedRun:
     """The run, once it is sure to be of this task and its data usable.
 
@@ -198,6 +342,9 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "detect": ("boxes and masks of a detector beside the truth", add_detect_options, run_detect),
     "segment": ("classes of a segmentor beside the truth", add_run_options, run_segment),
     "depth": ("depth of an estimator beside the truth", add_run_options, run_depth),
+    "features": ("feature maps of an encoder as colours", add_features_options, run_features),
+    "similarity": ("what looks like a point to it", add_similarity_options, run_similarity),
+    "attention": ("where it looks, and global tokens", add_attention_options, run_attention),
 }
 
 

@@ -1,8 +1,13 @@
 """Spatial alignment of an encoder to teachers; importing this package registers its parts."""
 
 from pe_dense.alignment import (  # noqa: F401
+    aligner,
     encoder_teacher,
+    eval_hook,
+    facts_hook,
     instance_mask_teacher,
+    lamb,
     losses,
+    nan_stop,
     sam_teacher,
 )

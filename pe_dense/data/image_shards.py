@@ -9,6 +9,7 @@ the number of workers. `ShardOrderSampler` visits shard after shard, so that rea
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import tarfile
 from collections.abc import Iterator
@@ -40,7 +41,6 @@ class ShardedImages(UnlabelledImages):
     def __init__(self, data_root: str | Path, pattern: str = "*.tar", **kwargs: Any) -> None:
         self._pattern = pattern
         self._files: dict[str, BinaryIO] = {}
-        self._owner = os.getpid()
         super().__init__(data_root, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -91,16 +91,14 @@ class ShardedImages(UnlabelledImages):
         Raises:
             ValueError: If the shard ends before the member.
         """
-        if self._owner != os.getpid():  # a forked worker must not move its parent's file position
-            self._files, self._owner = {}, os.getpid()
         file = self._files.get(entry["shard"])
         if file is None:
             for other in self._files.values():
                 other.close()
             file = (Path(self.data_root) / entry["shard"]).open("rb")
             self._files = {entry["shard"]: file}
-        file.seek(entry["offset"])
-        content = file.read(entry["num_bytes"])
+        # Forked workers share the position of a file that their parent had opened; this has none.
+        content = os.pread(file.fileno(), entry["num_bytes"], entry["offset"])
         if len(content) < entry["num_bytes"]:
             raise ValueError("the shard ends in the middle of it")
         return content
@@ -149,33 +147,39 @@ class ShardOrderSampler(Sampler):
         self.seed = sync_random_seed() if seed is None else seed
         self.shuffle = shuffle
         self._sizes = dataset.shard_sizes()
+        self._starts = [0, *itertools.accumulate(self._sizes)]
         self._size = sum(self._sizes)
         self._num_skipped = 0
 
-    def epoch_order(self, epoch: int) -> list[int]:
-        """Numbers of all images in the order of an epoch, for all ranks together."""
+    def _shard_order(self, epoch: int) -> list[int]:
+        """Shards in the order of an epoch."""
         if not self.shuffle:
-            return list(range(self._size))
-        digest = hashlib.sha256(f"{self.seed} {epoch}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-        starts = [0]
-        for size in self._sizes:
-            starts.append(starts[-1] + size)
-        order: list[int] = []
-        for shard in torch.randperm(len(self._sizes), generator=generator).tolist():
-            inside = torch.randperm(self._sizes[shard], generator=generator)
-            order += (inside + starts[shard]).tolist()
-        return order
+            return list(range(len(self._sizes)))
+        return torch.randperm(len(self._sizes), generator=self._generator(epoch, -1)).tolist()
+
+    def _images_of(self, epoch: int, shard: int) -> list[int]:
+        """Numbers of a shard's images in the order of an epoch; one shard at a time in memory."""
+        start, size = self._starts[shard], self._sizes[shard]
+        if not self.shuffle:
+            return list(range(start, start + size))
+        inside = torch.randperm(size, generator=self._generator(epoch, shard))
+        return (inside + start).tolist()
+
+    def _generator(self, epoch: int, shard: int) -> torch.Generator:
+        digest = hashlib.sha256(f"{self.seed} {epoch} {shard}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
     def __iter__(self) -> Iterator[int]:
         position = self._num_skipped * self.world_size + self.rank
+        epoch, offset = divmod(position, self._size)
         while True:
-            epoch, offset = divmod(position, self._size)
-            order = self.epoch_order(epoch)
-            while offset < self._size:
-                yield order[offset]
-                offset += self.world_size
-                position += self.world_size
+            for shard in self._shard_order(epoch):
+                size = self._sizes[shard]
+                if offset < size:
+                    yield from self._images_of(epoch, shard)[offset :: self.world_size]
+                    offset += -(-(size - offset) // self.world_size) * self.world_size
+                offset -= size  # of the next image of this rank in the next shard
+            epoch += 1
 
     def __len__(self) -> int:
         """Images of an epoch over all ranks, as MMEngine's `InfiniteSampler` counts."""

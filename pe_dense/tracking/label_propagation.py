@@ -24,7 +24,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -32,9 +31,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from pe_dense.tracking.token_tiles import bands, cut, fitting_tile, neighbourhood_bias, reached
+
 NEIGHBOURHOODS = ("square", "circle")
 TILE_HW = (10, 13)  # queries; fastest at radius 12 on a CPU, where the product dominates
-MAX_SIMILARITIES = 2**22  # numbers of a tile held at a time, 16 MiB in float32
 VOID = 255
 
 
@@ -221,9 +221,9 @@ class _Context:
         self.query_hwD = query_hwD  # features of the next frame are written here
         self.features_MhwD = query_hwD.new_empty(1 + self.ring, *query_hwD.shape)
         # One label store for each setting: labels that were propagated differ between them.
-        self.labels_MNC = [labels_NC.new_empty(1 + self.ring, *labels_NC.shape) for _ in settings]
-        for store_MNC in self.labels_MNC:
-            store_MNC[0] = labels_NC
+        store_shape = len(settings), 1 + self.ring, *labels_NC.shape
+        self.labels_SMNC = labels_NC.new_empty(store_shape)
+        self.labels_SMNC[:, 0] = labels_NC
         self.frame = 1  # the next one to label
 
     def slots(self, setting: PropagationSetting) -> list[int]:
@@ -240,8 +240,7 @@ class _Context:
         if self.ring:
             slot = 1 + (self.frame - 1) % self.ring
             self.features_MhwD[slot] = self.query_hwD
-            for store_MNC, new_NC in zip(self.labels_MNC, labels_NC, strict=True):
-                store_MNC[slot] = new_NC
+            self.labels_SMNC[:, slot] = torch.stack(labels_NC)
         self.frame += 1
 
 
@@ -312,45 +311,46 @@ def _step(
     h, w, width = queries_hwD.shape
     radii = [setting.radius for setting in context.settings]
     radius = 0 if 0 in radii else max(radii)
-    out_hwC = [store_MNC.new_empty(h, w, store_MNC.shape[2]) for store_MNC in context.labels_MNC]
+    num_labels = context.labels_SMNC.shape[3]
+    out_hwC = [queries_hwD.new_empty(h, w, num_labels) for _ in context.settings]
     groups: dict[tuple[int, str], list[int]] = {}
     for i, setting in enumerate(context.settings):
         groups.setdefault(setting.reach, []).append(i)
     num_slots = len(context.features_MhwD)
-    tile_h, tile_w = _fitting_tile(tile_hw, (h, w), radius, num_slots)
+    tile_h, tile_w = fitting_tile(tile_hw, (h, w), radius, num_slots)
     widest = min(tile_w + 2 * radius, w)
     most = num_slots * tile_h * tile_w * h * w
     if radius:
         most = num_slots * tile_h * tile_w * min(tile_h + 2 * radius, h) * widest
-    for columns in _bands(w, tile_w):
-        near_columns = _reached(columns, w, radius)
+    for columns in bands(w, tile_w):
+        near_columns = reached(columns, w, radius)
         # Contiguous columns of the context, once for all tiles below each other.
         strip_MhxD = context.features_MhwD[: context.filled]
         if len(near_columns) < w:
             strip_most = num_slots * h * widest * width
             strip_shape = context.filled, h, len(near_columns), width
             strip_MhxD = scratch.take("strip", strip_most, *strip_shape)
-            strip_MhxD.copy_(context.features_MhwD[: context.filled, :, _cut(near_columns)])
-        for rows in _bands(h, tile_h):
-            near_rows = _reached(rows, h, radius)
-            queries_QD = queries_hwD[_cut(rows), _cut(columns)].reshape(-1, width)
-            reached = len(near_rows) * len(near_columns)
-            shape = context.filled, len(queries_QD), reached
+            strip_MhxD.copy_(context.features_MhwD[: context.filled, :, cut(near_columns)])
+        for rows in bands(h, tile_h):
+            near_rows = reached(rows, h, radius)
+            queries_QD = queries_hwD[cut(rows), cut(columns)].reshape(-1, width)
+            num_near = len(near_rows) * len(near_columns)
+            shape = context.filled, len(queries_QD), num_near
             similarity_MQS = scratch.take("similarity", most, *shape)
             for m in range(context.filled):
-                near_SD = strip_MhxD[m, _cut(near_rows)].view(reached, width)
+                near_SD = strip_MhxD[m, cut(near_rows)].view(num_near, width)
                 torch.mm(queries_QD, near_SD.T, out=similarity_MQS[m])
             for reach, members in groups.items():
                 allowed_MQS = similarity_MQS
-                mask_QS = _neighbourhood_bias(rows, columns, near_rows, near_columns, *reach)
-                if mask_QS is not None:
+                bias_QS = neighbourhood_bias(rows, columns, near_rows, near_columns, *reach)
+                if bias_QS is not None:
                     if len(groups) > 1:  # others need the similarities as they are
                         allowed_MQS = scratch.take("allowed", most, *shape)
-                    torch.add(similarity_MQS, mask_QS.to(queries_QD), out=allowed_MQS)
+                    torch.add(similarity_MQS, bias_QS.to(queries_QD), out=allowed_MQS)
                 tile = _Tile(allowed_MQS, near_rows, near_columns, w)
                 for i, labels_QC in tile.labels(context, members):
                     tile_shape = len(rows), len(columns), -1
-                    out_hwC[i][_cut(rows), _cut(columns)] = labels_QC.view(tile_shape)
+                    out_hwC[i][cut(rows), cut(columns)] = labels_QC.view(tile_shape)
     return [labels_hwC.flatten(0, 1) for labels_hwC in out_hwC]
 
 
@@ -363,98 +363,105 @@ class _Tile:
         rows = torch.arange(near_rows.start, near_rows.stop, device=device)
         columns = torch.arange(near_columns.start, near_columns.stop, device=device)
         self.tokens_S = (rows[:, None] * w + columns).flatten()
+        self.num_columns = len(near_columns)
 
     def labels(self, context: _Context, members: list[int]) -> Iterator[tuple[int, Tensor]]:
         """Number and (Q, C) labels of the settings of one neighbourhood.
 
-        One more neighbour than asked for is looked up, in each context frame: if it is as similar
-        as the k-th, there are ties, also if they lie in other frames. Rows with ties, rare in
-        real features, are done again without a list of neighbours.
+        Settings with the same context share one search, for the largest k. One more neighbour
+        than that is looked up: if it is as similar as the k-th, there are ties. Rows with ties,
+        rare in real features, are done again without a list of neighbours.
         """
-        num_tokens, reached = context.labels_MNC[0].shape[1], len(self.tokens_S)
-        most = min(max(context.settings[i].topk for i in members) + 1, reached)
-        best_MQk, place_MQk = self.similarity_MQS.topk(most, dim=-1)
-        token_MQk = self.tokens_S[place_MQk]
+        _, frames, num_tokens, num_labels = context.labels_SMNC.shape
+        every_XC = context.labels_SMNC.view(-1, num_labels)  # X = settings * frames * tokens
+        contexts: dict[tuple[int, ...], list[int]] = {}
         for i in members:
-            setting, labels_MNC = context.settings[i], context.labels_MNC[i]
-            slots = torch.tensor(context.slots(setting), device=best_MQk.device)
-            best_QK = best_MQk[slots].transpose(0, 1).flatten(1)  # K = frames * most
-            from_QK = (token_MQk[slots] + slots[:, None, None] * num_tokens).transpose(0, 1)
-            count = min(setting.topk + 1, best_QK.shape[1])
-            best_Qk, order_Qk = best_QK.topk(count, dim=1)
-            from_Qk = from_QK.flatten(1).gather(1, order_Qk)
-            k = min(setting.topk, count)
-            weights_Qk = (best_Qk[:, :k] / setting.temperature).softmax(dim=1)
-            given_QkC = labels_MNC.view(-1, labels_MNC.shape[2])[from_Qk[:, :k]]
-            labels_QC = torch.bmm(weights_Qk[:, None], given_QkC)[:, 0]
-            if count > k:
-                tied_Q = (best_Qk[:, k] == best_Qk[:, k - 1]) & best_Qk[:, k].isfinite()
-                if tied_Q.any():
-                    kth_T = best_Qk[tied_Q, k - 1]
-                    labels_QC[tied_Q] = self._with_ties(setting, slots, labels_MNC, tied_Q, kth_T)
-            yield i, labels_QC
+            contexts.setdefault(tuple(context.slots(context.settings[i])), []).append(i)
+        peaks_MQX = self._peaks()
+        for slots, sharing in contexts.items():
+            settings = [context.settings[i] for i in sharing]  # Z of them
+            most = max(setting.topk for setting in settings)
+            best_Qk, from_Qk = self._nearest(peaks_MQX, slots, most + 1, num_tokens)
+            found = best_Qk.shape[1]
+            last_Z = [min(setting.topk, found) - 1 for setting in settings]
+            scaled_ZQk = torch.stack([best_Qk[:, :most] / s.temperature for s in settings])
+            for scaled_Qk, last in zip(scaled_ZQk, last_Z, strict=True):
+                scaled_Qk[:, last + 1 :] = -math.inf
+            weights_ZQk = scaled_ZQk.softmax(dim=2)
+            stores_Z11 = torch.tensor(sharing, device=from_Qk.device)[:, None, None]
+            at_ZQk = stores_Z11 * (frames * num_tokens) + from_Qk[:, :most]
+            given_YkC = every_XC.index_select(0, at_ZQk.view(-1)).view(
+                -1, at_ZQk.shape[2], num_labels
+            )
+            labels_ZQC = torch.bmm(weights_ZQk.flatten(0, 1)[:, None], given_YkC)
+            labels_ZQC = labels_ZQC.view(len(settings), -1, num_labels)
+            next_Z = [min(last + 1, found - 1) for last in last_Z]
+            tied_QZ = best_Qk[:, next_Z] == best_Qk[:, last_Z]
+            tied_QZ &= best_Qk[:, next_Z].isfinite()
+            any_tied = bool(tied_QZ.any())
+            for z, i in enumerate(sharing):
+                if any_tied and next_Z[z] > last_Z[z] and tied_QZ[:, z].any():
+                    tied_Q = tied_QZ[:, z]
+                    labels_ZQC[z, tied_Q] = self._with_ties(
+                        settings[z],
+                        slots,
+                        context.labels_SMNC[i],
+                        tied_Q,
+                        best_Qk[tied_Q, last_Z[z]],
+                    )
+                yield i, labels_ZQC[z]
+
+    def _peaks(self) -> Tensor:
+        """(M, Q, X) highest similarity in each column of tokens of each context frame.
+
+        By halves, because a reduction over a short dimension is several times slower.
+        """
+        peaks_MQYX = self.similarity_MQS.unflatten(2, (-1, self.num_columns))
+        while (rows := peaks_MQYX.shape[2]) > 1:
+            half = rows // 2
+            halved = torch.maximum(peaks_MQYX[:, :, :half], peaks_MQYX[:, :, half : 2 * half])
+            if rows % 2:
+                torch.maximum(halved[:, :, 0], peaks_MQYX[:, :, -1], out=halved[:, :, 0])
+            peaks_MQYX = halved
+        return peaks_MQYX[:, :, 0]
+
+    def _nearest(
+        self, peaks_MQX: Tensor, slots: tuple[int, ...], most: int, num_tokens: int
+    ) -> tuple[Tensor, Tensor]:
+        """(Q, most) similarities in falling order, and the numbers of their tokens in the context.
+
+        The n best tokens lie in the n columns with the highest peaks, or tie with some that do:
+        so only these columns are searched.
+        """
+        count, queries, num_near = self.similarity_MQS.shape
+        if slots != tuple(range(count)):
+            peaks_MQX = peaks_MQX[list(slots)]
+        columns = peaks_MQX.shape[2]
+        peaks_QP = peaks_MQX.transpose(0, 1).flatten(1)
+        chosen_Qc = peaks_QP.topk(min(most, peaks_QP.shape[1]), dim=1, sorted=False).indices
+        device = chosen_Qc.device
+        slot_Qc = torch.tensor(slots, device=device)[chosen_Qc // columns]
+        column_Qc = chosen_Qc % columns
+        query_Q1 = torch.arange(queries, device=device)[:, None]
+        rows_Y = torch.arange(0, num_near, columns, device=device)
+        place_Qc = (slot_Qc * queries + query_Q1) * num_near + column_Qc
+        place_QcY = place_Qc[:, :, None] + rows_Y
+        found_QK = self.similarity_MQS.view(-1).index_select(0, place_QcY.view(-1))
+        found_QK = found_QK.view(queries, -1)
+        best_Qk, order_Qk = found_QK.topk(min(most, found_QK.shape[1]), dim=1)
+        which_Qk, row_Qk = order_Qk // len(rows_Y), order_Qk % len(rows_Y)
+        place_Qk = column_Qc.gather(1, which_Qk) + row_Qk * columns
+        from_Qk = slot_Qc.gather(1, which_Qk) * num_tokens + self.tokens_S[place_Qk]
+        return best_Qk, from_Qk
 
     def _with_ties(self, setting, slots, labels_MNC, tied_Q, kth_T) -> Tensor:
         """(T, C) labels of tied queries from all tokens at least as similar as the k-th."""
-        total_TC, sum_T1, best_T1 = 0.0, 0.0, self.similarity_MQS[slots][:, tied_Q].amax((0, 2))
-        for slot in slots.tolist():
+        total_TC, sum_T1 = 0.0, 0.0
+        best_T1 = self.similarity_MQS[list(slots)][:, tied_Q].amax((0, 2))
+        for slot in slots:
             similarity_TS = self.similarity_MQS[slot, tied_Q]
             weights_TS = ((similarity_TS - best_T1[:, None]) / setting.temperature).exp()
             weights_TS.masked_fill_(similarity_TS < kth_T[:, None], 0.0)
             total_TC = total_TC + weights_TS @ labels_MNC[slot, self.tokens_S]
             sum_T1 = sum_T1 + weights_TS.sum(dim=1, keepdim=True)
         return total_TC / sum_T1
-
-
-def _cut(steps: range) -> slice:
-    return slice(steps.start, steps.stop)
-
-
-def _bands(length: int, size: int) -> list[range]:
-    """0..length in pieces of nearly equal length, at most `size`."""
-    number = -(-length // size)
-    edges = [length * i // number for i in range(number + 1)]
-    return [range(start, stop) for start, stop in pairwise(edges)]
-
-
-def _reached(band: range, length: int, radius: int) -> range:
-    """What lies within the radius of a band along one axis."""
-    if not radius:
-        return range(length)
-    return range(max(band.start - radius, 0), min(band.stop + radius, length))
-
-
-def _fitting_tile(
-    tile_hw: tuple[int, int], grid_hw: tuple[int, int], radius: int, num_frames: int
-) -> tuple[int, int]:
-    """Tile that reaches at most MAX_SIMILARITIES tokens: shorter, then narrower, than wanted."""
-    tile_h, tile_w = (min(side, length) for side, length in zip(tile_hw, grid_hw, strict=True))
-    while tile_h * tile_w > 1:
-        reached = num_frames
-        for side, length in zip((tile_h, tile_w), grid_hw, strict=True):
-            reached *= min(side + 2 * radius, length) if radius else length
-        if tile_h * tile_w * reached <= MAX_SIMILARITIES:
-            break
-        tile_h, tile_w = ((tile_h + 1) // 2, tile_w) if tile_h > 1 else (1, (tile_w + 1) // 2)
-    return tile_h, tile_w
-
-
-def _neighbourhood_bias(
-    rows: range, columns: range, near_rows: range, near_columns: range, radius: int, shape: str
-) -> Tensor | None:
-    """(Q, S) 0 within the neighbourhood and -inf outside, or None if everything is within."""
-    if not radius:
-        return None
-    dy = torch.arange(near_rows.start, near_rows.stop) - _column(rows)  # (Qh, Sh)
-    dx = torch.arange(near_columns.start, near_columns.stop) - _column(columns)  # (Qw, Sw)
-    dy, dx = dy[:, None, :, None], dx[None, :, None, :]  # (Qh, Qw, Sh, Sw) together
-    if shape == "circle":
-        outside = dy**2 + dx**2 > radius**2
-    else:
-        outside = (dy.abs() > radius) | (dx.abs() > radius)
-    bias = torch.zeros(outside.shape).masked_fill_(outside, -math.inf)
-    return bias.reshape(len(rows) * len(columns), len(near_rows) * len(near_columns))
-
-
-def _column(steps: range) -> Tensor:
-    return torch.arange(steps.start, steps.stop)[:, None]

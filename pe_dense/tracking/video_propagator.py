@@ -41,6 +41,7 @@ from pe_dense.tracking.label_propagation import (
 )
 from pe_dense.tracking.object_statistics import best_of, mean_j_and_f, object_statistics
 from pe_dense.tracking.region_and_boundary import boundary_radius, frame_scores
+from pe_dense.tracking.sweep_scores import masks_from_maps, masks_from_soft, masks_scores
 from pe_dense.tracking.video_journal import ResultsFolder, VideoJournal, run_key, video_key
 from pe_dense.types import resolve_indices
 
@@ -306,8 +307,8 @@ class VideoPropagator(BaseModel):
         batches = frame_batches(
             frames, native_hw, size_hw, self.size_rule, encoder.mean, encoder.std, self.batch_size
         )
-        scores: list[np.ndarray] = []  # (L, S, K, 2) of each frame
-        waiting: deque[list[Future]] = deque()
+        scores: list[np.ndarray | None] = []  # (L, S, K, 2) of each frame
+        waiting: deque[Future] = deque()
         with ThreadPoolExecutor(self.threads) as pool:
             for t, maps in enumerate(self._maps(batches, use_layers, device)):
                 for queue, map_Chw in zip(queues, maps, strict=True):
@@ -320,13 +321,11 @@ class VideoPropagator(BaseModel):
                 write = (video["video"], frames[t].name) if writes else None
                 soft_LS = list(pool.map(next, streams))
                 shared = annotation_HW, native_hw, patch, write, starts_K, t
-                waiting.append(
-                    [pool.submit(self._score, soft, *shared) for row in soft_LS for soft in row]
-                )
+                waiting.append(pool.submit(self._score, soft_LS, *shared))
                 if len(waiting) > 1:
-                    scores += _collected(waiting.popleft(), len(streams))
-            for jobs in waiting:
-                scores += _collected(jobs, len(streams))
+                    scores.append(waiting.popleft().result())
+            scores += [job.result() for job in waiting]
+            scores = [score for score in scores if score is not None]
         if not video["scored"]:
             return tuple(str(k + 1) for k in range(num_objects)), None
         statistics_LSK6 = object_statistics(np.stack(scores))
@@ -363,7 +362,7 @@ class VideoPropagator(BaseModel):
 
     def _score(
         self,
-        soft_Chw: Tensor,
+        soft_LS: Sequence[Sequence[Tensor]],
         annotation_HW: np.ndarray | None,
         native_hw: tuple[int, int],
         patch: int,
@@ -371,20 +370,29 @@ class VideoPropagator(BaseModel):
         starts_K: np.ndarray,
         t: int,
     ) -> np.ndarray | None:
-        """(K, 2) J and F of one label map, None if the frame is not scored."""
+        """(L, S, K, 2) J and F of all label maps of a frame, None if it is not scored."""
         if annotation_HW is None and write is None:
             return None
-        step = patch if self.upsample == "patch" else None
-        labels_HW = label_map_from_soft(soft_Chw, native_hw, step, self.stretch)
-        if write is not None:
-            self._results.write(*write, labels_HW)
-        if annotation_HW is None:
-            return None
-        scores_K2 = np.stack(
-            frame_scores(annotation_HW, labels_HW, len(starts_K), boundary_radius(native_hw)), 1
-        )
-        scores_K2[(starts_K < 0) | (starts_K >= t)] = np.nan
-        return scores_K2
+        soft = [soft_Chw for row in soft_LS for soft_Chw in row]
+        num_objects, radius = len(starts_K), boundary_radius(native_hw)
+        if len(soft) > 1 and self.upsample == "image" and not self.stretch:
+            masks_KHWG = masks_from_soft(soft, native_hw)
+            scores_BK2 = masks_scores(annotation_HW, masks_KHWG, len(soft), radius)
+        else:
+            step = patch if self.upsample == "patch" else None
+            maps = [label_map_from_soft(one, native_hw, step, self.stretch) for one in soft]
+            if write is not None:
+                self._results.write(*write, maps[0])
+            if annotation_HW is None:
+                return None
+            if len(maps) > 1:
+                masks_KHWG = masks_from_maps(maps, num_objects)
+                scores_BK2 = masks_scores(annotation_HW, masks_KHWG, len(maps), radius)
+            else:
+                found = frame_scores(annotation_HW, maps[0], num_objects, radius)
+                scores_BK2 = np.stack(found, axis=1)[None]
+        scores_BK2[:, (starts_K < 0) | (starts_K >= t)] = np.nan
+        return scores_BK2.reshape(len(soft_LS), -1, *scores_BK2.shape[1:])
 
 
 def _checked_mask(path: Path, native_hw: tuple[int, int] | None) -> np.ndarray:
@@ -427,15 +435,6 @@ def _new_labels(
 def _drained(queue: deque[Tensor]) -> Iterator[Tensor]:
     while queue:
         yield queue.popleft()
-
-
-def _collected(jobs: Sequence[Future], num_layers: int) -> list[np.ndarray]:
-    """[(L, S, K, 2)] of one frame, [] if it is not scored."""
-    found = [job.result() for job in jobs]
-    if found[0] is None:
-        return []
-    stacked = np.stack(found)
-    return [stacked.reshape(num_layers, -1, *stacked.shape[1:])]
 
 
 def _parameter_sha256(module: nn.Module) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pe_dense.tracking import label_propagation
+from pe_dense.tracking import label_propagation, token_tiles
 from pe_dense.tracking.label_propagation import (
     PropagationSetting,
     label_map_from_soft,
@@ -126,7 +126,7 @@ def test_golden_neighbourhoods(golden):
         size, radius = name.removeprefix("neighborhood/").split("_r")
         h, w = map(int, size.split("x"))
         grid = range(h), range(w)
-        bias = label_propagation._neighbourhood_bias(*grid, *grid, int(radius), "square")
+        bias = token_tiles.neighbourhood_bias(*grid, *grid, int(radius), "square")
         np.testing.assert_array_equal(bias == 0, golden[name])
 
 
@@ -163,7 +163,7 @@ def test_many_settings_in_one_pass():
 
 @pytest.mark.parametrize("limit", [1, 500, 10**4])
 def test_tiles_shrink_to_the_memory_allowed(monkeypatch, limit):
-    monkeypatch.setattr(label_propagation, "MAX_SIMILARITIES", limit)
+    monkeypatch.setattr(token_tiles, "MAX_SIMILARITIES", limit)
     taken = []
     take = label_propagation._Scratch.take
 

@@ -1,0 +1,1 @@
+"""What an encoder sees before anything is trained on it: colours, similarity, attention."""

@@ -1,0 +1,363 @@
+"""Pictures of features, similarity and attention: panels side by side, one PNG an image.
+
+One square of a panel is one token: nothing is interpolated. Shape legend: H W pixels, h w grid,
+L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from pe_dense.analysis.attention import BlockAttention, read_attention
+from pe_dense.analysis.encoder_images import (
+    EncoderImage,
+    foreground_grid,
+    layer_maps,
+    read_for_encoder,
+)
+from pe_dense.analysis.feature_colours import (
+    MIX,
+    colour_map,
+    fit_basis,
+    guess_foreground,
+    low_pass,
+)
+from pe_dense.analysis.global_tokens import MIN_REACH, MIN_RECEIVED, token_statistics
+from pe_dense.analysis.similarity import similarity_map, token_at
+from pe_dense.pixelwise.drawing import (
+    BAR,
+    INK,
+    MARGIN,
+    PAPER,
+    Panel,
+    below,
+    draw_scale_bar,
+    fitting,
+    font,
+    panel_grid,
+    panel_scale,
+    resized,
+)
+from pe_dense.pixelwise.picture_folder import INDEX, encoded
+from pe_dense.results.provenance import atomic_write_bytes, atomic_write_text
+from pe_dense.types import resolve_indices
+
+TABLE = "global_tokens.tsv"
+LAYERS_AT_ONCE = 8  # whose queries and keys are in memory together
+BACKGROUND = np.array([235, 235, 235], np.uint8)  # tokens outside the foreground
+
+
+class Folder:
+    """A new folder of pictures and the lines of its index."""
+
+    def __init__(self, out: Path) -> None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"--out {out} is not an empty folder; name a new one")
+        self.out, self.lines = out, []
+
+    def add(self, number: int, image: EncoderImage, picture_HW3: np.ndarray, words: str) -> None:
+        """Writes one PNG and its line."""
+        name = f"{number:03d}_{image.file.stem[:60]}.png"
+        atomic_write_bytes(self.out / name, encoded(picture_HW3))
+        self.lines.append(f"{name}  {words}  {image.file}")
+
+    def close(self, heading: str) -> list[str]:
+        """Writes the index; its first line says whose features these are."""
+        atomic_write_text(self.out / INDEX, "\n".join([heading, *self.lines]) + "\n")
+        return self.lines
+
+
+def write_feature_pictures(
+    out: Path,
+    encoder: nn.Module,
+    files: Sequence[Path],
+    layers: Sequence[int],
+    *,
+    heading: str = "",
+    short_side: int | None = None,
+    order: str = "LCh",
+    mix: float = MIX,
+    share_basis: bool = False,
+    masks: Sequence[Path] | None = None,
+    guess: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[str]:
+    """The image and, for every layer, its features as colours.
+
+    Args:
+        out: New or empty folder.
+        encoder: In eval mode.
+        files: Images.
+        layers: Block indices, negatives allowed.
+        heading: First line of the index.
+        short_side: See `read_for_encoder`.
+        order: Channel of the first, second and third component.
+        mix: Share of the blurred map, 0.5 in the paper.
+        share_basis: One basis for all images, so that a colour means the same in all of them.
+        masks: One file an image; the PCA sees their foreground alone, the rest is grey.
+        guess: The same with a foreground that `guess_foreground` guesses.
+        on_progress: Called with (images done, images to do).
+
+    Returns:
+        A line for each picture; '(!)' marks a picture whose components may come in another order
+        on another machine.
+
+    Raises:
+        ValueError: For unusable images, layers, masks or options; nothing is written then.
+    """
+    indices = resolve_indices(layers, encoder.depth)
+    if masks is not None and len(masks) != len(files):
+        raise ValueError(f"{len(masks)} masks for {len(files)} images; give one for each")
+    if masks is not None and guess:
+        raise ValueError("masks and a guessed foreground exclude each other; choose one")
+    folder, images, maps_IL = Folder(out), [], []
+    for done, file in enumerate(files, start=1):
+        images.append(read_for_encoder(file, encoder, short_side))
+        found = layer_maps(encoder, images[-1], indices)
+        maps_IL.append([low_pass(each, mix).astype(np.float32) for each in found])
+        on_progress(done, len(files))
+    given = None
+    if masks is not None:
+        pairs = zip(masks, images, strict=True)
+        given = [foreground_grid(mask, image, encoder.patch_size) for mask, image in pairs]
+    groups = [range(len(files))] if share_basis else [[i] for i in range(len(files))]
+    panels: list[list[Panel]] = [[] for _ in files]
+    notes: list[list[str]] = [[] for _ in files]
+    for group in groups:
+        for k, layer in enumerate(indices):
+            maps = [maps_IL[i][k] for i in group]
+            foreground = guess_foreground(maps) if guess else None
+            foreground = [given[i] for i in group] if given else foreground
+            basis = fit_basis(maps, foreground)
+            mark = " (!)" if basis.is_ambiguous else ""
+            for place, i in enumerate(group):
+                rgb_hw3 = (255 * colour_map(maps[place], basis, order)).round().astype(np.uint8)
+                if foreground is not None:
+                    rgb_hw3 = np.where(foreground[place][..., None], rgb_hw3, BACKGROUND)
+                panels[i].append(_panel(rgb_hw3, images[i], f"layer {layer}"))
+                notes[i].append(f"layer {layer} {basis.share:.0%}{mark}")
+    for i, image in enumerate(images):
+        picture = panel_grid([_image_panel(image), *panels[i]]).picture_HW3
+        folder.add(i + 1, image, picture, "variance shown: " + ", ".join(notes[i]))
+    return folder.close(heading)
+
+
+def write_similarity_pictures(
+    out: Path,
+    encoder: nn.Module,
+    files: Sequence[Path],
+    layers: Sequence[int],
+    point_xy: tuple[float, float],
+    *,
+    heading: str = "",
+    short_side: int | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[str]:
+    """Cosine of all tokens of all images with the one at a point of the first image.
+
+    Args:
+        out: New or empty folder.
+        encoder: In eval mode.
+        files: Images; the point lies in the first.
+        layers: Block indices, negatives allowed.
+        point_xy: Pixels of the first file, as it is on disk.
+        heading: First line of the index.
+        short_side: See `read_for_encoder`.
+        on_progress: Called with (images done, images to do).
+
+    Returns:
+        A line for each picture, with the mean cosine of every layer.
+
+    Raises:
+        ValueError: For unusable images, layers or points; no picture of that image is written.
+    """
+    indices = resolve_indices(layers, encoder.depth)
+    folder, features_LC = Folder(out), []
+    for number, file in enumerate(files, start=1):
+        image = read_for_encoder(file, encoder, short_side)
+        maps = layer_maps(encoder, image, indices)
+        token = None
+        if number == 1:
+            token = token_at(point_xy, image.native_hw, maps[0].shape[1:])
+            features_LC = [each[:, token[0], token[1]] for each in maps]
+        pairs = zip(maps, features_LC, strict=True)
+        cosines = [similarity_map(each, feature_C) for each, feature_C in pairs]
+        panels = [_image_panel(image, token, encoder.patch_size)]
+        for layer, cosine_hw in zip(indices, cosines, strict=True):
+            panels.append(_panel(_heat(cosine_hw, -1.0, 1.0), image, f"layer {layer}"))
+        means = [f"layer {i} {c.mean():+.2f}" for i, c in zip(indices, cosines, strict=True)]
+        picture = _with_bar(panels, (-1.0, 1.0), "cosine with the token in the frame")
+        folder.add(number, image, picture, "mean cosine: " + ", ".join(means))
+        on_progress(number, len(files))
+    return folder.close(heading)
+
+
+def write_attention_pictures(
+    out: Path,
+    encoder: nn.Module,
+    files: Sequence[Path],
+    layers: Sequence[int],
+    point_xy: tuple[float, float] | None = None,
+    *,
+    heading: str = "",
+    short_side: int | None = None,
+    each_head: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[str]:
+    """Attention of the layers asked for, and a table of global tokens over all layers.
+
+    Without a point: what every token receives, in multiples of the uniform share. With a point:
+    what the token there attends to, in the same unit. Colours are logarithmic, 1/16 to 16.
+
+    Args:
+        out: New or empty folder.
+        encoder: In eval mode; PE tower or timm ViT.
+        files: Images.
+        layers: Block indices, negatives allowed.
+        point_xy: Pixels of each file, as it is on disk; None for what is received.
+        heading: First line of the index and the table.
+        short_side: See `read_for_encoder`.
+        each_head: With a point, one panel a head beside their mean.
+        on_progress: Called with (images done, images to do).
+
+    Returns:
+        A line for each picture: layers with global tokens and how many.
+
+    Raises:
+        ValueError: For unusable images, layers, points or encoders.
+    """
+    indices = resolve_indices(layers, encoder.depth)
+    if each_head and point_xy is None:
+        raise ValueError("single heads are shown for a point; give --point X Y")
+    folder, rows = Folder(out), []
+    for number, file in enumerate(files, start=1):
+        image = read_for_encoder(file, encoder, short_side)
+        device = next(encoder.parameters()).device
+        panels_of: dict[int, list[Panel]] = {}
+        counts, token = [], None
+        for first in range(0, encoder.depth, LAYERS_AT_ONCE):
+            some = list(range(first, min(first + LAYERS_AT_ONCE, encoder.depth)))
+            found = read_attention(encoder, image.normalised_3HW.to(device), some)
+            for layer, attention in zip(some, found, strict=True):
+                statistics = token_statistics(attention)
+                summary = statistics.summary()
+                rows.append({"image": file.name, "layer": layer, **summary})
+                if summary["num_global"]:
+                    counts.append(f"layer {layer}: {summary['num_global']}")
+                if layer not in indices:
+                    continue
+                if point_xy is None:
+                    received = attention.grid_of(statistics.received_N).numpy()
+                    panels_of[layer] = [_share_panel(received, image, f"layer {layer}")]
+                else:
+                    token = token_at(point_xy, image.native_hw, attention.grid_hw)
+                    panels_of[layer] = _head_panels(attention, token, image, layer, each_head)
+        panels = [_image_panel(image, token, encoder.patch_size)]
+        for layer in indices:
+            panels.extend(panels_of[layer])
+        picture = _with_bar(panels, (-4.0, 4.0), "log2 of weight / uniform weight")
+        words = "global tokens: " + (", ".join(counts) or "none")
+        folder.add(number, image, picture, words)
+        on_progress(number, len(files))
+    atomic_write_text(out / TABLE, table_text(rows, heading))
+    return folder.close(heading)
+
+
+def table_text(rows: Sequence[Mapping[str, object]], heading: str) -> str:
+    """Token statistics as tab-separated text with the thresholds above them."""
+    names = list(rows[0]) if rows else []
+    lines = [
+        f"# {heading}",
+        f"# global: receives >= {MIN_RECEIVED:g} x the uniform share, from >= {MIN_REACH:.0%} of "
+        "the queries more than it; patch tokens alone",
+        "\t".join(names),
+    ]
+    for row in rows:
+        lines.append(
+            "\t".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values())
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _head_panels(
+    attention: BlockAttention,
+    token: tuple[int, int],
+    image: EncoderImage,
+    layer: int,
+    each_head: bool,
+) -> list[Panel]:
+    number = attention.num_prefix_tokens + token[0] * attention.grid_hw[1] + token[1]
+    weights_MN = attention.from_token(number)
+    num_keys = attention.tokens_VS.shape[1]
+    shares_Mhw = attention.grid_of(weights_MN * num_keys).cpu().numpy()
+    panels = [_share_panel(shares_Mhw.mean(axis=0), image, f"layer {layer}")]
+    if each_head:
+        for head, shares_hw in enumerate(shares_Mhw):
+            panels.append(_share_panel(shares_hw, image, f"layer {layer} head {head}"))
+    return panels
+
+
+def _share_panel(shares_hw: np.ndarray, image: EncoderImage, heading: str) -> Panel:
+    return _panel(_heat(np.log2(np.maximum(shares_hw, 1e-9)), -4.0, 4.0), image, heading)
+
+
+def _heat(values_hw: np.ndarray, low: float, high: float) -> np.ndarray:
+    """RGB uint8 of a colour map from low to high; values beyond take the end colours."""
+    unit_hw = np.clip((values_hw - low) / (high - low), 0.0, 1.0)
+    return _colours()[(unit_hw * 255).round().astype(int)]
+
+
+def _colours() -> np.ndarray:
+    from matplotlib import colormaps  # heavy, and only needed once something is drawn
+
+    return (colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def _panel(rgb_hw3: np.ndarray, image: EncoderImage, heading: str) -> Panel:
+    """A grid as large as the image panel; the image has whole patches."""
+    height, width = image.pixels_HW3.shape[:2]
+    pixels = rgb_hw3.repeat(height // rgb_hw3.shape[0], 0).repeat(width // rgb_hw3.shape[1], 1)
+    return Panel(resized(pixels, panel_scale(height, width), is_nearest=True), heading)
+
+
+def _image_panel(
+    image: EncoderImage, token: tuple[int, int] | None = None, patch_size: int = 1
+) -> Panel:
+    """The image as the encoder sees it, with a frame around the token of the point."""
+    height, width = image.pixels_HW3.shape[:2]
+    scale = panel_scale(height, width)
+    picture = resized(image.pixels_HW3, scale).copy()
+    if token is not None:
+        top, left = (round(i * patch_size * scale) for i in token)
+        bottom, right = (round((i + 1) * patch_size * scale) for i in token)
+        for colour, grow in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            outer = picture.copy()
+            rows = slice(max(top - grow, 0), bottom + grow)
+            columns = slice(max(left - grow, 0), right + grow)
+            outer[rows, columns] = colour
+            outer[top:bottom, left:right] = picture[top:bottom, left:right]
+            picture = outer
+    return Panel(picture, f"{width} x {height} px")
+
+
+def _with_bar(panels: Sequence[Panel], limits: tuple[float, float], words: str) -> np.ndarray:
+    """Panels in rows of at most five, the scale of their colours below."""
+    most = 5
+    rows = [panel_grid(panels[i : i + most]).picture_HW3 for i in range(0, len(panels), most)]
+    width = max(row.shape[1] for row in rows)
+    full = [
+        np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=PAPER[0])
+        for row in rows
+    ]
+    picture = np.concatenate(full)
+    canvas, pen = below(picture, BAR + MARGIN)
+    right = MARGIN + panels[0].picture_HW3.shape[1]  # the words stand beside the bar
+    place = (MARGIN, right, picture.shape[0])
+    draw_scale_bar(canvas, place, _colours(), limits, "", is_signed=True)
+    beside = (right + MARGIN, picture.shape[0] + 15)
+    pen.text(beside, fitting(words, width - right - 2 * MARGIN, 13), INK, font(13), anchor="lm")
+    return np.asarray(canvas)
