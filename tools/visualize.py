@@ -4,6 +4,7 @@ python tools/visualize.py detect CONFIG CHECKPOINT --out DIR [--images 24 | all]
 python tools/visualize.py detect CONFIG CHECKPOINT --out DIR --image a.jpg b.jpg
 python tools/visualize.py segment CONFIG CHECKPOINT --out DIR
 python tools/visualize.py depth CONFIG CHECKPOINT --out DIR
+python tools/visualize.py track CONFIG [CHECKPOINT] --out DIR [--videos 4 | all]
 
 python tools/visualize.py features ENCODER --image a.jpg b.jpg --out DIR [--layers -1 5]
 python tools/visualize.py similarity ENCODER --image a.jpg b.jpg --point X Y --out DIR
@@ -276,6 +277,60 @@ def report_views(lines: list[str], out: Path, heading: str) -> None:
     print(f"{out}: {len(lines)} pictures, index.txt")
 
 
+def add_track_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `track`."""
+    parser.add_argument("config", help="config file of label propagation or of a tracker")
+    parser.add_argument(
+        "checkpoint", type=Path, nargs="?", help="file or work dir; none for label propagation"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the pictures")
+    parser.add_argument(
+        "--videos",
+        type=number_or_all,
+        default=4,
+        metavar="N",
+        help="so many of the videos that the config tests on, evenly spread, or all (%(default)s)",
+    )
+    parser.add_argument("--fps", type=float, default=8.0, help="of GIF and MP4 (%(default)s)")
+    parser.add_argument("--encoder", help="encoder of the run (default: the checkpoint's)")
+    parser.add_argument("--weights", help="encoder weights, where nothing was trained")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE")
+
+
+def run_track(args: argparse.Namespace) -> None:
+    """Writes truth beside prediction of whole videos: GIF, MP4, a sheet of frames, an index."""
+    if args.fps <= 0:
+        raise ValueError(f"--fps is {args.fps}; pass a positive number")
+    from mmengine.registry import init_default_scope  # heavy, as the next
+
+    from pe_dense.evaluation import open_run, open_untrained, trained_model
+    from pe_dense.training import check_data
+
+    options = command_line.parse_options(args.cfg_options)
+    if args.checkpoint is None:
+        run = open_untrained(args.config, args.encoder, args.weights, options)
+    elif args.weights is not None:
+        raise ValueError("--weights is for configs that train nothing; a checkpoint has its own")
+    else:
+        run = open_run(args.config, args.checkpoint, args.encoder, options)
+    if run.cfg.protocol.task != "tracking":
+        raise ValueError(f"config {args.config} is for {run.cfg.protocol.task}, not tracking")
+    check_data(run.cfg, ("test",))
+    init_default_scope(run.cfg.get("default_scope", "mmengine"))
+    from pe_dense.pixelwise.picture_folder import INDEX
+    from pe_dense.tracking.drawn_videos import propagated_videos, tracked_videos
+    from pe_dense.tracking.pictures import write_pictures
+
+    if args.checkpoint is None:
+        with propagated_videos(run.cfg, args.videos) as videos:
+            lines = write_pictures(args.out, videos, args.fps)
+    else:
+        videos = tracked_videos(run.cfg, trained_model(run), args.videos)
+        lines = write_pictures(args.out, videos, args.fps)
+    print("\n".join(lines))
+    print(f"{args.out}: {len(lines)} videos, {INDEX}")
+
+
 def open_pixelwise_run(args: argparse.Namespace, task: str) -> TrainedRun:
     """The run, once it is sure to be of this task and its data usable.
 
@@ -342,6 +397,7 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "detect": ("boxes and masks of a detector beside the truth", add_detect_options, run_detect),
     "segment": ("classes of a segmentor beside the truth", add_run_options, run_segment),
     "depth": ("depth of an estimator beside the truth", add_run_options, run_depth),
+    "track": ("videos with masks or boxes and ids beside the truth", add_track_options, run_track),
     "features": ("feature maps of an encoder as colours", add_features_options, run_features),
     "similarity": ("what looks like a point to it", add_similarity_options, run_similarity),
     "attention": ("where it looks, and global tokens", add_attention_options, run_attention),

@@ -5,7 +5,7 @@ Data:     python tools/prepare_data.py mini
 Command:  python tools/train.py configs/detection/deta_pe_t16_mini.py
           python tools/test.py configs/detection/deta_pe_t16_mini.py work_dirs/deta_pe_t16_mini
 Cost:     5 min on 2 CPU cores.
-Expected: not measured yet.
+Expected: AP 0.008, AP50 0.030: too short for DETA from random weights.
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/coco_small.py", "../_base_/deta_small.py"]

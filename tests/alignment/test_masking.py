@@ -114,6 +114,7 @@ def test_a_masked_tower_sees_nothing_of_masked_pixels_and_is_left_as_it_was() ->
 
 
 def test_an_encoder_without_known_patches_is_refused() -> None:
-    with pytest.raises(ValueError, match="masking=None"):
-        with masked_patches(torch.nn.Linear(2, 2), TokenMasking(2), torch.ones(1, 1, 1)):
-            pass
+    masks = torch.ones(1, 1, 1, dtype=torch.bool)
+    masked = masked_patches(torch.nn.Linear(2, 2), TokenMasking(2), masks)
+    with pytest.raises(ValueError, match="masking=None"), masked:
+        pass
