@@ -50,9 +50,13 @@ VENV_PYTHON = VENV / "bin" / "python"
 
 TORCH = "torch==2.13.0"
 STACK = (
-    "numpy>=2.2,<2.3",  # OpenCV 4.12 excludes 2.3, mmseg needs 2
-    "opencv-python==4.12.0.88",
-    "opencv-python-headless==4.12.0.88",
+    # trackeval wants NumPy 2.3.2, which OpenCV 4.12 excludes; imaug, of mmdet, excludes later ones.
+    "numpy>=2.3.2,<2.5; python_version >= '3.11'",
+    "numpy>=2.2.6,<2.3; python_version < '3.11'",
+    "opencv-python==4.11.0.86",
+    "opencv-python-headless==4.11.0.86",
+    "trackeval==1.3.0",
+    "lap==0.5.13",
     "onedl-mmengine==0.10.12",
     "onedl-mmdetection==3.5.1",
     "onedl-mmsegmentation==1.4.2",
