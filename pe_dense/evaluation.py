@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 
 from pe_dense.encoders.conversion import trained_canvas
 from pe_dense.encoders.fingerprint import feature_fingerprint
-from pe_dense.experiment import load_config, load_template
+from pe_dense.experiment import encoder_facts, load_config, load_template
 from pe_dense.recording import save_with_evidence
 from pe_dense.results import provenance
 from pe_dense.results.record import (
@@ -178,6 +178,10 @@ def evaluate(
             cost=cost,
             notes="; ".join(notes_of(cfg, facts)),
         )
+        if isinstance(cfg.get("layer"), int):  # one point of a curve over layers
+            depth = encoder_facts(cfg.encoder)["depth"]
+            metric, layer = protocol.metric, str(cfg.layer % depth)
+            record = dataclasses.replace(record, by_layer={metric: {layer: scores[metric]}})
         save_with_evidence(record, runner.test_evaluator.metrics, records, supersede)
     return scores
 

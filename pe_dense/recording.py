@@ -42,7 +42,7 @@ def save_with_evidence(
         path = save_record(record, root, supersede, None)
         print(f"record: {path}")
         return [path]
-    by_layer = metric.by_layer() if hasattr(metric, "by_layer") else None
+    by_layer = metric.by_layer() if hasattr(metric, "by_layer") else record.by_layer
     selection = metric.selection() if hasattr(metric, "selection") else None
     record = dataclasses.replace(record, by_layer=by_layer, selection=selection)
     several = metric.evidence_by_seed() if hasattr(metric, "evidence_by_seed") else None

@@ -59,14 +59,15 @@ def main() -> int:
     from rich.console import Console
     from rich.live import Live
 
-    from pe_dense.benchmark import display, jobs, plan, slurm
+    from pe_dense.benchmark import display, jobs, layer_curves, plan, slurm
     from pe_dense.results import pages, provenance
     from pe_dense.results.store import load_records
 
     console = Console(highlight=False)
     records = Path(args.records)
+    suite = plan.load_suite(args.suite)
     todo = plan.make_jobs(
-        plan.load_suite(args.suite),
+        suite,
         args.encoders,
         args.tasks,
         args.seeds,
@@ -106,7 +107,21 @@ def main() -> int:
     for progress in failed:
         log = progress.planned.job.work_dir / "benchmark.log"
         print(f"failed: {progress.planned.job.name}: {progress.error} (log: {log})")
-    for path in pages.build(records):
+    written = list(pages.build(records))
+    if suite.layer_curves:
+        names = {job.encoder for job in todo}
+        protocols = {job.protocol.split(".mod-")[0] for job in todo}
+        curves = layer_curves.layer_curves(
+            record
+            for record in load_records(records)
+            if record.encoder.name in names and record.protocol.id.split(".mod-")[0] in protocols
+        )
+        if curves:
+            written += layer_curves.write_layer_curves(
+                curves, Path(args.work_dir) / suite.name / "layers"
+            )
+            print(layer_curves.markdown_table(curves))
+    for path in written:
         print(f"wrote {path}")
     return 1 if failed else 0
 

@@ -9,12 +9,15 @@ A suite is a Python config with one value, for example configs/suites/mini.py:
     )
 
 `minutes` is the cost of one run on the machine that the suite is meant for; it is used until a
-record of the same protocol, made on this machine, knows better.
+record of the same protocol, made on this machine, knows better. `layers=N` repeats a run for N
+layers of the encoder, evenly spread, the last one among them, where the config has a `layer`; with
+`layer_curves=True` in the suite, scores by layer are drawn when all runs have ended.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,7 +29,7 @@ from mmengine.config import Config
 
 from pe_dense.encoders.weights import file_sha256
 from pe_dense.encoders.zoo import find_encoder
-from pe_dense.experiment import load_config
+from pe_dense.experiment import encoder_facts, load_config, load_template
 from pe_dense.results import provenance
 from pe_dense.results.record import Record
 from pe_dense.results.store import encoder_folder, record_path
@@ -34,7 +37,7 @@ from pe_dense.training import check_data, protocol_sha256
 
 SUITES = Path("configs/suites")
 SUITE_KEYS = {"weights", "seeds", "runs"}
-RUN_KEYS = {"config", "minutes", "options"}
+RUN_KEYS = {"config", "minutes", "options", "layers"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Suite:
     weights: str
     seeds: int
     runs: tuple[Mapping[str, Any], ...]
+    layer_curves: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,18 +148,19 @@ def load_suite(name: str) -> Suite:
         content = Config.fromfile(str(path)).get("suite")
     except Exception as error:  # a config is code, which may raise anything
         raise ValueError(f"suite {path} cannot be read: {error}") from error
-    if not isinstance(content, Mapping) or content.keys() != SUITE_KEYS:
+    if not isinstance(content, Mapping) or content.keys() - {"layer_curves"} != SUITE_KEYS:
         raise ValueError(f"suite {path} must be: suite = dict(weights=..., seeds=..., runs=[...])")
     for i, run in enumerate(content["runs"]):
         if not isinstance(run, Mapping) or not {"config"} <= run.keys() <= RUN_KEYS:
             raise ValueError(
                 f"suite {path}: runs[{i}] must be a dict with 'config' and, where wanted, "
-                "'minutes' and 'options'"
+                "'minutes', 'options' and 'layers'"
             )
     if not content["runs"] or not isinstance(content["seeds"], int) or content["seeds"] < 1:
         raise ValueError(f"suite {path} must have at least one run and one seed")
     runs = tuple(run.to_dict() if hasattr(run, "to_dict") else run for run in content["runs"])
-    return Suite(path.stem, content["weights"], content["seeds"], runs)
+    curves = bool(content.get("layer_curves"))
+    return Suite(path.stem, content["weights"], content["seeds"], runs, curves)
 
 
 def make_jobs(
@@ -184,7 +189,7 @@ def make_jobs(
     jobs, known_tasks, datasets = [], set(), set()
     roots = dict(data_roots or {})
     for run in suite.runs:
-        _, plain = load_config(run["config"])
+        plain = load_template(run["config"])
         if "protocol" not in plain:
             raise ValueError(f"suite {suite.name}: {run['config']} defines no protocol")
         protocol = plain.protocol
@@ -192,35 +197,36 @@ def make_jobs(
         datasets.add(protocol.dataset)
         if tasks and protocol.task not in tasks:
             continue
-        options = dict(run.get("options", {}))
+        base = dict(run.get("options", {}))
         if protocol.dataset in roots:
-            options["data_root"] = roots[protocol.dataset]
-        _, template = load_config(run["config"], options=options)
-        digest = protocol_sha256(template, amp, None if plain.get("training_free") else 1)
-        changed = digest != protocol_sha256(plain)
+            base["data_root"] = roots[protocol.dataset]
         for text in encoders:
             encoder, _, weights = text.partition("=")
             find_encoder(encoder)
-            # A run that holds several seeds needs no second one.
-            for seed in range(1 if "seeds" in plain else seeds or suite.seeds):
-                job = Job(
-                    config=run["config"],
-                    encoder=encoder,
-                    weights=weights or suite.weights,
-                    seed=seed,
-                    options=tuple(sorted(options.items())),
-                    amp=amp,
-                    task=protocol.task,
-                    dataset=protocol.dataset,
-                    protocol=f"{protocol.id}.mod-{digest[:8]}" if changed else protocol.id,
-                    version=protocol.version,
-                    config_sha256=digest,
-                    work_dir=Path(),
-                    minutes=float(run.get("minutes", 0)),
-                    training_free=bool(plain.get("training_free")),
-                )
-                folder = work_root / suite.name / work_name(job)
-                jobs.append(dataclasses.replace(job, work_dir=folder))
+            for options in _by_layer(base, run, plain, encoder):
+                template = load_template(run["config"], options=options)
+                digest = protocol_sha256(template, amp, None if plain.get("training_free") else 1)
+                changed = digest != protocol_sha256(plain)
+                # A run that holds several seeds needs no second one.
+                for seed in range(1 if "seeds" in plain else seeds or suite.seeds):
+                    job = Job(
+                        config=run["config"],
+                        encoder=encoder,
+                        weights=weights or suite.weights,
+                        seed=seed,
+                        options=tuple(sorted(options.items())),
+                        amp=amp,
+                        task=protocol.task,
+                        dataset=protocol.dataset,
+                        protocol=f"{protocol.id}.mod-{digest[:8]}" if changed else protocol.id,
+                        version=protocol.version,
+                        config_sha256=digest,
+                        work_dir=Path(),
+                        minutes=float(run.get("minutes", 0)),
+                        training_free=bool(plain.get("training_free")),
+                    )
+                    folder = work_root / suite.name / work_name(job)
+                    jobs.append(dataclasses.replace(job, work_dir=folder))
     unknown = set(tasks) - known_tasks
     if unknown:
         raise ValueError(
@@ -237,6 +243,19 @@ def make_jobs(
     if twice:
         raise ValueError(f"the same run is asked for twice: {', '.join(twice)}; name each once")
     return jobs
+
+
+def _by_layer(
+    options: Mapping[str, Any], run: Mapping[str, Any], config: Config, encoder: str
+) -> list[dict[str, Any]]:
+    """The overrides of a run, once, or once for every layer that it asks for."""
+    if "layers" not in run:
+        return [dict(options)]
+    if "layer" not in config:
+        raise ValueError(f"{run['config']} has no 'layer', so 'layers' in a suite does nothing")
+    depth, count = encoder_facts(encoder)["depth"], int(run["layers"])
+    layers = sorted({math.ceil(depth * part / count) - 1 for part in range(1, count + 1)})
+    return [{**options, "layer": layer} for layer in layers]
 
 
 def work_name(job: Job) -> Path:

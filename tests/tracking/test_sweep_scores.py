@@ -34,11 +34,26 @@ def test_masks_and_scores_are_those_of_single_maps(number, grid, image, labels):
     maps = [label_map_from_soft(one, image, stretch=False) for one in soft]
     masks = masks_from_soft(list(soft), image)
     assert np.array_equal(masks, masks_from_maps(maps, labels - 1))
-    annotation = label_map_from_soft(soft_maps(1, labels, grid, seed=9)[0], image, stretch=False)
+    soft_truth = soft_maps(1, labels, grid, seed=9)[0]
+    annotation = label_map_from_soft(soft_truth, image, stretch=False).copy()
     annotation[:5, :9] = 255
     for radius in (0, 1, 3, 60):
         expected = one_by_one(annotation, maps, labels - 1, radius)
         assert np.array_equal(masks_scores(annotation, masks, number, radius), expected)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (2, 3), (4, 6), None])
+def test_objects_in_a_corner_and_none_at_all(place):
+    soft = torch.zeros(8, 3, 5, 7)
+    soft[:, 0] = 1
+    if place is not None:
+        soft[::2, 0, place[0], place[1]], soft[::2, 2, place[0], place[1]] = 0.2, 0.8
+    maps = [label_map_from_soft(one, (37, 50), stretch=False) for one in soft]
+    assert any(one.any() for one in maps) == (place is not None)
+    assert np.array_equal(masks_from_soft(list(soft), (37, 50)), masks_from_maps(maps, 2))
+    soft[:, 0] -= 2  # below zero, every object is better than the background
+    maps = [label_map_from_soft(one, (37, 50), stretch=False) for one in soft]
+    assert np.array_equal(masks_from_soft(list(soft), (37, 50)), masks_from_maps(maps, 2))
 
 
 def test_of_equal_labels_the_lowest_counts():
