@@ -26,7 +26,7 @@ RAW_METRICS = (
     "ids", "idsw", "frag", "fp", "fn", "fps",
 )  # fmt: skip
 # Fractions that may be negative.
-SIGNED_METRICS = ("mota",)
+SIGNED_METRICS = ("mota", "j_decay", "f_decay")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|unknown")

@@ -123,19 +123,14 @@ def draw_masks(image_HW3: np.ndarray, labels_HW: np.ndarray, scale: float) -> np
 
 
 def draw_boxes(image_HW3: np.ndarray, boxes: Boxes, scale: float) -> np.ndarray:
-    """The image, scaled, with a frame around each box and its id at the upper left."""
+    """The image, scaled, with a frame around each box and its id above it."""
     picture = Image.fromarray(resized(image_HW3, scale))
     draw = ImageDraw.Draw(picture)
     tags = []
     for box_4, identity in zip(boxes.boxes_xyxy_N4, boxes.ids_N.tolist(), strict=True):
         x0, y0, x1, y1 = (float(v) * scale for v in box_4)
-        corners = (x0, y0, max(x1, x0), max(y1, y0))
-        draw.rectangle(corners, None, PAPER, 4)
-        inner = (x0 + 0.5, y0 + 0.5, max(x1, x0) - 0.5, max(y1, y0) - 0.5)
-        draw.rectangle(
-            inner if x1 - x0 > 1 and y1 - y0 > 1 else corners, None, id_colour(identity), 3
-        )
-        tags.append(((x0 + 11, y0 + 10), identity))
+        draw.rectangle((x0, y0, max(x1, x0), max(y1, y0)), None, id_colour(identity), 3)
+        tags.append(((x0 + TAG / 2 + 2, y0 - TAG / 2 - 1), identity))  # above: it hides nothing
     return _tagged(np.asarray(picture), tags)
 
 

@@ -244,7 +244,7 @@ def test_metric_units():
 
 
 def test_errors_and_signed_metrics_keep_their_range(make_record):
-    scores = {"AP": 1.0, "rmse": 4.2, "MOTA": -0.3}
+    scores = {"AP": 1.0, "rmse": 4.2, "MOTA": -0.3, "J_decay": -0.1, "F_decay": -0.2}
     assert make_record({"scores": scores}).scores == scores
 
 
