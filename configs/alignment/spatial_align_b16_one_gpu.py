@@ -8,8 +8,8 @@ Data:     COCO 2017, of which only the images of train2017 are read: python tool
           coco data/coco checks them; the probe needs python tools/prepare_data.py mini
 Command:  python tools/train.py configs/alignment/spatial_align_b16_one_gpu.py
           python tools/export_student.py work_dirs/spatial_align_b16_one_gpu student.safetensors
-Cost:     1 GPU of 24 GB, 16 images x 16 accumulated, 5,000 steps (1.3 million images); time not
-          measured, most of it in SAM.
+Cost:     1 GPU of 24 GB, 16 images x 16 accumulated, 5,000 steps (1.3 million images); time and
+          memory not measured; SAM should take most of it.
 Expected: not measured.
 Choices:  The paper's semantic teacher lies at 82 % of G's depth, which is nearest to the tenth of
           B's 12 blocks (index 9). Batch 256 for G's 12,288, and the learning rate by the root of
@@ -67,7 +67,12 @@ probes = [
         function="pe_dense.alignment.patch_probe:nearest_centroid_segmentation",
         data_root="data/mini/ade",
         num_classes=10,
-    )
+    ),
+    dict(
+        name="mini_propagation",
+        function="pe_dense.tracking.encoder_probe:propagation_scores",
+        data_root="data/mini/davis",
+    ),
 ]
 probe_interval = 4_000
 checkpoint_interval = 1_600

@@ -7,8 +7,9 @@ Paper:    spatial alignment of Perception Encoder (arXiv:2504.13181), with two s
 Data:     python tools/prepare_data.py mini
 Command:  python tools/train.py configs/alignment/spatial_align_t16_mini.py
           python tools/export_student.py work_dirs/spatial_align_t16_mini student.safetensors
-Cost:     MINI_COST
-Expected: both terms fall; the probe's mIoU is no result.
+Cost:     0.4 s an iteration on one CPU core, about 3 min in all.
+Expected: not measured as a whole. In a run of 20 iterations loss_core falls from 0.01 to -0.09. The
+          probes' scores are no result.
 Choices:  128 px (8 x 8 tokens), warm-up of 20 iterations and a larger learning rate than the
           paper's, because the student starts from random weights; no DropPath, for the same reason.
 """
@@ -54,8 +55,16 @@ probes = [
         num_classes=10,
         grid_side=8,
         limit=40,
-    )
+    ),
+    dict(
+        name="mini_propagation",
+        function="pe_dense.tracking.encoder_probe:propagation_scores",
+        data_root="$video_root",
+        short_side=16,
+        limit=2,
+    ),
 ]
+video_root = "data/mini/davis"
 probe_root, probe_interval = "data/mini/ade", 100
 checkpoint_interval = 100
 custom_hooks = [

@@ -9,9 +9,9 @@ Data:     The paper takes a part of its private images. Any tar shards of images
 Command:  torchrun --nproc-per-node 8 tools/train.py \\
               configs/alignment/spatial_distill_s16.py --launcher pytorch
           python tools/export_student.py work_dirs/spatial_distill_s16 student.safetensors
-Cost:     8 GPUs, batch 2,048 (128 images x 8 GPUs x 2 accumulated), 24,000 steps; time not
-          measured. The teacher's 1.9 billion parameters (7.5 GB) are on every GPU and take most of
-          the time.
+Cost:     8 GPUs, batch 2,048 (128 images x 8 GPUs x 2 accumulated), 24,000 steps; time and memory
+          not measured. The teacher's 1.9 billion parameters (7.5 GB) are on every GPU and should
+          take most of the time.
 Expected: not measured. The released PE Spatial S/16: 37.5 mIoU on ADE20K, linear, last layer.
 Choices:  Unknown and chosen: learning rate 2e-4, which is G's by the root of the smaller batch (as
           LAMB's authors scale); 24,000 steps as G; 1,000 steps of warm-up, because the linear layer
@@ -68,7 +68,12 @@ probes = [
         function="pe_dense.alignment.patch_probe:nearest_centroid_segmentation",
         data_root="data/mini/ade",
         num_classes=10,
-    )
+    ),
+    dict(
+        name="mini_propagation",
+        function="pe_dense.tracking.encoder_probe:propagation_scores",
+        data_root="data/mini/davis",
+    ),
 ]
 probe_interval = 2_000
 checkpoint_interval = 1_000

@@ -33,6 +33,7 @@ def options(mini_root: Path) -> dict[str, object]:
     return {
         "data_root": mini_root / "coco",
         "probe_root": mini_root / "ade",
+        "video_root": mini_root / "davis",
         "crop_size": "(64,64)",
         "batch_size": 4,
         "accumulation": 2,
@@ -43,6 +44,7 @@ def options(mini_root: Path) -> dict[str, object]:
         "teachers.0.encoder_options": "{'depth':2}",
         "teachers.0.layer": 1,
         "probes.0.grid_side": 4,
+        "probes.1.short_side": 4,
     }
 
 
@@ -126,7 +128,7 @@ def test_killed_and_resumed_run_ends_with_the_same_weights_and_state(
     facts, found = (c["meta"]["pe_dense"] for c in (whole, resumed))
     assert facts["alignment"] == found["alignment"]
     assert facts["student_scores"] == found["student_scores"]
-    assert [entry["step"] for entry in facts["student_scores"]] == [0, 4, 8]
+    assert [entry["step"] for entry in facts["student_scores"]] == [0, 0, 4, 4, 8, 8]
 
 
 def test_checkpoints_name_the_teachers_and_hold_none(uninterrupted: tuple[Path, dict]) -> None:
@@ -225,7 +227,12 @@ def test_export_comes_back_bit_for_bit(uninterrupted: tuple[Path, dict], tmp_pat
     card = target.with_suffix(".md").read_text()
     for teacher in content["meta"]["pe_dense"]["alignment"]["teachers"]:
         assert teacher["sha256"] in card
-    assert "mini_segmentation" in card and "PairwiseSimilarityLoss" in card and info.sha256 in card
+    assert (
+        "mini_segmentation" in card
+        and "mini_propagation" in card
+        and "PairwiseSimilarityLoss" in card
+        and info.sha256 in card
+    )
     assert sorted(p.name for p in target.parent.iterdir()) == ["student.md", "student.safetensors"]
     assert "--overwrite" in run(tool("export_student", work_dir, target), code=2)
     export_student(work_dir, target, overwrite=True)
