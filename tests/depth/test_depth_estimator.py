@@ -242,6 +242,30 @@ def test_a_frozen_encoder_is_bit_identical_after_a_step():
     assert not torch.equal(model.decode_head.conv_seg.weight, head["conv_seg.weight"])
 
 
+@pytest.mark.parametrize(("pad", "offset"), [("bottom_right", 0), ("centre", 1)])
+def test_a_loss_sees_prediction_and_annotation_at_the_same_pixels(pad, offset):
+    """Tokens say the column of their centre, which the annotation has too: nothing to learn."""
+    model = ramp(pad=pad)
+    seen = {}
+
+    def remember(depth, samples):
+        seen["depth"] = F.interpolate(depth, samples[0].gt_depth_map.shape, mode="bilinear")
+        seen["truth"] = torch.stack([one.gt_depth_map.data for one in samples])
+        return dict(loss=depth.sum())
+
+    model.decode_head.loss = lambda maps, samples, cfg: remember(maps[0], samples)
+    columns = torch.arange(18) + 0.5 + offset  # of the padded image
+    found = sample((16, 18))
+    found.gt_depth_map = PixelData(data=columns.expand(1, 16, 18).contiguous())
+    model.loss(torch.randn(1, 3, 16, 18), [found])
+    annotated = seen["truth"] > 0
+    assert annotated.sum() == 16 * 18 and seen["truth"].shape == (1, 1, 16, 20)
+    inner = annotated.clone()
+    inner[..., :2] = inner[..., -2:] = False  # outside all centres a ramp is flat
+    torch.testing.assert_close(seen["depth"][inner], seen["truth"][inner])
+    assert found.gt_depth_map.shape == (16, 18)  # the sample of the caller is not changed
+
+
 def test_padding_to_a_multiple():
     images = torch.ones(1, 3, 5, 8)
     padded, box = pad_to_multiple(images, 4, "centre")

@@ -113,3 +113,25 @@ def test_without_gradient_none_is_kept():
         found = upsampled_cross_entropy(logits, labels)
     assert not found.requires_grad
     torch.testing.assert_close(found, plain(logits.detach(), labels))
+
+
+def test_autocast_around_it_changes_nothing():
+    logits, labels = case(9)
+    expected = upsampled_cross_entropy(logits, labels)
+    (expected_gradient,) = torch.autograd.grad(expected, logits)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = upsampled_cross_entropy(logits, labels)
+    (gradient,) = torch.autograd.grad(found, logits)
+    assert torch.equal(found, expected) and torch.equal(gradient, expected_gradient)
+
+
+def test_a_second_derivative_is_refused_and_the_first_is_not():
+    logits, labels = case(10)
+    (expected,) = torch.autograd.grad(plain(logits, labels), logits)
+    (gradient,) = torch.autograd.grad(
+        upsampled_cross_entropy(logits, labels), logits, create_graph=True
+    )
+    torch.testing.assert_close(gradient.detach(), expected, rtol=1e-5, atol=1e-6)
+    # The plain path has one, and here another term has a graph: nothing may pass for 0.
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        (gradient.square().sum() + logits.square().sum()).backward()

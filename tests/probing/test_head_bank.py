@@ -14,7 +14,7 @@ from pe_dense.pixelwise.upsampled_loss import upsampled_cross_entropy
 from pe_dense.probing import head_losses
 from pe_dense.probing.grouped_adamw import GroupedAdamW
 from pe_dense.probing.head_bank import HeadBank, head_settings, resolve_sources
-from pe_dense.probing.head_losses import head_cross_entropy
+from pe_dense.probing.head_losses import head_cross_entropy, losses_head_by_head
 from pe_dense.probing.probe_tasks import DepthTask
 
 STEPS = 50
@@ -109,6 +109,32 @@ def test_loss_of_ignored_pixels_only_is_zero_and_wrong_labels_are_refused() -> N
         head_cross_entropy(logits, torch.full((1, 8, 8), 3))
     with pytest.raises(ValueError, match="are not"):
         head_cross_entropy(logits, torch.zeros(2, 8, 8, dtype=torch.long))
+
+
+def test_autocast_around_the_loss_changes_nothing() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3, 5, 4, 6, requires_grad=True)
+    labels = torch.randint(0, 5, (2, 37, 50))
+    (expected,) = torch.autograd.grad(head_cross_entropy(logits, labels).sum(), logits)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = head_cross_entropy(logits, labels)
+    (grad,) = torch.autograd.grad(found.sum(), logits)
+    assert torch.equal(found, head_cross_entropy(logits, labels)) and torch.equal(grad, expected)
+
+
+@pytest.mark.parametrize("kind", ["fused", "head by head"])
+def test_second_derivatives_are_refused(kind) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3, 5, 4, 6, requires_grad=True)
+    labels = torch.randint(0, 5, (2, 37, 50))
+    losses = (
+        head_cross_entropy(logits, labels)
+        if kind == "fused"
+        else losses_head_by_head(logits, lambda one: upsampled_cross_entropy(one, labels))
+    )
+    (grad,) = torch.autograd.grad(losses.sum(), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        (grad.square().sum() + logits.square().sum()).backward()
 
 
 @pytest.mark.parametrize("warm_up_steps", [0, 2])

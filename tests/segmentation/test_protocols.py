@@ -122,7 +122,10 @@ def test_schedule(name):
 # Building
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+WITH_ONE_HEAD = [path for path in CONFIGS if not path.stem.endswith("_v1")]  # v1: heads by layer
+
+
+@pytest.mark.parametrize("path", WITH_ONE_HEAD, ids=lambda path: path.stem)
 def test_models_build_for_another_encoder(path):
     init_default_scope("mmseg")
     cfg, _ = load_config(path, encoder="pe_core_t16_384", weights="random")

@@ -1,0 +1,83 @@
+"""The configs under configs/depth: schedules and weight decay of the papers, and that they build."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
+from mmseg.registry import MODELS
+
+import pe_dense.depth
+import pe_dense.probing  # noqa: F401
+from pe_dense.experiment import load_config
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs/depth").glob("*.py"))
+BY_PAPER = [path for path in CONFIGS if path.stem.endswith(("_dinov2", "_dinov3", "_pe"))]
+STEPS, WARM_UP = 384, 128  # a hundredth of the recipe
+
+
+def config_of(path: Path, **options):
+    return load_config(path, encoder="pe_core_t16_384", weights="random", options=options)[0]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_models_build_for_another_encoder(path):
+    init_default_scope("mmseg")
+    with torch.device("meta"):
+        model = MODELS.build(config_of(path).model)
+    assert model.backbone.embed_dim == 192
+    trained = [name for name, p in model.backbone.named_parameters() if p.requires_grad]
+    assert bool(trained) == (path.stem == "linear_pe_t16_mini")
+
+
+def dinov2_rate(step: int, rate: float) -> float:
+    """mmcv 1: a cosine over all steps; in the warm-up, times a line that begins at 0.001."""
+    cosine = rate * 0.5 * (1 + math.cos(math.pi * step / STEPS))
+    return cosine * (1 - (1 - step / WARM_UP) * (1 - 1e-3)) if step < WARM_UP else cosine
+
+
+def dinov3_rate(step: int, rate: float) -> float:
+    """dinov3 @ 6876159: the same but for the ends of the lines."""
+    cosine = rate * 0.5 * (1 + math.cos(math.pi * step / STEPS))
+    if step < WARM_UP:
+        return rate / 1000 + cosine * step / WARM_UP
+    end = rate / 25_000
+    return end + (rate - end) * 0.5 * (1 + math.cos(math.pi * (step + 1) / STEPS))
+
+
+@pytest.mark.parametrize("path", BY_PAPER, ids=lambda path: path.stem)
+def test_rates_and_weight_decay_of_the_papers(path):
+    init_default_scope("mmseg")
+    cfg = config_of(path, max_iters=STEPS, warmup_iters=WARM_UP)
+    model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    # AdamW over all that is trained, vectors too: no norm of the encoder is among it.
+    assert {g["weight_decay"] for g in wrapper.param_groups} == {cfg.weight_decay}
+    num_trained = sum(p.requires_grad for p in model.parameters())
+    assert sum(len(g["params"]) for g in wrapper.param_groups) == num_trained > 1
+    schedulers = [
+        PARAM_SCHEDULERS.build(s, default_args=dict(optimizer=wrapper)) for s in cfg.param_scheduler
+    ]
+    rates = []
+    for _ in range(STEPS):
+        rates.append(wrapper.param_groups[0]["lr"])
+        wrapper.optimizer.step()  # nothing has a gradient
+        for scheduler in schedulers:
+            scheduler.step()
+    expected = dinov3_rate if path.stem.endswith("_dinov3") else dinov2_rate
+    # MMEngine's lines reach their end one step earlier; hence a step's worth of tolerance.
+    tolerance = cfg.lr * 1.2 / WARM_UP
+    for step in range(STEPS):
+        assert rates[step] == pytest.approx(expected(step, cfg.lr), abs=tolerance), step
+    assert max(rates) == pytest.approx(0.75 * cfg.lr, rel=0.01)
+
+
+def test_images_of_several_cameras_are_scored_one_by_one():
+    """A batch of one size is all that mmseg's data preprocessor takes in a test."""
+    for name in ("linear1", "linear4", "dpt"):
+        (path,) = (path for path in CONFIGS if path.stem == f"sunrgbd_{name}_dinov2")
+        assert config_of(path).test_dataloader.batch_size == 1
