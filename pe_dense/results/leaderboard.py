@@ -252,11 +252,31 @@ def _table(
     columns = _encoder_columns(records) + metrics[:1] + interval
     columns += groups if any(found) else []
     columns += differences if measured and any(d != _ABSENT for d in differences[0][1]) else []
+    chosen = [chosen_words(record) for record in records]
+    columns += [("Chosen", chosen)] if any(words != _ABSENT for words in chosen) else []
     columns += metrics[1:]
     columns += _origin_columns(records)
     header = tuple(name for name, _ in columns)
     rows = tuple(zip(*(cells for _, cells in columns), strict=True))
     return Table(caption, header, rows, records[0].command or None)
+
+
+def chosen_words(record: Record) -> str:
+    """What was chosen, on what, and the gap between the best and the last layer.
+
+    A choice that was made on the scored data says so: such a score is optimistic.
+    """
+    selection = record.selection
+    if selection is None:
+        return _ABSENT
+    name = "layer " + selection.chosen["layer"] if "layer" in selection.chosen else "setting"
+    on = selection.on
+    if on in ("val", "test", record.dataset.split):
+        on = f"{on}, optimistic"
+    words = f"{name} on {on}"
+    if selection.best_minus_last is not None:
+        words += f"; {_signed(selection.metric, selection.best_minus_last)} to the last"
+    return words
 
 
 def _encoder_columns(records: list[Record]) -> list[tuple[str, list[str]]]:

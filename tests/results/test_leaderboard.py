@@ -141,6 +141,23 @@ def test_the_readme_gets_an_excerpt(make_record, tmp_path):
     assert "README.md is not what" in run_tool(tmp_path, "build", "--check").stderr
 
 
+@pytest.mark.parametrize(
+    ("on", "words"),
+    [
+        ("holdout", "layer 7 on holdout; +1.2 to the last"),
+        ("val", "layer 7 on val, optimistic; +1.2 to the last"),
+    ],
+)
+def test_what_was_chosen_is_shown(make_record, on, words):
+    selection = {
+        "on": on, "metric": "AP", "candidates": 12, "chosen": {"layer": "7"},
+        "best_minus_last": 0.012, "best_minus_last_ci95": None,
+    }  # fmt: skip
+    page = render_markdown([make_record({"selection": selection})])
+    assert "| Chosen |" in page and words in page
+    assert "Chosen" not in render_markdown([make_record()])
+
+
 def test_versions_of_a_protocol_are_separate_tables(make_record):
     page = render_markdown([make_record({"protocol.version": v}) for v in (10, 2)])
     assert page.index("version 2") < page.index("version 10")
