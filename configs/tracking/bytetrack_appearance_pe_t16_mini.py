@@ -8,7 +8,7 @@ Command:  python tools/train.py configs/detection/atss_pe_t16_mini.py
           python tools/test.py configs/tracking/bytetrack_appearance_pe_t16_mini.py \\
               work_dirs/atss_pe_t16_mini
 Cost:     10 s on one CPU core.
-Expected: not measured with the detector's whole schedule.
+Expected: HOTA 0.346 [0.295, 0.408], IDF1 0.416 (four clips); without appearance 0.330.
 
 The thresholds are lower than those of the paper, which are for YOLOX: ATSS multiplies class score
 and centredness.

@@ -5,7 +5,7 @@ Command:  python tools/train.py configs/detection/atss_pe_t16_mini.py
           python tools/test.py configs/tracking/bytetrack_pe_t16_mini.py \\
               work_dirs/atss_pe_t16_mini
 Cost:     10 s on one CPU core.
-Expected: not measured with the detector's whole schedule.
+Expected: HOTA 0.330 [0.292, 0.373], IDF1 0.398 (four clips).
 
 The thresholds are lower than those of the paper, which are for YOLOX: ATSS multiplies class score
 and centredness.
