@@ -387,14 +387,19 @@ def protocol_of(
     """The protocol that was followed, in training and in this evaluation.
 
     Overrides that touch the protocol make it another one: its id then ends in '.mod-<hash>'. A
-    config that only evaluates takes a checkpoint however it was trained.
+    config that only evaluates takes a checkpoint however it was trained; where it names a config in
+    `trained_with` (beside its own file), other training gives such an id, too.
 
     Raises:
         ValueError: If training followed other settings than this evaluation.
     """
     digest = protocol_sha256(template, facts["amp"], facts["world_size"])
     if template.get("evaluation_only"):
-        return protocol_info(template, config, protocol_sha256(template, facts["amp"]))
+        own, trained = protocol_sha256(template, facts["amp"]), facts["protocol_sha256"]
+        named = template.get("trained_with")
+        if named and trained != protocol_sha256(load_template(Path(config).parent / named)):
+            own = hashlib.sha256(f"{own} {trained}".encode()).hexdigest()
+        return protocol_info(template, config, own)
     if facts["start_from"] is None and digest != facts["protocol_sha256"]:
         raise ValueError(
             f"checkpoint {file} was trained under other settings than these; give the same "

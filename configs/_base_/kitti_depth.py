@@ -8,7 +8,7 @@ DINOv2 follows: the lowest 352 x 1216 pixels of every frame in training and test
 dataset_type = "KITTIEigenDataset"
 data_root = "data/kitti"
 train_list, val_list = "kitti_eigen_train.txt", "kitti_eigen_test.txt"
-image_folder, depth_folder = "raw", "data_depth_annotated"
+image_folder, depth_folder = "", ""  # the data set knows where KITTI unpacks them
 train_cut, val_cut = [dict(type="KBCrop")], [dict(type="KBCrop")]
 crop_size = (352, 704)
 brightness = (0.9, 1.1)

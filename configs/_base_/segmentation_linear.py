@@ -3,7 +3,8 @@
 Source: the linear evaluation of DINOv2 (arXiv:2304.07193) on mmseg: batch norm over all processes
 and a 1x1 convolution; AdamW with betas 0.9 and 0.999 and weight decay on every parameter of the
 head; 1,500 iterations of warm-up from 1e-6 of the learning rate, which decays linearly to 0. Sides
-that are no multiple of the patch are padded around the image or window.
+that are no multiple of the patch are padded around the image or window, and the padded map is
+stretched over it, as there: a shift of less than half a patch.
 
 The config that uses this defines encoder, weights, layers (of maps, concatenated), num_layers,
 norm, dropout_ratio, resize_features, crop_size, test_mode, test_stride (of 'slide', whose windows

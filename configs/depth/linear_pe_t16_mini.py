@@ -35,6 +35,7 @@ brightness = (0.75, 1.25)
 min_depth, max_depth = 1e-3, 10.0
 score_crop = None
 batch_size = 4
+num_workers = 1
 max_iters, val_interval = 800, 800
 lr, weight_decay = 1e-3, 1e-2
 backbone_lr_mult, layer_decay = 1.0, 1.0
@@ -50,5 +51,15 @@ model = dict(
         losses=[dict(type="ScaleInvariantLogLoss")],
     ),
 )
+param_scheduler = [  # unlike the published recipe, the cosine begins after the warm-up
+    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end="$warmup_iters"),
+    dict(
+        type="CosineAnnealingLR",
+        eta_min=0.0,
+        by_epoch=False,
+        begin="$warmup_iters",
+        end="$max_iters",
+    ),
+]
 default_hooks = dict(checkpoint=dict(interval="$val_interval", by_epoch=False))
 log_processor = dict(by_epoch=False)

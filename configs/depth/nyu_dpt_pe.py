@@ -51,6 +51,7 @@ model = dict(
     ),
     test_cfg=dict(mode="whole", flip=True, pad="centre"),
 )
+optim_wrapper = dict(paramwise_cfg=dict(decay_norm_and_bias=True))
 default_hooks = dict(
     checkpoint=dict(interval="$val_interval", by_epoch=False, save_best="depth/rmse", rule="less")
 )

@@ -2,7 +2,8 @@
 
 Paper:    DINOv3 (arXiv:2508.10104, section 6.1) and its released evaluation
           (facebookresearch/dinov3 @ 6876159): last layer after the final norm, no class token,
-          batch norm and 256 bins at token resolution, one-cycle schedule, mirrored copy averaged.
+          batch norm and 256 bins at token resolution, a cosine from 0 times a linear warm-up,
+          weight decay on all of the head, mirrored copy averaged.
 Data:     NYUv2 in the layout of BTS: python tools/prepare_data.py nyu DIR
 Command:  torchrun --nproc-per-node 8 tools/train.py configs/depth/nyu_linear_dinov3.py \\
               --launcher pytorch
@@ -11,8 +12,9 @@ Command:  torchrun --nproc-per-node 8 tools/train.py configs/depth/nyu_linear_di
 Cost:     8 GPUs x 2 images, 38,400 iterations; hours not measured.
 Expected: RMSE 0.362 for PE Spatial G/14, 0.590 for PE Core G/14, 0.372 for DINOv2 g/14 (reported,
           DINOv3 paper, table 3).
-Choices:  Padding of patch 14 is cut from predictions; there it is stretched. Start and end of the
-          one-cycle schedule are PyTorch's defaults (1/25, 1e-4 of that). Encoders without a final
+Choices:  Padding of patch 14 is cut from predictions, in training and test; there it is stretched.
+          beta1 is 0.9 throughout; the released schedule sets it to 0 in the warm-up, and then from
+          0.85 to 0.95. The cosine ends at 0, there at 4e-5 of the rate. Encoders without a final
           norm give their last block as it is.
 """
 
@@ -52,16 +54,8 @@ model = dict(
     test_cfg=dict(mode="whole", flip=True, pad="centre"),
 )
 sync_bn = "torch"
-optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.99)))
-param_scheduler = [
-    dict(
-        type="OneCycleLR",
-        eta_max="$lr",
-        total_steps="$max_iters",
-        pct_start=1 / 3,
-        anneal_strategy="cos",
-        by_epoch=False,
-    ),
-]
+optim_wrapper = dict(
+    optimizer=dict(betas=(0.9, 0.99)), paramwise_cfg=dict(decay_norm_and_bias=True)
+)
 default_hooks = dict(checkpoint=dict(interval="$val_interval", by_epoch=False))
 log_processor = dict(by_epoch=False)

@@ -13,9 +13,10 @@ Cost:     8 GPUs x 2 images, 40,000 iterations, float32; hours not measured.
 Expected: mIoU 49.3 for PE Spatial G/14, 55.9 for DINOv3 7B/16 (reported, DINOv3 paper, table 3).
 Choices:  One setting of the paper's sweep (lr 1e-4, 3e-4, 1e-3 x weight decay 1e-4, 1e-3), that of
           the released config, and the last model: the paper's numbers are the best of six runs, and
-          the released code keeps the best of eight evaluations, both chosen on val. The released
-          schedule is a one-cycle cosine; here warm-up and a cosine to 0, its exact ends being
-          unknown. Steps of windows are two thirds, 341 of 512.
+          the released code keeps the best of eight evaluations, both chosen on val. The schedule is
+          the released one, a cosine to 0 times a warm-up from 1e-6, but for less than 4 % in
+          the warm-up (a line times a line there). The norm comes before the dropout; in the
+          released head, after it. Steps of windows are two thirds, 341 of 512.
 """
 
 _base_ = [

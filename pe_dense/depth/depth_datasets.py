@@ -6,6 +6,7 @@ confidence intervals take whole sequences.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,14 @@ from mmengine.registry import DATASETS
 
 from pe_dense.data.depth_list import read_depth_list
 from pe_dense.data.depth_map import SUN_BIT_ROTATION
+
+NYU_SUBFOLDERS = ("", "sync", "train", "official_splits/test", "test")
+KITTI_IMAGES = ("", "raw", "input")
+KITTI_DEPTH = tuple(
+    f"{folder}{split}".lstrip("/")
+    for folder in ("", "data_depth_annotated", "gt_depth")
+    for split in ("", "/train", "/val")
+)
 
 
 @DATASETS.register_module()
@@ -36,6 +45,7 @@ class DepthDataset(BaseDataset):
         bit_rotation: See `pe_dense.data.depth_map.metres`.
         depth_subfolders: Where below depth_map_path the first folder of a depth path is looked
             for, in this order; it is found once for each such folder.
+        image_subfolders: The same of image paths below img_path.
         sequence_file: Text file below `data_root` with lines 'image sequence', which decide
             instead of `sequence_of`; None: none.
         **kwargs: Further arguments of BaseDataset: pipeline, indices, test_mode, ...
@@ -53,11 +63,14 @@ class DepthDataset(BaseDataset):
         depth_scale: float = 1000.0,
         bit_rotation: int = 0,
         depth_subfolders: Sequence[str] = ("",),
+        image_subfolders: Sequence[str] = ("",),
         sequence_file: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.depth_scale, self.bit_rotation = depth_scale, bit_rotation
-        self.depth_subfolders = tuple(depth_subfolders)
+        self.subfolders = dict(
+            img_path=tuple(image_subfolders), depth_map_path=tuple(depth_subfolders)
+        )
         self.sequence_file = sequence_file
         super().__init__(
             ann_file=ann_file,
@@ -84,16 +97,15 @@ class DepthDataset(BaseDataset):
                 f"{self.sequence_file} has no sequence for {len(absent)} images of "
                 f"{self.ann_file}, first {absent[0]}; add them or take sequence_file away"
             )
-        folders: dict[str, Path] = {}
+        folder_of = functools.lru_cache(maxsize=None)(self._folder)
         samples = []
         for pair in listed.pairs:
-            first = pair.depth.split("/")[0]
-            if first not in folders:
-                folders[first] = self._depth_folder(first)
             samples.append(
                 dict(
-                    img_path=str(Path(self.data_prefix["img_path"], pair.image)),
-                    depth_map_path=str(folders[first] / pair.depth),
+                    img_path=str(folder_of("img_path", pair.image.split("/")[0]) / pair.image),
+                    depth_map_path=str(
+                        folder_of("depth_map_path", pair.depth.split("/")[0]) / pair.depth
+                    ),
                     image_id=pair.image,
                     sequence=sequences.get(pair.image) or self.sequence_of(pair.image),
                     focal=pair.focal_px,
@@ -104,8 +116,8 @@ class DepthDataset(BaseDataset):
             )
         return samples
 
-    def _depth_folder(self, first: str) -> Path:
-        folders = [Path(self.data_prefix["depth_map_path"], sub) for sub in self.depth_subfolders]
+    def _folder(self, kind: str, first: str) -> Path:
+        folders = [Path(self.data_prefix[kind], sub) for sub in self.subfolders[kind]]
         return next((folder for folder in folders if (folder / first).exists()), folders[0])
 
     def _named_sequences(self) -> dict[str, str]:
@@ -129,12 +141,24 @@ class NYUDepthDataset(DepthDataset):
     """NYUv2 in the layout of BTS: 24,231 training pairs and 654 test pairs, 480 x 640 pixels.
 
     Training images lie as <scene>/rgb_00045.jpg and sync_depth_00045.png, test images as
-    <type of scene>/rgb_00045.jpg; the folder is the sequence. That is coarse in the test set (18
+    <type of scene>/rgb_00045.jpg, also below sync/ or train/ and official_splits/test/ or test/ as
+    BTS unpacks them; the folder is the sequence. That is coarse in the test set (18
     types), where intervals come out wide; `sequence_file` names the true scenes, and the
     conversion from nyu_depth_v2_labeled.mat writes one.
 
     Source: arXiv:1907.10326; lists of zhyever/Monocular-Depth-Estimation-Toolbox @ d8aff50.
     """
+
+    def __init__(
+        self,
+        *,
+        image_subfolders: Sequence[str] = NYU_SUBFOLDERS,
+        depth_subfolders: Sequence[str] = NYU_SUBFOLDERS,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            image_subfolders=image_subfolders, depth_subfolders=depth_subfolders, **kwargs
+        )
 
     def sequence_of(self, image: str) -> str:
         """The folder of the image."""
@@ -148,7 +172,8 @@ class KITTIEigenDataset(DepthDataset):
     23,158 training pairs, and 652 of 697 test images: the other 45 have no annotated depth.
     Images lie as 2011_09_26/2011_09_26_drive_0002_sync/image_02/data/0000000069.png, depth as
     2011_09_26_drive_0002_sync/proj_depth/groundtruth/image_02/0000000069.png, also below train/
-    or val/ as KITTI's archive has them. 256 steps a metre; the drive is the sequence.
+    or val/ as KITTI's archive has them; both also below raw/ and data_depth_annotated/, or input/
+    and gt_depth/. 256 steps a metre; the drive is the sequence.
 
     Source: arXiv:1406.2283; lists of zhyever/Monocular-Depth-Estimation-Toolbox @ d8aff50;
     cleinc/bts issue 92 on the 45.
@@ -158,10 +183,16 @@ class KITTIEigenDataset(DepthDataset):
         self,
         *,
         depth_scale: float = 256.0,
-        depth_subfolders: Sequence[str] = ("", "train", "val"),
+        image_subfolders: Sequence[str] = KITTI_IMAGES,
+        depth_subfolders: Sequence[str] = KITTI_DEPTH,
         **kwargs: Any,
     ) -> None:
-        super().__init__(depth_scale=depth_scale, depth_subfolders=depth_subfolders, **kwargs)
+        super().__init__(
+            depth_scale=depth_scale,
+            image_subfolders=image_subfolders,
+            depth_subfolders=depth_subfolders,
+            **kwargs,
+        )
 
     def sequence_of(self, image: str) -> str:
         """The drive: 2011_09_26_drive_0002_sync.

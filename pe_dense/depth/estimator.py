@@ -54,10 +54,10 @@ def pad_to_multiple(
 class DenseDepthEstimator(DepthEstimator):
     """Metric depth in the original size of every image, `pred_depth_map` (1, P, Q) in m.
 
-    Images are padded to whole patches, and the padding is cut from the prediction before it is
-    resized. Padding that the data preprocessor added at test time is cut first, so that the
-    mirrored image is padded as the straight one. Depths are resized bilinearly, align_corners
-    False.
+    Images are padded to whole patches, in training with their annotation, and the padding is cut
+    from the prediction before it is resized. Padding that the data preprocessor added at test time
+    is cut first, so that the mirrored image is padded as the straight one. Depths are resized
+    bilinearly, align_corners False.
 
     `test_cfg`, all optional:
         mode: 'whole' (default), or 'slide' with crop_size and stride, (height, width) each; where
@@ -76,7 +76,7 @@ class DenseDepthEstimator(DepthEstimator):
 
     Source: DepthEstimator of onedl-mmsegmentation 1.4.2. Deviations: it runs windows one by one
     and has no flip of whole images, and its 'slide' mode runs whole images. The padding of
-    facebookresearch/dinov3 @ 6876159 is 'centre', and stays in its predictions.
+    facebookresearch/dinov3 @ 6876159 is 'centre', and stays in its predictions, in training too.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -101,6 +101,18 @@ class DenseDepthEstimator(DepthEstimator):
             raise ValueError("the backbone has no patch_size; set model.test_cfg.size_divisor")
         self.pad_place: Place = self.test_cfg.get("pad", "bottom_right")
         pad_to_multiple(torch.empty(1, 1, 1, 1), self.size_divisor, self.pad_place)  # checks both
+
+    def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of images (B, 3, H, W), padded as in `predict`: no prediction is stretched.
+
+        The annotation is padded alike, with 0, which is not annotated.
+        """
+        padded, box = pad_to_multiple(inputs, self.size_divisor, self.pad_place)
+        if padded is not inputs:
+            rows, columns = padded.shape[2:]
+            around = (box.left, columns - box.right, box.top, rows - box.bottom)
+            data_samples = [_padded_annotation(sample, around) for sample in data_samples]
+        return super().loss(padded, data_samples)
 
     def predict(self, inputs: Tensor, data_samples: SampleList | None = None) -> SampleList:
         """Images (B, 3, H, W) -> samples with `pred_depth_map` (1, P, Q), float32."""
@@ -153,6 +165,14 @@ def _resize(depth_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(depth_B1hw.shape[2:]) == size:
         return depth_B1hw
     return F.interpolate(depth_B1hw, size=size, mode="bilinear", align_corners=False)
+
+
+def _padded_annotation(sample: SegDataSample, around: tuple[int, int, int, int]) -> SegDataSample:
+    """A sample with `gt_depth_map` padded with 0; the given one stays as it is."""
+    found = sample.new()
+    if "gt_depth_map" in sample:
+        found.gt_depth_map = PixelData(data=F.pad(sample.gt_depth_map.data, around))
+    return found
 
 
 def _unpadded(samples: Sequence[SegDataSample], size: tuple[int, int]) -> PixelBox:

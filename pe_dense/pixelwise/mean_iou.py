@@ -100,9 +100,18 @@ class MeanIoU(BaseMetric):
             self.results.append((sample["img_path"], counts))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Score all images at once."""
+        """Score all images at once.
+
+        Raises:
+            ValueError: If no pixel of any image is annotated.
+        """
         names = [path for path, _ in results]
         counts_N3K = np.stack([counts for _, counts in results])
+        if not counts_N3K[:, 2].any():
+            raise ValueError(
+                f"none of {len(names)} images has an annotated pixel, first {names[0]}: all labels "
+                f"are {self.ignore_index}; check the label maps and reduce_zero_label"
+            )
         self._evidence = SegmentationEvidence(
             image_ids=_short_names(names),
             classes=tuple(self.dataset_meta["classes"]),

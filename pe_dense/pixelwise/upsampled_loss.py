@@ -27,6 +27,26 @@ def interpolation_matrix(num_in: int, num_out: int, like: Tensor) -> Tensor:
     return F.interpolate(eye, size=num_out, mode="linear", align_corners=False)[0].T.contiguous()
 
 
+def first_derivative_only(gradient: Tensor) -> Tensor:
+    """A gradient for `backward` to return, whose own derivative is refused, not taken for 0.
+
+    `once_differentiable` on `backward` itself looks at grad_output alone, which requires no
+    gradient in a plain create_graph=True: the gradient would silently pass for a constant.
+
+    Example:
+        >>> with torch.enable_grad():  # as autograd does under create_graph=True
+        ...     first_derivative_only(torch.ones(2)).requires_grad
+        True
+    """
+    return _as_it_is(None, gradient.detach().requires_grad_(torch.is_grad_enabled()))
+
+
+@once_differentiable
+def _as_it_is(ctx: None, gradient: Tensor) -> Tensor:
+    del ctx
+    return gradient.detach()
+
+
 class _UpsampledCrossEntropy(torch.autograd.Function):
     """Sum of the losses of all pixels; the gradient is made on the way and only scaled later."""
 
@@ -72,12 +92,11 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
         return total.float()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
         (grad_BKhw,) = ctx.saved_tensors
         if grad_BKhw is None:
             return None, None, None
-        return (grad_BKhw * grad_output).to(ctx.dtype), None, None
+        return first_derivative_only((grad_BKhw * grad_output).to(ctx.dtype)), None, None
 
 
 def _support(rows_Rh: Tensor) -> tuple[int, int]:
@@ -98,7 +117,8 @@ def upsampled_cross_entropy(
     of pixel rows exists at a time: memory does not grow with the resolution of the labels.
 
     Args:
-        logits_BKhw: Token logits (B, K, h, w), any floating type; computed in float32.
+        logits_BKhw: Token logits (B, K, h, w), any floating type; computed in float32, also under
+            autocast.
         labels_BHW: Classes (B, H, W), 0 to K - 1 or `ignore_index`.
         ignore_index: Pixels of this label add nothing.
         average_counted: Divide by the number of other pixels; False divides by all pixels, as
@@ -109,6 +129,7 @@ def upsampled_cross_entropy(
 
     Raises:
         ValueError: If shapes do not fit or a label is out of range.
+        RuntimeError: If the gradient is differentiated again.
     """
     if logits_BKhw.ndim != 4 or labels_BHW.ndim != 3 or len(logits_BKhw) != len(labels_BHW):
         raise ValueError(
@@ -125,5 +146,6 @@ def upsampled_cross_entropy(
                 f"labels hold {low} to {high} beside the ignored {ignore_index}, but there are "
                 f"{logits_BKhw.shape[1]} classes; check reduce_zero_label and the class count"
             )
-    total = _UpsampledCrossEntropy.apply(logits_BKhw, labels_BHW, ignore_index)
+    with torch.autocast(logits_BKhw.device.type, enabled=False):
+        total = _UpsampledCrossEntropy.apply(logits_BKhw, labels_BHW, ignore_index)
     return total / max(num_counted if average_counted else labels_BHW.numel(), 1)

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from pe_dense.pixelwise.upsampled_loss import interpolation_matrix
+from pe_dense.pixelwise.upsampled_loss import first_derivative_only, interpolation_matrix
 
 # Upsampled logits that exist at a time; on the CPU a band should stay in the caches.
 BAND_NUMEL = {"cpu": 2**19, "default": 2**25}
@@ -120,12 +119,12 @@ class _HeadCrossEntropy(torch.autograd.Function):
         return totals_P.float()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_P: Tensor) -> tuple[Tensor | None, None]:
         (grad,) = ctx.saved_tensors
         if grad is None:
             return None, None
-        return (grad * grad_P[:, None, None, None]).to(ctx.dtype), None
+        scaled = grad * grad_P[:, None, None, None]
+        return first_derivative_only(scaled.to(ctx.dtype)), None
 
 
 def _bands(rows_Hh: Tensor, band: int) -> list[tuple[slice, slice, Tensor]]:
@@ -214,7 +213,8 @@ def head_cross_entropy(
     For each head the number and gradient of `pixelwise.upsampled_loss.upsampled_cross_entropy`.
 
     Args:
-        logits_BPKhw: Token logits (B, P, K, h, w), any floating type; computed in float32.
+        logits_BPKhw: Token logits (B, P, K, h, w), any floating type; computed in float32, also
+            under autocast.
         labels: Classes (B, H, W), 0 to K - 1 or `ignore_index`; or `LabelMaps` of them, which
             several calls share.
         ignore_index: Pixels of this label add nothing; that of `LabelMaps` where they are given.
@@ -225,6 +225,7 @@ def head_cross_entropy(
 
     Raises:
         ValueError: If shapes do not fit or a label is out of range.
+        RuntimeError: If the gradient is differentiated again.
     """
     maps = labels
     if isinstance(labels, Tensor):
@@ -234,7 +235,8 @@ def head_cross_entropy(
             f"logits {tuple(logits_BPKhw.shape)} and labels {tuple(maps.labels_BHW.shape)} are not "
             "(B, P, K, h, w) and (B, H, W) of one batch"
         )
-    totals_P = _HeadCrossEntropy.apply(logits_BPKhw, maps)
+    with torch.autocast(logits_BPKhw.device.type, enabled=False):
+        totals_P = _HeadCrossEntropy.apply(logits_BPKhw, maps)
     return totals_P / max(maps.num_counted if average_counted else maps.labels_BHW.numel(), 1)
 
 
@@ -257,15 +259,17 @@ class _HeadByHead(torch.autograd.Function):
         return torch.stack(losses)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_P: Tensor) -> tuple[Tensor | None, None]:
         (grad,) = ctx.saved_tensors
-        return (None if grad is None else grad * grad_P[:, None, None, None]), None
+        if grad is None:
+            return None, None
+        return first_derivative_only(grad * grad_P[:, None, None, None]), None
 
 
 def losses_head_by_head(logits_BPKhw: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
     """(P,) values of `loss`, a function from (B, K, h, w) to a scalar, with their gradients.
 
-    What the function keeps for its backward pass exists for one head at a time.
+    What the function keeps for its backward pass exists for one head at a time. Their gradients
+    cannot be differentiated again.
     """
     return _HeadByHead.apply(logits_BPKhw, loss)

@@ -144,6 +144,8 @@ class ProbeMetric(BaseMetric):
                     f"heads, but the metric expects {len(self.sources)} x {len(self.settings)}; "
                     "give model and metric the same sources, lrs, weight_decays and seeds"
                 )
+            if np.issubdtype(counts.dtype, np.integer):
+                counts = counts.astype(np.int32)  # of one image; all of them are kept to the end
             held = sample.get("probe_split") == "holdout"
             name = str(sample.get("image_id", sample["img_path"]))
             self.results.append((name, held, counts, sample.get("sequence")))
@@ -186,7 +188,7 @@ class ProbeMetric(BaseMetric):
         return setting * len(self.seeds) + seed
 
     def _require_all_classes(self, images: Sequence[ScoredImage]) -> None:
-        target_K = sum(image.counts[0, 0, 2] for image in images)
+        target_K = sum(image.counts[0, 0, 2].astype(np.int64) for image in images)
         absent = np.flatnonzero(target_K == 0)
         if len(absent):
             name = self.dataset_meta["classes"][absent[0]]
@@ -202,6 +204,7 @@ class ProbeMetric(BaseMetric):
         names = tuple(short if len(set(short)) == len(short) else paths)
         counts_N = np.stack([image.counts[source, head] for image in images])
         if self.task == "segmentation":  # (N, 3, K)
+            counts_N = counts_N.astype(np.int64)
             return SegmentationEvidence(
                 image_ids=names,
                 classes=tuple(self.dataset_meta["classes"]),

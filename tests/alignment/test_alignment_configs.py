@@ -15,7 +15,7 @@ from pe_dense.alignment.eval_hook import imported
 from pe_dense.experiment import load_config
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "alignment"
-CONFIGS = sorted(FOLDER.glob("*.py"))
+CONFIGS = sorted(FOLDER.glob("spatial_*.py"))
 named = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
 

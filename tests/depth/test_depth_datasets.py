@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,36 @@ def test_nyu(tmp_path):
     assert [data[i]["sequence"] for i in range(4)] == ["kitchen_0001"] * 2 + ["study_0002"] * 2
     data[0]["seg_fields"].append("gt_depth_map")
     assert data[0]["seg_fields"] == []
+
+
+def test_nyu_is_found_where_bts_unpacks_it(tmp_path):
+    """One prefix for both splits, as configs have it; every file is there."""
+    root = write_nyu(tmp_path)
+    for split, below in (("train", "sync"), ("test", "official_splits/test")):
+        data = NYUDepthDataset(ann_file=f"nyu_{split}.txt", data_root=str(root), pipeline=[])
+        assert len(data) == 4
+        for sample in data:
+            for key in ("img_path", "depth_map_path"):
+                assert Path(sample[key]).is_file()
+                assert Path(sample[key]).is_relative_to(root / below)
+    (root / "nyu_train.txt").write_text("elsewhere_0003/rgb_0.jpg elsewhere_0003/d_0.png\n")
+    data = NYUDepthDataset(ann_file="nyu_train.txt", data_root=str(root), pipeline=[])
+    assert data[0]["img_path"] == str(root / "elsewhere_0003/rgb_0.jpg")  # named as missing later
+
+
+@pytest.mark.parametrize("layout", ["archive", "toolbox"])
+def test_kitti_is_found_where_it_is_unpacked(tmp_path, layout):
+    root = write_kitti(tmp_path)
+    if layout == "toolbox":
+        (root / "raw").rename(root / "input")
+        (root / "data_depth_annotated").rename(root / "gt_depth")
+    for split, num in (("train", 3), ("test", 2)):
+        data = KITTIEigenDataset(
+            ann_file=f"kitti_eigen_{split}.txt", data_root=str(root), pipeline=[]
+        )
+        assert len(data) == num
+        for sample in data:
+            assert Path(sample["img_path"]).is_file() and Path(sample["depth_map_path"]).is_file()
 
 
 def test_named_sequences_win(tmp_path):

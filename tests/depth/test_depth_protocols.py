@@ -1,4 +1,4 @@
-"""The configs under configs/depth: schedules and weight decay of the papers, and that they build."""
+"""The configs under configs/depth: rates and weight decay of the papers, and that they build."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from mmseg.registry import MODELS
 
 import pe_dense.depth
 import pe_dense.probing  # noqa: F401
-from pe_dense.experiment import load_config
+from pe_dense.evaluation import protocol_of
+from pe_dense.experiment import load_config, load_template
+from pe_dense.training import protocol_sha256
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs/depth").glob("*.py"))
 BY_PAPER = [path for path in CONFIGS if path.stem.endswith(("_dinov2", "_dinov3", "_pe"))]
@@ -81,3 +83,22 @@ def test_images_of_several_cameras_are_scored_one_by_one():
     for name in ("linear1", "linear4", "dpt"):
         (path,) = (path for path in CONFIGS if path.stem == f"sunrgbd_{name}_dinov2")
         assert config_of(path).test_dataloader.batch_size == 1
+
+
+@pytest.mark.parametrize("head", ["linear1", "linear4", "dpt"])
+def test_other_training_is_another_transfer(head):
+    scored, trained = (CONFIGS[0].with_name(f"{n}_{head}_dinov2.py") for n in ("sunrgbd", "nyu"))
+    template = load_template(scored)
+
+    def found(sha256, amp=False):
+        facts = dict(amp=amp, world_size=8, start_from=None, protocol_sha256=sha256)
+        return protocol_of(str(scored), template, facts, None)
+
+    as_named = found(protocol_sha256(load_template(trained)))
+    assert as_named.id == template.protocol.id
+    assert as_named.config_sha256 == protocol_sha256(template)
+    shorter = protocol_sha256(load_template(trained, options={"max_iters": 100}))
+    kitti = protocol_sha256(load_template(trained.with_name("kitti_linear1_dinov2.py")))
+    ids = {found(sha).id for sha in (shorter, kitti)}
+    assert len(ids) == 2
+    assert all(one.startswith(f"{template.protocol.id}.mod-") for one in ids)

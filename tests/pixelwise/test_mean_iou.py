@@ -107,6 +107,13 @@ def test_bad_maps_are_named(prediction, labels, words):
         metric.process({}, [dict(sample("maps/b.png", prediction, labels))])
 
 
+def test_a_data_set_without_annotation_is_named():
+    metric, nothing = metric_of(3), np.full((4, 5), 255, np.uint8)
+    metric.process({}, [sample("folder/7.png", np.zeros((4, 5)), nothing)])
+    with pytest.raises(ValueError, match="none of 1 images has an annotated pixel, first .*7.png"):
+        metric.evaluate(1)
+
+
 def test_evidence_before_evaluation():
     with pytest.raises(RuntimeError, match="nothing yet"):
         MeanIoU().evidence()

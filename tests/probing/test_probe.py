@@ -58,6 +58,18 @@ def test_the_planted_layer_is_found_with_an_interval(evaluated) -> None:
     assert set(metric.by_layer()) >= {"mIoU", "aAcc", "mAcc", "IoU/a"}
 
 
+def test_counts_are_kept_small_and_summed_wide(evaluated) -> None:
+    """Billions of pixels in all, of which no image has more than 32 bits hold."""
+    metric = evaluated[0]
+    assert {row[2].dtype for row in metric.results} == {np.dtype(np.int32)}
+    large = ProbeMetric("segmentation", 9, "all", **SETTINGS)
+    large.dataset_meta = metric.dataset_meta
+    for name, held, counts, _ in metric.results:
+        meta = dict(img_path=name, probe_counts=counts.astype(np.int64) * 500_000)
+        large.process(None, [meta | ({"probe_split": "holdout"} if held else {})])
+    assert large.compute_metrics(large.results) == pytest.approx(metric.evidence().metrics())
+
+
 def test_selection_on_reported_images_is_labelled(evaluated) -> None:
     metric, _, _ = scored(evaluated[2], "val")
     assert metric.summary().selected_on == "val"
