@@ -4,7 +4,7 @@ Paper:    layer by layer as PE (arXiv:2504.13181, table 36): the best one is cho
           clips, so it is optimistic.
 Data:     python tools/prepare_data.py mini
 Command:  python tools/test.py configs/tracking/mini_layers.py --weights released
-Cost:     25 s on one CPU core; one layer and setting takes 6 s.
+Cost:     14 s on one CPU core; one layer and setting takes 6 s.
 Expected: J&F 0.123 with random weights (layer 0); no trained encoder measured yet.
 """
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from PIL import Image
 from torch import Tensor
 
 from pe_dense.tracking.token_tiles import bands, cut, fitting_tile, neighbourhood_bias, reached
+from pe_dense.tracking.top_values import top_values
 
 NEIGHBOURHOODS = ("square", "circle")
 TILE_HW = (10, 13)  # queries; fastest at radius 12 on a CPU, where the product dominates
@@ -337,17 +339,13 @@ def _step(
             num_near = len(near_rows) * len(near_columns)
             shape = context.filled, len(queries_QD), num_near
             similarity_MQS = scratch.take("similarity", most, *shape)
-            for m in range(context.filled):
-                near_SD = strip_MhxD[m, cut(near_rows)].view(num_near, width)
-                torch.mm(queries_QD, near_SD.T, out=similarity_MQS[m])
+            near_MDS = strip_MhxD[:, cut(near_rows)].flatten(1, 2).transpose(1, 2)
+            torch.bmm(queries_QD.expand(context.filled, -1, -1), near_MDS, out=similarity_MQS)
             for reach, members in groups.items():
-                allowed_MQS = similarity_MQS
                 bias_QS = neighbourhood_bias(rows, columns, near_rows, near_columns, *reach)
                 if bias_QS is not None:
-                    if len(groups) > 1:  # others need the similarities as they are
-                        allowed_MQS = scratch.take("allowed", most, *shape)
-                    torch.add(similarity_MQS, bias_QS.to(queries_QD), out=allowed_MQS)
-                tile = _Tile(allowed_MQS, near_rows, near_columns, w)
+                    bias_QS = bias_QS.to(queries_QD)
+                tile = _Tile(similarity_MQS, bias_QS, near_rows, near_columns, w)
                 for i, labels_QC in tile.labels(context, members):
                     tile_shape = len(rows), len(columns), -1
                     out_hwC[i][cut(rows), cut(columns)] = labels_QC.view(tile_shape)
@@ -355,113 +353,141 @@ def _step(
 
 
 class _Tile:
-    """Similarities of a tile of queries with what they reach, and the labels that follow."""
+    """Similarities of a tile of queries with what they reach, and the labels that follow.
 
-    def __init__(self, similarity_MQS: Tensor, near_rows: range, near_columns: range, w: int):
-        self.similarity_MQS = similarity_MQS
+    `bias_QS` is 0 within the neighbourhood and -inf outside, None where all is within.
+    """
+
+    def __init__(
+        self,
+        similarity_MQS: Tensor,
+        bias_QS: Tensor | None,
+        near_rows: range,
+        near_columns: range,
+        w: int,
+    ) -> None:
+        self.similarity_MQS, self.bias_QS = similarity_MQS, bias_QS
         device = similarity_MQS.device
         rows = torch.arange(near_rows.start, near_rows.stop, device=device)
         columns = torch.arange(near_columns.start, near_columns.stop, device=device)
         self.tokens_S = (rows[:, None] * w + columns).flatten()
-        self.num_columns = len(near_columns)
 
     def labels(self, context: _Context, members: list[int]) -> Iterator[tuple[int, Tensor]]:
         """Number and (Q, C) labels of the settings of one neighbourhood.
 
-        Settings with the same context share one search, for the largest k. One more neighbour
-        than that is looked up: if it is as similar as the k-th, there are ties. Rows with ties,
-        rare in real features, are done again without a list of neighbours.
+        Settings with the same context share one search, for the largest k of all members, and a
+        longer context goes on from the best of the next shorter one, which it contains. One more
+        neighbour than k is looked up: if it is as similar as the k-th, there are ties. Rows with
+        ties, rare in real features, are done again without a list of neighbours.
         """
         _, frames, num_tokens, num_labels = context.labels_SMNC.shape
         every_XC = context.labels_SMNC.view(-1, num_labels)  # X = settings * frames * tokens
         contexts: dict[tuple[int, ...], list[int]] = {}
-        for i in members:
+        for i in sorted(members, key=lambda i: context.settings[i].last_frames):
             contexts.setdefault(tuple(context.slots(context.settings[i])), []).append(i)
-        peaks_MQX = self._peaks()
+        most = max(context.settings[i].topk for i in members)
+        device = every_XC.device
+        found_Qk = self.similarity_MQS.new_empty(len(self.similarity_MQS[0]), 0)
+        from_Qk = torch.empty_like(found_Qk, dtype=torch.int64)
+        searched: set[int] = set()
         for slots, sharing in contexts.items():
-            settings = [context.settings[i] for i in sharing]  # Z of them
-            most = max(setting.topk for setting in settings)
-            best_Qk, from_Qk = self._nearest(peaks_MQX, slots, most + 1, num_tokens)
-            found = best_Qk.shape[1]
-            last_Z = [min(setting.topk, found) - 1 for setting in settings]
-            scaled_ZQk = torch.stack([best_Qk[:, :most] / s.temperature for s in settings])
-            for scaled_Qk, last in zip(scaled_ZQk, last_Z, strict=True):
-                scaled_Qk[:, last + 1 :] = -math.inf
-            weights_ZQk = scaled_ZQk.softmax(dim=2)
-            stores_Z11 = torch.tensor(sharing, device=from_Qk.device)[:, None, None]
-            at_ZQk = stores_Z11 * (frames * num_tokens) + from_Qk[:, :most]
-            given_YkC = every_XC.index_select(0, at_ZQk.view(-1)).view(
-                -1, at_ZQk.shape[2], num_labels
+            new_slots = [slot for slot in slots if slot not in searched]
+            searched.update(new_slots)
+            best_Qk, found_Qk, from_Qk = self._nearest(
+                new_slots, most + 1, num_tokens, found_Qk, from_Qk
             )
-            labels_ZQC = torch.bmm(weights_ZQk.flatten(0, 1)[:, None], given_YkC)
-            labels_ZQC = labels_ZQC.view(len(settings), -1, num_labels)
+            found = best_Qk.shape[1]
+            settings = [context.settings[i] for i in sharing]  # Z of them
+            last_Z = [min(setting.topk, found) - 1 for setting in settings]
+            temperatures_Z11 = best_Qk.new_tensor([s.temperature for s in settings])[:, None, None]
+            kth_ZQ1 = best_Qk[:, last_Z].T[:, :, None]
+            # `softmax` takes several times longer where rows are this short.
+            weights_ZQk = ((found_Qk - best_Qk[:, :1]) / temperatures_Z11).exp_()
+            weights_ZQk.masked_fill_(found_Qk < kth_ZQ1, 0.0)
+            weights_ZQk /= weights_ZQk @ weights_ZQk.new_ones(found, 1)
+            stores_Z11 = torch.tensor(sharing, device=device)[:, None, None]
+            labels_ZQC = F.embedding_bag(
+                (from_Qk + stores_Z11 * (frames * num_tokens)).flatten(0, 1),
+                every_XC,
+                mode="sum",
+                per_sample_weights=weights_ZQk.flatten(0, 1),
+            ).view(len(settings), -1, num_labels)
             next_Z = [min(last + 1, found - 1) for last in last_Z]
-            tied_QZ = best_Qk[:, next_Z] == best_Qk[:, last_Z]
-            tied_QZ &= best_Qk[:, next_Z].isfinite()
-            any_tied = bool(tied_QZ.any())
+            tied_ZQ = kth_ZQ1[:, :, 0] == best_Qk[:, next_Z].T
+            any_tied = bool(tied_ZQ.any())
             for z, i in enumerate(sharing):
-                if any_tied and next_Z[z] > last_Z[z] and tied_QZ[:, z].any():
-                    tied_Q = tied_QZ[:, z]
-                    labels_ZQC[z, tied_Q] = self._with_ties(
-                        settings[z],
-                        slots,
-                        context.labels_SMNC[i],
-                        tied_Q,
-                        best_Qk[tied_Q, last_Z[z]],
-                    )
+                if any_tied and next_Z[z] > last_Z[z]:
+                    tied_Q = tied_ZQ[z] & kth_ZQ1[z, :, 0].isfinite()
+                    if tied_Q.any():
+                        labels_ZQC[z, tied_Q] = self._with_ties(
+                            settings[z], slots, context.labels_SMNC[i], tied_Q, kth_ZQ1[z, tied_Q]
+                        )
                 yield i, labels_ZQC[z]
 
-    def _peaks(self) -> Tensor:
-        """(M, Q, X) highest similarity in each column of tokens of each context frame.
-
-        By halves, because a reduction over a short dimension is several times slower.
-        """
-        peaks_MQYX = self.similarity_MQS.unflatten(2, (-1, self.num_columns))
-        while (rows := peaks_MQYX.shape[2]) > 1:
-            half = rows // 2
-            halved = torch.maximum(peaks_MQYX[:, :, :half], peaks_MQYX[:, :, half : 2 * half])
-            if rows % 2:
-                torch.maximum(halved[:, :, 0], peaks_MQYX[:, :, -1], out=halved[:, :, 0])
-            peaks_MQYX = halved
-        return peaks_MQYX[:, :, 0]
-
     def _nearest(
-        self, peaks_MQX: Tensor, slots: tuple[int, ...], most: int, num_tokens: int
-    ) -> tuple[Tensor, Tensor]:
-        """(Q, most) similarities in falling order, and the numbers of their tokens in the context.
+        self, slots: list[int], most: int, num_tokens: int, found_Qk: Tensor, from_Qk: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The best tokens of some context frames and of those found in others.
 
-        The n best tokens lie in the n columns with the highest peaks, or tie with some that do:
-        so only these columns are searched.
+        Tokens at one place in all frames are searched for together: the best ones lie at the
+        `most` places with the highest peaks over frames, or tie with some that do.
+
+        Returns:
+            Similarities (Q, most) in falling order; the same in any order; and the numbers of
+            their tokens in the context, in that order.
         """
-        count, queries, num_near = self.similarity_MQS.shape
-        if slots != tuple(range(count)):
-            peaks_MQX = peaks_MQX[list(slots)]
-        columns = peaks_MQX.shape[2]
-        peaks_QP = peaks_MQX.transpose(0, 1).flatten(1)
-        chosen_Qc = peaks_QP.topk(min(most, peaks_QP.shape[1]), dim=1, sorted=False).indices
-        device = chosen_Qc.device
-        slot_Qc = torch.tensor(slots, device=device)[chosen_Qc // columns]
-        column_Qc = chosen_Qc % columns
-        query_Q1 = torch.arange(queries, device=device)[:, None]
-        rows_Y = torch.arange(0, num_near, columns, device=device)
-        place_Qc = (slot_Qc * queries + query_Q1) * num_near + column_Qc
-        place_QcY = place_Qc[:, :, None] + rows_Y
-        found_QK = self.similarity_MQS.view(-1).index_select(0, place_QcY.view(-1))
-        found_QK = found_QK.view(queries, -1)
-        best_Qk, order_Qk = found_QK.topk(min(most, found_QK.shape[1]), dim=1)
-        which_Qk, row_Qk = order_Qk // len(rows_Y), order_Qk % len(rows_Y)
-        place_Qk = column_Qc.gather(1, which_Qk) + row_Qk * columns
-        from_Qk = slot_Qc.gather(1, which_Qk) * num_tokens + self.tokens_S[place_Qk]
-        return best_Qk, from_Qk
+        num_near = self.similarity_MQS.shape[2]
+        peaks_QS = self.similarity_MQS[slots[0]]
+        if len(slots) > 1:
+            peaks_QS = torch.maximum(peaks_QS, self.similarity_MQS[slots[1]])
+        for slot in slots[2:]:
+            torch.maximum(peaks_QS, self.similarity_MQS[slot], out=peaks_QS)
+        if self.bias_QS is not None:
+            peaks_QS = peaks_QS + self.bias_QS
+        _, places_Qc = top_values(peaks_QS, most)
+        frame_starts_M1 = torch.tensor(slots, device=places_Qc.device)[:, None] * peaks_QS.numel()
+        places_QMc = places_Qc[:, None] + frame_starts_M1
+        near_QMc = self.similarity_MQS.view(-1).index_select(0, places_QMc.view(-1))
+        near_QMc = near_QMc.view(places_QMc.shape)
+        if self.bias_QS is not None:
+            near_QMc += self.bias_QS.take(places_Qc)[:, None]
+        near_Qn = torch.cat([near_QMc.flatten(1), found_Qk], dim=1)
+        best_Qk, which_Qk = top_values(near_Qn, most)
+        # Tokens are looked up for the best alone: there are many more candidates.
+        chosen, known = places_Qc.shape[1], found_Qk.shape[1]
+        group_n, start_n = _columns(tuple(slots), chosen, known, num_tokens, near_Qn.device)
+        tokens_Qg = torch.cat([self.tokens_S.take(places_Qc % num_near), from_Qk], dim=1)
+        columns_Qk = which_Qk % near_Qn.shape[1]
+        rows_Q1 = torch.arange(0, tokens_Qg.numel(), chosen + known, device=near_Qn.device)[:, None]
+        new_from_Qk = tokens_Qg.take(group_n.take(columns_Qk) + rows_Q1) + start_n.take(columns_Qk)
+        return best_Qk, near_Qn.take(which_Qk), new_from_Qk
 
-    def _with_ties(self, setting, slots, labels_MNC, tied_Q, kth_T) -> Tensor:
+    def _with_ties(self, setting, slots, labels_MNC, tied_Q, kth_T1) -> Tensor:
         """(T, C) labels of tied queries from all tokens at least as similar as the k-th."""
+        near_MTS = self.similarity_MQS[list(slots)][:, tied_Q]
+        if self.bias_QS is not None:
+            near_MTS += self.bias_QS[tied_Q]
+        best_T1 = near_MTS.amax((0, 2))[:, None]
         total_TC, sum_T1 = 0.0, 0.0
-        best_T1 = self.similarity_MQS[list(slots)][:, tied_Q].amax((0, 2))
-        for slot in slots:
-            similarity_TS = self.similarity_MQS[slot, tied_Q]
-            weights_TS = ((similarity_TS - best_T1[:, None]) / setting.temperature).exp()
-            weights_TS.masked_fill_(similarity_TS < kth_T[:, None], 0.0)
+        for slot, near_TS in zip(slots, near_MTS, strict=True):
+            weights_TS = ((near_TS - best_T1) / setting.temperature).exp()
+            weights_TS.masked_fill_(near_TS < kth_T1, 0.0)
             total_TC = total_TC + weights_TS @ labels_MNC[slot, self.tokens_S]
             sum_T1 = sum_T1 + weights_TS.sum(dim=1, keepdim=True)
         return total_TC / sum_T1
+
+
+@lru_cache(maxsize=64)
+def _columns(
+    slots: tuple[int, ...], chosen: int, known: int, num_tokens: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Column of the token, and number of its frame's first token, of each candidate of a query.
+
+    Candidates are those at the chosen places in each slot, then those known already, whose
+    numbers are complete.
+    """
+    place_c = torch.arange(chosen + known)
+    groups_n = torch.cat([place_c[:chosen].repeat(len(slots)), place_c[chosen:]])
+    starts_n = torch.tensor(slots).repeat_interleave(chosen) * num_tokens
+    starts_n = torch.cat([starts_n, torch.zeros(known, dtype=torch.int64)])
+    return groups_n.to(device), starts_n.to(device)

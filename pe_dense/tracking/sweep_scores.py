@@ -2,97 +2,79 @@
 
 All maps of a frame share the annotation, and most of what scoring one costs is per call, not per
 pixel. So the masks of all maps are kept as bits, eight maps to a byte, side by side at each pixel:
-one operation on bytes then serves eight maps, and only counts are unpacked. Values are those of
-`region_and_boundary.frame_scores` to the last digit; label maps are those of
-`label_propagation.label_map_from_soft`, whose bilinear upsampling is two small matrix products
-here, up to pixels where two labels agree to rounding.
+one operation on bytes then serves eight maps, and only counts are unpacked. Maps that are equal
+are scored once. Values are those of `region_and_boundary.frame_scores` to the last digit.
 
-Shape legend: B label maps, K objects, C = K + 1 labels, h w token grid, H W image, G = ceil(B / 8)
-bytes of bits, N pixels.
+Shape legend: B label maps, K objects, H W image, G = ceil(B / 8) bytes of bits, N pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
+from pe_dense.tracking.mixed_cells import distinct_label_maps
 from pe_dense.tracking.region_and_boundary import boundary_map
 
-BAND_VALUES = 2**18  # upsampled numbers held at a time: about 1 MiB, which fits caches
 FEW_ROWS = 32  # rows that are unpacked rather than added
 
 
-def masks_from_soft(soft_BChw: Sequence[Tensor], image_hw: tuple[int, int]) -> np.ndarray:
-    """Masks of the objects in all label maps, upsampled bilinearly to the image.
-
-    The same as `label_map_from_soft` without stretching and without a patch size. A band of rows
-    is upsampled at a time, so memory stays small whatever the number of maps.
+def soft_scores(annotation_HW: np.ndarray, soft_BChw: Sequence[Tensor], radius: int) -> np.ndarray:
+    """J and F of all objects under soft labels, upsampled bilinearly to the annotation.
 
     Args:
-        soft_BChw: Soft labels (C, h, w) of each map, of one shape and device.
-        image_hw: Size of the masks.
+        annotation_HW: Label map; other labels than 1 to K are background.
+        soft_BChw: Soft labels (K + 1, h, w) of each map, of one shape, on any device.
+        radius: Tolerance of F in pixels, see `boundary_radius`.
 
     Returns:
-        uint8 (K, H, W, G): bit b of a pixel is set where map b has label k + 1; of equally good
-        labels the lowest one counts. The order of bits is that of `numpy.packbits`.
+        (B, K, 2) float64, 0..1.
 
     Raises:
         ValueError: If there is no map.
     """
+    numbers: list[int] = []
+
+    def new_maps() -> Iterable[np.ndarray]:
+        for number, labels_HW in distinct_label_maps(soft_BChw, annotation_HW.shape):
+            numbers.append(number)
+            if labels_HW is not None:
+                yield labels_HW
+
     if not len(soft_BChw):
         raise ValueError("soft_BChw is empty; pass the soft labels of at least one map")
-    soft_ChwB = torch.stack(list(soft_BChw)).permute(1, 2, 3, 0).contiguous()
-    labels, h, w, maps = soft_ChwB.shape
-    height, width = image_hw
-    rows_Hh = bilinear_matrix(height, h).to(soft_ChwB)
-    columns_Ww = bilinear_matrix(width, w).to(soft_ChwB)
-    near_rows, near_columns = slice(0, height), slice(0, width)
-    if labels > 1 and soft_ChwB.min() >= 0:  # without support no object beats the background
-        support_hw = (soft_ChwB[1:] > 0).any(dim=3).any(dim=0)
-        near_rows = _reached(rows_Hh, support_hw.any(dim=1))
-        near_columns = _reached(columns_Ww, support_hw.any(dim=0))
-    columns_Ww = columns_Ww[near_columns]
-    tall_CHwB = (rows_Hh @ soft_ChwB.flatten(2)).unflatten(2, (w, maps))
-    masks_KHWG = np.zeros((labels - 1, height, width, -(-maps // 8)), np.uint8)
-    near_width = len(columns_Ww)
-    step = max(1, BAND_VALUES // (max(near_width, 1) * maps * labels))
-    # Reused by all bands: fresh pages would cost more time than what is written to them.
-    space_CRWB = soft_ChwB.new_empty(labels, step, near_width, maps)
-    is_greater_RWB = np.empty((step, near_width, maps), bool)
-    for top in range(near_rows.start, near_rows.stop, step):
-        rows = min(step, near_rows.stop - top)
-        band_CRWB = space_CRWB[:, :rows]
-        for c in range(labels):
-            torch.matmul(columns_Ww, tall_CHwB[c, top : top + rows], out=band_CRWB[c])
-        best_RWB = band_CRWB[0]
-        for c in range(1, labels):
-            is_better_RWB = _greater(band_CRWB[c], best_RWB, is_greater_RWB[:rows])
-            masks_KHWG[c - 1, top : top + rows, near_columns] = _packed(is_better_RWB)
-            if c < labels - 1:
-                torch.maximum(best_RWB, band_CRWB[c], out=best_RWB)
-    # A bit says that a label beats all lower ones; the highest label that does is the best.
-    beaten_HWG = np.zeros_like(masks_KHWG[0]) if len(masks_KHWG) else None
-    for mask_HWG in masks_KHWG[::-1]:
-        wins_HWG = mask_HWG.copy()
-        mask_HWG &= ~beaten_HWG
-        beaten_HWG |= wins_HWG
-    return masks_KHWG
+    masks_KHWG = masks_from_maps(new_maps(), len(soft_BChw[0]) - 1)
+    return masks_scores(annotation_HW, masks_KHWG, max(numbers) + 1, radius)[numbers]
 
 
-def masks_from_maps(maps_BHW: Sequence[np.ndarray], num_objects: int) -> np.ndarray:
-    """Masks of the objects in label maps that exist, as `masks_from_soft` has them.
+def masks_from_maps(maps_BHW: Iterable[np.ndarray], num_objects: int) -> np.ndarray:
+    """Masks of the objects in label maps, as bits.
 
     Args:
-        maps_BHW: Label maps of integers, of one size.
+        maps_BHW: Label maps of integers, of one size; each is used once and not kept.
         num_objects: K.
+
+    Returns:
+        uint8 (K, H, W, G): bit b of a pixel is set where map b has label k + 1. The order of bits
+        is that of `numpy.packbits`.
+
+    Raises:
+        ValueError: If there is no map.
     """
-    maps_HWB = np.stack(maps_BHW, axis=-1)
-    return np.stack([np.packbits(maps_HWB == k + 1, axis=-1) for k in range(num_objects)])
+    groups_KHW: list[np.ndarray] = []
+    for b, labels_HW in enumerate(maps_BHW):
+        if b % 8 == 0:
+            groups_KHW.append(np.zeros((num_objects, *labels_HW.shape), np.uint8))
+        for k, bits_HW in enumerate(groups_KHW[-1]):
+            # A product, because NumPy's shift of bytes is several times slower.
+            bits_HW |= (labels_HW == k + 1).view(np.uint8) * np.uint8(128 >> b % 8)
+    if not groups_KHW:
+        raise ValueError("maps_BHW is empty; pass at least one map")
+    return np.stack(groups_KHW, axis=-1)
 
 
 def masks_scores(
@@ -102,7 +84,7 @@ def masks_scores(
 
     Args:
         annotation_HW: Label map; other labels than 1 to K are background.
-        masks_KHWG: Bits of the predicted masks, see `masks_from_soft`.
+        masks_KHWG: Bits of the predicted masks, see `masks_from_maps`.
         num_maps: B.
         radius: Tolerance of F in pixels, see `boundary_radius`.
 
@@ -123,58 +105,20 @@ def masks_scores(
     return scores_BK2
 
 
-@lru_cache(maxsize=32)
-def bilinear_matrix(size: int, source: int) -> Tensor:
-    """Weights (size, source) of bilinear resizing along an axis, pixel centres aligned by area.
-
-    As `torch.nn.functional.interpolate` with align_corners=False and no antialiasing.
-
-    Example:
-        >>> bilinear_matrix(4, 2).tolist()
-        [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
-    """
-    at = ((torch.arange(size, dtype=torch.float32) + 0.5) * (source / size) - 0.5).clamp(min=0)
-    low = at.floor().long().clamp(max=source - 1)
-    high = (low + 1).clamp(max=source - 1)
-    share, row = at - low, torch.arange(size)
-    matrix = torch.zeros(size, source)
-    matrix[row, low] += 1 - share
-    matrix[row, high] += share
-    return matrix
-
-
-def _reached(weights_Pt: Tensor, has_support_t: Tensor) -> slice:
-    """Pixels from the first to the last that take anything from tokens with support."""
-    places = torch.nonzero((weights_Pt[:, has_support_t] > 0).any(dim=1)).flatten().tolist()
-    return slice(places[0], places[-1] + 1) if places else slice(0, 0)
-
-
-def _greater(first: Tensor, second: Tensor, out: np.ndarray) -> np.ndarray:
-    if first.device.type == "cpu":  # NumPy compares several times faster
-        return np.greater(first.numpy(), second.numpy(), out=out)
-    return (first > second).cpu().numpy()
-
-
-def _packed(is_set_RWB: np.ndarray) -> np.ndarray:
-    """(..., G) bits; NumPy packs one long row much faster than many short ones."""
-    *shape, maps = is_set_RWB.shape
-    if maps % 8:
-        return np.packbits(is_set_RWB, axis=-1)
-    return np.packbits(is_set_RWB.reshape(-1)).reshape(*shape, maps // 8)
-
-
 def _object_scores(
     annotation_HW: np.ndarray, mask_HWG: np.ndarray, maps: int, radius: int
 ) -> np.ndarray:
     """(B, 2) J and F of one object."""
-    area_B = _counts(mask_HWG.reshape(-1, mask_HWG.shape[-1]), maps)
+    box = _box(mask_HWG)  # nothing outside needs counting: most objects are small
+    area_B = _counts(mask_HWG[box].reshape(-1, mask_HWG.shape[-1]), maps)
     both_B = _counts(mask_HWG[annotation_HW], maps)
     union_B = np.count_nonzero(annotation_HW) + area_B - both_B
     j_B = np.where(union_B == 0, 1.0, both_B / np.maximum(union_B, 1))
 
-    first_HW, second_HWG = boundary_map(annotation_HW), _boundary_bits(mask_HWG)
+    first_HW, second_HWG = boundary_map(annotation_HW), np.zeros_like(mask_HWG)
+    second_HWG[box] = _boundary_bits(mask_HWG[box])
     in_first = np.count_nonzero(first_HW)
-    in_second_B = _counts(second_HWG.reshape(-1, second_HWG.shape[-1]), maps)
+    in_second_B = _counts(second_HWG[box].reshape(-1, second_HWG.shape[-1]), maps)
     if not in_first:
         return np.stack([j_B, (in_second_B == 0).astype(np.float64)], axis=1)
     near_HW = cv2.dilate(first_HW.view(np.uint8), _disk(radius)).view(bool)
@@ -185,6 +129,18 @@ def _object_scores(
     sum_B = precision_B + recall_B
     f_B = 2 * precision_B * recall_B / np.where(sum_B == 0, 1.0, sum_B)
     return np.stack([j_B, f_B], axis=1)
+
+
+def _box(mask_HWG: np.ndarray) -> tuple[slice, slice]:
+    """All pixels that are set in a map, and one more on each side: boundaries lie within."""
+    used_H = mask_HWG.reshape(len(mask_HWG), -1).max(axis=1)
+    used_W = np.bitwise_or.reduce(mask_HWG, axis=0).any(axis=1)
+    box = []
+    for used in (used_H, used_W):
+        places = np.flatnonzero(used)
+        first, last = (places[0], places[-1]) if len(places) else (0, -1)
+        box.append(slice(max(first - 1, 0), last + 2))
+    return tuple(box)
 
 
 def _boundary_bits(mask_HWG: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ from pe_dense.tracking.label_propagation import (
 )
 from pe_dense.tracking.object_statistics import best_of, mean_j_and_f, object_statistics
 from pe_dense.tracking.region_and_boundary import boundary_radius, frame_scores
-from pe_dense.tracking.sweep_scores import masks_from_maps, masks_from_soft, masks_scores
+from pe_dense.tracking.sweep_scores import masks_from_maps, masks_scores, soft_scores
 from pe_dense.tracking.video_journal import ResultsFolder, VideoJournal, run_key, video_key
 from pe_dense.types import resolve_indices
 
@@ -376,8 +376,7 @@ class VideoPropagator(BaseModel):
         soft = [soft_Chw for row in soft_LS for soft_Chw in row]
         num_objects, radius = len(starts_K), boundary_radius(native_hw)
         if len(soft) > 1 and self.upsample == "image" and not self.stretch:
-            masks_KHWG = masks_from_soft(soft, native_hw)
-            scores_BK2 = masks_scores(annotation_HW, masks_KHWG, len(soft), radius)
+            scores_BK2 = soft_scores(annotation_HW, soft, radius)
         else:
             step = patch if self.upsample == "patch" else None
             maps = [label_map_from_soft(one, native_hw, step, self.stretch) for one in soft]

@@ -6,12 +6,7 @@ import torch
 
 from pe_dense.tracking.label_propagation import label_map_from_soft
 from pe_dense.tracking.region_and_boundary import frame_scores
-from pe_dense.tracking.sweep_scores import (
-    bilinear_matrix,
-    masks_from_maps,
-    masks_from_soft,
-    masks_scores,
-)
+from pe_dense.tracking.sweep_scores import masks_from_maps, masks_scores, soft_scores
 
 
 def soft_maps(number, labels, grid_hw, seed=0):
@@ -32,36 +27,29 @@ def one_by_one(annotation, maps, objects, radius):
 def test_masks_and_scores_are_those_of_single_maps(number, grid, image, labels):
     soft = soft_maps(number, labels, grid)
     maps = [label_map_from_soft(one, image, stretch=False) for one in soft]
-    masks = masks_from_soft(list(soft), image)
-    assert np.array_equal(masks, masks_from_maps(maps, labels - 1))
+    masks = masks_from_maps(maps, labels - 1)
     soft_truth = soft_maps(1, labels, grid, seed=9)[0]
     annotation = label_map_from_soft(soft_truth, image, stretch=False).copy()
     annotation[:5, :9] = 255
     for radius in (0, 1, 3, 60):
         expected = one_by_one(annotation, maps, labels - 1, radius)
         assert np.array_equal(masks_scores(annotation, masks, number, radius), expected)
+        assert np.array_equal(soft_scores(annotation, list(soft), radius), expected)
 
 
-@pytest.mark.parametrize("place", [(0, 0), (2, 3), (4, 6), None])
-def test_objects_in_a_corner_and_none_at_all(place):
-    soft = torch.zeros(8, 3, 5, 7)
-    soft[:, 0] = 1
-    if place is not None:
-        soft[::2, 0, place[0], place[1]], soft[::2, 2, place[0], place[1]] = 0.2, 0.8
-    maps = [label_map_from_soft(one, (37, 50), stretch=False) for one in soft]
-    assert any(one.any() for one in maps) == (place is not None)
-    assert np.array_equal(masks_from_soft(list(soft), (37, 50)), masks_from_maps(maps, 2))
-    soft[:, 0] -= 2  # below zero, every object is better than the background
-    maps = [label_map_from_soft(one, (37, 50), stretch=False) for one in soft]
-    assert np.array_equal(masks_from_soft(list(soft), (37, 50)), masks_from_maps(maps, 2))
+def test_equal_maps_get_the_scores_of_one():
+    soft = soft_maps(3, 3, (4, 5), seed=1)
+    annotation = label_map_from_soft(soft_maps(1, 3, (4, 5), seed=2)[0], (32, 40), stretch=False)
+    order = [2, 0, 2, 2, 1, 0, 1, 2, 0, 1, 2]
+    found = soft_scores(annotation, [soft[i] for i in order], 2)
+    assert np.array_equal(found, soft_scores(annotation, list(soft), 2)[order])
+    assert len(np.unique(found, axis=0)) == 3
 
 
-def test_of_equal_labels_the_lowest_counts():
-    soft = torch.full((9, 3, 2, 2), 0.25)
-    assert not masks_from_soft(list(soft), (4, 4)).any()
-    soft[:, 1:] = 0.5  # both objects are as good
-    first, second = masks_from_soft(list(soft), (4, 4))
-    assert np.unpackbits(first, axis=-1, count=9).all() and not second.any()
+def test_bits_are_those_of_packbits():
+    maps = np.random.default_rng(0).integers(0, 4, (11, 6, 5), np.uint8)
+    expected = [np.packbits(np.moveaxis(maps, 0, -1) == k + 1, axis=-1) for k in range(3)]
+    assert np.array_equal(masks_from_maps(iter(maps), 3), expected)
 
 
 def test_empty_full_and_absent_objects():
@@ -86,17 +74,11 @@ def test_noise_is_counted_right_in_large_frames():
     assert np.array_equal(found, one_by_one(annotation, maps, 2, 1))
 
 
-@pytest.mark.parametrize(("size", "source"), [(7, 3), (3, 7), (16, 16), (5, 1), (480, 30)])
-def test_bilinear_weights_are_those_of_torch(size, source):
-    x = torch.randn(1, 1, source, generator=torch.Generator().manual_seed(0))
-    expected = torch.nn.functional.interpolate(x, size, mode="linear", align_corners=False)
-    found = bilinear_matrix(size, source) @ x[0, 0]
-    torch.testing.assert_close(found, expected[0, 0], atol=1e-5, rtol=0)
-
-
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="empty"):
-        masks_from_soft([], (4, 4))
+        soft_scores(np.zeros((4, 4), np.uint8), [], 1)
+    with pytest.raises(ValueError, match="empty"):
+        masks_from_maps([], 1)
     masks = masks_from_maps([np.zeros((4, 4), np.uint8)], 1)
     with pytest.raises(ValueError, match="do not belong"):
         masks_scores(np.zeros((4, 5), np.uint8), masks, 1, 1)
