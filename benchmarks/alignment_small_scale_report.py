@@ -68,9 +68,18 @@ def table_of(results: Sequence[Mapping[str, Any]], model: str, metric: str) -> n
 
 
 def findings(results: Sequence[Mapping[str, Any]], metric: str) -> dict[str, list[float]]:
-    """Differences by seed: of the peak, and of every aligned last block to the contrastive one."""
+    """Differences by seed: of the peak, and of every aligned last block to the contrastive one.
+
+    'learned' is the last block of the contrastive tower minus that of the untrained one: where it
+    is not above 0, a peak at an early block only says that training spoils what the pixels give.
+    """
     contrastive_SL = table_of(results, "contrastive", metric)
-    found = {"peak": held_out_peak(contrastive_SL)}
+    learned_S = contrastive_SL[:, -1] - table_of(results, "random", metric)[:, -1]
+    found = {
+        "learned": [float(v) for v in learned_S],
+        "peak": held_out_peak(contrastive_SL),
+        "peak_untrained": held_out_peak(table_of(results, "random", metric)),
+    }
     for model in ALIGNED:
         gain_S = table_of(results, model, metric)[:, -1] - contrastive_SL[:, -1]
         found[model] = [float(v) for v in gain_S]
@@ -123,7 +132,10 @@ def report(
         found = findings(results, metric)
         lines.append(f"**{name}**")
         lines.append("")
+        lines.append("- " + verdict(found["learned"], "Last block, contrastive minus untrained"))
         lines.append("- " + verdict(found["peak"], "Contrastive, best block minus last block"))
+        what = "Untrained, best block minus last block"
+        lines.append("- " + verdict(found["peak_untrained"], what))
         for model in ALIGNED:
             what = f"Last block, {LABELS[model]} minus contrastive"
             lines.append("- " + verdict(found[model], what))
