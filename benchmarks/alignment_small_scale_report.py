@@ -208,7 +208,8 @@ def draw(results: Sequence[Mapping[str, Any]], smoke: bool) -> dict[str, bytes]:
             )
             for own_L in scores_SL:
                 panel.plot(x_L, own_L, ".", color=colour, ms=3, alpha=0.6)
-        panel.set(title=name, xlabel="block")
+        panel.set_title(name, fontsize=10)
+        panel.set_xlabel("block")
         # Intervals of few seeds can reach far; the scores decide what is shown.
         every = np.concatenate([table_of(results, m, metric).ravel() for m in MODELS])
         margin = 0.1 * (np.ptp(every) or 0.1)

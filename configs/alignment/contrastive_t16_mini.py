@@ -14,6 +14,15 @@ Choices:  10 blocks of width 96 and patch 16: 65 tokens a picture. Mirrored pict
 """
 
 _base_ = ["../_base_/runtime.py"]
+protocol = dict(
+    id="mini-contrastive",
+    version=1,
+    task="alignment",
+    dataset="mini",
+    split="train",
+    metric="loss",
+    higher_is_better=False,
+)
 
 encoder = "pe_core_t16_384"
 weights = "random"
