@@ -309,8 +309,9 @@ def checkpoint(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         weights=dict(source="random", sha256="random", notes=()),
     )
     file = tmp_path_factory.mktemp("run") / "epoch_1.pth"
-    state = MODELS.build(cfg.model).state_dict()
-    torch.save({"state_dict": state, "meta": {"pe_dense": facts}}, file)
+    model = MODELS.build(cfg.model)
+    model.init_weights()  # mmdet leaves some parameters uninitialised until then
+    torch.save({"state_dict": model.state_dict(), "meta": {"pe_dense": facts}}, file)
     return file
 
 
