@@ -1,4 +1,4 @@
-"""Segmentation and depth as a user runs them: two processes score what one does, to the last bit."""
+"""Segmentation and depth as a user runs them: two processes score exactly what one does."""
 
 from __future__ import annotations
 

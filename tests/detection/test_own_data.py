@@ -128,7 +128,9 @@ def test_very_long_images(tmp_path: Path) -> None:
     for file in (root / "images").iterdir():
         write_image(file, 640, 20)
     short = dict(data_root=str(root), max_iters=1, val_interval=1)
-    train(CONFIG, options=short, work_dir=tmp_path / "work")
+    runner = train(CONFIG, options=short, work_dir=tmp_path / "work")
+    assert runner.iter == 1
+    assert all(bool(p.isfinite().all()) for p in runner.model.parameters())
 
 
 @pytest.mark.slow
