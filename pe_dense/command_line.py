@@ -99,4 +99,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("stopped; run again with --resume to continue", file=sys.stderr)
         code = 130
+    distributed = sys.modules.get("torch.distributed")  # not imported here: torch loads slowly
+    if code == 0 and distributed and distributed.is_available() and distributed.is_initialized():
+        from pe_dense.processes import leave_together
+
+        leave_together()
     sys.exit(code)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
+from pe_dense.processes import leave_together
 from pe_dense.sharding import ShardedOptimWrapper, Sharding, shard, whole_state
 from pe_dense.training import train
 
@@ -183,4 +184,4 @@ def main(data_root: str, out: Path) -> None:
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     main(sys.argv[1], Path(sys.argv[2]))
-    dist.destroy_process_group()
+    leave_together()

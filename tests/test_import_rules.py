@@ -21,10 +21,11 @@ BUILDING_BLOCKS = {"types", "encoders", "data", "necks", "pixelwise", "layer_dec
 # What each part may import of the package besides itself; a part is a folder or a module.
 MAY_IMPORT = {
     "types": set(),
-    "command_line": set(),
+    "command_line": {"processes"},
     "results": set(),
     "runtime": {"encoders"},
     "layer_decay": set(),
+    "processes": set(),
     "sharding": set(),
     "encoders": {"types"},
     "necks": {"types"},

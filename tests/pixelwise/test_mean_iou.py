@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pe_dense.pixelwise import mean_iou
 from pe_dense.pixelwise.mean_iou import MeanIoU, image_counts
 
 with np.load(Path(__file__).resolve().parents[1] / "golden/ade_like_miou.npz") as file:
@@ -87,6 +88,30 @@ def test_256_classes_fill_sixteen_bits():
     values = np.arange(256).reshape(16, 16)
     counts = image_counts(values, values, 256, ignore_index=-1)
     assert counts.min() == counts.max() == 1
+
+
+def test_every_way_of_counting_agrees(monkeypatch):
+    """Bytes, wide integers, an ignored class among the classes, cut into bands: a slow count."""
+    rng = np.random.default_rng(0)
+    for dtype, num_classes, ignore_index in (
+        (np.uint8, 7, 255), (np.int64, 7, 3), (np.int64, 7, 999), (np.uint8, 256, 0),
+        (np.int32, 300, 255),
+    ):  # fmt: skip
+        labels = rng.integers(0, num_classes, (9, 11)).astype(dtype)
+        labels[rng.random(labels.shape) < 0.2] = ignore_index
+        prediction = rng.integers(0, num_classes, (9, 11))
+        slow = np.zeros((3, num_classes), int)
+        for right, guess in zip(labels.ravel().tolist(), prediction.ravel().tolist(), strict=True):
+            if right != ignore_index:
+                slow[0, right] += right == guess
+                slow[1, guess] += 1
+                slow[2, right] += 1
+        for pixels in (2**24, 25):
+            monkeypatch.setattr(mean_iou, "_EXACT_IN_FLOAT32", pixels)
+            for maps in ((prediction, labels), (prediction.T, labels.T)):
+                counts = image_counts(*maps, num_classes, ignore_index)
+                np.testing.assert_array_equal(counts, slow)
+    assert not image_counts(np.zeros((0, 4), int), np.zeros((0, 4), np.uint8), 3).any()
 
 
 @pytest.mark.parametrize(
