@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = '''
+TOOL = """
 import atexit, sys
 import torch.distributed as dist
 from pe_dense import command_line
@@ -21,7 +21,7 @@ def main():
     print(f"process {rank} is done")  # stays in the buffer until the end
 
 command_line.run(main)
-'''
+"""
 
 
 @pytest.mark.parametrize("outcome", ["works", "fails"])
