@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,12 +47,39 @@ def test_an_encoder_is_scored_without_training(options, tmp_path):
     assert evidence_of(record, records).metrics()["J&F"] == pytest.approx(scores["J&F"])
     with pytest.raises(ValueError, match="already holds this result"):
         evaluate(CONFIG, None, **arguments)
-    # The journal has every video: changing it changes the score, so it is what is read.
-    for entry in (work_dir / "journal").glob("*.json"):
-        content = entry.read_text()
-        assert json.loads(content)
     again = evaluate(CONFIG, None, **arguments, supersede=True)
     assert again == scores
+
+
+def test_a_killed_evaluation_goes_on_at_the_next_video(options, tmp_path):
+    """SIGKILL between two videos, not waited for: the second run reads what the first one left."""
+    journal, results = tmp_path / "run" / "journal", tmp_path / "png"
+    options = {**options, "results_dir": str(results)}
+    words = [f"{key}={value}" for key, value in options.items()]
+    tool = ["nice", sys.executable, "tools/test.py"]  # the killer goes first
+    command = [*tool, CONFIG, "--no-record", "--work-dir", journal.parent]
+    process = subprocess.Popen(
+        [*command, "--cfg-options", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 300
+    while not list(journal.glob("*.json")):
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    left = {entry.name: entry.stat().st_mtime_ns for entry in journal.glob("*.json")}
+    scores = evaluate(CONFIG, None, options=options, work_dir=journal.parent)
+    now = {entry.name: entry.stat().st_mtime_ns for entry in journal.glob("*.json")}
+    assert len(now) > len(left) >= 1 and {name: now[name] for name in left} == left
+    options["results_dir"] = str(tmp_path / "other")
+    assert evaluate(CONFIG, None, options=options, work_dir=tmp_path / "whole") == scores
+    written = [
+        {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.png")}
+        for folder in (results, tmp_path / "other")
+    ]
+    assert written[0] and written[0] == written[1]
 
 
 def test_journal_of_other_weights_is_refused(options, tmp_path):
