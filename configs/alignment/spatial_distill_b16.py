@@ -41,7 +41,7 @@ data_root = "data/images"
 dataset_type, sampler, num_workers = "ShardedImages", "ShardOrderSampler", 8
 crop_size = (512, 512)
 batch_size, accumulation = 64, 4
-max_iters = 96_000
+max_iters, warmup_iters = 96_000, 4_000  # 24,000 and 1,000 steps
 lr, weight_decay = 2e-4, 0.05
 drop_path_rate, mask_ratio = 0.0, 0.0
 teachers = [
@@ -59,7 +59,7 @@ losses = [
     dict(name="pairwise", teacher="spatial_g", type="PairwiseSimilarityLoss", temperature=20.0),
 ]
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end=4_000),
+    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end="$warmup_iters"),
     dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=0, end="$max_iters"),
 ]
 probes = [

@@ -13,78 +13,14 @@ Cost:     8 GPUs, batch 2,048 (256 images x 8 GPUs), 24,000 steps; time and memo
           teacher's 1.9 billion parameters (7.5 GB) are on every GPU and should take most of the
           time.
 Expected: not measured. The released PE Spatial T/16: 27.6 mIoU on ADE20K, linear, last layer.
-Choices:  Unknown and chosen: learning rate 2e-4, which is G's by the root of the smaller batch (as
-          LAMB's authors scale); 24,000 steps as G; 1,000 steps of warm-up, because the linear layer
-          starts at random; neither masks nor DropPath, because a small student that matches its
-          teacher on the same view (arXiv:2106.05237) has too little capacity rather than too much
-          (--cfg-options mask_ratio=0.75 drop_path_rate=0.4 has G's); temperature 20 and weights 1
-          as G; the linear layer is dropped at export, as the released files hold none.
+Choices:  Those of spatial_distill_b16.py: learning rate, steps, warm-up, no masks, no DropPath.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/alignment.py"]
-protocol = dict(
-    id="spatial-distill-t16",
-    version=1,
-    task="alignment",
-    dataset="images",
-    split="train",
-    metric="loss",
-    higher_is_better=False,
-)
-processes = 8
+_base_ = ["./spatial_distill_b16.py"]
+protocol = dict(id="spatial-distill-t16")
 
 encoder = "pe_spatial_t16_512"
 weights = "hf://facebook/PE-Core-T16-384:PE-Core-T16-384.pt"
-core_to_spatial = "preserve"
-amp_dtype, grad_checkpointing = "bfloat16", False
-data_root = "data/images"
-dataset_type, sampler, num_workers = "ShardedImages", "ShardOrderSampler", 8
-crop_size = (512, 512)
 batch_size, accumulation = 256, 1
-max_iters = 24_000
-lr, weight_decay = 2e-4, 0.05
-drop_path_rate, mask_ratio = 0.0, 0.0
-teachers = [
-    dict(
-        name="spatial_g",
-        type="EncoderTeacher",
-        encoder="pe_spatial_g14_448",
-        weights="released",
-        layer=-1,
-        amp_dtype="bfloat16",
-    )
-]
-losses = [
-    dict(name="token", teacher="spatial_g", type="TokenCosineLoss", projection="linear"),
-    dict(name="pairwise", teacher="spatial_g", type="PairwiseSimilarityLoss", temperature=20.0),
-]
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end=1_000),
-    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=0, end="$max_iters"),
-]
-probes = [
-    dict(
-        name="mini_segmentation",
-        function="pe_dense.alignment.patch_probe:nearest_centroid_segmentation",
-        data_root="data/mini/ade",
-        num_classes=10,
-    ),
-    dict(
-        name="mini_propagation",
-        function="pe_dense.tracking.encoder_probe:propagation_scores",
-        data_root="data/mini/davis",
-    ),
-]
-probe_interval = 1_000
-checkpoint_interval = 500
-custom_hooks = [
-    dict(type="ExactResumeHook"),
-    dict(type="AlignmentFacts"),
-    dict(type="StopOnNaN"),
-    dict(type="ProtocolEvalHook", probes="$probes", interval="$probe_interval", at_start=True),
-]
-default_hooks = dict(
-    logger=dict(interval="$accumulation"),
-    checkpoint=dict(interval="$checkpoint_interval", by_epoch=False),
-)
-log_processor = dict(window_size="$accumulation", by_epoch=False)
+max_iters, warmup_iters = 24_000, 1_000  # 24,000 and 1,000 steps
+probe_interval, checkpoint_interval = 1_000, 500
