@@ -2,6 +2,7 @@
 
 from pe_dense.alignment import (  # noqa: F401
     aligner,
+    cached_teacher,
     encoder_teacher,
     eval_hook,
     facts_hook,

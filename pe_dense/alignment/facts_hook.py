@@ -9,6 +9,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from pe_dense.alignment.cached_teacher import CachedTeacher
+
 
 @HOOKS.register_module()
 class AlignmentFacts(Hook):
@@ -19,8 +21,9 @@ class AlignmentFacts(Hook):
     `ExactResumeHook` in the config.
 
     Raises:
-        ValueError: If a run is resumed with other teachers or images, or writes checkpoints
-            between two steps of the optimiser, where gradients that wait would be lost.
+        ValueError: If a run is resumed with other teachers or images, a teacher's cache belongs to
+            other images, or checkpoints are written between two steps of the optimiser, where
+            gradients that wait would be lost.
     """
 
     priority = "VERY_HIGH"
@@ -47,7 +50,12 @@ class AlignmentFacts(Hook):
         return self._facts
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse checkpoints in the middle of an accumulated batch."""
+        """Refuse checkpoints in the middle of an accumulated batch, and caches of other images."""
+        facts, model = self.facts(runner), runner.model
+        model = model.module if is_model_wrapper(model) else model
+        for teacher in model.teachers.values():
+            if isinstance(teacher, CachedTeacher):
+                teacher.check_image_set(facts["data"]["sha256"])
         count = accumulation_of(runner)
         for hook in runner.hooks:
             interval = hook.interval if isinstance(hook, CheckpointHook) else 0

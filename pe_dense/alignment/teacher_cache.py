@@ -280,7 +280,7 @@ def fill_teacher_cache(
         raise ValueError("the image set is empty; there is nothing to fill a teacher cache with")
     wanted = CacheSpec.of(teacher, cache.spec.grid_hw, cache.spec.image_hw, images.image_set_sha256)
     _check_manifest(cache.folder / MANIFEST, wanted.to_json())
-    (announce or _log)(cache.estimate(len(images)))
+    (announce or log)(cache.estimate(len(images)))
     missing = cache.bytes_on_disk(max(0, len(images) - cache.num_images()))
     free = shutil.disk_usage(cache.folder).free
     if missing > free:
@@ -404,5 +404,6 @@ def _size(num_bytes: int) -> str:
     return f"{num_bytes / 2**10:.2f} KiB"
 
 
-def _log(text: str) -> None:
+def log(text: str) -> None:
+    """To the log of the run."""
     print_log(text, logger="current")

@@ -25,7 +25,7 @@ def images_a_step(cfg) -> int:
 
 
 def test_there_are_recipes() -> None:
-    assert len(CONFIGS) == 7
+    assert len(CONFIGS) == 8
 
 
 def test_g_is_as_published() -> None:
