@@ -6,7 +6,7 @@ Shape legend: B images, C width of a source, P heads of a source, K outputs, h w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -145,9 +145,12 @@ class HeadBank(nn.Module):
         """Names of the sources, in order."""
         return tuple(map(source_name, self.sources))
 
-    def forward(self, maps: Mapping[int, Tensor]) -> list[Tensor]:
-        """Layer -> (B, C, h, w) features; returns token logits (B, P, K, h, w) of every source."""
-        normalised = {layer: self.norms[str(layer)](maps[layer]) for layer in self.layers}
+    def forward(self, maps: dict[int, Tensor]) -> list[Tensor]:
+        """Layer -> (B, C, h, w) features; returns token logits (B, P, K, h, w) of every source.
+
+        `maps` is emptied: only normalised features are kept for the backward pass.
+        """
+        normalised = {layer: self.norms[str(layer)](maps.pop(layer)) for layer in self.layers}
         found = []
         for source, weight_PKC, bias_PK in zip(
             self.sources, self.weights, self.biases, strict=True

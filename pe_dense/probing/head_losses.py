@@ -128,14 +128,23 @@ class _HeadCrossEntropy(torch.autograd.Function):
 
 
 def _bands(rows_Hh: Tensor, band: int) -> list[tuple[slice, slice, Tensor]]:
-    """Pixel rows, the token rows that they depend on, and the (R, h') weights between them."""
-    found = []
+    """Pixel rows, the token rows that they depend on, and the (R, h') weights between them.
+
+    A band has at most `band` rows and lies between the centres of two token rows, so that h' is 1
+    or 2 where tokens are coarser than pixels, and the products with the weights are cheap.
+    """
     used_Hh = (rows_Hh != 0).cpu()
-    for start in range(0, len(rows_Hh), band):
-        pixels = slice(start, min(start + band, len(rows_Hh)))
-        used = used_Hh[pixels].any(0).nonzero()
-        tokens = slice(int(used[0]), int(used[-1]) + 1)
-        found.append((pixels, tokens, rows_Hh[pixels, tokens].contiguous()))
+    first_H = used_Hh.int().argmax(1).tolist()
+    last_H = (used_Hh.shape[1] - used_Hh.flip(1).int().argmax(1)).tolist()  # exclusive
+    found, start = [], 0
+    for end in range(1, len(rows_Hh) + 1):
+        if end < len(rows_Hh):
+            is_same_cell = last_H[end] - first_H[start] <= 2
+            if is_same_cell and end - start < band:
+                continue
+        tokens = slice(first_H[start], last_H[end - 1])
+        found.append((slice(start, end), tokens, rows_Hh[start:end, tokens].contiguous()))
+        start = end
     return found
 
 

@@ -147,8 +147,8 @@ class LayerProbe(BaseModel):
                 images_B3HW = F.interpolate(
                     images_B3HW, sides, mode="bilinear", align_corners=False, antialias=True
                 )
-            maps = self.backbone(images_B3HW)
-        return self.bank(dict(zip(self.bank.layers, maps, strict=True)))
+            maps = dict(zip(self.bank.layers, self.backbone(images_B3HW), strict=True))
+        return self.bank(maps)
 
     def head_losses(self, inputs: Tensor, samples: Sequence[BaseDataElement]) -> Tensor:
         """(S, P) losses of all heads."""
