@@ -22,12 +22,14 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from pe_dense.alignment.batch_drop_path import draw_paths, replace_drop_paths
 from pe_dense.alignment.frozen_teacher import normalised
 from pe_dense.alignment.losses import TokenCosineLoss
 from pe_dense.alignment.masking import TokenMasking, block_masks, masked_patches, patch_embedding
 from pe_dense.alignment.student import add_layer_scale
 from pe_dense.types import resolve_indices
 
+MASKS, PATHS = 4, 5  # streams of random numbers
 PROJECTIONS = ("auto", "linear", "none")
 
 
@@ -37,7 +39,7 @@ class SpatialAligner(BaseModel):
 
     The state dict holds the student ('backbone.'), projections and a learned mask token; teachers
     are in none. Masks follow from the seed, the step and the place of an image in the batch of all
-    processes, so that any number of processes masks alike. DropPath draws on each process.
+    processes, so that any number of processes masks alike, and so does DropPath.
 
     Args:
         backbone: Config of the student, a `DenseBackbone`; `encoder_options` has its
@@ -87,6 +89,7 @@ class SpatialAligner(BaseModel):
         else:
             self.masking = TokenMasking(self.backbone.embed_dim, **masking)
             patch_embedding(self.backbone.encoder)  # raises where it cannot be masked
+        self._drop_paths = replace_drop_paths(self.backbone.encoder)
         self.teachers = nn.ModuleDict()
         for config in map(dict, teachers):
             name = _own_name(config, self.teachers, "teacher")
@@ -199,6 +202,7 @@ class SpatialAligner(BaseModel):
 
     def _student_maps(self, images_B3HW: Tensor, grid_hw: tuple[int, int]) -> tuple[Tensor, ...]:
         images_B3HW = self._normalised(images_B3HW)
+        draw_paths(self._drop_paths, len(images_B3HW), step_generator(PATHS))
         if self.masking is None or self.masking.ratio == 0:
             return self.backbone(images_B3HW)
         masks_Bhw = self._masks(len(images_B3HW), grid_hw)
@@ -212,7 +216,11 @@ class SpatialAligner(BaseModel):
         """
         rank, size = get_rank(), get_world_size()
         masks = block_masks(
-            batch * size, grid_hw, self.masking.ratio, self.masking.block_size, step_generator()
+            batch * size,
+            grid_hw,
+            self.masking.ratio,
+            self.masking.block_size,
+            step_generator(MASKS),
         )
         return masks[rank::size]
 
@@ -221,8 +229,10 @@ class SpatialAligner(BaseModel):
         return normalised(images_B3HW, encoder.mean, encoder.std)
 
 
-def step_generator() -> torch.Generator | None:
+def step_generator(stream: int) -> torch.Generator | None:
     """Generator of this step, equal on all processes; the global one (None) outside of a Runner.
+
+    Streams (`MASKS`, `PATHS`) are independent.
 
     It depends on the run's seed and the step alone, which is what a resumed run knows.
     """
@@ -230,7 +240,7 @@ def step_generator() -> torch.Generator | None:
     step, seed = hub.get_info("iter"), hub.get_info("seed")
     if step is None or seed is None:
         return None
-    number = int(np.random.SeedSequence((int(seed), int(step), 4)).generate_state(1)[0])
+    number = int(np.random.SeedSequence((int(seed), int(step), stream)).generate_state(1)[0])
     return torch.Generator().manual_seed(number)
 
 

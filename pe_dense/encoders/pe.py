@@ -134,6 +134,18 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
     return x * (keep / (1.0 - rate))
 
 
+class DropPath(nn.Module):
+    """`drop_path` as a module, which a training may replace."""
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> the same shape."""
+        return drop_path(x, self.drop_prob, self.training)
+
+
 class LayerScale(nn.Module):
     """Learned gain for every channel of a residual branch."""
 
@@ -214,7 +226,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.window_size = window_size
-        self.drop_path_rate = drop_path_rate
+        self.drop_path_1, self.drop_path_2 = DropPath(drop_path_rate), DropPath(drop_path_rate)
         self.ln_1 = nn.LayerNorm(embed_dim, eps=1e-5)
         self.attn = SelfAttention(embed_dim, num_heads)
         self.ln_2 = nn.LayerNorm(embed_dim, eps=1e-5)
@@ -225,10 +237,9 @@ class Block(nn.Module):
 
     def forward(self, x_BNC: Tensor, table_ND2: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """One block: (B, N, C) -> (B, N, C)."""
-        rate, training = self.drop_path_rate, self.training
         mixed = self.attn(self.ln_1(x_BNC), table_ND2, self.window_size, grid_hw)
-        x_BNC = x_BNC + drop_path(self.ls_1(mixed), rate, training)
-        return x_BNC + drop_path(self.ls_2(self.mlp(self.ln_2(x_BNC))), rate, training)
+        x_BNC = x_BNC + self.drop_path_1(self.ls_1(mixed))
+        return x_BNC + self.drop_path_2(self.ls_2(self.mlp(self.ln_2(x_BNC))))
 
 
 class Transformer(nn.Module):

@@ -159,7 +159,6 @@ def test_another_teacher_cannot_go_on(
 
 EQUAL = {
     "train_dataloader.dataset.pipeline": PLAIN_VIEWS,
-    "drop_path_rate": 0.0,
     "max_iters": 4,
     "checkpoint_interval": 4,
     "param_scheduler": [],

@@ -79,7 +79,7 @@ def test_pixels_windows_and_settings(full):
     assert cfg.model.data_preprocessor.pad_size_divisor == 1024
     blocks = model.backbone.encoder.transformer.resblocks
     assert [i for i, b in enumerate(blocks) if b.window_size is None] == [12, 24, 36, 49]
-    assert blocks[-1].drop_path_rate == 0.5
+    assert blocks[-1].drop_path_1.drop_prob == 0.5
     assert not cfg.model.train_cfg.rcnn.assigner.match_low_quality
     assert cfg.param_scheduler[0].end == 90
     assert cfg.param_scheduler[1].milestones == [59000, 63916]

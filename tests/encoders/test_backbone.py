@@ -420,7 +420,9 @@ def test_blocks_of_a_truncated_tower_are_counted_in_the_whole_one() -> None:
     assert [b.window_size for b in blocks] == [4, 4, None, 4, 4, None]
     expected = whole.encoder.transformer.resblocks[:6]
     assert [b.window_size for b in blocks] == [b.window_size for b in expected]
-    assert [b.drop_path_rate for b in blocks] == pytest.approx([b.drop_path_rate for b in expected])
+    assert [b.drop_path_1.drop_prob for b in blocks] == pytest.approx(
+        [b.drop_path_1.drop_prob for b in expected]
+    )
 
 
 def test_final_norm_is_trained_when_it_is_used_and_the_pool_never() -> None:

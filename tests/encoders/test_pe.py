@@ -148,9 +148,9 @@ def test_windows_ignore_what_lies_in_other_windows():
 
 def test_drop_path_schedules():
     constant = tiny(drop_path_rate=0.3).transformer.resblocks
-    assert [block.drop_path_rate for block in constant] == [0.3] * 4
+    assert [block.drop_path_1.drop_prob for block in constant] == [0.3] * 4
     linear = tiny(drop_path_rate=0.3, drop_path_schedule="linear").transformer.resblocks
-    assert [block.drop_path_rate for block in linear] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert [block.drop_path_1.drop_prob for block in linear] == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean():
