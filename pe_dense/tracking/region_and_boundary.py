@@ -182,13 +182,27 @@ def sequence_statistics(values_T: np.ndarray) -> SequenceStatistics:
             f"statistics of values of shape {values_T.shape} are undefined; "
             "pass one value for each of at least one frame"
         )
-    edges = (np.round(np.linspace(1, len(values_T), 5) + 1e-10) - 1).astype(np.int64)
-    first, last = values_T[: edges[1] + 1], values_T[edges[3] : edges[4] + 1]
+    first, last = _quarters(len(values_T))
+    first, last = values_T[first], values_T[last]
     return SequenceStatistics(
         mean=_mean_of_known(values_T),
         recall=float(np.mean(values_T > RECALL_THRESHOLD)),
         decay=_mean_of_known(first) - _mean_of_known(last),
     )
+
+
+def many_statistics(values: np.ndarray) -> np.ndarray:
+    """`sequence_statistics` of many sequences of one length, without nan.
+
+    Args:
+        values: (..., T) float64, T at least 1.
+
+    Returns:
+        (..., 3): mean, recall, decay.
+    """
+    first, last = _quarters(values.shape[-1])
+    decay = values[..., first].mean(-1) - values[..., last].mean(-1)
+    return np.stack([values.mean(-1), (values > RECALL_THRESHOLD).mean(-1), decay], axis=-1)
 
 
 def video_scores(
@@ -380,6 +394,12 @@ def _num_near(places_N: np.ndarray, boundary_HW: np.ndarray, radius: int) -> int
         if not len(y_N):
             break
     return len(places_N) - len(y_N)
+
+
+def _quarters(num_frames: int) -> tuple[slice, slice]:
+    """Frames of the first and of the last quarter."""
+    edges = (np.round(np.linspace(1, num_frames, 5) + 1e-10) - 1).astype(np.int64)
+    return slice(0, edges[1] + 1), slice(edges[3], edges[4] + 1)
 
 
 def _mean_of_known(values: np.ndarray) -> float:

@@ -246,3 +246,12 @@ def test_bad_input():
         measures.video_scores(frames, frames[:, :9])
     with pytest.raises(ValueError, match="threads"):
         measures.video_scores(frames, frames, threads=0)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 22, 300])
+def test_many_sequences_as_each_alone(frames: int) -> None:
+    values = np.random.default_rng(frames).random((3, 2, frames))
+    found = many_statistics(values)
+    for at in np.ndindex(3, 2):
+        alone = sequence_statistics(values[at])
+        assert tuple(found[at]) == (alone.mean, alone.recall, alone.decay)
