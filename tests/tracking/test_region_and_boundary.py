@@ -251,7 +251,7 @@ def test_bad_input():
 @pytest.mark.parametrize("frames", [1, 2, 5, 22, 300])
 def test_many_sequences_as_each_alone(frames: int) -> None:
     values = np.random.default_rng(frames).random((3, 2, frames))
-    found = many_statistics(values)
+    found = measures.many_statistics(values)
     for at in np.ndindex(3, 2):
-        alone = sequence_statistics(values[at])
+        alone = measures.sequence_statistics(values[at])
         assert tuple(found[at]) == (alone.mean, alone.recall, alone.decay)
