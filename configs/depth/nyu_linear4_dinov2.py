@@ -13,12 +13,12 @@ Expected: RMSE 0.417 / 0.362 / 0.333 / 0.298 for DINOv2 S / B / L / g (reported,
 Choices:  DINOv2's gradient loss is left out: as released it slices the wrong axes and is exactly 0
           at 2 images a process (DepthGradientLoss(as_released=True) has that; without, the loss
           that was meant). Its save_best on the test set is not imitated either: the last model is
-          scored; nor is its one-cycle momentum (beta1 0.95 to 0.85 and back; 0.9 here). Padding of
-          patch 14 is cut from predictions, in training and test, where DINOv2 stretches it.
+          scored. Padding of patch 14 is cut from predictions, in training and test, where DINOv2
+          stretches it.
           Encoders without a class token go without.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/depth.py", "../_base_/nyu_depth.py"]
+_base_ = ["../_base_/runtime.py", "../_base_/depth_dinov2.py", "../_base_/nyu_depth.py"]
 protocol = dict(
     id="nyu-linear4-dinov2",
     version=1,

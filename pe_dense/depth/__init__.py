@@ -9,5 +9,6 @@ from pe_dense.depth import (  # noqa: F401
     depth_transforms,
     dpt_head,
     estimator,
+    one_cycle_momentum,
 )
 from pe_dense.encoders import backbone  # noqa: F401

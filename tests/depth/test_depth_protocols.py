@@ -78,6 +78,46 @@ def test_rates_and_weight_decay_of_the_papers(path):
     assert max(rates) == pytest.approx(0.75 * cfg.lr, rel=0.01)
 
 
+def dinov2_momentum(step: int, lowest: int) -> float:
+    """mmcv 1, one cycle: half a cosine from 0.95 to 0.85 and half a one back."""
+    share = step / lowest if step <= lowest else (step - lowest) / (STEPS - lowest)
+    cosine = 0.5 * (1 + math.cos(math.pi * share))
+    return 0.85 + 0.1 * (cosine if step <= lowest else 1 - cosine)
+
+
+@pytest.mark.parametrize("name", [p.stem for p in BY_PAPER if p.stem.endswith("_dinov2")])
+def test_momentum_of_dinov2(name):
+    lowest = round(0.3 * STEPS)
+    options = dict(max_iters=STEPS, warmup_iters=WARM_UP)
+    cfg = config_of(CONFIGS[0].with_name(f"{name}.py"), **options)
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.AdamW([weight], betas=cfg.optim_wrapper.optimizer.betas)
+    schedulers = [
+        PARAM_SCHEDULERS.build(s, default_args=dict(optimizer=optimizer))
+        for s in cfg.param_scheduler
+    ]
+    for step in range(STEPS):
+        beta1, beta2 = optimizer.param_groups[0]["betas"]
+        assert beta1 == pytest.approx(dinov2_momentum(step, lowest), abs=1e-3), step
+        assert beta2 == 0.999
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+
+
+def test_momentum_out_of_range_is_refused():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    config = dict(type="OneCycleMomentum", by_epoch=False, end=10)
+    build = lambda **options: PARAM_SCHEDULERS.build(  # noqa: E731
+        {**config, **options}, default_args=dict(optimizer=optimizer)
+    )
+    build()
+    assert optimizer.param_groups[0]["momentum"] == 0.95
+    for bad in (dict(low=0.96), dict(fall=1.0), dict(high=1.0)):
+        with pytest.raises(ValueError, match="one-cycle momentum .* is out of range"):
+            build(**bad)
+
+
 def test_images_of_several_cameras_are_scored_one_by_one():
     """A batch of one size is all that mmseg's data preprocessor takes in a test."""
     for name in ("linear1", "linear4", "dpt"):
