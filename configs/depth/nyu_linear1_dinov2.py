@@ -18,7 +18,7 @@ Choices:  DINOv2's gradient loss is left out: as released it slices the wrong ax
           Encoders without a class token go without.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/depth_dinov2.py", "../_base_/nyu_depth.py"]
+_base_ = ["../_base_/runtime.py", "../_base_/depth.py", "../_base_/nyu_depth.py"]
 protocol = dict(
     id="nyu-linear1-dinov2",
     version=1,
@@ -55,5 +55,10 @@ model = dict(
     test_cfg=dict(mode="whole", flip=True, pad="centre"),
 )
 optim_wrapper = dict(paramwise_cfg=dict(decay_norm_and_bias=True))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end="$warmup_iters"),
+    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=0, end="$max_iters"),
+    dict(type="OneCycleMomentum", by_epoch=False, begin=0, end="$max_iters"),
+]
 default_hooks = dict(checkpoint=dict(interval="$val_interval", by_epoch=False))
 log_processor = dict(by_epoch=False)
