@@ -16,7 +16,8 @@ mini world, for each seed:
 Curves of the untrained tower are taken as well. Stages that are done are skipped, and a training
 that was killed goes on, so the same command finishes what was begun. The files
 alignment_small_scale.{csv,md,png,svg} are written beside this one at the end, whatever comes out;
-alignment_small_scale_report.py makes them.
+alignment_small_scale_report.py makes them. What was seen beside the numbers, and what was tried,
+stands in alignment_small_scale_notes.md and ends the page.
 
 Shape legend: B images, C width, N tokens, K classes, h w token grid, L blocks, S seeds.
 """
@@ -471,6 +472,8 @@ def main() -> None:
         "configs": f"{CONTRASTIVE_CONFIG}, {ALIGNMENT_CONFIG}",
     }
     page = report(results, seeds, setting, command, args.smoke)
+    if not args.smoke:
+        page += "\n" + (ROOT / f"benchmarks/{NAME}_notes.md").read_text(encoding="utf-8")
     out_dir.mkdir(parents=True, exist_ok=True)
     atomic_write_text(out_dir / f"{NAME}.csv", rows_csv(results, seeds))
     for kind, content in draw(results, args.smoke).items():
