@@ -7,7 +7,7 @@ Command:  python tools/train.py configs/probing/depth_pe_t16_mini.py --weights r
           python tools/test.py configs/probing/depth_pe_t16_mini.py \\
               work_dirs/depth_pe_t16_mini-released
 Cost:     not measured yet.
-Expected: not measured yet.
+Expected: RMSE 2.957 (three seeds: 2.948 to 2.965) with random weights, blocks 8 to 11 concatenated.
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/probing.py"]

@@ -7,7 +7,7 @@ Command:  python tools/train.py configs/probing/segmentation_pe_t16_mini.py --we
           python tools/test.py configs/probing/segmentation_pe_t16_mini.py \\
               work_dirs/segmentation_pe_t16_mini-released
 Cost:     not measured yet.
-Expected: not measured yet.
+Expected: mIoU 0.091 (three seeds: 0.091 to 0.092) with random weights, blocks 8 to 11 concatenated.
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/probing.py"]

@@ -28,6 +28,7 @@ class LayerCurve:
         scores: Block index -> score.
         chosen: The layer that the record reports, None where that is no single one.
         chosen_on: What chose it: 'holdout', 'val' ...; '' if nothing did.
+        joined: Name and score of the concatenation that the record reports, None if it is none.
     """
 
     task: str
@@ -39,6 +40,7 @@ class LayerCurve:
     scores: dict[int, float]
     chosen: int | None
     chosen_on: str
+    joined: tuple[str, float] | None = None
 
     @property
     def best(self) -> int:
@@ -75,12 +77,14 @@ def layer_curves(records: Iterable[Record]) -> list[LayerCurve]:
                 values.setdefault(int(layer), []).append(score)
         selection = same[0].selection if len(same) == 1 or same[0].selection else None
         text = "" if selection is None else selection.chosen.get("layer", "")
+        reported = [r.scores[metric] for r in same if metric in r.scores]
         curves.append(
             LayerCurve(
                 task, dataset, protocol, metric, same[0].protocol.higher_is_better, encoder,
                 {layer: sum(v) / len(v) for layer, v in sorted(values.items())},
                 int(text) if text.isdigit() else None,
                 "" if selection is None else selection.on,
+                (text, sum(reported) / len(reported)) if "+" in text and reported else None,
             )
         )  # fmt: skip
     return curves
@@ -101,6 +105,8 @@ def markdown_table(curves: Sequence[LayerCurve]) -> str:
         scale, digits = (100, 1) if is_fraction(c.metric) else (1, 3)
         shown = {i: f"{scale * score:.{digits}f} ({i})" for i, score in c.scores.items()}
         chosen = "-" if c.chosen is None else shown.get(c.chosen, "-")
+        if c.joined is not None:
+            chosen = f"{scale * c.joined[1]:.{digits}f} ({c.joined[0]})"
         chosen += f" on {c.chosen_on}" if c.chosen_on and chosen != "-" else ""
         gap = scale * (c.scores[c.best] - c.scores[c.last])
         lines.append(

@@ -61,6 +61,7 @@ def test_figure_and_table_are_written_and_repeat(published, tmp_path):
     ]
     curves = layer_curves(records)
     assert curves[1].chosen is None  # a concatenation is no single layer
+    assert " (1+0) on holdout |" in markdown_table(curves)
     first = [path.read_bytes() for path in write_layer_curves(curves, tmp_path / "a" / "layers")]
     assert first[0].startswith(b"\x89PNG") and b"<svg" in first[1] and b"| depth |" in first[2]
 
