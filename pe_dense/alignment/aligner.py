@@ -202,7 +202,7 @@ class SpatialAligner(BaseModel):
 
     def _student_maps(self, images_B3HW: Tensor, grid_hw: tuple[int, int]) -> tuple[Tensor, ...]:
         images_B3HW = self._normalised(images_B3HW)
-        draw_paths(self._drop_paths, len(images_B3HW), step_generator(PATHS))
+        draw_paths(self._drop_paths, len(images_B3HW), step_generator(PATHS), images_B3HW.device)
         if self.masking is None or self.masking.ratio == 0:
             return self.backbone(images_B3HW)
         masks_Bhw = self._masks(len(images_B3HW), grid_hw)

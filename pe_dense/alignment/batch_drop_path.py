@@ -1,6 +1,6 @@
 """DropPath that is drawn for the batch of all processes, so that their number changes nothing.
 
-Shape legend: B images of this process.
+Shape legend: P paths, B images of this process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class BatchDropPath(nn.Module):
         kept_B = self.kept_B
         if kept_B is None or len(kept_B) != len(x):
             kept_B = torch.rand(len(x), device=x.device) >= self.drop_prob
-        scale_B = kept_B.to(x.device, x.dtype) / (1.0 - self.drop_prob)
+        scale_B = kept_B.to(x.dtype) / (1.0 - self.drop_prob)
         return x * scale_B.view(-1, *[1] * (x.ndim - 1))
 
 
@@ -51,7 +51,10 @@ def replace_drop_paths(encoder: nn.Module) -> list[BatchDropPath]:
 
 
 def draw_paths(
-    paths: Sequence[BatchDropPath], batch: int, generator: torch.Generator | None
+    paths: Sequence[BatchDropPath],
+    batch: int,
+    generator: torch.Generator | None,
+    device: torch.device | str = "cpu",
 ) -> None:
     """Choose for all paths; this process takes its images of the batch of all.
 
@@ -60,9 +63,10 @@ def draw_paths(
     Args:
         paths: Of one encoder, in its order.
         batch: B.
-        generator: The same on all processes; None draws from the global one.
+        generator: Of the CPU, the same on all processes; None draws from the global one.
+        device: Where the encoder runs.
     """
     rank, size = get_rank(), get_world_size()
-    for path in paths:
-        drawn = torch.rand(batch * size, generator=generator)[rank::size]
-        path.kept_B = drawn >= path.drop_prob
+    drawn_PB = torch.rand(len(paths), batch * size, generator=generator)[:, rank::size]
+    for path, drawn_B in zip(paths, drawn_PB.to(device), strict=True):  # one copy to the device
+        path.kept_B = drawn_B >= path.drop_prob

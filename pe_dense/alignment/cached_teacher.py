@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, MODELS
 from torch import Tensor
 
@@ -133,7 +132,7 @@ def spec_in(folder: Path) -> CacheSpec:
 
 
 def fill_caches(
-    cfg: ConfigDict | Mapping[str, Any],
+    cfg: Mapping[str, Any],
     device: str | torch.device = "cpu",
     batch_size: int = 1,
     part: tuple[int, int] = (0, 1),

@@ -154,7 +154,7 @@ def _draw(curves: Sequence[LayerCurve]):
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis, (task, protocol, metric) in zip(axes, panels, strict=False):
+    for axis, (task, protocol, metric) in zip(axes[: len(panels)], panels, strict=True):
         scale = 100 if is_fraction(metric) else 1
         for c in curves:
             if (c.task, c.protocol, c.metric) != (task, protocol, metric):

@@ -14,6 +14,8 @@ from mmengine.registry import PARAM_SCHEDULERS
 class OneCycleMomentum(MomentumSchedulerMixin, _ParamScheduler):
     """beta1 (or SGD's momentum) along half a cosine from `high` to `low`, and along one back.
 
+    MMEngine's OneCycleParamScheduler refuses anything but learning rates.
+
     Args:
         optimizer: Or its wrapper.
         high: At both ends, 0..1.

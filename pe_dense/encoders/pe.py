@@ -126,16 +126,11 @@ def grid_from_windows(windows_VNC: Tensor, window_size: int, grid_hw: tuple[int,
     return grid.reshape(-1, rows * s, cols * s, c)[:, :h, :w]
 
 
-def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Zero whole samples with probability `rate` and rescale the rest (stochastic depth)."""
-    if rate == 0.0 or not training:
-        return x
-    keep = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1.0 - rate)
-    return x * (keep / (1.0 - rate))
-
-
 class DropPath(nn.Module):
-    """`drop_path` as a module, which a training may replace."""
+    """Zeroes whole samples with probability `drop_prob` and rescales the rest (stochastic depth).
+
+    A module, and named as timm's, so that a training can put another in its place.
+    """
 
     def __init__(self, drop_prob: float) -> None:
         super().__init__()
@@ -143,7 +138,10 @@ class DropPath(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) -> the same shape."""
-        return drop_path(x, self.drop_prob, self.training)
+        if self.drop_prob == 0.0 or not self.training:
+            return x
+        keep = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1.0 - self.drop_prob)
+        return x * (keep / (1.0 - self.drop_prob))
 
 
 class LayerScale(nn.Module):

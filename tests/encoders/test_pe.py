@@ -155,7 +155,7 @@ def test_drop_path_schedules():
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     torch.manual_seed(0)
-    dropped = pe.drop_path(torch.ones(20000, 2, 3), 0.3, training=True)
+    dropped = pe.DropPath(0.3)(torch.ones(20000, 2, 3))
     assert torch.equal(dropped, dropped[:, :1, :1].expand_as(dropped))
     assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.02)
