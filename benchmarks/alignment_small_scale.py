@@ -42,7 +42,7 @@ sys.path.insert(0, str(ROOT))
 
 from alignment_small_scale_report import ALIGNED, NAME, draw, report, rows_csv  # noqa: E402
 
-from pe_dense import command_line  # noqa: E402
+from pe_dense.run import command_line  # noqa: E402
 
 ENCODER = "pe_core_t16_384"
 CONTRASTIVE_CONFIG = "configs/alignment/contrastive_t16_mini.py"
@@ -193,7 +193,7 @@ def trained(
     from safetensors.torch import save_file
 
     from pe_dense.alignment.export import student_state
-    from pe_dense.runtime import load_checkpoint_safely
+    from pe_dense.run.checkpoint import load_checkpoint_safely
 
     weights = work_dir / "encoder.safetensors"
     if weights.is_file():
@@ -216,7 +216,7 @@ def trained(
 
 def tower_options() -> dict[str, Any]:
     """Arguments of the encoder, as the contrastive config has them."""
-    from pe_dense.experiment import load_config
+    from pe_dense.run.config import load_config
 
     cfg, _ = load_config(ROOT / CONTRASTIVE_CONFIG)
     return cfg.model.backbone.encoder_options.to_dict()
@@ -248,8 +248,8 @@ def layer_curves(
     """Scores of every block, first to last; `weights` None takes random ones of the seed."""
     import torch
 
+    from pe_dense.encoders.build import build_encoder
     from pe_dense.encoders.weights import load_weights
-    from pe_dense.encoders.zoo import build_encoder
     from pe_dense.probing.neighbour_probe import probe_neighbours
     from pe_dense.tracking.encoder_probe import propagation_scores
 
@@ -366,7 +366,7 @@ def stage(file: Path, plan: Plan, compute: Any) -> Any:
     Raises:
         ValueError: If what is kept was made under another plan.
     """
-    from pe_dense.results.provenance import atomic_write_text
+    from pe_dense.files import atomic_write_text
 
     if file.is_file():
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -452,8 +452,8 @@ def main() -> None:
     seeds = args.seeds or ([0, 1] if args.smoke else [0, 1, 2])
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds {seeds} names one twice; name each once")
-    from pe_dense.data.mini_formats import MiniWorldConfig, build_mini_world
-    from pe_dense.results.provenance import atomic_write_text
+    from pe_dense.files import atomic_write_text
+    from pe_dense.mini_world.formats import MiniWorldConfig, build_mini_world
 
     plan = SMOKE if args.smoke else plan_of(args.minutes, args.mask_ratio)
     name = f"{NAME}_smoke" if args.smoke else NAME

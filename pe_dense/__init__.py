@@ -1,3 +1,47 @@
-"""Dense prediction with Perception Encoder: backbones, heads, protocols and results."""
+"""Dense prediction with Perception Encoder: backbones, heads, protocols and results.
 
-__version__ = "0.1.0"
+Importing it also answers to module names of version 0.1 that stand in people's configs and
+scripts; each use warns, and version 0.3 will not know them any more.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import warnings
+
+__version__ = "0.2.0"
+
+# Module of version 0.1 -> where its parts are now.
+MOVED = {
+    "pe_dense.benchmark": "pe_dense.suites",
+    "pe_dense.command_line": "pe_dense.run.command_line",
+    "pe_dense.data.image_loading": "pe_dense.openmmlab.image_loading",
+    "pe_dense.data.mini_captioned_images": "pe_dense.alignment.mini_captioned_images",
+    "pe_dense.encoders.backbone": "pe_dense.openmmlab.backbone",
+    "pe_dense.evaluation": "pe_dense.run.evaluation",
+    "pe_dense.experiment": "pe_dense.run.config",
+    "pe_dense.layer_decay": "pe_dense.openmmlab.layer_decay",
+    "pe_dense.necks": "pe_dense.openmmlab.necks",
+    "pe_dense.runtime": "pe_dense.run.resume",
+    "pe_dense.sharding": "pe_dense.run.sharding",
+    "pe_dense.training": "pe_dense.run.training",
+    "pe_dense.types": "pe_dense.encoders.contract",
+}
+
+
+class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives the new module under the old name: one module object, so nothing registers twice."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in MOVED:
+            return None
+        return importlib.machinery.ModuleSpec(name, self)
+
+    def exec_module(self, module):
+        new = MOVED[module.__name__]
+        warnings.warn(f"{module.__name__} is now {new}", FutureWarning, stacklevel=3)
+        sys.modules[module.__name__] = importlib.import_module(new)
+
+
+sys.meta_path.append(_MovedModules())

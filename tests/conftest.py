@@ -34,7 +34,7 @@ def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated mini world of 12 training and 6 validation pictures; read it, never write."""
     for module in ("cv2", "PIL", "pycocotools"):
         pytest.importorskip(module)
-    from pe_dense.data.mini_formats import MiniWorldConfig, build_mini_world
+    from pe_dense.mini_world.formats import MiniWorldConfig, build_mini_world
 
     root = tmp_path_factory.mktemp("data") / "mini"
     config = MiniWorldConfig(seed=1, train=12, val=6, clips=2, frames=4, image_size=128)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
-from pe_dense.processes import leave_together
-from pe_dense.sharding import ShardedOptimWrapper, Sharding, shard, whole_state
-from pe_dense.training import train
+from pe_dense.run.launch import leave_together
+from pe_dense.run.sharding import ShardedOptimWrapper, Sharding, shard, whole_state
+from pe_dense.run.training import train
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs/detection/deta_pe_t16_mini.py"
 OPTIONS = {

@@ -13,8 +13,8 @@ import argparse
 import functools
 from pathlib import Path
 
-from pe_dense import command_line
 from pe_dense.results.store import DEFAULT_ROOT
+from pe_dense.run import command_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,9 +59,9 @@ def main() -> int:
     from rich.console import Console
     from rich.live import Live
 
-    from pe_dense.benchmark import display, jobs, layer_curves, plan, slurm
     from pe_dense.results import pages, provenance
     from pe_dense.results.store import load_records
+    from pe_dense.suites import display, jobs, layer_curves, plan, slurm
 
     console = Console(highlight=False)
     records = Path(args.records)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from pe_dense import command_line
+from pe_dense.run import command_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,7 +51,7 @@ def main() -> None:
     from mmengine.utils import ProgressBar, import_modules_from_strings
 
     from pe_dense.alignment.cached_teacher import fill_caches
-    from pe_dense.experiment import load_config
+    from pe_dense.run.config import load_config
 
     cfg, _ = load_config(args.config, None, None, command_line.parse_options(args.cfg_options))
     import_modules_from_strings(**cfg.custom_imports)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pe_dense import command_line
+from pe_dense.run import command_line
 
 LAYOUTS = ("official", "timm", "detectron2", "deta", "ours")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pe_dense import command_line
+from pe_dense.run import command_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,9 +35,12 @@ def main() -> None:
     """Export and say what was written."""
     args = parse_args()
     from pe_dense.alignment.export import export_student  # heavy: torch and OpenMMLab
+    from pe_dense.run.checkpoint import checkpoint_file, load_checkpoint_safely
 
+    file = checkpoint_file(args.checkpoint)
     done = export_student(
-        args.checkpoint,
+        file,
+        load_checkpoint_safely(str(file), map_location="cpu"),
         args.target,
         fold_gains=args.fold_layer_scale,
         overwrite=args.overwrite,

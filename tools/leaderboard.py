@@ -17,8 +17,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from pe_dense import command_line
 from pe_dense.results.store import DEFAULT_ROOT
+from pe_dense.run import command_line
 
 
 def build_parser() -> command_line.Parser:
@@ -119,9 +119,9 @@ def run_compare(args: argparse.Namespace, root: Path) -> int:
 
 def run_export(args: argparse.Namespace, root: Path) -> int:
     """Writes or prints another format."""
+    from pe_dense.files import atomic_write_text
     from pe_dense.results import exports, pages
     from pe_dense.results.comparison import rank_records
-    from pe_dense.results.provenance import atomic_write_text
 
     records = pages.load_all(root)
     if args.format == "metafile":

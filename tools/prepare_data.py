@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pe_dense.command_line import Parser, sentence
+from pe_dense.run.command_line import Parser, sentence
 
 if TYPE_CHECKING:
     from pe_dense.data.inspection import Inspection
@@ -44,12 +44,8 @@ def add_mini_options(parser: argparse.ArgumentParser) -> None:
 
 def run_mini(args: argparse.Namespace) -> None:
     """Generates the mini world."""
-    from pe_dense.data.mini_formats import (
-        MiniWorldConfig,
-        build_mini_world,
-        load_manifest,
-    )
-    from pe_dense.data.mini_preview import write_contact_sheet
+    from pe_dense.mini_world.formats import MiniWorldConfig, build_mini_world, load_manifest
+    from pe_dense.mini_world.preview import write_contact_sheet
 
     config = MiniWorldConfig(
         args.seed, args.train, args.val, args.clips, args.frames, args.image_size

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pe_dense import command_line
+from pe_dense.run import command_line
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
     )
     parser.add_argument("action", choices=("check", "accept"))
     args = parser.parse_args()
-    from pe_dense import protocol_hashes  # heavy: OpenMMLab
+    from pe_dense.run import protocol as protocol_hashes  # heavy: OpenMMLab
 
     if args.action == "accept":
         for key in protocol_hashes.accept():

@@ -14,8 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from pe_dense import command_line
 from pe_dense.results.store import DEFAULT_ROOT
+from pe_dense.run import command_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Evaluate, print, record."""
     args = parse_args()
-    from pe_dense.evaluation import evaluate  # heavy: torch and OpenMMLab
+    from pe_dense.run.evaluation import evaluate  # heavy: torch and OpenMMLab
 
     evaluate(
         config=args.config,

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pe_dense import command_line
+from pe_dense.run import command_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Resolve the config, check everything that can be checked, train."""
     args = parse_args()
-    from pe_dense.training import train  # heavy: torch and OpenMMLab
+    from pe_dense.run.training import train  # heavy: torch and OpenMMLab
 
     train(
         config=args.config,

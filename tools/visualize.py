@@ -25,13 +25,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pe_dense import command_line
+from pe_dense.run import command_line
 
 if TYPE_CHECKING:
     from torch import nn
 
     from pe_dense.data.scored_images import ScoredImages
-    from pe_dense.evaluation import TrainedRun
+    from pe_dense.run.checkpoint import TrainedRun
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -71,12 +71,13 @@ def run_detect(args: argparse.Namespace) -> None:
     require_images(args)
     if not 0.0 <= args.score_thr <= 1.0:
         raise ValueError(f"--score-thr is {args.score_thr}, but scores lie between 0 and 1")
-    from pe_dense.evaluation import open_run, trained_model  # heavy: torch and OpenMMLab
+    from pe_dense.run.checkpoint import open_run  # heavy: torch and OpenMMLab
+    from pe_dense.run.evaluation import trained_model  # heavy: torch and OpenMMLab
 
     options = command_line.parse_options(args.cfg_options)
     run = open_run(args.config, args.checkpoint, args.encoder, options)
     from pe_dense.detection.pictures import Detector, Truth, write_pictures
-    from pe_dense.pixelwise.picture_folder import INDEX, SHEET
+    from pe_dense.pictures.folder import INDEX, SHEET
 
     dataset = run.cfg.test_dataloader.dataset
     json = Path(dataset.data_root) / dataset.ann_file
@@ -102,8 +103,8 @@ def run_detect(args: argparse.Namespace) -> None:
 def run_segment(args: argparse.Namespace) -> None:
     """Writes image, prediction, truth and errors side by side, a sheet of the worst, an index."""
     run = open_pixelwise_run(args, "segmentation")
-    from pe_dense.evaluation import trained_model
-    from pe_dense.pixelwise.picture_folder import INDEX, SHEET
+    from pe_dense.pictures.folder import INDEX, SHEET
+    from pe_dense.run.evaluation import trained_model
     from pe_dense.segmentation.pictures import Segmenter, images_of, palette_of, write_pictures
 
     dataset, classes = run.cfg.test_dataloader.dataset, run.cfg.classes
@@ -124,8 +125,8 @@ def run_depth(args: argparse.Namespace) -> None:
     """Writes image, prediction, truth and errors side by side, a sheet of the worst, an index."""
     run = open_pixelwise_run(args, "depth")
     from pe_dense.depth.pictures import Estimator, images_of, scoring_of, write_pictures
-    from pe_dense.evaluation import trained_model
-    from pe_dense.pixelwise.picture_folder import INDEX, SHEET
+    from pe_dense.pictures.folder import INDEX, SHEET
+    from pe_dense.run.evaluation import trained_model
 
     images = images_of(run.cfg.test_dataloader.dataset)
     files = files_to_draw(args, images)
@@ -303,8 +304,9 @@ def run_track(args: argparse.Namespace) -> None:
         raise ValueError(f"--fps is {args.fps}; pass a positive number")
     from mmengine.registry import init_default_scope  # heavy, as the next
 
-    from pe_dense.evaluation import open_run, open_untrained, trained_model
-    from pe_dense.training import check_data
+    from pe_dense.run.checkpoint import open_run, open_untrained
+    from pe_dense.run.config import check_data
+    from pe_dense.run.evaluation import trained_model
 
     options = command_line.parse_options(args.cfg_options)
     if args.checkpoint is None:
@@ -317,7 +319,7 @@ def run_track(args: argparse.Namespace) -> None:
         raise ValueError(f"config {args.config} is for {run.cfg.protocol.task}, not tracking")
     check_data(run.cfg, ("test",))
     init_default_scope(run.cfg.get("default_scope", "mmengine"))
-    from pe_dense.pixelwise.picture_folder import INDEX
+    from pe_dense.pictures.folder import INDEX
     from pe_dense.tracking.drawn_videos import propagated_videos, tracked_videos
     from pe_dense.tracking.pictures import write_pictures
 
@@ -340,8 +342,8 @@ def open_pixelwise_run(args: argparse.Namespace, task: str) -> TrainedRun:
     require_images(args)
     from mmengine.registry import init_default_scope  # heavy, as the next
 
-    from pe_dense.evaluation import open_run
-    from pe_dense.training import check_data
+    from pe_dense.run.checkpoint import open_run
+    from pe_dense.run.config import check_data
 
     options = command_line.parse_options(args.cfg_options)
     run = open_run(args.config, args.checkpoint, args.encoder, options)

@@ -40,7 +40,7 @@ from torch import Tensor
 from pe_dense.detection import pair_assignment, suppression
 from pe_dense.detection.pair_assignment import match_pairs, xyxy_from_cxcywh
 from pe_dense.detection.suppression import soft_nms_quad
-from pe_dense.experiment import encoder_facts, substitute
+from pe_dense.run.config import encoder_facts, substitute
 
 ENCODER, CANVAS, CLASSES = "pe_spatial_s16_512", 1024, 80
 SOFT = dict(type="soft_nms_quad", iou_threshold=0.7, quad_scale=0.5, min_score=1e-3)

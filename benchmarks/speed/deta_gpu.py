@@ -24,7 +24,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 import pe_dense.detection  # noqa: F401 (registers DETA)
-from pe_dense.experiment import encoder_facts, substitute
+from pe_dense.run.config import encoder_facts, substitute
 
 GIB = 2**30
 

@@ -14,7 +14,8 @@ import sys
 import torch
 from measure import FOLDER, command_line, hardware, precision_context, versions, write_rows
 
-from pe_dense.encoders.zoo import ENCODERS, build_encoder
+from pe_dense.encoders.build import build_encoder
+from pe_dense.encoders.zoo import ENCODERS
 
 NAMES = [name for name, spec in ENCODERS.items() if spec.family == "pe" and "tiling" not in name]
 MIB = 2**20

@@ -29,8 +29,8 @@ from torchvision_ops import make_timm_importable
 make_timm_importable()
 import timm  # noqa: E402
 
+from pe_dense.encoders.build import build_encoder  # noqa: E402
 from pe_dense.encoders.conversion import official_to_timm  # noqa: E402
-from pe_dense.encoders.zoo import build_encoder  # noqa: E402
 
 TIMM_NAMES = {
     "pe_spatial_t16_512": "vit_pe_spatial_tiny_patch16_512",

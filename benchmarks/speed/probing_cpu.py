@@ -35,7 +35,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement, PixelData
 
 import pe_dense.probing  # noqa: F401 (registers its parts)
-from pe_dense.data.mini_world import make_image
+from pe_dense.mini_world.world import make_image
 
 ENCODER, DEPTH, CLASSES = "pe_spatial_t16_512", 12, 10
 VARIANTS = ("bank", "single")

@@ -20,7 +20,7 @@ from measure import FOLDER, ROOT, command_line, hardware, versions, write_rows
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import nn
 
-from pe_dense.experiment import load_config
+from pe_dense.run.config import load_config
 
 CONFIG = ROOT / "configs/tracking/mini_layers.py"
 

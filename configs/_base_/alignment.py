@@ -16,8 +16,8 @@ grad_checkpointing, dataset_type, sampler and num_workers.
 
 custom_imports = dict(
     imports=[
-        "pe_dense.runtime",
-        "pe_dense.layer_decay",
+        "pe_dense.run.resume",
+        "pe_dense.openmmlab.layer_decay",
         "pe_dense.alignment",
         "pe_dense.data.unlabelled_images",
         "pe_dense.data.instance_id_images",

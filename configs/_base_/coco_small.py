@@ -6,7 +6,7 @@ backbone_lr_mult and layer_decay.
 """
 
 custom_imports = dict(
-    imports=["pe_dense.runtime", "pe_dense.detection"], allow_failed_imports=False
+    imports=["pe_dense.run.resume", "pe_dense.detection"], allow_failed_imports=False
 )
 data_check = "pe_dense.detection.coco_check:check_config"
 

@@ -13,7 +13,7 @@ backbone_lr_mult, layer_decay and warmup_iters, and model.decode_head. Images ar
 own size, max_depth in metres.
 """
 
-custom_imports = dict(imports=["pe_dense.runtime", "pe_dense.depth"], allow_failed_imports=False)
+custom_imports = dict(imports=["pe_dense.run.resume", "pe_dense.depth"], allow_failed_imports=False)
 default_scope = "mmseg"
 num_workers = 4
 data_check = "pe_dense.depth.depth_check:check_config"

@@ -9,7 +9,7 @@ what data, crops and range are.
 """
 
 custom_imports = dict(
-    imports=["pe_dense.runtime", "pe_dense.probing", "pe_dense.depth"],
+    imports=["pe_dense.run.resume", "pe_dense.probing", "pe_dense.depth"],
     allow_failed_imports=False,
 )
 default_scope = "mmseg"

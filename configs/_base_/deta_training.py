@@ -10,7 +10,7 @@ max_epochs, lr_drop and val_interval.
 """
 
 custom_imports = dict(
-    imports=["pe_dense.runtime", "pe_dense.detection"], allow_failed_imports=False
+    imports=["pe_dense.run.resume", "pe_dense.detection"], allow_failed_imports=False
 )
 data_facts = "pe_dense.detection.known_datasets:facts"
 classes, num_classes = "$data.classes", "$data.num_classes"

@@ -5,7 +5,7 @@ and out_dir. Tracking by detection trains nothing: it takes the checkpoint of a 
 """
 
 custom_imports = dict(
-    imports=["pe_dense.runtime", "pe_dense.detection", "pe_dense.tracking.mot"],
+    imports=["pe_dense.run.resume", "pe_dense.detection", "pe_dense.tracking.mot"],
     allow_failed_imports=False,
 )
 data_check = "pe_dense.tracking.mot:check_config"

@@ -8,7 +8,7 @@ The config that uses this defines encoder and weights, and may change whatever i
 """
 
 custom_imports = dict(
-    imports=["pe_dense.runtime", "pe_dense.detection"], allow_failed_imports=False
+    imports=["pe_dense.run.resume", "pe_dense.detection"], allow_failed_imports=False
 )
 data_root = None  # --cfg-options data_root=DIR
 # Below data_root; None is found by looking.

@@ -5,7 +5,9 @@ task, sources, listed_depth, lrs, weight_decays, seeds, encoder, weights, max_ep
 warmup_iters.
 """
 
-custom_imports = dict(imports=["pe_dense.runtime", "pe_dense.probing"], allow_failed_imports=False)
+custom_imports = dict(
+    imports=["pe_dense.run.resume", "pe_dense.probing"], allow_failed_imports=False
+)
 test_mode = "whole"
 select_on = "holdout"
 holdout_share = 0.1

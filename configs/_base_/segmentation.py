@@ -10,7 +10,7 @@ backbone_lr_mult, layer_decay and warmup_iters.
 """
 
 custom_imports = dict(
-    imports=["pe_dense.runtime", "pe_dense.segmentation"], allow_failed_imports=False
+    imports=["pe_dense.run.resume", "pe_dense.segmentation"], allow_failed_imports=False
 )
 default_scope = "mmseg"
 data_check = "pe_dense.segmentation.map_check:check_config"

@@ -11,7 +11,7 @@ and log_processor to count iterations.
 """
 
 custom_imports = dict(
-    imports=["pe_dense.runtime", "pe_dense.segmentation"], allow_failed_imports=False
+    imports=["pe_dense.run.resume", "pe_dense.segmentation"], allow_failed_imports=False
 )
 default_scope = "mmseg"
 data_facts = "pe_dense.segmentation.known_datasets:facts"

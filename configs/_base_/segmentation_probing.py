@@ -10,7 +10,7 @@ segmentation_data.py), short_side and max_epochs.
 """
 
 custom_imports = dict(
-    imports=["pe_dense.runtime", "pe_dense.probing", "pe_dense.segmentation"],
+    imports=["pe_dense.run.resume", "pe_dense.probing", "pe_dense.segmentation"],
     allow_failed_imports=False,
 )
 default_scope = "mmseg"

@@ -5,7 +5,9 @@ style, split_file, norm, layers, listed_depth, settings, size_rule, short_side, 
 and report.
 """
 
-custom_imports = dict(imports=["pe_dense.runtime", "pe_dense.tracking"], allow_failed_imports=False)
+custom_imports = dict(
+    imports=["pe_dense.run.resume", "pe_dense.tracking"], allow_failed_imports=False
+)
 training_free = True
 journal_dir = "journal"  # in the work dir; a killed run goes on at the next video
 results_dir = None  # a new folder: indexed PNGs at native size, as davis2017-evaluation reads them

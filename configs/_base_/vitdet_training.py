@@ -12,7 +12,7 @@ val_images, canvas, batch_size, lr, layer_decay, max_iters, lr_drops, warmup_ite
 """
 
 custom_imports = dict(
-    imports=["pe_dense.runtime", "pe_dense.detection"], allow_failed_imports=False
+    imports=["pe_dense.run.resume", "pe_dense.detection"], allow_failed_imports=False
 )
 data_facts = "pe_dense.detection.known_datasets:facts"
 classes, num_classes = "$data.classes", "$data.num_classes"

@@ -36,10 +36,10 @@ lr, weight_decay = 2e-3, 0.05
 
 custom_imports = dict(
     imports=[
-        "pe_dense.runtime",
-        "pe_dense.encoders.backbone",
+        "pe_dense.run.resume",
+        "pe_dense.openmmlab.backbone",
         "pe_dense.alignment.contrastive",
-        "pe_dense.data.mini_captioned_images",
+        "pe_dense.alignment.mini_captioned_images",
     ],
     allow_failed_imports=False,
 )

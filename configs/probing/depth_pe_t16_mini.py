@@ -36,7 +36,7 @@ max_epochs, warmup_iters = 2, 20
 default_scope = "mmseg"
 data_check = "pe_dense.depth.depth_check:check_config"
 # pe_dense.depth registers data set and transforms.
-custom_imports = dict(imports=["pe_dense.runtime", "pe_dense.probing", "pe_dense.depth"])
+custom_imports = dict(imports=["pe_dense.run.resume", "pe_dense.probing", "pe_dense.depth"])
 model = dict(
     data_preprocessor=dict(
         type="SegDataPreProcessor",

@@ -17,7 +17,7 @@ Choices:  Needs mmdet. Crop 32 x 32 tokens; whole images at test, padded to the 
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/segmentation_data.py"]
-custom_imports = dict(imports=["pe_dense.runtime", "pe_dense.segmentation", "mmdet.models"])
+custom_imports = dict(imports=["pe_dense.run.resume", "pe_dense.segmentation", "mmdet.models"])
 protocol = dict(
     id="ade20k-mask2former-b-160k",
     version=1,

@@ -10,7 +10,7 @@ Expected: not measured yet.
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/segmentation.py"]
-custom_imports = dict(imports=["pe_dense.runtime", "pe_dense.segmentation", "mmdet.models"])
+custom_imports = dict(imports=["pe_dense.run.resume", "pe_dense.segmentation", "mmdet.models"])
 protocol = dict(
     id="mini-segmentation-mask2former",
     version=1,

@@ -27,7 +27,7 @@ from pe_dense.alignment.frozen_teacher import normalised
 from pe_dense.alignment.losses import TokenCosineLoss
 from pe_dense.alignment.masking import TokenMasking, block_masks, masked_patches, patch_embedding
 from pe_dense.alignment.student import add_layer_scale
-from pe_dense.types import resolve_indices
+from pe_dense.encoders.contract import resolve_indices
 
 MASKS, PATHS = 4, 5  # streams of random numbers
 PROJECTIONS = ("auto", "linear", "none")

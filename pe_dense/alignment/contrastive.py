@@ -31,7 +31,7 @@ from mmengine.registry import METRICS, MODELS
 from torch import Tensor, nn
 
 from pe_dense.alignment.frozen_teacher import normalised
-from pe_dense.data.mini_captions import MAX_TOKENS, PAD, VOCABULARY
+from pe_dense.mini_world.captions import MAX_TOKENS, PAD, VOCABULARY
 
 MAX_SCALE = 100.0
 START_TEMPERATURE = 0.07

@@ -21,7 +21,7 @@ from pe_dense.alignment.frozen_teacher import (
     normalised,
     state_sha256,
 )
-from pe_dense.encoders.backbone import DenseBackbone
+from pe_dense.openmmlab.backbone import DenseBackbone
 
 
 @MODELS.register_module()

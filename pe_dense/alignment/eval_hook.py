@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from pe_dense.alignment.student import has_layer_scale, insert_gains
-from pe_dense.encoders.backbone import DenseBackbone
+from pe_dense.openmmlab.backbone import DenseBackbone
 
 
 @HOOKS.register_module()

@@ -19,11 +19,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pe_dense.alignment.student import fold_layer_scale, has_layer_scale
+from pe_dense.encoders.build import build_encoder
 from pe_dense.encoders.fingerprint import feature_fingerprint
 from pe_dense.encoders.weights import load_weights
-from pe_dense.encoders.zoo import build_encoder
-from pe_dense.results.provenance import atomic_write_text, file_sha256, written_temporary
-from pe_dense.runtime import load_checkpoint_safely, newest_checkpoint
+from pe_dense.files import atomic_write_text, file_sha256, written_temporary
 
 PREFIX = "backbone.encoder."
 
@@ -50,7 +49,8 @@ class Exported:
 
 
 def export_student(
-    checkpoint: str | Path,
+    file: Path,
+    content: Mapping[str, Any],
     target: str | Path,
     *,
     fold_gains: bool = False,
@@ -59,7 +59,8 @@ def export_student(
     """Write the student of a checkpoint as TARGET and its card as TARGET with suffix .md.
 
     Args:
-        checkpoint: File that `tools/train.py` wrote, or a work dir, whose newest one is meant.
+        file: Checkpoint that `tools/train.py` wrote.
+        content: What it holds.
         target: File ending in .safetensors.
         fold_gains: Multiply LayerScale into the projections before it (the same function up to
             rounding), for a student that got LayerScale while its encoder's zoo row has none.
@@ -76,8 +77,6 @@ def export_student(
     for path in (target, card):
         if path.exists() and not overwrite:
             raise ValueError(f"{path} exists; add --overwrite to replace it")
-    file = _checkpoint_file(Path(checkpoint))
-    content = load_checkpoint_safely(str(file), map_location="cpu")
     facts = content.get("meta", {}).get("pe_dense", {})
     if "alignment" not in facts:
         raise ValueError(
@@ -230,12 +229,3 @@ def _words(settings: Mapping[str, Any]) -> str:
 
 def _count(encoder: nn.Module) -> int:
     return sum(parameter.numel() for parameter in encoder.parameters())
-
-
-def _checkpoint_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    newest = newest_checkpoint(path)
-    if newest is None:
-        raise ValueError(f"{path} holds no finished checkpoint; train there first")
-    return newest

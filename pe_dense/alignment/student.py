@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from pe_dense.encoders.backbone import DenseBackbone
 from pe_dense.encoders.pe import LayerScale
+from pe_dense.openmmlab.backbone import DenseBackbone
 
 # Gains and the projection that each of them scales, in PE towers and in timm's.
 _FOLDS = {"ls_1": "attn.out_proj", "ls_2": "mlp.c_proj", "ls1": "attn.proj", "ls2": "mlp.fc2"}

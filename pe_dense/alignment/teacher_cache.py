@@ -35,7 +35,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from pe_dense.alignment.frozen_teacher import FrozenTeacher
-from pe_dense.results.provenance import atomic_write_bytes, written_temporary
+from pe_dense.files import atomic_write_bytes, written_temporary
 
 MANIFEST = "manifest.json"
 _DISK_BLOCK = 4096

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from pe_dense.encoders.contract import resolve_indices
 from pe_dense.encoders.pe import windows_from_grid
-from pe_dense.types import resolve_indices
 
 _SDPA_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 

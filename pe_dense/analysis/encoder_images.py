@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pe_dense.encoders.build import build_encoder
 from pe_dense.encoders.weights import WeightsInfo, load_weights
-from pe_dense.encoders.zoo import build_encoder, find_encoder
-from pe_dense.pixelwise.picture_folder import read_image
+from pe_dense.encoders.zoo import find_encoder
+from pe_dense.pictures.folder import read_image
 
 
 class EncoderImage(NamedTuple):

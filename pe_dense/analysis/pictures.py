@@ -28,7 +28,9 @@ from pe_dense.analysis.feature_colours import (
 )
 from pe_dense.analysis.global_tokens import MIN_REACH, MIN_RECEIVED, token_statistics
 from pe_dense.analysis.similarity import similarity_map, token_at
-from pe_dense.pixelwise.drawing import (
+from pe_dense.encoders.contract import resolve_indices
+from pe_dense.files import atomic_write_bytes, atomic_write_text
+from pe_dense.pictures.drawing import (
     BAR,
     INK,
     MARGIN,
@@ -42,9 +44,7 @@ from pe_dense.pixelwise.drawing import (
     panel_scale,
     resized,
 )
-from pe_dense.pixelwise.picture_folder import INDEX, encoded
-from pe_dense.results.provenance import atomic_write_bytes, atomic_write_text
-from pe_dense.types import resolve_indices
+from pe_dense.pictures.folder import INDEX, encoded
 
 TABLE = "global_tokens.tsv"
 LAYERS_AT_ONCE = 8  # whose queries and keys are in memory together

@@ -1,7 +1,6 @@
 """Depth estimation on PE; importing this package registers its parts."""
 
-from pe_dense import layer_decay, necks, pixelwise  # noqa: F401
-from pe_dense.data import image_loading  # noqa: F401
+from pe_dense import pixelwise  # noqa: F401
 from pe_dense.depth import (  # noqa: F401
     bins_head,
     depth_datasets,
@@ -11,4 +10,4 @@ from pe_dense.depth import (  # noqa: F401
     estimator,
     one_cycle_momentum,
 )
-from pe_dense.encoders import backbone  # noqa: F401
+from pe_dense.openmmlab import backbone, image_loading, layer_decay, necks  # noqa: F401

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from pe_dense.data.scored_images import ScoredImages
-from pe_dense.pixelwise.depth_errors import depth_error_sums, scored_pixels
-from pe_dense.pixelwise.drawing import (
+from pe_dense.pictures.drawing import (
     BAR,
     FOOTER,
     GREY,
@@ -30,7 +29,8 @@ from pe_dense.pixelwise.drawing import (
     panel_scale,
     resized,
 )
-from pe_dense.pixelwise.picture_folder import Look, write_looks
+from pe_dense.pictures.folder import Look, write_looks
+from pe_dense.pixelwise.depth_errors import depth_error_sums, scored_pixels
 
 DEPTH_COLOURS = "magma_r"  # near is bright, far is dark
 ERROR_COLOURS = "RdBu_r"  # too near is blue, too far is red

@@ -1,7 +1,5 @@
 """Detection on PE through mmdet; importing this package registers its parts."""
 
-from pe_dense import layer_decay, necks  # noqa: F401
-from pe_dense.data import image_loading  # noqa: F401
 from pe_dense.detection import (  # noqa: F401
     checkpoint_layouts,
     coco_metric,
@@ -17,4 +15,4 @@ from pe_dense.detection import (  # noqa: F401
     pair_assignment,
     repeat_factor_sampler,
 )
-from pe_dense.encoders import backbone  # noqa: F401
+from pe_dense.openmmlab import backbone, image_loading, layer_decay, necks  # noqa: F401

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pe_dense.detection import deta_layout, vitdet_layout
 from pe_dense.detection.deta import DETA
-from pe_dense.runtime import FOREIGN_LAYOUTS
+from pe_dense.openmmlab.foreign_layouts import FOREIGN_LAYOUTS
 
 
 def convert_official_deta(state: Mapping[str, Tensor], model: nn.Module) -> dict | None:

@@ -21,8 +21,8 @@ from pe_dense.data.coco_file import NAMING as NAME_OF
 from pe_dense.data.coco_findings import spread
 from pe_dense.detection.box_matching import CROWD, Matches, match_boxes
 from pe_dense.detection.coco_check import NAMING
-from pe_dense.detection.drawing import Boxes, side_by_side
-from pe_dense.pixelwise.picture_folder import Look, read_image, write_looks
+from pe_dense.pictures.boxes import Boxes, side_by_side
+from pe_dense.pictures.folder import Look, read_image, write_looks
 
 SHEET_SIDE = 460  # pixels of an image there
 

@@ -31,8 +31,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pe_dense.encoders.build import build_encoder
 from pe_dense.encoders.weights import load_weights
-from pe_dense.encoders.zoo import build_encoder, find_encoder
+from pe_dense.encoders.zoo import find_encoder
 
 _INSIDE = "encoder."
 _POSITIONS = "positional_embedding"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pe_dense.types import Encoder
+from pe_dense.encoders.contract import Encoder
 
 NUM_DIGITS = 16
 STEPS_PER_UNIT = 16  # width of a digit: 1/16 of the spread of a projection

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pe_dense.types import resolve_indices
+from pe_dense.encoders.contract import resolve_indices
 
 ROPE_THETA = 10000.0
 MAX_ROPE_TABLES = 64  # grids whose tables are kept, about 1 MB each

@@ -23,9 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pe_dense.encoders.contract import resolve_indices
 from pe_dense.encoders.conversion import shorten
-from pe_dense.encoders.weights import WeightsInfo, file_sha256, read_state_dict
-from pe_dense.types import resolve_indices
+from pe_dense.encoders.weights import WeightsInfo, read_state_dict
+from pe_dense.files import file_sha256
 
 
 def import_timm() -> ModuleType:

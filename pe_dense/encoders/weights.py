@@ -11,7 +11,6 @@ The number of attention heads leaves no trace in a state dict and cannot be chec
 from __future__ import annotations
 
 import difflib
-import hashlib
 import logging
 import math
 import pickle
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from pe_dense.encoders import conversion
 from pe_dense.encoders.conversion import State, TowerLayout, read_layout, shorten
 from pe_dense.encoders.zoo import ENCODERS
+from pe_dense.files import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -150,13 +150,6 @@ def _first_line(error: BaseException) -> str:
     return lines[0][:200].rstrip(".")
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_state_dict(path: str | Path) -> State:

@@ -4,6 +4,6 @@ Importing this package registers its parts.
 """
 
 from pe_dense import pixelwise  # noqa: F401
-from pe_dense.data import holdout, image_loading  # noqa: F401
-from pe_dense.encoders import backbone  # noqa: F401
+from pe_dense.data import holdout  # noqa: F401
+from pe_dense.openmmlab import backbone, image_loading  # noqa: F401
 from pe_dense.probing import grouped_adamw, probe_metric, probe_model  # noqa: F401

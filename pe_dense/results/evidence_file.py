@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from pe_dense.files import atomic_write_bytes, file_sha256
 from pe_dense.results.detection_evidence import DetectionEvidence
 from pe_dense.results.evidence import (
     DepthEvidence,
@@ -27,7 +28,6 @@ from pe_dense.results.evidence import (
     VideoObjectEvidence,
 )
 from pe_dense.results.item_evidence import ItemEvidence
-from pe_dense.results.provenance import atomic_write_bytes, file_sha256
 
 KINDS: dict[str, type[ItemEvidence]] = {
     kind.kind: kind

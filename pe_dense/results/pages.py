@@ -6,10 +6,10 @@ import os
 import re
 from pathlib import Path
 
+from pe_dense.files import atomic_write_text
 from pe_dense.results.comparison import rank_records
 from pe_dense.results.html_page import render_html
 from pe_dense.results.leaderboard import render_excerpt, render_markdown
-from pe_dense.results.provenance import atomic_write_text
 from pe_dense.results.record import Record
 from pe_dense.results.reported import load_reported
 from pe_dense.results.store import DEFAULT_ROOT, load_records

@@ -7,21 +7,16 @@ torch knows (the GPU's name) is an argument.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import math
 import os
 import platform
 import re
-import secrets
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from pe_dense.results.record import Hardware
 
@@ -47,68 +42,10 @@ _INNER_PATH = re.compile(r"""(?:^|(?<=[=,\[('"\s]))(?:~?/|[A-Za-z]:[\\/])[^,\])'
 # ---- hashes --------------------------------------------------------------------------------
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes as 64 hex digits, read in chunks of 1 MiB.
-
-    Raises:
-        OSError: If the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
-def config_sha256(config: Mapping[str, Any]) -> str:
-    """SHA-256 of a resolved config as 64 hex digits.
-
-    The hash is over canonical JSON: key order does not matter and tuples equal lists; everything
-    else counts (1 and 1.0 differ). Nothing is left out: remove what is not part of the protocol,
-    such as the work folder, before.
-
-    Args:
-        config: Nested mappings with text keys, lists, tuples, texts, numbers, booleans and None.
-
-    Raises:
-        ValueError: If a key or value is of another type, or a number is not finite; it names the
-            place as 'model.backbone.out_indices[2]'.
-
-    Example:
-        >>> config_sha256({"a": 1, "b": (2, 3)}) == config_sha256({"b": [2, 3], "a": 1})
-        True
-    """
-    if not isinstance(config, Mapping):
-        raise ValueError(
-            f"config is a {type(config).__name__} but must be a mapping; pass cfg.to_dict()"
-        )
-    try:
-        plain = _plain(config, "")
-    except RecursionError:
-        raise ValueError("config contains itself; remove the cycle before hashing") from None
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def _plain(value: Any, where: str) -> Any:
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return float(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise ValueError(
-                    f"config has the key {key!r} at '{where or 'the top'}', which JSON cannot "
-                    "hold; use a text key"
-                )
-        return {str(k): _plain(v, f"{where}.{k}" if where else k) for k, v in value.items()}
-    raise ValueError(
-        f"config value '{where}' is {repr(value)[:60]} ({type(value).__name__}), which JSON cannot "
-        "hold; use text, finite numbers, booleans, lists or dicts"
-    )
 
 
 # ---- code, libraries, machine --------------------------------------------------------------
@@ -251,37 +188,6 @@ def command_line(argv: Sequence[str], root: str | os.PathLike[str] | None = None
 # ---- files written whole -------------------------------------------------------------------
 
 
-def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes UTF-8 text so that `path` is always the old or the new file, never half of one."""
-    atomic_write_bytes(path, text.encode())
-
-
-def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes bytes so that `path` is always the old or the new file, never half of one.
-
-    The folder is created if needed. On failure nothing is left behind; a killed process may
-    leave a hidden '.*.tmp' file, which no reader looks at.
-
-    Raises:
-        OSError: If the folder or the file cannot be written.
-    """
-    with written_temporary(Path(path), data) as temporary:
-        temporary.replace(path)
-
-
-@contextlib.contextmanager
-def written_temporary(path: Path, data: bytes) -> Iterator[Path]:
-    """A complete temporary file beside `path`, on disk, removed on leaving if still there.
-
-    Its mode follows the umask as for any new file (unlike `tempfile`, which makes it private).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(6)}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+def repository_root() -> Path:
+    """Folder of the checkout that this package runs from."""
+    return Path(__file__).resolve().parents[1]

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from pe_dense.results.provenance import atomic_write_bytes
+from pe_dense.files import atomic_write_bytes
 from pe_dense.results.record import DatasetInfo, EncoderInfo, ProtocolInfo, Record, Source
 from pe_dense.results.typed_json import parse, unique_keys
 

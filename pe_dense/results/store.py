@@ -18,11 +18,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from pe_dense.results.provenance import (
-    atomic_write_bytes,
-    file_sha256,
-    written_temporary,
-)
+from pe_dense.files import atomic_write_bytes, file_sha256, written_temporary
 from pe_dense.results.record import Evidence, Record, record_from_json, record_to_json
 
 DEFAULT_ROOT = "benchmarks/records"

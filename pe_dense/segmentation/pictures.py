@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pe_dense.data.scored_images import ScoredImages
-from pe_dense.pixelwise.drawing import (
+from pe_dense.pictures.drawing import (
     FOOTER,
     GREY,
     INK,
@@ -30,8 +30,8 @@ from pe_dense.pixelwise.drawing import (
     panel_scale,
     resized,
 )
+from pe_dense.pictures.folder import Look, read_image, write_looks
 from pe_dense.pixelwise.mean_iou import image_counts
-from pe_dense.pixelwise.picture_folder import Look, read_image, write_looks
 
 IGNORED = 255
 WRONG = (225, 20, 40)

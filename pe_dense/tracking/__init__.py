@@ -3,5 +3,5 @@
 Importing this package registers its parts.
 """
 
-from pe_dense.encoders import backbone  # noqa: F401
+from pe_dense.openmmlab import backbone  # noqa: F401
 from pe_dense.tracking import davis_dataset, video_propagator, vos_metric  # noqa: F401

@@ -28,8 +28,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pe_dense.data.mini_formats import davis_palette
-from pe_dense.results.provenance import atomic_write_bytes
+from pe_dense.files import atomic_write_bytes
+from pe_dense.mini_world.formats import davis_palette
 
 SIZE_RULES = ("dino", "dinov3")
 DINO_MULTIPLE = 64

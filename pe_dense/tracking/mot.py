@@ -26,10 +26,8 @@ from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pe_dense import layer_decay, necks  # noqa: F401
-from pe_dense.data import image_loading  # noqa: F401
-from pe_dense.encoders import backbone as _backbone  # noqa: F401
-from pe_dense.runtime import FOREIGN_LAYOUTS
+from pe_dense.openmmlab import backbone, image_loading, layer_decay, necks  # noqa: F401
+from pe_dense.openmmlab.foreign_layouts import FOREIGN_LAYOUTS
 from pe_dense.tracking import mot_metric  # noqa: F401
 from pe_dense.tracking.appearance import box_embeddings
 from pe_dense.tracking.appearance_tracker import AppearanceByteTracker

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pe_dense.pixelwise.drawing import (
+from pe_dense.files import atomic_write_bytes, atomic_write_text
+from pe_dense.pictures.drawing import (
     INK,
     PAPER,
     Panel,
@@ -28,8 +29,7 @@ from pe_dense.pixelwise.drawing import (
     panel_scale,
     resized,
 )
-from pe_dense.pixelwise.picture_folder import INDEX, encoded, read_image
-from pe_dense.results.provenance import atomic_write_bytes, atomic_write_text
+from pe_dense.pictures.folder import INDEX, encoded, read_image
 from pe_dense.tracking.frames import VOID
 
 SHEET_FRAMES = 6

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pe_dense.results.provenance import atomic_write_text
+from pe_dense.files import atomic_write_text
 from pe_dense.tracking.frames import write_label_map
 
 RUN_FILE = ".run.json"

@@ -25,6 +25,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from pe_dense.encoders.contract import resolve_indices
 from pe_dense.tracking.frames import (
     SIZE_RULES,
     VOID,
@@ -43,7 +44,6 @@ from pe_dense.tracking.object_statistics import best_of, mean_j_and_f, object_st
 from pe_dense.tracking.region_and_boundary import boundary_radius, frame_scores
 from pe_dense.tracking.sweep_scores import masks_from_maps, masks_scores, soft_scores
 from pe_dense.tracking.video_journal import ResultsFolder, VideoJournal, run_key, video_key
-from pe_dense.types import resolve_indices
 
 
 @MODELS.register_module()
@@ -56,7 +56,7 @@ class VideoPropagator(BaseModel):
 
     Args:
         backbone: Config of a backbone such as `DenseBackbone` (`out_indices` and `frozen` are
-            set here), or an encoder as in `pe_dense.types.Encoder` that is a module.
+            set here), or an encoder as in `pe_dense.encoders.contract.Encoder` that is a module.
         encoder_depth: Number of blocks of the encoder.
         settings: Arguments of each `PropagationSetting`.
         layers: Blocks, 0-based, negatives allowed; 'all' is every one.

@@ -16,7 +16,7 @@ import pe_dense.alignment.aligner as aligner_module
 from pe_dense.alignment.aligner import SpatialAligner, student_grid
 from pe_dense.alignment.nan_stop import StopOnNaN, not_finite
 from pe_dense.alignment.student import add_layer_scale, fold_layer_scale, has_layer_scale
-from pe_dense.encoders.backbone import DenseBackbone
+from pe_dense.openmmlab.backbone import DenseBackbone
 
 STUDENT = dict(
     type="DenseBackbone",

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, OPTIMIZERS
 from mmengine.utils import import_modules_from_strings
 
 from pe_dense.alignment.eval_hook import imported
-from pe_dense.experiment import load_config
+from pe_dense.run.config import load_config
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "alignment"
 CONFIGS = sorted(FOLDER.glob("spatial_*.py"))

@@ -19,9 +19,9 @@ pytest.importorskip("mmengine")
 import torch
 
 from pe_dense.alignment.export import export_student
+from pe_dense.encoders.build import build_encoder
 from pe_dense.encoders.weights import load_weights
-from pe_dense.encoders.zoo import build_encoder
-from pe_dense.runtime import load_checkpoint_safely
+from pe_dense.run.checkpoint import checkpoint_file, load_checkpoint_safely
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "configs/alignment/spatial_align_t16_mini.py"
@@ -213,6 +213,11 @@ def build_start(content: dict) -> dict:
 # Export
 
 
+def exported(checkpoint: Path, target: Path, **options) -> None:
+    file = checkpoint_file(checkpoint)
+    export_student(file, load_checkpoint_safely(str(file), "cpu"), target, **options)
+
+
 def test_export_comes_back_bit_for_bit(uninterrupted: tuple[Path, dict], tmp_path: Path) -> None:
     work_dir, content = uninterrupted
     target = tmp_path / "new" / "student.safetensors"
@@ -234,7 +239,7 @@ def test_export_comes_back_bit_for_bit(uninterrupted: tuple[Path, dict], tmp_pat
     )
     assert sorted(p.name for p in target.parent.iterdir()) == ["student.md", "student.safetensors"]
     assert "--overwrite" in run(tool("export_student", work_dir, target), code=2)
-    export_student(work_dir, target, overwrite=True)
+    exported(work_dir, target, overwrite=True)
 
 
 def test_export_refuses_what_it_cannot_write(
@@ -243,18 +248,18 @@ def test_export_refuses_what_it_cannot_write(
     work_dir, content = uninterrupted
     target = tmp_path / "student.safetensors"
     with pytest.raises(ValueError, match="does not end in .safetensors"):
-        export_student(work_dir, tmp_path / "student.pth")
+        exported(work_dir, tmp_path / "student.pth")
     with pytest.raises(ValueError, match="holds no finished checkpoint"):
-        export_student(tmp_path, target)
+        exported(tmp_path, target)
     torch.save({"state_dict": content["state_dict"]}, tmp_path / "iter_1.pth")
     with pytest.raises(ValueError, match="none of an alignment"):
-        export_student(tmp_path / "iter_1.pth", target)
+        exported(tmp_path / "iter_1.pth", target)
     short = {k: v for k, v in content["state_dict"].items() if ".resblocks.11." not in k}
     torch.save({**content, "state_dict": short}, tmp_path / "iter_2.pth")
     with pytest.raises(ValueError, match="not pe_spatial_t16_512 as the zoo builds it"):
-        export_student(tmp_path / "iter_2.pth", target)
+        exported(tmp_path / "iter_2.pth", target)
     with pytest.raises(ValueError, match="no LayerScale to fold"):
-        export_student(work_dir, target, fold_gains=True)
+        exported(work_dir, target, fold_gains=True)
     assert not [p for p in tmp_path.iterdir() if p.suffix != ".pth"]
 
 
@@ -270,8 +275,8 @@ def test_export_folds_an_added_layer_scale_only_if_asked(
     torch.save({**content, "state_dict": state}, tmp_path / "iter_1.pth")
     target = tmp_path / "student.safetensors"
     with pytest.raises(ValueError, match="--fold-layer-scale"):
-        export_student(tmp_path / "iter_1.pth", target)
-    export_student(tmp_path / "iter_1.pth", target, fold_gains=True)
+        exported(tmp_path / "iter_1.pth", target)
+    exported(tmp_path / "iter_1.pth", target, fold_gains=True)
     encoder = build_encoder("pe_spatial_t16_512")
     load_weights(encoder, target)
     own = encoder.transformer.resblocks[3].mlp.c_proj.weight

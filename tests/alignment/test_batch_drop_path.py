@@ -5,7 +5,7 @@ import torch
 
 from pe_dense.alignment import batch_drop_path
 from pe_dense.alignment.batch_drop_path import BatchDropPath, draw_paths, replace_drop_paths
-from pe_dense.encoders.zoo import build_encoder
+from pe_dense.encoders.build import build_encoder
 
 
 def tower(name="pe_core_t16_384", **options):

@@ -16,8 +16,8 @@ from pe_dense.alignment.cached_teacher import CachedTeacher, fill_caches
 from pe_dense.alignment.frozen_teacher import FrozenTeacher
 from pe_dense.data.photo_jitter import PackImages, StretchResize
 from pe_dense.data.unlabelled_images import UnlabelledImages
-from pe_dense.encoders.zoo import build_encoder
-from pe_dense.runtime import load_checkpoint_safely
+from pe_dense.encoders.build import build_encoder
+from pe_dense.run.checkpoint import load_checkpoint_safely
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "configs/alignment/spatial_align_t16_mini.py"

@@ -24,7 +24,7 @@ from pe_dense.alignment.contrastive import (
     retrieval_accuracy,
     same_captions,
 )
-from pe_dense.data.mini_captions import caption_tokens
+from pe_dense.mini_world.captions import caption_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs/alignment/contrastive_t16_mini.py"
@@ -171,8 +171,8 @@ def test_towers_and_inputs_that_do_not_serve_are_refused() -> None:
 
 def test_the_recipe_trains_validates_and_leaves_an_encoder(tmp_path: Path) -> None:
     from pe_dense.alignment.export import student_state
-    from pe_dense.encoders.zoo import build_encoder
-    from pe_dense.runtime import load_checkpoint_safely
+    from pe_dense.encoders.build import build_encoder
+    from pe_dense.run.checkpoint import load_checkpoint_safely
 
     options = dict(
         data_root=tmp_path / "captions", num_images=16, num_val_images=8, image_size=64,

@@ -14,7 +14,7 @@ pytest.importorskip("mmengine")
 
 from pe_dense.alignment.eval_hook import ProtocolEvalHook, imported
 from pe_dense.alignment.patch_probe import majority, nearest_centroid_segmentation, scores_of
-from pe_dense.encoders.backbone import DenseBackbone
+from pe_dense.openmmlab.backbone import DenseBackbone
 
 SEEN: list = []
 
@@ -80,8 +80,8 @@ def test_scores_travel_in_the_checkpoint(backbone) -> None:
         ("no_colon", "not written as"),
         (None, "not written as"),
         ("pe_dense.absent:f", "cannot be imported"),
-        ("pe_dense.types:absent", "cannot be imported"),
-        ("pe_dense.encoders.backbone:AMP_DTYPES", "no function"),
+        ("pe_dense.encoders.contract:absent", "cannot be imported"),
+        ("pe_dense.openmmlab.backbone:AMP_DTYPES", "no function"),
     ],
 )
 def test_probes_that_are_none(function, words) -> None:

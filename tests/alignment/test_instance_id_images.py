@@ -8,9 +8,9 @@ import torch
 
 from pe_dense.alignment.instance_mask_teacher import InstanceMaskTeacher
 from pe_dense.data.instance_id_images import CocoInstanceIds, DavisInstanceIds, paint_instances
-from pe_dense.data.mini_formats import MiniWorldConfig, build_mini_world
-from pe_dense.data.mini_world import make_clip, make_image
 from pe_dense.data.photo_jitter import AspectJitterResize, PackImages, RandomMirror
+from pe_dense.mini_world.formats import MiniWorldConfig, build_mini_world
+from pe_dense.mini_world.world import make_clip, make_image
 
 
 @pytest.fixture(scope="module")

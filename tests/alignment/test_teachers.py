@@ -13,7 +13,7 @@ import pe_dense.alignment  # noqa: F401 (registers the teachers)
 from pe_dense.alignment.encoder_teacher import EncoderTeacher
 from pe_dense.alignment.frozen_teacher import check_grid, point_grid, resample, state_sha256
 from pe_dense.alignment.instance_mask_teacher import InstanceMaskTeacher, instance_logits
-from pe_dense.encoders.weights import file_sha256
+from pe_dense.files import file_sha256
 from tests.small_towers import save
 
 TINY = dict(patch_size=4, embed_dim=16, depth=3, num_heads=2, mlp_hidden=40, image_size=16)

@@ -23,9 +23,9 @@ from pe_dense.analysis.pictures import (
     write_feature_pictures,
     write_similarity_pictures,
 )
-from pe_dense.data.mini_world import make_image
-from pe_dense.pixelwise.drawing import HEADER, MARGIN
-from pe_dense.pixelwise.picture_folder import INDEX
+from pe_dense.mini_world.world import make_image
+from pe_dense.pictures.drawing import HEADER, MARGIN
+from pe_dense.pictures.folder import INDEX
 
 REPO = Path(__file__).resolve().parents[2]
 SIDE = 512  # of a panel: 64 px are drawn 8 times as large

@@ -69,7 +69,7 @@ def test_usable_boxes_are_those_that_mmdet_keeps(tmp_path: Path) -> None:
 
 
 def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
-    from pe_dense.results.provenance import file_sha256
+    from pe_dense.files import file_sha256
 
     assert read(tmp_path, GOOD).sha256 == file_sha256(tmp_path / "x.json")
 

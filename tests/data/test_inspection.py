@@ -177,7 +177,7 @@ def test_the_ids_of_coco_are_those_of_its_classes() -> None:
 
 def test_the_files_are_those_that_the_recipes_read() -> None:
     pytest.importorskip("mmengine")
-    from pe_dense.experiment import load_template
+    from pe_dense.run.config import load_template
 
     configs = TOOL.parents[1] / "configs" / "detection"
     for name, config in (

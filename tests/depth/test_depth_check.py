@@ -18,7 +18,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 import pe_dense.depth  # noqa: F401
 from pe_dense.depth.depth_check import check_config
-from pe_dense.experiment import load_config
+from pe_dense.run.config import load_config
 
 REPO = Path(__file__).resolve().parents[2]
 MINI = REPO / "configs" / "depth" / "linear_pe_t16_mini.py"

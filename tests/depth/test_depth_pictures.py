@@ -28,8 +28,8 @@ from pe_dense.depth.pictures import (
     scoring_of,
     write_pictures,
 )
-from pe_dense.pixelwise.drawing import HEADER, number_texts, round_values
-from pe_dense.pixelwise.picture_folder import INDEX, SHEET
+from pe_dense.pictures.drawing import HEADER, number_texts, round_values
+from pe_dense.pictures.folder import INDEX, SHEET
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIG = REPO / "configs" / "depth" / "linear_pe_t16_mini.py"
@@ -197,7 +197,7 @@ def test_wrong_words_are_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_trained_estimator_from_the_command_line(mini_root: Path, tmp_path: Path) -> None:
-    from pe_dense.training import train
+    from pe_dense.run.training import train
 
     options = dict(data_root=str(mini_root / "nyu"), max_iters=2, val_interval=2, warmup_iters=1)
     options["crop_size"] = (112, 112)  # the pictures of this mini world have 128 px

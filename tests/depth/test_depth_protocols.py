@@ -13,9 +13,8 @@ from mmseg.registry import MODELS
 
 import pe_dense.depth
 import pe_dense.probing  # noqa: F401
-from pe_dense.evaluation import protocol_of
-from pe_dense.experiment import load_config, load_template
-from pe_dense.training import protocol_sha256
+from pe_dense.run.config import load_config, load_template
+from pe_dense.run.protocol import protocol_of, protocol_sha256
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs/depth").glob("*.py"))
 BY_PAPER = [path for path in CONFIGS if path.stem.endswith(("_dinov2", "_dinov3", "_pe"))]

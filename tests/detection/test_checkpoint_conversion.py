@@ -20,7 +20,7 @@ from pe_dense.detection.deta_layout import deta_from_official
 from pe_dense.detection.vitdet_layout import vitdet_from_official
 from pe_dense.encoders.conversion import official_to_timm
 from pe_dense.encoders.pe import PerceptionEncoder
-from pe_dense.runtime import load_checkpoint_safely
+from pe_dense.run.checkpoint import load_checkpoint_safely
 
 REPO = Path(__file__).resolve().parents[2]
 SPATIAL = dict(

@@ -230,7 +230,7 @@ def test_image_that_cannot_be_decoded(root: Path, spoil: Callable[[Path], object
 def test_loader_says_what_is_wrong_with_a_file(root: Path, name: str) -> None:
     """The same faults where the check did not look: large sets, files broken later."""
     pytest.importorskip("mmcv")
-    from pe_dense.data.image_loading import LoadImage
+    from pe_dense.openmmlab.image_loading import LoadImage
 
     path = root / "images" / "c.jpg"
     assert LoadImage()({"img_path": str(path)})["img"].shape == (48, 64, 3)

@@ -117,7 +117,7 @@ def test_official_g_fits_our_model_strictly(official):
     from mmdet.registry import MODELS
     from mmengine.registry import init_default_scope
 
-    from pe_dense.experiment import load_config
+    from pe_dense.run.config import load_config
 
     init_default_scope("mmdet")
     cfg, _ = load_config(

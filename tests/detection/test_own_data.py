@@ -11,12 +11,13 @@ pytest.importorskip("mmdet")
 
 from coco_folders import edit, write_folder, write_image
 
-from pe_dense.command_line import sentence
-from pe_dense.evaluation import evaluate, open_run
-from pe_dense.experiment import load_config, load_template
-from pe_dense.results.provenance import file_sha256
-from pe_dense.runtime import load_checkpoint_safely
-from pe_dense.training import protocol_sha256, train
+from pe_dense.files import file_sha256
+from pe_dense.run.checkpoint import load_checkpoint_safely, open_run
+from pe_dense.run.command_line import sentence
+from pe_dense.run.config import load_config, load_template
+from pe_dense.run.evaluation import evaluate
+from pe_dense.run.protocol import protocol_sha256
+from pe_dense.run.training import train
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIG = str(REPO / "configs" / "detection" / "dino_pe_custom.py")
@@ -77,7 +78,7 @@ def test_home_is_expanded_in_every_config(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_table_is_printed_before_training(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pe_dense.training import check_data
+    from pe_dense.run.config import check_data
 
     cfg, _ = load_config(CONFIG, options=options(folder))
     check_data(cfg, ("train", "val"))
@@ -89,7 +90,7 @@ def test_the_table_is_printed_before_training(
 def test_other_processes_print_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pe_dense.training import check_data
+    from pe_dense.run.config import check_data
 
     monkeypatch.setenv("RANK", "1")
     check_data(load_config(CONFIG, options=options(folder))[0], ("train", "val"))
@@ -213,6 +214,6 @@ def test_a_project_name_of_roboflow_is_no_class(tmp_path: Path) -> None:
         edit(root / f"annotations/{split}.json", roboflow)
     cfg, _ = load_config(CONFIG, options=options(root))
     assert cfg.classes == ["disc", "box"]
-    from pe_dense.training import check_data
+    from pe_dense.run.config import check_data
 
     check_data(cfg, ("train", "val"))

@@ -23,7 +23,7 @@ from pe_dense.detection.pictures import (
     compared,
     write_pictures,
 )
-from pe_dense.pixelwise.picture_folder import INDEX, MAX_ON_SHEET, SHEET, read_image
+from pe_dense.pictures.folder import INDEX, MAX_ON_SHEET, SHEET, read_image
 
 REPO = Path(__file__).resolve().parents[2]
 CLASSES = ["disc", "box"]
@@ -171,7 +171,7 @@ class FixedDetector(torch.nn.Module):
 def test_the_detector_loads_as_the_config_tests(root: Path) -> None:
     from mmengine.registry import init_default_scope
 
-    import pe_dense.data.image_loading  # noqa: F401
+    import pe_dense.openmmlab.image_loading  # noqa: F401
 
     init_default_scope("mmdet")
     pipeline = [
@@ -217,7 +217,7 @@ def test_wrong_words_are_one_line(tmp_path: Path, words: list[str], message: str
 
 @pytest.mark.slow
 def test_a_trained_detector_from_the_command_line(mini_root: Path, tmp_path: Path) -> None:
-    from pe_dense.training import train
+    from pe_dense.run.training import train
 
     config = REPO / "configs" / "detection" / "atss_pe_t16_mini.py"
     root = mini_root / "coco"

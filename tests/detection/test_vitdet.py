@@ -14,8 +14,8 @@ from mmengine.structures import InstanceData
 import pe_dense.detection  # noqa: F401
 from pe_dense.detection.coco_metric import encode_masks
 from pe_dense.detection.gradient_compression import CompressGradients
-from pe_dense.experiment import load_config
-from pe_dense.necks import ChannelNorm
+from pe_dense.openmmlab.necks import ChannelNorm
+from pe_dense.run.config import load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/detection"
 

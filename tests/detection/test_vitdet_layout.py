@@ -17,9 +17,9 @@ from pe_dense.detection.vitdet_layout import (
     vitdet_from_official,
     vitdet_to_official,
 )
-from pe_dense.evaluation import evaluate
-from pe_dense.experiment import load_config
-from pe_dense.runtime import load_strictly
+from pe_dense.run.checkpoint import load_strictly
+from pe_dense.run.config import load_config
+from pe_dense.run.evaluation import evaluate
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/detection"
 

@@ -18,9 +18,9 @@ import pe_dense.detection  # noqa: F401
 from pe_dense.detection.coco_metric import CocoAP
 from pe_dense.detection.gradient_compression import CompressGradients
 from pe_dense.detection.lvis_dataset import LvisDataset
-from pe_dense.evaluation import evaluate
-from pe_dense.experiment import load_config
-from pe_dense.training import train
+from pe_dense.run.config import load_config
+from pe_dense.run.evaluation import evaluate
+from pe_dense.run.training import train
 
 FLOAT32 = """
 _base_ = [{base!r}]

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torchvision_ops import importorskip_timm
 
 from pe_dense.encoders import conversion
+from pe_dense.encoders.build import build_encoder
 from pe_dense.encoders.pe import PerceptionEncoder
-from pe_dense.encoders.zoo import ENCODERS, build_encoder
+from pe_dense.encoders.zoo import ENCODERS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "patch_resize.npz"
 SPATIAL = dict(

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from pe_dense.encoders import pe
+from pe_dense.encoders.build import build_encoder
+from pe_dense.encoders.contract import Encoder
 from pe_dense.encoders.pe import PerceptionEncoder
-from pe_dense.encoders.zoo import build_encoder
-from pe_dense.types import Encoder
 
 TINY = dict(
     patch_size=4,

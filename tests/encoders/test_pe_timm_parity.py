@@ -9,8 +9,8 @@ import pytest
 import torch
 from torchvision_ops import importorskip_timm
 
+from pe_dense.encoders.build import build_encoder
 from pe_dense.encoders.conversion import official_to_timm, timm_to_official
-from pe_dense.encoders.zoo import build_encoder
 
 timm = importorskip_timm()
 

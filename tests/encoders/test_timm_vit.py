@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torchvision_ops import importorskip_timm
 
+from pe_dense.encoders.contract import Encoder
 from pe_dense.encoders.timm_vit import TimmEncoder
 from pe_dense.encoders.weights import WeightsInfo
-from pe_dense.types import Encoder
 
 timm = importorskip_timm()
 

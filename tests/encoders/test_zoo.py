@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from pe_dense.encoders.zoo import ENCODERS, build_encoder, find_encoder
+from pe_dense.encoders.build import build_encoder
+from pe_dense.encoders.zoo import ENCODERS, find_encoder
 
 # Parameters and state-dict entries of the official towers (core/vision_encoder/config.py of
 # facebookresearch/perception_models @ 3e352cc, counted on the meta device).

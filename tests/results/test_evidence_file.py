@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from coco_case import evaluate, evidence_of, random_case
 
+from pe_dense.files import file_sha256
 from pe_dense.results.evidence_file import load_evidence, save_evidence
-from pe_dense.results.provenance import file_sha256
 
 
 def assert_equal(one, other) -> None:

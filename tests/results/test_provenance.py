@@ -11,19 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from pe_dense.files import atomic_write_bytes, atomic_write_text, file_sha256
 from pe_dense.results import provenance
 from pe_dense.results.provenance import (
-    atomic_write_bytes,
-    atomic_write_text,
     command_line,
-    config_sha256,
-    file_sha256,
     git_state,
     hardware,
     library_versions,
     peak_memory_gib,
     utc_now,
 )
+from pe_dense.run.protocol import config_sha256
 
 
 def test_file_sha256(tmp_path):

@@ -13,11 +13,11 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 from mmseg.registry import MODELS, TRANSFORMS
 
-import pe_dense.runtime
+import pe_dense.run.resume
 import pe_dense.segmentation  # noqa: F401
-from pe_dense.evaluation import evaluate
-from pe_dense.experiment import load_config
-from pe_dense.training import train
+from pe_dense.run.config import load_config
+from pe_dense.run.evaluation import evaluate
+from pe_dense.run.training import train
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs/segmentation").glob("*.py"))

@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("mmseg")
 
-from pe_dense.pixelwise.drawing import class_colour
-from pe_dense.pixelwise.picture_folder import INDEX, SHEET, read_image
+from pe_dense.pictures.drawing import class_colour
+from pe_dense.pictures.folder import INDEX, SHEET, read_image
 from pe_dense.segmentation.pictures import (
     IGNORED,
     WRONG,
@@ -171,7 +171,7 @@ def test_wrong_words_are_one_line(tmp_path: Path, words: list[str], message: str
 
 @pytest.mark.slow
 def test_a_trained_segmentor_from_the_command_line(mini_root: Path, tmp_path: Path) -> None:
-    from pe_dense.training import train
+    from pe_dense.run.training import train
 
     options = dict(data_root=str(mini_root / "ade"), max_epochs=1, val_interval=1)
     train(str(CONFIG), options=options, work_dir=tmp_path / "work")

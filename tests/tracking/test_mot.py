@@ -15,8 +15,8 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from pe_dense.experiment import load_config
-from pe_dense.runtime import load_strictly
+from pe_dense.run.checkpoint import load_strictly
+from pe_dense.run.config import load_config
 from pe_dense.tracking import mot
 from pe_dense.tracking.appearance import box_embeddings, mixed_affinity, updated_embedding
 from pe_dense.tracking.mot_dataset import MOTSequences, frame_range
@@ -260,8 +260,8 @@ def test_a_frozen_encoder_keeps_its_weights_and_sees_its_own_normalisation(mini_
     ["bytetrack_pe_t16_mini.py", "ocsort_pe_t16_mini.py", "bytetrack_appearance_pe_t16_mini.py"],
 )
 def test_configs_track_from_a_detectors_checkpoint(name, mini_root, tmp_path):
-    from pe_dense.evaluation import evaluate
-    from pe_dense.training import train
+    from pe_dense.run.evaluation import evaluate
+    from pe_dense.run.training import train
 
     options = {
         "data_root": str(mini_root / "coco"), "max_epochs": 1, "val_interval": 2,
@@ -288,8 +288,8 @@ def test_configs_track_from_a_detectors_checkpoint(name, mini_root, tmp_path):
 @needs_extra
 @pytest.mark.slow
 def test_qdtrack_trains_two_iterations_and_tracks(mini_root, tmp_path):
-    from pe_dense.evaluation import evaluate
-    from pe_dense.training import train
+    from pe_dense.run.evaluation import evaluate
+    from pe_dense.run.training import train
 
     name = str(CONFIGS / "qdtrack_pe_t16_mini.py")
     options = {

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pe_dense.evaluation import evaluate
 from pe_dense.results.comparison import evidence_of
 from pe_dense.results.store import load_records
-from pe_dense.training import train
+from pe_dense.run.evaluation import evaluate
+from pe_dense.run.training import train
 
 CONFIG = "configs/tracking/mini_v1.py"
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,1 @@
+"""A small generated world in which every task has labels that agree."""

@@ -1,0 +1,217 @@
+"""Any encoder of the zoo as an OpenMMLab backbone.
+
+Registered once, on MMEngine's root registry, so that mmdet and mmseg configs both build it:
+``backbone=dict(type='DenseBackbone', encoder='pe_spatial_b16_512', weights='released')``.
+
+Shape legend: B images, C width, H W pixels, h w patch grid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from pe_dense.encoders.build import build_encoder
+from pe_dense.encoders.contract import resolve_indices
+from pe_dense.encoders.weights import WeightsInfo, load_weights
+from pe_dense.encoders.zoo import find_encoder
+
+AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@MODELS.register_module()
+class DenseBackbone(BaseModule):
+    """An encoder whose chosen blocks come out as feature maps.
+
+    Blocks after the last one asked for are not built, and parameters behind the blocks (final
+    norm, attention pool) are not trained unless `norm` uses them, so that distributed training
+    finds no unused parameter.
+
+    Args:
+        encoder: Name in the zoo, or 'timm:<model name>'.
+        weights: 'random', 'released' (what the zoo names), a path, or 'hf://repo[:file]'.
+        out_indices: 0-based blocks, negatives allowed; counted in the whole encoder.
+        frozen: Eval mode, no gradient, parameters that never change.
+        norm: Apply the encoder's final norm to every map.
+        amp_dtype: 'bfloat16' or 'float16' runs the encoder alone under autocast; maps come out
+            as float32. None follows the surrounding precision.
+        grad_checkpointing: Recompute blocks in the backward pass.
+        with_class_token: Give (map, class token) pairs instead of maps, for heads that read both.
+            Necks and detectors take maps alone.
+        center_pad: Surround an image whose sides are no multiples of the patch with zeros, half
+            on either side (the odd pixel at the right and bottom). Maps then cover the padded
+            image; heads that stretch them over the image shift it by less than half a patch, as
+            DINOv2's dense evaluations do (arXiv:2304.07193). False leaves such sides to the
+            encoder, whose option `remainder` refuses them by default.
+        encoder_options: Further arguments of the encoder, for example
+            `dict(cls_token=False, window_size=24, rope_grid=16, pos_embed='tile')`.
+        weights_options: Further arguments of `load_weights`.
+        init_cfg: Must stay None. MMEngine passes it to every module; weights come from
+            `weights` alone, and neither this nor a detector-level `init_cfg` may replace them.
+
+    Raises:
+        ValueError: For an unknown encoder, block, option or weights file, with `init_cfg`, or with
+            `with_class_token` on an encoder that has none.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        weights: str = "random",
+        out_indices: Sequence[int] = (-1,),
+        frozen: bool = False,
+        norm: bool = False,
+        amp_dtype: str | None = None,
+        grad_checkpointing: bool = False,
+        center_pad: bool = False,
+        encoder_options: Mapping[str, Any] | None = None,
+        weights_options: Mapping[str, Any] | None = None,
+        with_class_token: bool = False,
+        init_cfg: Mapping[str, Any] | None = None,
+    ) -> None:
+        if init_cfg is not None:
+            raise ValueError("DenseBackbone takes no init_cfg; name the file in weights=...")
+        if amp_dtype is not None and amp_dtype not in AMP_DTYPES:
+            raise ValueError(f"amp_dtype={amp_dtype!r} is not one of {', '.join(AMP_DTYPES)}")
+        super().__init__()
+        self.encoder_name, self.weights = encoder, weights
+        self.frozen, self.norm, self.amp_dtype = frozen, norm, amp_dtype
+        self.center_pad = center_pad
+        spec = find_encoder(encoder)
+        options = dict(encoder_options or {})
+        full_depth = options.get("depth") or spec.arch.get("depth")
+        if full_depth is None:  # timm rows do not say their depth
+            with torch.device("meta"):
+                full_depth = build_encoder(encoder, **options).depth
+        self.out_indices = tuple(resolve_indices(out_indices, full_depth))
+        options["depth"] = max(self.out_indices) + 1
+        if options.get("global_blocks"):  # counted in the whole encoder, like out_indices
+            kept = resolve_indices(options["global_blocks"], full_depth)
+            options["global_blocks"] = [i for i in kept if i < options["depth"]]
+        if options.get("drop_path_schedule") == "linear" and full_depth > 1:
+            share = (options["depth"] - 1) / (full_depth - 1)
+            options["drop_path_rate"] = share * options.get("drop_path_rate", 0.0)
+        self._weights_options = dict(weights_options or {})
+        if weights == "released":
+            self.weights = spec.weights
+        if self.weights == "timm":
+            options["pretrained"] = True
+        self._build = functools.partial(
+            build_encoder, encoder, grad_checkpointing=grad_checkpointing, **options
+        )
+        self.encoder = self._build()
+        self.embed_dim, self.patch_size = self.encoder.embed_dim, self.encoder.patch_size
+        self.with_class_token = with_class_token
+        if with_class_token and not has_class_token(self.encoder):
+            raise ValueError(
+                f"{encoder} has no class token as it is built; use with_class_token=False, or "
+                "cls_token=True in encoder_options where the encoder has that choice"
+            )
+        self.weights_info = self._load()
+        self._loaded_sums = self._parameter_sums() if self.is_loaded else {}
+        for parameter in self.encoder.head_parameters(norm):
+            parameter.requires_grad_(False)
+        if frozen:
+            self.encoder.requires_grad_(False)
+            self.encoder.eval()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the parameters came from a file rather than from a random generator."""
+        return self.weights != "random"
+
+    def _load(self) -> WeightsInfo:
+        if self.weights == "timm":
+            return self.encoder.weights_info()
+        return load_weights(self.encoder, self.weights, **self._weights_options)
+
+    def _parameter_sums(self) -> dict[str, float]:
+        return {
+            n: p.detach().cpu().double().sum().item() for n, p in self.encoder.named_parameters()
+        }
+
+    def init_weights(self) -> None:
+        """Keep what was loaded: undo what a detector-level `init_cfg` did to the encoder."""
+        if self.is_loaded and self._parameter_sums() != self._loaded_sums:
+            if self.weights == "timm":  # timm loads its own weights as it builds
+                self.encoder.load_state_dict(self._build().state_dict())
+            else:
+                self._load()
+        self._is_init = True
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # MMEngine marks every module with `_params_init_info` while `init_weights` runs. A state
+        # dict that arrives then comes from a model-level init_cfg of type Pretrained.
+        reaches_encoder = any(key.startswith(prefix) for key in state_dict)
+        if self.is_loaded and hasattr(self, "_params_init_info") and reaches_encoder:
+            raise ValueError(
+                "a model-level init_cfg of type Pretrained would overwrite the encoder weights "
+                f"loaded from {self.weights}; name the checkpoint in load_from instead, or set "
+                "the backbone's weights='random'"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def train(self, mode: bool = True) -> DenseBackbone:
+        """Switch mode; a frozen encoder stays in eval."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def forward(
+        self, images_B3HW: Tensor
+    ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
+        """Normalised RGB (B, 3, H, W) -> one (B, C, h, w) map for every index of `out_indices`.
+
+        With class tokens, every entry is (map, token (B, C)).
+        """
+        if self.center_pad:
+            images_B3HW = pad_to_multiple(images_B3HW, self.patch_size)
+        amp: contextlib.AbstractContextManager = contextlib.nullcontext()
+        if self.amp_dtype is not None:
+            amp = torch.autocast(images_B3HW.device.type, AMP_DTYPES[self.amp_dtype])
+        grad = torch.no_grad() if self.frozen else contextlib.nullcontext()
+        with amp, grad:
+            found = self.encoder.forward_intermediates(
+                images_B3HW,
+                self.out_indices,
+                norm=self.norm,
+                return_prefix_tokens=self.with_class_token,
+            )
+        if not self.with_class_token:
+            return tuple(found if self.amp_dtype is None else [m.float() for m in found])
+        pairs = [(map_BChw, prefix_BPC[:, 0]) for map_BChw, prefix_BPC in found]  # registers follow
+        return tuple(
+            pairs if self.amp_dtype is None else [(m.float(), t.float()) for m, t in pairs]
+        )
+
+
+def has_class_token(encoder: Any) -> bool:
+    """Whether an encoder as it is built has a class token."""
+    # Prefix tokens are no sign of it: some towers of timm have registers alone.
+    tower = getattr(encoder, "model", encoder)
+    return any(getattr(tower, n, None) is not None for n in ("class_embedding", "cls_token"))
+
+
+def pad_to_multiple(images_B3HW: Tensor, multiple: int) -> Tensor:
+    """Zeros on all sides, as even as possible, until H and W are multiples of `multiple`.
+
+    Example:
+        >>> pad_to_multiple(torch.ones(1, 1, 4, 3), 4)[0, 0].tolist()[0]
+        [1.0, 1.0, 1.0, 0.0]
+    """
+    missing_h, missing_w = (-side % multiple for side in images_B3HW.shape[2:])
+    if not missing_h and not missing_w:
+        return images_B3HW
+    left, top = missing_w // 2, missing_h // 2
+    return F.pad(images_B3HW, (left, missing_w - left, top, missing_h - top))

@@ -1,0 +1,104 @@
+"""A folder of pictures: one an image, a sheet of the worst, an index with a line for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pe_dense.files import atomic_write_bytes, atomic_write_text
+from pe_dense.pictures.drawing import contact_sheet
+
+SHEET = "worst.png"
+INDEX = "index.txt"
+MAX_ON_SHEET = 12
+
+
+class Look(NamedTuple):
+    """What was seen in one image.
+
+    Attributes:
+        rank: The worst image sorts first, those without truth last.
+        words: Its scores, for the index and the sheet.
+        draw: Makes the picture; the argument is the longer side of a panel in pixels, None takes
+            the usual one.
+    """
+
+    rank: tuple[float, ...]
+    words: str
+    draw: Callable[[int | None], np.ndarray]
+
+
+def write_looks(
+    out: Path,
+    files: Sequence[Path],
+    look_at: Callable[[Path], Look],
+    sheet_side: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """One PNG an image, `SHEET` with the worst ones, and `INDEX` with a line for each.
+
+    Args:
+        out: Folder; new or empty.
+        files: Images.
+        look_at: Predicts and compares.
+        sheet_side: Longer side of a panel on the sheet, in pixels.
+        on_progress: Called with (images done, images to do).
+
+    Returns:
+        The lines of the index, the worst image first: scores, picture, image.
+
+    Raises:
+        ValueError: If the folder is not empty, there is no image, or one cannot be read.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out} is not an empty folder; name a new one")
+    digits = max(3, len(str(len(files))))
+    lines: list[tuple[tuple, str]] = []
+    worst: list[tuple[tuple, str, np.ndarray]] = []
+    for number, file in enumerate(files, start=1):
+        look = look_at(file)
+        name = f"{number:0{digits}d}_{file.stem[:60]}.png"
+        atomic_write_bytes(out / name, encoded(look.draw(None)))
+        key = (look.rank, name)
+        lines.append((key, f"{look.words}  {name}  {file}"))
+        if len(worst) < MAX_ON_SHEET or key < worst[-1][0]:  # drawn anew: labels stay legible
+            caption = f"{' '.join(look.words.split())}   {name}"
+            worst.append((key, caption, look.draw(sheet_side)))
+            worst = sorted(worst, key=lambda item: item[0])[:MAX_ON_SHEET]
+        if on_progress is not None:
+            on_progress(number, len(files))
+    sheet = contact_sheet([picture for *_, picture in worst], [caption for _, caption, _ in worst])
+    atomic_write_bytes(out / SHEET, encoded(sheet))
+    texts = [text for _, text in sorted(lines)]
+    atomic_write_text(out / INDEX, "\n".join(texts) + "\n")
+    return texts
+
+
+def read_image(file: Path) -> np.ndarray:
+    """(H, W, 3) RGB uint8, turned as the file says.
+
+    Raises:
+        ValueError: If it is missing or cannot be decoded.
+    """
+    import cv2
+
+    if not file.is_file():
+        raise ValueError(f"image {file} does not exist")
+    content = np.fromfile(file, dtype=np.uint8)
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    if image is None:
+        raise ValueError(f"image {file} cannot be decoded")
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def encoded(image_HW3: np.ndarray, suffix: str = ".png", quality: int = 90) -> bytes:
+    """A picture as the bytes of a PNG or JPEG file."""
+    import cv2
+
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
+    is_good, data = cv2.imencode(suffix, np.ascontiguousarray(image_HW3[..., ::-1]), options)
+    assert is_good
+    return data.tobytes()

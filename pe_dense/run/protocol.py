@@ -1,0 +1,302 @@
+"""Published protocols never change: the hash of each is stored and compared.
+
+benchmarks/protocols.json maps '<id>-v<version>' to the config that defines it and the hash of its
+settings, the one that records hold. A config that changed without a new version is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from pe_dense.files import atomic_write_text, file_sha256
+from pe_dense.results import provenance
+from pe_dense.results.record import ProtocolInfo
+from pe_dense.run.config import load_template
+
+STORED = Path("benchmarks/protocols.json")
+CONFIGS = Path("configs")
+ACCEPT = "python tools/protocols.py accept"
+
+
+def current_protocols(configs: Path = CONFIGS) -> dict[str, dict[str, str]]:
+    """'<id>-v<version>' -> config and hash, of all configs that define a protocol.
+
+    Files in folders that start with '_' are parts of configs, those in 'suites' are no configs.
+
+    Raises:
+        ValueError: If two configs define the same protocol version, or one cannot be read.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for path in sorted(configs.rglob("*.py")):
+        inner = path.relative_to(configs).parts
+        if inner[0] == "suites" or any(part.startswith("_") for part in inner):
+            continue
+        template = load_template(path)
+        if "protocol" not in template:
+            continue
+        key = f"{template.protocol.id}-v{template.protocol.version}"
+        name = (Path(configs.name) / path.relative_to(configs)).as_posix()
+        if key in found:
+            raise ValueError(
+                f"{found[key]['config']} and {name} both define {key}; give one of them another "
+                "id or version"
+            )
+        found[key] = {"config": name, "sha256": protocol_sha256(template)}
+    return found
+
+
+def stored_protocols(path: Path = STORED) -> dict[str, dict[str, str]]:
+    """What was accepted before; empty if the file does not exist.
+
+    Raises:
+        ValueError: If the file is not as `accept` writes it.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+        return {
+            key: {name: row[name] for name in ("config", "sha256")} for key, row in content.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} is not a list of protocols; restore it") from None
+
+
+def find_changes(
+    current: Mapping[str, Mapping[str, str]], stored: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """One sentence for each protocol that is not as it was stored; they say what to do."""
+    problems = []
+    for key, row in sorted(current.items()):
+        if key not in stored:
+            problems.append(f"{row['config']}: {key} is new; publish it with: {ACCEPT}")
+        elif stored[key]["sha256"] != row["sha256"]:
+            problems.append(
+                f"{row['config']}: the settings of {key} changed; raise protocol.version there and "
+                f"run: {ACCEPT}, or restore the config"
+            )
+        elif stored[key]["config"] != row["config"]:
+            problems.append(f"{key} moved to {row['config']}; say so with: {ACCEPT}")
+    return problems
+
+
+def retired(
+    current: Mapping[str, Mapping[str, str]], stored: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """Protocol versions whose config is now another version, or gone; records of them stay."""
+    return sorted(stored.keys() - current.keys())
+
+
+def accept(path: Path = STORED, configs: Path = CONFIGS) -> list[str]:
+    """Store new protocols, and new places of old ones; returns the keys that were written.
+
+    Old versions stay in the file, so that a version number is never used again for other
+    settings.
+
+    Raises:
+        ValueError: If the settings of a stored protocol changed: that is never accepted.
+    """
+    current, stored = current_protocols(configs), stored_protocols(path)
+    for key, row in current.items():
+        if key in stored and stored[key]["sha256"] != row["sha256"]:
+            raise ValueError(find_changes({key: row}, stored)[0])
+    written = sorted(key for key, row in current.items() if stored.get(key) != row)
+    content = dict(sorted({**stored, **current}.items()))
+    atomic_write_text(path, json.dumps(content, indent=2) + "\n")
+    return written
+
+
+# Settings that name a machine, a run or the measured encoder; they are not part of a protocol.
+NOT_PROTOCOL = {
+    "encoder", "weights", "data_root", "work_dir", "load_from", "resume", "launcher", "env_cfg",
+    "randomness", "log_level", "log_processor", "visualizer", "vis_backends", "default_hooks",
+    "custom_imports", "data_check", "data_facts", "default_scope", "dist_backend",
+    "protocol", "filename", "num_workers", "sharding", "processes",
+    "journal_dir", "results_dir", "out_dir",
+}  # fmt: skip
+
+
+def protocol_settings(template: Config) -> dict[str, Any]:
+    """The part of an unresolved config that defines the protocol, for hashing.
+
+    Encoder, weights, paths, seeds and logging are left out, so that all encoders measured under
+    one protocol share one hash.
+    """
+    settings = {k: v for k, v in template.to_dict().items() if k not in NOT_PROTOCOL}
+    hooks = [hook for hook in settings.pop("custom_hooks", []) if hook["type"] != "ExactResumeHook"]
+    if hooks:
+        settings["custom_hooks"] = hooks
+    return _without_workers(settings)
+
+
+def _without_workers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_workers(v) for k, v in value.items() if k != "num_workers"}
+    if isinstance(value, (list, tuple)):
+        return [_without_workers(item) for item in value]
+    return value
+
+
+def protocol_sha256(
+    template: Config,
+    amp: bool = False,
+    world_size: int | None = None,
+    start_from: str | None = None,
+) -> str:
+    """Hash of everything that was done, apart from encoder, weights, paths and seed.
+
+    What differs from one process, float32 and no fine-tuning start enters the hash.
+
+    Args:
+        template: Config with references in place.
+        amp: Whether the encoder ran in bfloat16.
+        world_size: Number of processes in training; None: `processes` of the config, or 1.
+        start_from: Checkpoint that was fine-tuned.
+    """
+    extra: dict[str, Any] = {}
+    if world_size is None:
+        world_size = template.get("processes", 1)
+    if amp:
+        extra["amp"] = True
+    if world_size > 1:  # batch_size is that of one process
+        extra["world_size"] = world_size
+    if start_from:
+        extra["start_from"] = file_sha256(Path(start_from))
+    settings = protocol_settings(template)
+    return config_sha256({**settings, "run": extra} if extra else settings)
+
+
+def data_of(cfg: Config) -> dict[str, Any]:
+    """What a config does not say itself but found in the data: classes, and hashes of own files."""
+    own = (cfg.get("protocol") or {}).get("own_annotations")
+    return {
+        "classes": list(cfg.classes) if "data_facts" in cfg and "classes" in cfg else None,
+        "own_annotations": None if own is None else dict(own),
+    }
+
+
+def protocol_of(
+    config: str, template: Config, facts: Mapping[str, Any], file: Path | None
+) -> ProtocolInfo:
+    """The protocol that was followed, in training and in this evaluation.
+
+    Overrides that touch the protocol make it another one: its id then ends in '.mod-<hash>'. A
+    config that only evaluates takes a checkpoint however it was trained; where it names a config in
+    `trained_with` (beside its own file), other training gives such an id, too.
+
+    Raises:
+        ValueError: If training followed other settings than this evaluation.
+    """
+    digest = protocol_sha256(template, facts["amp"], facts["world_size"])
+    if template.get("evaluation_only"):
+        own, trained = protocol_sha256(template, facts["amp"]), facts["protocol_sha256"]
+        named = template.get("trained_with")
+        if named and trained != protocol_sha256(load_template(Path(config).parent / named)):
+            own = hashlib.sha256(f"{own} {trained}".encode()).hexdigest()
+        return protocol_info(template, config, own)
+    if facts["start_from"] is None and digest != facts["protocol_sha256"]:
+        raise ValueError(
+            f"checkpoint {file} was trained under other settings than these; give the same "
+            f"config and --cfg-options as in: {facts['train_command']}"
+        )
+    return protocol_info(template, config, facts["protocol_sha256"])
+
+
+def protocol_info(template: Config, config: str, digest: str) -> ProtocolInfo:
+    """The protocol of a config; its id ends in '.mod-<hash>' where `digest` is not its own."""
+    changed = digest != protocol_sha256(load_template(config)) or has_other_data(template)
+    name = f"{template.protocol.id}.mod-{digest[:8]}" if changed else template.protocol.id
+    return ProtocolInfo(
+        name,
+        template.protocol.version,
+        template.protocol.metric,
+        template.protocol.higher_is_better,
+        digest,
+    )
+
+
+def of_own_data(protocol: ProtocolInfo, cfg: Config, facts: Mapping[str, Any]) -> ProtocolInfo:
+    """The protocol on a user's own data: the id says which annotations were used.
+
+    Results on other annotations cannot be compared, so they get another id. The rest of a
+    published protocol is as it is.
+    """
+    if "own_annotations" not in cfg.protocol:
+        return protocol
+    hashes = own_hashes(cfg, facts)
+    digest = hashlib.sha256(" ".join(map(str, hashes.values())).encode()).hexdigest()
+    return dataclasses.replace(protocol, id=f"{protocol.id}.data-{digest[:8]}")
+
+
+def own_hashes(cfg: Config, facts: Mapping[str, Any]) -> dict[str, str | None]:
+    """sha256 of the annotations that a run was trained on, and of those that are scored."""
+    trained = facts.get("own_annotations") or {}
+    return {"train": trained.get("train"), "val": cfg.protocol.own_annotations["val"]}
+
+
+def has_other_data(template: Config) -> bool:
+    """Whether the evaluated annotations differ from those that the protocol names, if it does."""
+    expected = template.protocol.get("annotations_sha256")
+    if expected is None:
+        return False
+    file = Path(template.data_root) / template.val_dataloader.dataset.ann_file
+    return file.is_file() and provenance.file_sha256(file) != expected
+
+
+def config_sha256(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a resolved config as 64 hex digits.
+
+    The hash is over canonical JSON: key order does not matter and tuples equal lists; everything
+    else counts (1 and 1.0 differ). Nothing is left out: remove what is not part of the protocol,
+    such as the work folder, before.
+
+    Args:
+        config: Nested mappings with text keys, lists, tuples, texts, numbers, booleans and None.
+
+    Raises:
+        ValueError: If a key or value is of another type, or a number is not finite; it names the
+            place as 'model.backbone.out_indices[2]'.
+
+    Example:
+        >>> config_sha256({"a": 1, "b": (2, 3)}) == config_sha256({"b": [2, 3], "a": 1})
+        True
+    """
+    if not isinstance(config, Mapping):
+        raise ValueError(
+            f"config is a {type(config).__name__} but must be a mapping; pass cfg.to_dict()"
+        )
+    try:
+        plain = _plain(config, "")
+    except RecursionError:
+        raise ValueError("config contains itself; remove the cycle before hashing") from None
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(
+                    f"config has the key {key!r} at '{where or 'the top'}', which JSON cannot "
+                    "hold; use a text key"
+                )
+        return {str(k): _plain(v, f"{where}.{k}" if where else k) for k, v in value.items()}
+    raise ValueError(
+        f"config value '{where}' is {repr(value)[:60]} ({type(value).__name__}), which JSON cannot "
+        "hold; use text, finite numbers, booleans, lists or dicts"
+    )

@@ -1,0 +1,204 @@
+"""Exact resumption: a run that was killed and went on ends as if it had not been.
+
+Random numbers are functions of seed, rank and step, so none has to be stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset.utils import worker_init_fn
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import IterBasedTrainLoop, Runner
+
+from pe_dense.run.checkpoint import (
+    load_checkpoint_safely,
+    load_strictly,
+)
+
+
+def _iteration_seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and PyTorch."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (mmdet's transforms use the global generator)
+    torch.manual_seed(seed)
+
+
+class SeededBatches:
+    """A loader's `collate_fn` that seeds a worker before each of its batches.
+
+    MMEngine resumes an iteration-based loop at the right images, but with workers whose generators
+    start anew: the crops of a resumed run would be others. Here they depend on the number of the
+    batch alone.
+
+    Args:
+        collate_fn: The loader's own.
+        parts: Numbers that the seeds depend on: seed and rank.
+        first: Number of the batch that is loaded first.
+    """
+
+    def __init__(
+        self, collate_fn: Callable[[Any], Any], parts: tuple[int, ...], first: int
+    ) -> None:
+        self.collate_fn, self.parts, self._batch = collate_fn, parts, first
+        self._step = 0  # 0 in the main process, which the hook seeds
+
+    def seed_of(self, batch: int) -> int:
+        """Seed of a batch by its number."""
+        return _iteration_seed(*self.parts, batch, 3)
+
+    def enter_worker(self, num_workers: int, worker_id: int) -> None:
+        """As `worker_init_fn`: this process loads every `num_workers`-th batch."""
+        self._batch, self._step = self._batch + worker_id, num_workers
+        seed_everything(self.seed_of(self._batch))
+
+    def __call__(self, samples: Any) -> Any:
+        """Collate the samples of a batch, then seed for the next one."""
+        batch = self.collate_fn(samples)
+        if self._step:
+            self._batch += self._step
+            seed_everything(self.seed_of(self._batch))
+        return batch
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Makes a resumed run equal an uninterrupted one, and counts the seconds of training.
+
+    Random numbers of the model are a function of (seed, rank, iteration) and those of the
+    loading workers a function of (seed, rank, epoch), or in iteration-based loops of (seed, rank,
+    batch), so nothing about generators has to be stored. Epoch-based loops resume at the last
+    finished epoch. Workers must not persist over epochs, which the hook checks.
+
+    The checkpoint's meta carries what `tools/test.py` needs for a record: where the encoder's
+    weights came from, and the training command.
+
+    Args:
+        facts: Extra entries for the checkpoint's meta, under 'pe_dense'.
+        start_from: Checkpoint of the whole model to fine-tune from. It is loaded strictly;
+            MMEngine's own `load_from` would let half a model through with a log line.
+        start_without: Beginnings of parameter names that are not taken from `start_from`.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(
+        self,
+        facts: Mapping[str, Any] | None = None,
+        start_from: str | None = None,
+        start_without: Sequence[str] = (),
+    ) -> None:
+        # A config turns every dict into its own class, which a safe loader of checkpoints refuses.
+        self.facts = {
+            key: dict(value) if isinstance(value, Mapping) else value
+            for key, value in (facts or {}).items()
+        }
+        self.start_from, self.start_without = start_from, start_without
+        self._started = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse persistent workers, load what is fine-tuned, start the clock."""
+        if getattr(runner.train_dataloader, "persistent_workers", False):
+            raise ValueError(
+                "persistent_workers=True keeps random states that a resumed run cannot restore; "
+                "set train_dataloader.persistent_workers=False"
+            )
+        if self.start_from is not None:
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            content = load_checkpoint_safely(self.start_from, "cpu")
+            load_strictly(model, content, self.start_from, self.start_without)
+        self._started = time.monotonic() - _seconds_so_far(runner)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Seed the workers of this epoch, and what the main process draws before its first step."""
+        loader = runner.train_dataloader
+        if self._counts_iterations(runner):  # one "epoch", which a resumed run enters midway
+            collate_fn = getattr(loader.collate_fn, "collate_fn", loader.collate_fn)
+            batches = SeededBatches(collate_fn, (runner.seed, get_rank()), runner.iter)
+            loader.collate_fn = batches
+            loader.worker_init_fn = functools.partial(batches.enter_worker, loader.num_workers)
+            self._seed_everything(batches.seed_of(runner.iter))
+            return
+        seed = _iteration_seed(runner.seed, get_rank(), runner.epoch, 0)
+        loader.worker_init_fn = functools.partial(
+            worker_init_fn, num_workers=loader.num_workers, rank=0, seed=seed % 2**31
+        )
+        self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.epoch, 1))
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed what the model draws in this step."""
+        self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.iter, 2))
+
+    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
+        """Seed the next batch again where the main process loads it, whatever validation drew."""
+        if self._counts_iterations(runner):
+            self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.iter, 3))
+
+    @staticmethod
+    def _counts_iterations(runner: Runner) -> bool:
+        return isinstance(getattr(runner, "_train_loop", None), IterBasedTrainLoop)
+
+    @staticmethod
+    def _seed_everything(seed: int) -> None:
+        seed_everything(seed)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Keep the seconds of training where checkpoints carry them."""
+        runner.message_hub.update_info("train_seconds", time.monotonic() - self._started)
+        if self._counts_iterations(runner):  # for a batch that the main process loads
+            self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.iter + 1, 3))
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add to the checkpoint's meta what a record needs."""
+        seconds = time.monotonic() - self._started
+        sources = [
+            dataclasses.asdict(module.weights_info)
+            for module in runner.model.modules()
+            if dataclasses.is_dataclass(getattr(module, "weights_info", None))
+        ]
+        facts = {**self.facts, "train_seconds": seconds}
+        if sources:
+            facts["weights"] = sources[0]
+        checkpoint["meta"]["pe_dense"] = facts
+
+
+def _seconds_so_far(runner: Runner) -> float:
+    return float(runner.message_hub.runtime_info.get("train_seconds", 0.0))
+
+
+def require_same_run(checkpoint: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse to continue a run under other settings than it was begun with.
+
+    Returns:
+        What the run said of itself when it began: command, commit, and encoder weights.
+
+    Raises:
+        ValueError: If a setting differs; the message has the original command.
+    """
+    content = load_checkpoint_safely(str(checkpoint), map_location="cpu")
+    stored = content.get("meta", {}).get("pe_dense", {})
+    other = [name for name, value in facts.items() if stored.get(name) != value]
+    if other:
+        command = stored.get("train_command", "another program")
+        raise ValueError(
+            f"{checkpoint.parent} holds a run with other settings ({', '.join(other)}), begun by: "
+            f"{command}; give the same command with --resume, or another --work-dir"
+        )
+    return {name: stored[name] for name in ("train_command", "commit", "dirty", "weights")}

@@ -1,0 +1,45 @@
+"""What the repository publishes agrees with its records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pe_dense.results import pages
+from pe_dense.results.comparison import evidence_of
+from pe_dense.results.store import find_problems, load_records
+
+ROOT = Path(__file__).resolve().parents[2]
+STORE = Path("benchmarks/records")
+RECORDS = load_records(ROOT / STORE)
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_pages_are_what_the_records_give() -> None:
+    assert pages.outdated(STORE) == [], "run python tools/leaderboard.py build"
+
+
+def test_readme_states_the_recorded_scores() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (record,) = [r for r in RECORDS if r.protocol.id == "bccd-detection-scratch"]
+    interval = record.ci95["AP"][0]
+    for value in (record.scores["AP"], record.scores["AP50"], interval.low, interval.high):
+        assert f"{100 * value:.1f}" in readme, value
+
+
+def test_records_and_their_evidence_are_whole() -> None:
+    assert find_problems(STORE) == []
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda r: f"{r.encoder.name}-{r.protocol.id}")
+def test_every_published_record_can_be_trusted(record) -> None:
+    assert not record.code.dirty and record.code.commit != "unknown"
+    evidence = evidence_of(record, STORE)  # gives the score of the record, or raises
+    assert set(record.ci95) >= {record.protocol.metric}
+    if record.task != "tracking":  # items are objects there
+        assert evidence.num_items == record.dataset.num_items

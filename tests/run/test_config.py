@@ -1,0 +1,350 @@
+"""Configs: references, overrides, the protocol hash, and every file under configs/."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("mmengine")
+
+from pe_dense.run.config import encoder_facts, load_config, load_template, substitute
+from pe_dense.run.protocol import config_sha256, protocol_settings
+
+REPO = Path(__file__).resolve().parents[2]
+NOT_RUN = ("_base_", "suites")  # parts of configs, and lists of configs
+CONFIGS = sorted(p for p in (REPO / "configs").rglob("*.py") if p.parent.name not in NOT_RUN)
+MINI = REPO / "configs" / "detection" / "dino_pe_t16_mini.py"
+TOY = """
+encoder = "pe_spatial_t16_512"
+weights = "random"
+data_root = "data/toy"
+max_epochs = 8
+lr = 1e-3
+num_workers = 2
+model = dict(
+    backbone=dict(encoder="$encoder", weights="$weights"),
+    neck=dict(in_channels="$encoder.embed_dim"),
+    mean="$encoder.mean_255",
+)
+layers = [dict(depth="$encoder.depth"), ("$lr", "prefix-$max_epochs")]
+loader = dict(num_workers="$num_workers", path="$data_root/train")
+schedule = [dict(end="$max_epochs")]
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.py"
+    path.write_text(TOY)
+    return path
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.py"
+    path.write_text(text)
+    return path
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(REPO))
+
+
+# References
+
+
+def test_substitute_keeps_types_and_does_not_touch_its_input() -> None:
+    value = {"a": ["$n", ("$n", 1)], "b": "x/$root/$n.json", "c": None, "$n": 5}
+    before = copy.deepcopy(value)
+    found = substitute(value, {"n": 3, "root": "data"})
+    assert found == {"a": [3, (3, 1)], "b": "x/data/3.json", "c": None, "$n": 5}
+    assert type(found["a"][1]) is tuple
+    assert value == before
+    assert substitute("$list", {"list": [1, 2]}) == [1, 2]
+
+
+def test_references_are_filled_in(toy: Path) -> None:
+    cfg, template = load_config(toy)
+    assert cfg.model.backbone.to_dict() == {"encoder": "pe_spatial_t16_512", "weights": "random"}
+    assert cfg.model.neck.in_channels == 192
+    assert cfg.model.mean == [127.5, 127.5, 127.5]
+    assert cfg.layers[0].depth == 12 and tuple(cfg.layers[1]) == (1e-3, "prefix-8")
+    assert cfg.loader.path == "data/toy/train" and cfg.schedule[0].end == 8
+    assert template.model.neck.in_channels == "$encoder.embed_dim"
+    assert template.schedule[0].end == "$max_epochs"
+
+
+def test_overrides_act_before_references_are_filled_in(toy: Path) -> None:
+    cfg, _ = load_config(toy, options={"max_epochs": 3, "data_root": "/d", "model.neck.new": 1})
+    assert cfg.schedule[0].end == 3 and cfg.layers[1][1] == "prefix-3"
+    assert cfg.loader.path == "/d/train"
+    assert cfg.model.neck.to_dict() == {"in_channels": 192, "new": 1}
+    assert load_config(toy, options={"schedule.0.end": 5})[0].schedule[0].end == 5
+
+
+def test_another_encoder_changes_what_depends_on_it(toy: Path) -> None:
+    cfg, template = load_config(toy, encoder="pe_spatial_s16_512", weights="w.pt")
+    assert cfg.model.backbone.to_dict() == {"encoder": "pe_spatial_s16_512", "weights": "w.pt"}
+    assert cfg.model.neck.in_channels == 384
+    assert template.encoder == "pe_spatial_s16_512"
+    by_option, _ = load_config(toy, options={"encoder": "pe_spatial_s16_512"})
+    assert by_option.model.neck.in_channels == 384
+    deep, _ = load_config(toy, encoder="pe_lang_l14_448")
+    assert deep.layers[0].depth == 23 and deep.model.neck.in_channels == 1024
+
+
+def test_encoder_facts_hold_no_weights() -> None:
+    facts = encoder_facts("pe_spatial_g14_448")  # 1.9 billion parameters
+    assert facts["embed_dim"] == 1536 and facts["depth"] == 50 and facts["patch_size"] == 14
+    assert facts["num_prefix_tokens"] == 0
+    assert facts["mean_255"] == facts["std_255"] == [127.5] * 3
+    assert encoder_facts("pe_spatial_t16_512", {"depth": 3})["depth"] == 3
+
+
+def test_chains_of_references_are_followed(tmp_path: Path) -> None:
+    path = written(tmp_path, 'a = "$b"\nb = "$c"\nc = 3\nx = dict(y="$a", z="$b")\n')
+    assert load_config(path)[0].x.to_dict() == {"y": 3, "z": 3}
+
+
+def test_a_circle_of_references_is_an_error(tmp_path: Path) -> None:
+    path = written(tmp_path, 'a = "$b"\nb = "$a"\nx = dict(y="$a")\n')
+    with pytest.raises(ValueError, match=r"\$(a|b)"):
+        load_config(path)
+
+
+# Errors
+
+
+def test_unknown_reference_names_itself_and_the_known_ones(tmp_path: Path) -> None:
+    path = written(tmp_path, 'max_epochs = 3\nschedule = dict(end="$max_epoch")\n')
+    with pytest.raises(ValueError, match=r"refers to \$max_epoch,.*it has max_epochs"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("key", ["max_epoch", "modle.neck.in_channels", "lr.x", "schedule.3.end"])
+def test_unknown_option_lists_the_names(toy: Path, key: str) -> None:
+    with pytest.raises(ValueError, match=f"--cfg-options {key}: .*max_epochs, model"):
+        load_config(toy, options={key: 1})
+
+
+def test_unknown_encoder_lists_near_names(toy: Path) -> None:
+    with pytest.raises(ValueError, match="unknown encoder 'pe_spatial_t16'.*pe_spatial_t16_512"):
+        load_config(toy, encoder="pe_spatial_t16")
+
+
+def test_encoder_of_a_config_without_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no free 'encoder'"):
+        load_config(written(tmp_path, "lr = 1\n"), encoder="pe_spatial_t16_512")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = dict(",
+        "a = b",
+        "_base_ = './absent.py'",
+        "a = 1 / 0",
+        "custom_imports = dict(imports=['no_such_module'], allow_failed_imports=False)",
+        "raise RuntimeError('boom')",
+    ],
+)
+def test_broken_config_is_named(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, text + "\n")
+    with pytest.raises(ValueError, match=f"config {path} cannot be read"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("name", ["absent.py", "."])
+def test_missing_config(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        load_config(tmp_path / name)
+
+
+# Protocol
+
+
+def protocol_hash(path: Path, **arguments: object) -> str:
+    return config_sha256(protocol_settings(load_template(path, **arguments)))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(encoder="pe_core_s16_384"),
+        dict(weights="released"),
+        dict(options={"data_root": "/elsewhere"}),
+        dict(options={"train_dataloader.num_workers": 0, "val_dataloader.num_workers": 7}),
+        dict(options={"randomness.seed": 5, "log_level": "ERROR"}),
+        dict(options={"default_hooks.logger.interval": 1}),
+    ],
+    ids=str,
+)
+def test_protocol_does_not_depend_on_encoder_machine_or_seed(arguments: dict) -> None:
+    assert protocol_hash(MINI, **arguments) == protocol_hash(MINI)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_epochs": 7},
+        {"lr": 1e-3},
+        {"batch_size": 3},
+        {"image_scale": (128, 128)},
+        {"num_queries": 50},
+        {"optim_wrapper.optimizer.weight_decay": 0.1},
+        {"model.neck.scales": (1, 0.5, 2)},
+    ],
+    ids=str,
+)
+def test_protocol_depends_on_what_changes_scores(options: dict) -> None:
+    assert protocol_hash(MINI, options=options) != protocol_hash(MINI)
+
+
+def test_protocols_of_two_configs_differ() -> None:
+    # Where one recipe is run on two data sets, only their folders may differ.
+    hashes = {(protocol_hash(path), load_template(path).protocol.dataset) for path in CONFIGS}
+    assert len(hashes) == len(CONFIGS)
+
+
+# The files under configs/
+
+
+def own_data(path: Path, mini_root: Path) -> dict[str, str]:
+    """Data for a config that asks for the user's own; the others need none to be loaded."""
+    needed = load_template(path).get("data_facts") == "pe_dense.data.coco_folder:facts"
+    return {"data_root": str(mini_root / "coco")} if needed else {}
+
+
+def test_there_are_configs() -> None:
+    assert MINI in CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=named)
+def test_config_loads_and_says_what_it_is(path: Path, mini_root: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    header = ast.get_docstring(ast.parse(text))
+    assert header and "Command:" in header and "Data:" in header
+    assert named(path) in header, "the command names this very file"
+    assert text.isascii()
+    cfg, _ = load_config(path, options=own_data(path, mini_root))
+    assert "$" not in cfg.pretty_text
+    assert {"id", "version", "task", "dataset", "split", "metric"} <= set(cfg.protocol)
+    assert cfg.protocol.higher_is_better in (True, False)
+
+
+def trains(path: Path) -> bool:
+    template = load_template(path)
+    return "train_cfg" in template and not template.get("evaluation_only")
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if trains(path)], ids=named)
+def test_the_length_moves_the_whole_schedule(path: Path, mini_root: Path) -> None:
+    if "max_iters" in load_template(path):
+        cfg, _ = load_config(path, options={"max_iters": 2, **own_data(path, mini_root)})
+        assert cfg.train_cfg.max_iters == 2
+        later = [s for s in cfg.param_scheduler if s.type != "LinearLR"]
+        assert max(s.get("end", s.get("total_steps")) for s in later) == 2
+        return
+    cfg, _ = load_config(path, options={"max_epochs": 2})
+    assert cfg.train_cfg.max_epochs == 2
+    assert [s.end for s in cfg.param_scheduler if s.get("by_epoch")] == [2]
+
+
+def test_names_that_depend_on_facts_through_others(tmp_path: Path) -> None:
+    config = tmp_path / "c.py"
+    config.write_text(
+        "encoder, weights = 'pe_spatial_t16_512', 'random'\n"
+        "side = '$encoder.side_of_32_tokens'\nsteps = [dict(scale='$side')]\n"
+        "model = dict(backbone=dict(encoder_options=dict(depth='$depth')))\ndepth = 2\n"
+    )
+    cfg, _ = load_config(config)
+    assert cfg.steps[0].scale == 512 and cfg.model.backbone.encoder_options.depth == 2
+
+
+PROBING = [path for path in CONFIGS if "probing.py" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("encoder", ["pe_spatial_t16_512", "pe_spatial_l14_448"])
+@pytest.mark.parametrize("path", PROBING, ids=named)
+def test_probe_of_every_layer_builds(path: Path, encoder: str) -> None:
+    pytest.importorskip("mmseg")
+    from mmengine.registry import METRICS, MODELS, init_default_scope
+    from mmengine.utils import import_modules_from_strings
+
+    cfg, template = load_config(path, weights="random")
+    if cfg.model.get("listed_depth") is None:
+        cfg, template = load_config(path, encoder=encoder, weights="random")
+    settings = protocol_settings(template)
+    import_modules_from_strings(**cfg.custom_imports)
+    init_default_scope("mmseg")
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    metric = METRICS.build(cfg.test_evaluator)
+    assert protocol_settings(template) == settings
+    assert metric.sources == model.bank.sources
+    assert len(model.bank.sources) >= model.backbone.encoder.depth
+    if "crop_size" in cfg.model.get("test_cfg", {}):
+        assert cfg.model.test_cfg.crop_size[0] == 32 * model.backbone.patch_size
+
+
+DETECTION = [path for path in CONFIGS if path.parent.name == "detection"]
+DEPTH = [
+    path
+    for path in CONFIGS
+    if path.parent.name == "depth" and "probing" not in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("encoder", ["pe_core_t16_384", "pe_spatial_g14_448"])
+@pytest.mark.parametrize("path", DEPTH, ids=named)
+def test_depth_estimator_builds_for_encoders_with_and_without_class_token(
+    path: Path, encoder: str
+) -> None:
+    pytest.importorskip("mmseg")
+    from mmengine.registry import MODELS, init_default_scope
+
+    import pe_dense.depth  # noqa: F401 (registers its parts)
+
+    init_default_scope("mmseg")
+    cfg, template = load_config(path, encoder=encoder, weights="random")
+    settings = protocol_settings(template)
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    assert protocol_settings(template) == settings
+    assert model.decode_head.with_class_token == model.backbone.with_class_token
+    assert model.decode_head.num_layers == len(model.backbone.out_indices)
+
+
+@pytest.mark.parametrize("path", DETECTION, ids=named)
+def test_detector_builds_and_leaves_the_protocol_alone(path: Path, mini_root: Path) -> None:
+    pytest.importorskip("mmdet")
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules(init_default_scope=True)
+    # Where any encoder fits, another one stands in: what is tested is how the parts fit.
+    own_tower = "encoder_options" in load_template(path).model.backbone
+    encoder = None if own_tower else "pe_core_t16_384"
+    options = own_data(path, mini_root)
+    (cfg, template), (again, _) = (
+        load_config(path, encoder=encoder, weights="random", options=options) for _ in range(2)
+    )
+    settings = protocol_settings(template)
+    # mmdet writes into the config it builds from, so each build needs its own.
+    with torch.device("meta"):
+        first, second = MODELS.build(cfg.model), MODELS.build(again.model)
+    assert str(first) == str(second)
+    first_shapes, second_shapes = (
+        {name: tuple(p.shape) for name, p in model.named_parameters()} for model in (first, second)
+    )
+    assert first_shapes == second_shapes
+    assert protocol_settings(template) == settings
+    assert first.backbone.embed_dim == first.neck.in_channels
+    assert own_tower or first.backbone.embed_dim == 192
+    head = first.bbox_head if hasattr(first, "bbox_head") else first.roi_head.bbox_head
+    assert head.num_classes == cfg.num_classes == len(cfg.classes)
+    if not own_tower:
+        assert cfg.model.data_preprocessor.mean == [127.5] * 3

@@ -1,0 +1,106 @@
+"""How a run is described: its protocol hash, its command, its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+pytest.importorskip("mmengine")
+
+from pe_dense.encoders.weights import WeightsInfo
+from pe_dense.run.config import load_config
+from pe_dense.run.launch import command_with_launcher, processes
+from pe_dense.run.protocol import protocol_sha256
+from pe_dense.run.resume import ExactResumeHook, require_same_run
+from pe_dense.run.training import default_work_dir
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs/detection/dino_pe_t16_mini.py"
+
+
+def test_what_changes_scores_changes_the_hash(tmp_path: Path) -> None:
+    template = load_config(CONFIG)[1]
+    start = tmp_path / "start.pth"
+    start.write_bytes(b"weights")
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"other weights")
+    hashes = [
+        protocol_sha256(template),
+        protocol_sha256(template, amp=True),
+        protocol_sha256(template, world_size=2),
+        protocol_sha256(template, start_from=str(start)),
+        protocol_sha256(template, start_from=str(other)),
+    ]
+    assert len(set(hashes)) == len(hashes)
+    copy = tmp_path / "copy.pth"
+    copy.write_bytes(start.read_bytes())
+    assert protocol_sha256(template, start_from=str(copy)) == hashes[3]  # the content counts
+
+
+def test_a_launcher_without_its_environment_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("WORLD_SIZE", "SLURM_NTASKS", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert processes("none") == 1
+    with pytest.raises(ValueError, match="torchrun --nproc-per-node N"):
+        processes("pytorch")
+    with pytest.raises(ValueError, match="srun"):
+        processes("slurm")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert processes("pytorch") == 4
+
+
+def test_the_command_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    argv = ["tools/train.py", "c.py", "--launcher", "pytorch"]
+    assert command_with_launcher(argv, "pytorch", 2) == (
+        "torchrun --nproc-per-node 2 tools/train.py c.py --launcher pytorch"
+    )
+    assert command_with_launcher(["tools/train.py", "c.py"], "none", 1).startswith("python tools")
+
+
+def test_variants_of_a_recipe_get_their_own_folders() -> None:
+    assert default_work_dir("configs/a.py", None, None, None) == Path("work_dirs/a")
+    folders = {
+        default_work_dir("configs/a.py", encoder, weights, seed)
+        for encoder in (None, "timm:vit/x")
+        for weights in (None, "released", "hf://facebook/PE-Spatial-B16-512", "/data/w.pt")
+        for seed in (None, 1)
+    }
+    assert len(folders) == 16
+    assert all(folder.parent == Path("work_dirs") for folder in folders)
+
+
+def test_resuming_keeps_what_the_run_said_of_itself(tmp_path: Path) -> None:
+    facts = dict(encoder="e", seed=0, amp=False)
+    told = dict(train_command="python tools/train.py c.py", commit="unknown", dirty=True)
+    told["weights"] = dict(source="w.pt", sha256="0" * 64, notes=())
+    file = tmp_path / "epoch_3.pth"
+    torch.save({"state_dict": {}, "meta": {"pe_dense": facts | told}}, file)
+    assert require_same_run(file, facts) == told
+    with pytest.raises(ValueError, match=r"other settings \(seed\).*python tools/train.py c.py"):
+        require_same_run(file, facts | {"seed": 1})
+
+
+def test_checkpoints_name_the_weights_and_nothing_that_is_merely_called_so() -> None:
+    class Encoder(torch.nn.Module):
+        def weights_info(self) -> WeightsInfo:  # timm's is a method
+            raise AssertionError("not asked")
+
+    class Backbone(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = Encoder()
+            self.weights_info = WeightsInfo("w.pt", "1" * 64)
+
+    checkpoint: dict = {"meta": {}}
+    ExactResumeHook({"seed": 3}).before_save_checkpoint(
+        SimpleNamespace(model=Backbone()), checkpoint
+    )
+    facts = checkpoint["meta"]["pe_dense"]
+    assert facts["weights"] == dataclasses.asdict(WeightsInfo("w.pt", "1" * 64))
+    assert facts["seed"] == 3

@@ -1,0 +1,92 @@
+"""Curves over layers: what is put together, what is marked, what is drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pe_dense.results.record import ProtocolInfo, Selection
+from pe_dense.results.store import load_records
+from pe_dense.suites import plan
+from pe_dense.suites.layer_curves import layer_curves, markdown_table, write_layer_curves
+
+METRIC = {"segmentation": ("mIoU", True), "depth": ("rmse", False)}
+
+
+@pytest.fixture(scope="module")
+def published():
+    return next(r for r in load_records("benchmarks/records") if r.protocol.id == "mini-depth")
+
+
+def record_of(published, task, scores, suffix="", chosen=None, on="holdout"):
+    metric, higher = METRIC[task]
+    selection = None if chosen is None else Selection(on, metric, 9, {"layer": chosen})
+    return dataclasses.replace(
+        published,
+        task=task,
+        protocol=ProtocolInfo(f"mini-{task}-probe{suffix}", 1, metric, higher, "0" * 64),
+        scores={metric: next(iter(scores.values()))},
+        ci95=None,
+        by_layer={metric: scores},
+        selection=selection,
+    )
+
+
+def test_records_of_single_layers_make_one_curve(published):
+    records = [
+        record_of(published, "segmentation", {str(i): 0.1 * i}, f".mod-{i:08d}") for i in (1, 3, 2)
+    ]
+    (curve,) = layer_curves(records)
+    assert curve.scores == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3})
+    assert (curve.best, curve.last, curve.chosen) == (3, 3, None)
+    assert curve.protocol == "mini-segmentation-probe-v1"
+
+
+def test_errors_are_best_where_they_are_low_and_seeds_are_averaged(published):
+    records = [
+        record_of(published, "depth", {"0": 1.0, "1": low, "2": 0.9}, chosen="1")
+        for low in (0.4, 0.6)
+    ]
+    (curve,) = layer_curves(records)
+    assert (curve.best, curve.chosen, curve.scores[1]) == (1, 1, 0.5)
+    row = markdown_table([curve]).splitlines()[-1]
+    assert "0.500 (1) on holdout | 0.500 (1) | 0.900 (2) | -0.400 |" in row
+
+
+def test_figure_and_table_are_written_and_repeat(published, tmp_path):
+    records = [
+        record_of(published, "segmentation", {"0": 0.2, "1": 0.3}, chosen="1+0"),
+        record_of(published, "depth", {"0": 1.2, "1": 0.9}),
+    ]
+    curves = layer_curves(records)
+    assert curves[1].chosen is None  # a concatenation is no single layer
+    assert " (1+0) on holdout |" in markdown_table(curves)
+    first = [path.read_bytes() for path in write_layer_curves(curves, tmp_path / "a" / "layers")]
+    assert first[0].startswith(b"\x89PNG") and b"<svg" in first[1] and b"| depth |" in first[2]
+
+
+def test_nothing_to_draw_says_what_to_run(published):
+    plain = dataclasses.replace(published, by_layer=None)
+    assert layer_curves([plain]) == []
+    with pytest.raises(ValueError, match="--suite layers"):
+        markdown_table([])
+
+
+def test_a_suite_repeats_a_run_for_layers_of_any_depth():
+    suite = plan.load_suite("layers")
+    assert suite.layer_curves
+    jobs = plan.make_jobs(suite, ["pe_spatial_b16_512", "pe_spatial_l14_448"], ["detection"])
+    layers = {
+        encoder: [dict(job.options)["layer"] for job in jobs if job.encoder == encoder]
+        for encoder in ("pe_spatial_b16_512", "pe_spatial_l14_448")
+    }
+    assert list(layers.values()) == [[1, 3, 5, 7, 9, 11], [3, 7, 11, 15, 19, 23]]
+    assert len({job.work_dir for job in jobs}) == 12
+
+
+def test_layers_for_a_config_without_a_layer():
+    suite = plan.load_suite("mini")
+    run = {**suite.runs[0], "layers": 3}
+    with pytest.raises(ValueError, match="has no 'layer'"):
+        plan.make_jobs(dataclasses.replace(suite, runs=(run,)), ["pe_spatial_t16_512"])
