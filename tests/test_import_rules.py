@@ -135,7 +135,7 @@ def test_openmmlab_stays_at_its_border(path: Path) -> None:
         assert package not in outer or part in parts, f"{package} belongs in {parts}"
     if part in ("encoders", "files", "pictures", "results", "mini_world"):
         assert not outer & OPEN_MMLAB
-    if part in ("files", "pictures", "results", "suites"):
+    if part in ("files", "pictures", "results"):
         assert "torch" not in outer
 
 
