@@ -47,13 +47,20 @@ def written_temporary(path: Path, data: bytes) -> Iterator[Path]:
 
     Its mode follows the umask as for any new file (unlike `tempfile`, which makes it private).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(6)}.tmp"
-    try:
+    with temporary_beside(path) as temporary:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        yield temporary
+
+
+@contextlib.contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """A free name beside `path` that no reader looks at; what is there in the end is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(6)}.tmp"
+    try:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -72,7 +72,6 @@ class CocoFile:
         boxes_A4: float64, x, y, w, h in pixels.
         areas_A: float64, pixels.
         is_crowd_A: bool.
-        has_mask_A: bool, whether there is a segmentation.
         categories: K objects as in the file, in its order.
         findings: Faults of form, and of references between the lists.
     """
@@ -88,7 +87,6 @@ class CocoFile:
     boxes_A4: np.ndarray
     areas_A: np.ndarray
     is_crowd_A: np.ndarray
-    has_mask_A: np.ndarray
     categories: list[dict[str, Any]]
     findings: list[Finding]
 
@@ -234,7 +232,7 @@ class _Columns:
         self.image_ids, self.sizes, self.file_names = array("q"), array("q"), []
         self.ids, self.images, self.classes = array("q"), array("q"), array("q")
         self.boxes, self.areas = array("d"), array("d")
-        self.crowd, self.masks = array("b"), array("b")
+        self.crowd = array("b")
         self.categories: list[dict[str, Any]] = []
         # Places in the file, for messages: entries that were left out shift the columns.
         self.image_places, self.annotation_places = array("q"), array("q")
@@ -300,7 +298,6 @@ class _Columns:
         self.boxes.extend(box)
         self.areas.append(item["area"])
         self.crowd.append(int(crowd))
-        self.masks.append(bool(item.get("segmentation")))
         self.annotation_places.append(place)
         return None
 
@@ -329,7 +326,6 @@ class _Columns:
             boxes_A4=np.array(self.boxes, dtype=np.float64).reshape(-1, 4),
             areas_A=np.array(self.areas, dtype=np.float64),
             is_crowd_A=np.array(self.crowd, dtype=bool),
-            has_mask_A=np.array(self.masks, dtype=bool),
             categories=self.categories,
             findings=[],
         )
@@ -353,7 +349,7 @@ class _Columns:
                 ),
             )
         for name in ("annotation_ids_A", "image_ids_A", "category_ids_A", "boxes_A4", "areas_A",
-                     "is_crowd_A", "has_mask_A"):  # fmt: skip
+                     "is_crowd_A"):  # fmt: skip
             setattr(coco, name, getattr(coco, name)[is_sound_A])
         coco.findings = _merged(findings)
         return coco

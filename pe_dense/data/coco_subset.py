@@ -7,18 +7,18 @@ not grow with the file. A new file appears whole or not at all.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
 from pe_dense.data.coco_file import CocoFile, places, read_coco_file, require_sound
 from pe_dense.data.coco_findings import existing_files
 from pe_dense.data.json_stream import ObjectReader
+from pe_dense.files import temporary_beside
 
 # The best of so many shuffles is taken: the one that divides the classes most evenly.
 NUM_SHUFFLES = 100
@@ -60,7 +60,7 @@ def split_json(
     targets = folder / f"train{tail}.json", folder / f"val{tail}.json"
     is_val_I = divide(coco, val_share, seed)
     with contextlib.ExitStack() as stack:
-        temporary = [stack.enter_context(_temporary(target)) for target in targets]
+        temporary = [stack.enter_context(temporary_beside(target)) for target in targets]
         copy_subset(ann_file, temporary[0], set(coco.image_ids_I[~is_val_I].tolist()))
         copy_subset(ann_file, temporary[1], set(coco.image_ids_I[is_val_I].tolist()))
         # A split that was cut short, or is done again, may have left the very same file.
@@ -116,8 +116,6 @@ def copy_subset(
         image_ids: Images to keep.
         on_progress: Called with (bytes read, bytes in all).
     """
-    import json
-
     with target.open("x", encoding="utf-8") as file:
         opening = "{"
         separator = ""
@@ -131,7 +129,8 @@ def copy_subset(
                 file.write(separator + text)
                 separator = ",\n"
         file.write("}\n")
-        _flush(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_existing(
@@ -169,7 +168,7 @@ def write_existing(
             "not a few that no copy has, so finish the download first"
         )
     kept = {int(i) for i, here in zip(coco.image_ids_I, is_here, strict=True) if here}
-    with _temporary(target) as temporary:
+    with temporary_beside(target) as temporary:
         copy_subset(source, temporary, kept, on_progress)
         temporary.replace(target)
     return absent
@@ -181,19 +180,3 @@ def _is_kept(key: str, value: dict, image_ids: set[int]) -> bool:
     if key == "annotations":
         return value["image_id"] in image_ids
     return True
-
-
-def _flush(file: TextIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """A name beside the target that no reader looks at; nothing is left there in the end."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)

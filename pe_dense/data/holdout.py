@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from mmengine.dataset import BaseDataset
@@ -45,26 +45,6 @@ def split_indices(paths: Sequence[str], share: float = 0.1) -> tuple[list[int], 
             f"and {len(holdout)} to select with; use more images or another share"
         )
     return train, holdout
-
-
-def leaf_datasets(dataset: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], bool]]:
-    """Configs of the data sets that a config reads files with, and whether each is held out.
-
-    Looks through `HoldoutSubset` and MMEngine's wrappers.
-
-    Example:
-        >>> held = dict(type="HoldoutSubset", part="holdout", dataset=dict(type="A"))
-        >>> [d["type"] for d, _ in leaf_datasets(dict(datasets=[held, dict(type="B")]))]
-        ['A', 'B']
-    """
-    for inner in dataset.get("datasets", ()):
-        yield from leaf_datasets(inner)
-    if "dataset" in dataset:
-        is_held_out = dataset.get("part") == "holdout"
-        for leaf, held in leaf_datasets(dataset["dataset"]):
-            yield leaf, held or is_held_out
-    if "dataset" not in dataset and "datasets" not in dataset:
-        yield dataset, False
 
 
 @DATASETS.register_module()

@@ -16,7 +16,6 @@ from mmengine.registry import DATASETS
 from pe_dense.data.unlabelled_images import UnlabelledImages
 
 VOID = -1
-_DAVIS_VOID = 255
 
 
 @DATASETS.register_module()
@@ -84,68 +83,6 @@ class CocoInstanceIds(UnlabelledImages):
         sample = super().load_sample(index)
         masks = self.get_data_info(index)["masks"]
         return {**sample, "instance_ids": paint_instances(masks, sample["ori_shape"])}
-
-
-@DATASETS.register_module()
-class DavisInstanceIds(UnlabelledImages):
-    """Single frames of videos with indexed PNGs, in the folders of DAVIS 2017.
-
-    Args:
-        data_root: Folder of JPEGImages, Annotations and ImageSets.
-        split: File of ImageSets/2017, without ending.
-        resolution: Folder between.
-        **kwargs: See `UnlabelledImages`.
-
-    Raises:
-        ValueError: If the list of videos is missing, or no frame has an annotation.
-    """
-
-    def __init__(
-        self,
-        data_root: str | Path,
-        split: str = "train",
-        resolution: str = "480p",
-        **kwargs: Any,
-    ) -> None:
-        self._split, self._resolution = split, resolution
-        super().__init__(data_root, **kwargs)
-
-    def load_data_list(self) -> list[dict[str, Any]]:
-        """One entry an annotated frame."""
-        root = Path(self.data_root)
-        videos = root / "ImageSets" / "2017" / f"{self._split}.txt"
-        if not videos.is_file():
-            raise ValueError(f"list of videos {videos} does not exist; check data_root and split")
-        entries = []
-        for video in videos.read_text(encoding="utf-8").split():
-            for png in sorted((root / "Annotations" / self._resolution / video).glob("*.png")):
-                image = f"JPEGImages/{self._resolution}/{video}/{png.stem}.jpg"
-                annotation = png.relative_to(root).as_posix()
-                entries.append({"name": image, "num_bytes": -1, "annotation": annotation})
-        if not entries:
-            raise ValueError(f"the videos of {videos} have no annotated frame; check data_root")
-        return entries
-
-    def load_sample(self, index: int) -> dict[str, Any]:
-        """Image and instances.
-
-        Raises:
-            OSError: If a file cannot be read.
-            ValueError: If one cannot be decoded or they differ in size.
-        """
-        from PIL import Image
-
-        sample = super().load_sample(index)
-        path = Path(self.data_root) / self.get_data_info(index)["annotation"]
-        try:
-            with Image.open(path) as picture:
-                ids_HW = np.array(picture, dtype=np.int32)  # the index of a palette, not its colour
-        except SyntaxError as error:  # what Pillow says to a broken PNG
-            raise ValueError(f"{path}: {error}") from error
-        if ids_HW.shape != sample["ori_shape"]:
-            raise ValueError(f"{path} is {ids_HW.shape}, the image {sample['ori_shape']}")
-        ids_HW[ids_HW == _DAVIS_VOID] = VOID
-        return {**sample, "instance_ids": ids_HW}
 
 
 def paint_instances(masks: list[dict[str, Any]], image_hw: tuple[int, int]) -> np.ndarray:

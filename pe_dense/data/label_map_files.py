@@ -7,7 +7,6 @@ that SBD adds to PASCAL VOC 2012.
 from __future__ import annotations
 
 import io
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pe_dense.data.segmentation_folder import read_names
+from pe_dense.files import atomic_write_bytes
 
 IGNORED = 255
 # Label id -> id for training, of the classes that count; every other id is ignored.
@@ -83,7 +83,7 @@ def write_train_ids(
                     f"{source} holds {label_ids_HW.dtype} of shape {label_ids_HW.shape}, no 8-bit "
                     "label ids; unpack the archive again"
                 )
-            write_whole(target, png_of(train_ids(label_ids_HW)))
+            atomic_write_bytes(target, png_of(train_ids(label_ids_HW)))
             written += 1
         progress(done, len(sources))
     return written, len(sources) - written
@@ -143,11 +143,11 @@ def write_augmented_voc(
                 raise ValueError(
                     f"{source} cannot be read; unpack its archive again ({error})"
                 ) from error
-            write_whole(target, content)
+            atomic_write_bytes(target, content)
             written += 1
         progress(done, len(names))
     text = "".join(f"{name}\n" for name in names)
-    write_whole(root / VOC_LISTS / "trainaug.txt", text.encode())
+    atomic_write_bytes(root / VOC_LISTS / "trainaug.txt", text.encode())
     return written, len(names) - written
 
 
@@ -156,14 +156,3 @@ def png_of(labels_HW: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(labels_HW).save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def write_whole(target: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -75,23 +75,6 @@ class AspectJitterResize:
 
 
 @TRANSFORMS.register_module()
-class StretchResize:
-    """Resize the whole image to (H, W), whatever its aspect; no random numbers.
-
-    Args:
-        size: Side in pixels, or (H, W).
-    """
-
-    def __init__(self, size: int | Sequence[int]) -> None:
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
-
-    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """Replace 'img' (and 'instance_ids'), note 'view_yxyx'."""
-        height, width = sample["img"].shape[:2]
-        return crop_and_resize(sample, (0, 0, height, width), self.size)
-
-
-@TRANSFORMS.register_module()
 class ColorJitter:
     """Brightness, contrast, saturation and hue by random amounts, in random order.
 

@@ -15,10 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pe_dense.data.findings import Finding, FindingCollector
-from pe_dense.data.inspection import Inspection
-
-# Title of a piece of work -> callback (done, total).
-Progress = Callable[[str], Callable[[int, int], None]]
+from pe_dense.data.inspection import Inspection, Progress
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from mmengine.registry import DATASETS, DefaultScope
 
+from pe_dense.data.config_datasets import datasets_of
 from pe_dense.data.depth_map import metres, picture_size, read_depth_steps
-from pe_dense.data.holdout import leaf_datasets
 from pe_dense.depth.depth_datasets import DepthDataset
 from pe_dense.pixelwise.depth_errors import kb_box, scored_pixels
 
@@ -43,13 +43,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> None:
         )
     samples: dict[str, list[dict[str, Any]]] = {}
     done: list[tuple[Any, Any]] = []
-    leaves = [
-        (split, dataset, held)
-        for split in splits
-        if cfg[f"{split}_dataloader"] is not None
-        for dataset, held in leaf_datasets(cfg[f"{split}_dataloader"]["dataset"])
-    ]
-    for split, dataset, held in leaves:
+    for split, dataset, held in datasets_of(cfg, splits):
         evaluator = {} if split == "train" or held else cfg.get(f"{split}_evaluator") or {}
         if (dataset, evaluator) in done:
             continue

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pe_dense.data.class_table import class_table
 from pe_dense.data.coco_file import CocoFile, read_coco_file, require_sound
+from pe_dense.data.config_datasets import datasets_of
 from pe_dense.data.image_files import decoded_size, known_to_be_absent
 
 # Up to this many images are decoded before training; more are checked as they are loaded.
@@ -48,28 +49,14 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> str:
         )
     done: dict[tuple[Path, str], CocoFile] = {}
     shown: dict[str, CocoFile] = {}
-    for split in splits:
-        for dataset in coco_datasets(cfg[f"{split}_dataloader"]["dataset"]):
-            root = Path(dataset["data_root"])
-            key = (root, dataset["ann_file"])
-            if key not in done:
-                prefix = dataset.get("data_prefix", {}).get("img", "")
-                naming = NAMING.get(dataset.get("type"), "coco")
-                images = root / prefix
-                done[key] = check_split(root, root / dataset["ann_file"], images, classes, naming)
-            name = split if split not in shown else f"{split} {dataset['ann_file']}"
-            shown[name] = done[key]
+    for split, dataset, _ in datasets_of(cfg, splits):
+        root, ann_file = Path(dataset["data_root"]), dataset["ann_file"]
+        if (root, ann_file) not in done:
+            images = root / dataset.get("data_prefix", {}).get("img", "")
+            naming = NAMING.get(dataset.get("type"), "coco")
+            done[root, ann_file] = check_split(root, root / ann_file, images, classes, naming)
+        shown[split if split not in shown else f"{split} {ann_file}"] = done[root, ann_file]
     return class_table(shown, classes)
-
-
-def coco_datasets(dataset: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The COCO data sets inside wrappers such as RepeatDataset and ConcatDataset."""
-    inner = dataset.get("dataset", dataset.get("datasets"))
-    if inner is None:
-        yield dataset
-        return
-    for item in inner if isinstance(inner, (list, tuple)) else [inner]:
-        yield from coco_datasets(item)
 
 
 def check_split(

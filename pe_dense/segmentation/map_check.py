@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pe_dense.data.holdout import leaf_datasets
+from pe_dense.data.config_datasets import datasets_of
 
 # Up to this many label maps are decoded before training; more are checked as they are loaded.
 MAX_DECODED = 500
@@ -37,14 +37,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> None:
             "classes; make them agree"
         )
     done = set()
-    loaders = [cfg[f"{split}_dataloader"] for split in splits]
-    datasets = [
-        dataset
-        for loader in loaders
-        if loader is not None
-        for dataset, _ in leaf_datasets(loader["dataset"])
-    ]
-    for dataset in datasets:
+    for _, dataset, _ in datasets_of(cfg, splits):
         root = Path(dataset["data_root"]).expanduser()
         images, maps = (root / dataset["data_prefix"][k] for k in ("img_path", "seg_map_path"))
         names = root / dataset["ann_file"] if dataset.get("ann_file") else None

@@ -25,7 +25,7 @@ from pe_dense.run.checkpoint import checkpoint_file, load_checkpoint_safely
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "configs/alignment/spatial_align_t16_mini.py"
-PLAIN_VIEWS = "[{'type':'StretchResize','size':(64,64)},{'type':'PackImages'}]"
+PLAIN_VIEWS = "[{'type':'AspectJitterResize','size':(64,64),'ratio':(1,1)},{'type':'PackImages'}]"
 
 
 @pytest.fixture(scope="module")

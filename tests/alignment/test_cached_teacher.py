@@ -14,13 +14,14 @@ from safetensors.torch import save_file
 
 from pe_dense.alignment.cached_teacher import CachedTeacher, fill_caches
 from pe_dense.alignment.frozen_teacher import FrozenTeacher
-from pe_dense.data.photo_jitter import PackImages, StretchResize
+from pe_dense.data.photo_jitter import AspectJitterResize, PackImages
 from pe_dense.data.unlabelled_images import UnlabelledImages
 from pe_dense.encoders.build import build_encoder
 from pe_dense.run.checkpoint import load_checkpoint_safely
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "configs/alignment/spatial_align_t16_mini.py"
+WHOLE_VIEW = AspectJitterResize(64, ratio=(1.0, 1.0))  # of square images
 TOWER = dict(embed_dim=32, depth=2, num_heads=2, mlp_hidden=64)
 
 
@@ -92,7 +93,7 @@ def test_a_view_along_the_cells_is_what_the_teacher_says_of_it(tmp_path, folder,
 
 def test_batches_of_the_loader(tmp_path, folder):
     teacher = CachedTeacher(**filled(tmp_path, folder))
-    images = UnlabelledImages(folder, [StretchResize(64), PackImages()], hash_images=True)
+    images = UnlabelledImages(folder, [WHOLE_VIEW, PackImages()], hash_images=True)
     batch = pseudo_collate([images[i] for i in range(6)])
     inputs = torch.stack(batch["inputs"]).flip(1).float() / 255
     tokens = teacher(inputs, (8, 8), batch["data_samples"])

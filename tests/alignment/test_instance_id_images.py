@@ -1,4 +1,4 @@
-"""Instance maps from COCO and DAVIS annotations, and what the teacher makes of them."""
+"""Instance maps from COCO annotations, and what the teacher makes of them."""
 
 import json
 
@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from pe_dense.alignment.instance_mask_teacher import InstanceMaskTeacher
-from pe_dense.data.instance_id_images import CocoInstanceIds, DavisInstanceIds, paint_instances
+from pe_dense.data.instance_id_images import CocoInstanceIds, paint_instances
 from pe_dense.data.photo_jitter import AspectJitterResize, PackImages, RandomMirror
 from pe_dense.mini_world.formats import MiniWorldConfig, build_mini_world
-from pe_dense.mini_world.world import make_clip, make_image
+from pe_dense.mini_world.world import make_image
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +34,6 @@ def test_coco_maps_are_the_masks_that_were_drawn(world):
         assert ids.shape == (96, 96) and ids.max() == len(objects)
         for number, item in enumerate(objects, start=1):
             np.testing.assert_array_equal(ids == number, frame.ids == item.track_id)
-
-
-def test_davis_maps_are_the_ids_that_were_drawn(world):
-    images = DavisInstanceIds(world / "davis", "train")
-    frames = make_clip(0, "clip_train", 0, 96, 3)
-    assert len(images) == 3
-    for index, frame in enumerate(frames):
-        np.testing.assert_array_equal(images[index]["instance_ids"], frame.ids)
 
 
 def test_whole_path_from_the_mini_world_to_tokens(world):
@@ -78,11 +70,16 @@ def test_smaller_instances_lie_on_top_and_crowds_are_void_below():
 def test_broken_annotation_is_skipped_and_listed(world, tmp_path):
     import shutil
 
-    shutil.copytree(world / "davis", tmp_path / "davis")
-    first = sorted((tmp_path / "davis" / "Annotations").rglob("*.png"))[0]
-    first.write_bytes(first.read_bytes()[:60])
+    shutil.copytree(world / "coco", tmp_path / "coco")
+    path = tmp_path / "coco/annotations/train.json"
+    content = json.loads(path.read_text())
+    first = content["images"][0]["id"]
+    for item in content["annotations"]:
+        if item["image_id"] == first:
+            item["segmentation"]["size"] = [5, 5]
+    path.write_text(json.dumps(content))
     listed = tmp_path / "list.txt"
-    images = DavisInstanceIds(tmp_path / "davis", "train", unreadable_list=listed)
+    images = coco(tmp_path, unreadable_list=listed)
     assert images[0]["sample_idx"] == 1
     assert len(listed.read_text().splitlines()) == 1
 
@@ -98,5 +95,3 @@ def test_bad_files(world, tmp_path):
         (tmp_path / "a.json").write_text(json.dumps(content))
         with pytest.raises(ValueError, match=words):
             CocoInstanceIds(tmp_path, "a.json")
-    with pytest.raises(ValueError, match="list of videos"):
-        DavisInstanceIds(world / "davis", "test")

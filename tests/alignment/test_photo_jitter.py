@@ -11,7 +11,6 @@ from pe_dense.data.photo_jitter import (
     ColorJitter,
     PackImages,
     RandomMirror,
-    StretchResize,
     brightened,
     contrasted,
     hue_shifted,
@@ -83,7 +82,7 @@ def test_mirror_flips_image_and_ids_and_notes_it():
     flips = sum("flip" in RandomMirror()(place_sample(2, 2)) for _ in range(400))
     assert 160 < flips < 240
     with pytest.raises(ValueError, match="put RandomMirror last"):
-        StretchResize(8)(sample)
+        AspectJitterResize(8)(sample)
 
 
 def test_colours_against_slow_formulas():

@@ -136,14 +136,14 @@ def test_train_ids_are_written_once_and_whole(tmp_path, monkeypatch):
     assert kinds(inspect_segmentation(tmp_path, resized(CITY, val=2), ["val"], quiet)) == {
         "missing label maps": 2
     }
-    real = label_map_files.write_whole
+    real = label_map_files.atomic_write_bytes
 
     def stopped(path, content):
         if path == target:
             raise KeyboardInterrupt
         real(path, content)
 
-    monkeypatch.setattr(label_map_files, "write_whole", stopped)
+    monkeypatch.setattr(label_map_files, "atomic_write_bytes", stopped)
     with pytest.raises(KeyboardInterrupt):
         write_train_ids(tmp_path, ("val",), quiet())
     monkeypatch.undo()
@@ -161,7 +161,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        label_map_files.write_whole(tmp_path / "x.png", b"x")
+        label_map_files.atomic_write_bytes(tmp_path / "x.png", b"x")
     assert list(tmp_path.iterdir()) == []
 
 

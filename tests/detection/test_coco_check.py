@@ -17,7 +17,8 @@ pytest.importorskip("mmengine")
 import cv2
 
 from pe_dense.data.coco_file import read_coco_file
-from pe_dense.detection.coco_check import check_config, check_split, coco_datasets
+from pe_dense.data.config_datasets import leaf_datasets
+from pe_dense.detection.coco_check import check_config, check_split
 
 CLASSES = ["disc", "box"]
 JSON_NAME = "annotations/train.json"
@@ -275,7 +276,7 @@ def test_data_sets_inside_wrappers_are_checked(root: Path) -> None:
     wrapped = dict(
         type="RepeatDataset", dataset=dict(type="ConcatDataset", datasets=[inner, other])
     )
-    assert list(coco_datasets(wrapped)) == [inner, other]
+    assert list(leaf_datasets(wrapped)) == [(inner, False), (other, False)]
     cfg["train_dataloader"]["dataset"] = wrapped
     with pytest.raises(ValueError, match="absent.json does not exist"):
         check_config(cfg, ("train",))

@@ -1,0 +1,88 @@
+"""The data sets that a config names: found inside wrappers, with the classes that they bring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.registry import Registry
+
+
+def datasets_of(
+    cfg: Mapping[str, Any], splits: Sequence[str]
+) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
+    """(split, config of a data set, whether it is held out) of all data sets that are read.
+
+    Args:
+        cfg: Resolved config.
+        splits: Of 'train', 'val', 'test'; a loader that is None is skipped.
+    """
+    for split in splits:
+        loader = cfg[f"{split}_dataloader"]
+        if loader is not None:
+            for dataset, held in leaf_datasets(loader["dataset"]):
+                yield split, dataset, held
+
+
+def leaf_datasets(dataset: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], bool]]:
+    """Configs of the data sets that a config reads files with, and whether each is held out.
+
+    Looks through `HoldoutSubset` and wrappers such as RepeatDataset and ConcatDataset.
+
+    Example:
+        >>> held = dict(type="HoldoutSubset", part="holdout", dataset=dict(type="A"))
+        >>> [d["type"] for d, _ in leaf_datasets(dict(datasets=[held, dict(type="B")]))]
+        ['A', 'B']
+    """
+    for inner in dataset.get("datasets", ()):
+        yield from leaf_datasets(inner)
+    if "dataset" in dataset:
+        is_held_out = dataset.get("part") == "holdout"
+        for leaf, held in leaf_datasets(dataset["dataset"]):
+            yield leaf, held or is_held_out
+    if "dataset" not in dataset and "datasets" not in dataset:
+        yield dataset, False
+
+
+def published_classes(
+    registry: Registry, dataset_type: str, library: str, remedy: str
+) -> dict[str, Any]:
+    """What a library knows of a published data set, as the `data_facts` of a config.
+
+    Args:
+        registry: The library's data sets.
+        dataset_type: Name of one.
+        library: Name of the library, for messages.
+        remedy: What to use instead of a name that has no known classes.
+
+    Returns:
+        `classes`, in the order of labels, and `num_classes`.
+
+    Raises:
+        ValueError: If there is no such data set, or its classes are not known.
+    """
+    classes = getattr(registry.get(dataset_type), "METAINFO", {}).get("classes")
+    if not classes:
+        raise ValueError(
+            f"dataset_type={dataset_type!r} is no data set of known classes in {library}; {remedy}"
+        )
+    return {"classes": list(classes), "num_classes": len(classes)}
+
+
+def require_published_classes(cfg: Mapping[str, Any], known: list[str], remedy: str) -> None:
+    """Refuse other `classes` than the data sets bring, which these would not see.
+
+    Args:
+        cfg: Resolved config.
+        known: Classes of its `dataset_type`.
+        remedy: What each data set, and `data_check`, must be given for other data.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if list(cfg["classes"]) != known:
+        raise ValueError(
+            f"classes was set to {len(cfg['classes'])} names, but {cfg['dataset_type']} reads its "
+            f"own {len(known)}; for other data inherit from the config and give each data set "
+            f"{remedy}"
+        )
