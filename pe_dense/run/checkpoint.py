@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 
 from pe_dense.encoders.conversion import trained_canvas
 from pe_dense.encoders.weights import read_state_dict
-from pe_dense.files import atomic_write_bytes
+from pe_dense.files import atomic_write_bytes, file_sha256
 from pe_dense.openmmlab.foreign_layouts import FOREIGN_LAYOUTS
 from pe_dense.results import provenance
 from pe_dense.results.provenance import repository_root
@@ -160,7 +160,7 @@ def published_facts(
     commit, dirty = provenance.git_state(repository_root())
     return {
         "encoder": encoder or cfg.encoder,
-        "weights": {"source": file.name, "sha256": provenance.file_sha256(file), "notes": ()},
+        "weights": {"source": file.name, "sha256": file_sha256(file), "notes": ()},
         "protocol_sha256": None,
         "seed": cfg.randomness.seed,
         "amp": False,

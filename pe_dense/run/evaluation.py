@@ -17,6 +17,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from pe_dense.encoders.fingerprint import feature_fingerprint
+from pe_dense.files import file_sha256
 from pe_dense.results import provenance
 from pe_dense.results.provenance import repository_root
 from pe_dense.results.record import CodeInfo, Cost, DatasetInfo, EncoderInfo, Record
@@ -163,7 +164,7 @@ def evaluate(
             scores=scores,
             created=provenance.utc_now(),
             command=" && ".join(filter(None, commands)),
-            checkpoint_sha256=None if file is None else provenance.file_sha256(file),
+            checkpoint_sha256=None if file is None else file_sha256(file),
             seed=facts["seed"],
             code=code_of(facts),
             versions=provenance.library_versions(),

@@ -17,7 +17,6 @@ from typing import Any
 from mmengine.config import Config
 
 from pe_dense.files import atomic_write_text, file_sha256
-from pe_dense.results import provenance
 from pe_dense.results.record import ProtocolInfo
 from pe_dense.run.config import load_template
 
@@ -248,7 +247,7 @@ def has_other_data(template: Config) -> bool:
     if expected is None:
         return False
     file = Path(template.data_root) / template.val_dataloader.dataset.ann_file
-    return file.is_file() and provenance.file_sha256(file) != expected
+    return file.is_file() and file_sha256(file) != expected
 
 
 def config_sha256(config: Mapping[str, Any]) -> str:
