@@ -1,5 +1,5 @@
 # make demo    set up, train a detector on generated data for two encoders, print the leaderboard
-# make test    set up, then all tests on the CPU      (options: PYTEST_ARGS="-k pe -x")
+# make test    set up, then all tests, a file per core (options: PYTEST_ARGS="-k pe -x"; one: "-n 0")
 # make setup   only the set-up, in .venv              (another Python: PYTHON=/path/to/python3.11)
 # make lint    ruff        make clean   remove what the demo made        make clean-venv   .venv
 
@@ -8,6 +8,8 @@ RUN := .venv/bin/python
 DEMO_DIR := work_dirs/demo
 DEMO_ENCODERS := pe_spatial_t16_512 pe_core_t16_384
 PYTEST_ARGS ?=
+# A process per core takes whole files, in the order of tests/conftest.py; each may need 3 GiB.
+SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 # The first Python in range, that of an existing .venv first; one named by the user is taken as it is.
@@ -37,7 +39,7 @@ demo: setup
 	@echo "The same as a page: $(DEMO_DIR)/leaderboard.html"
 
 test: setup
-	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest $(PYTEST_ARGS)
+	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 lint: setup
 	$(RUN) -m ruff check .

@@ -46,6 +46,6 @@ setup(
         "timm": ["timm>=1.0.20", "torchvision"],
         "sam": ["transformers>=4.56"],
         "mot": ["trackeval>=1.3,<1.4", "lap>=0.5.12,<0.6"],
-        "dev": ["pytest>=8", "ruff>=0.12", "selenium>=4.20"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12", "selenium>=4.20"],
     },
 )

@@ -68,6 +68,7 @@ STACK = (
     "matplotlib>=3.9,<4",
     "pillow>=11",
     "pytest>=8,<10",
+    "pytest-xdist>=3.6,<4",
     "ruff>=0.12,<0.18",
     "selenium>=4.20,<5",
 )

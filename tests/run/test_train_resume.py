@@ -40,9 +40,8 @@ def options(mini_root: Path) -> list[str]:
 def tool(name: str, *arguments: str, torchrun: int = 0) -> list[str]:
     launch = [sys.executable]
     if torchrun:
-        port = 29500 + os.getpid() % 2000
-        launch += ["-m", "torch.distributed.run", f"--nproc-per-node={torchrun}"]
-        launch += [f"--master-port={port}"]
+        launch += ["-m", "torch.distributed.run", "--standalone"]  # a free port
+        launch += [f"--nproc-per-node={torchrun}"]
     return [*launch, str(ROOT / "tools" / f"{name}.py"), *map(str, arguments)]
 
 

@@ -26,9 +26,8 @@ RUNS = {
 def run(tool: str, *arguments: object, processes: int = 1) -> None:
     command = [sys.executable]
     if processes > 1:
-        port = 29500 + os.getpid() % 2000
-        command += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-        command += [f"--master-port={port}"]
+        command += ["-m", "torch.distributed.run", "--standalone"]  # a free port
+        command += [f"--nproc-per-node={processes}"]
     command += [str(ROOT / "tools" / f"{tool}.py"), *map(str, arguments)]
     changes = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
