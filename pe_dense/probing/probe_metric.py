@@ -21,12 +21,12 @@ from pe_dense.probing.probe_tasks import DEPTH_SUMS
 from pe_dense.probing.selection import Selection, select_heads
 from pe_dense.results.evidence import SegmentationEvidence
 from pe_dense.results.item_evidence import ItemEvidence
+from pe_dense.results.metrics import metric_of
 from pe_dense.results.record import IntervalInfo
 from pe_dense.results.record import Selection as RecordedSelection
 from pe_dense.results.statistics import PairedDifference, paired_difference
 
 SelectOn = Literal["holdout", "val"]
-LOWER_IS_BETTER = {"rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "silog", "mae"}
 _INTEGERS = {"num_pixels", "within1", "within2", "within3"}
 
 
@@ -169,7 +169,7 @@ class ProbeMetric(BaseMetric):
                 for s in range(len(self.sources))
             ]
         )
-        higher = self.metric not in LOWER_IS_BETTER
+        higher = metric_of(self.metric).higher_is_better
         selection = select_heads(scores_SP, self.settings, higher)
         self._chosen = {
             name_of(source): self._evidence(reported, s, self._head(selection.setting_S[s], 0))

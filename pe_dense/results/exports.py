@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from pe_dense.results.leaderboard import best_first, by_protocol, ordered_metrics
+from pe_dense.results.leaderboard import best_first, by_protocol
+from pe_dense.results.metrics import in_order, metric_of
 from pe_dense.results.rank_groups import Rank
-from pe_dense.results.record import Record, is_fraction
+from pe_dense.results.record import Record
 from pe_dense.results.store import record_path
 
 PAPER = {"Title": "Perception Encoder", "URL": "https://arxiv.org/abs/2504.13181"}
@@ -25,20 +26,22 @@ _CONFIG = re.compile(r"\bconfigs/[\w/.-]+\.py\b")
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "&": r"\&", "%": r"\%",
     "#": r"\#", "$": r"\$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "\N{GREEK SMALL LETTER DELTA}": r"$\delta$",
 }  # fmt: skip
 
 
 def render_csv(records: Sequence[Record]) -> str:
     """One line for every record and metric, so that every column has one meaning.
 
-    Scores are unrounded, in the unit of the record; what a record does not have is empty.
+    Names of metrics and scores are those of the record, unrounded; what a record does not have is
+    empty.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for record in sorted(records, key=record_path):
         main = record.protocol.metric
-        for metric in ordered_metrics(main, set(record.scores) - {main}):
+        for metric in [main, *in_order(set(record.scores) - {main})]:
             row = _csv_row(record, metric)
             writer.writerow(["" if value is None else value for value in row])
     return buffer.getvalue()
@@ -103,16 +106,16 @@ def _latex_table(records: list[Record], ranks: Mapping[str, Rank]) -> str:
     best = [rank is not None and rank.group == 1 for rank in found]
     if measured and not any(best):
         best[0] = True
-    metrics = ordered_metrics(
-        protocol.metric, {m for r in records for m in r.scores if "/" not in m} - {protocol.metric}
-    )
+    others = {m for r in records for m in r.scores if "/" not in m} - {protocol.metric}
+    metrics = [protocol.metric, *in_order(others)]
+    heads = ["Encoder", *(metric_of(name).spelling for name in metrics)]
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex_text(f'{protocol.id}, version {protocol.version}')}}}",
         rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
         r"\toprule",
-        " & ".join(["Encoder", *map(latex_text, metrics)]) + r" \\",
+        " & ".join(map(latex_text, heads)) + r" \\",
         r"\midrule",
     ]
     for record, bold in zip(measured, best, strict=True):
@@ -126,25 +129,22 @@ def _latex_table(records: list[Record], ranks: Mapping[str, Rank]) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
 
-def _latex_row(name: str, record: Record, metrics: Sequence[str], bold: bool) -> str:
-    cells = [name]
-    for i, metric in enumerate(metrics):
-        if metric not in record.scores:
+def _latex_row(encoder: str, record: Record, metrics: Sequence[str], bold: bool) -> str:
+    cells = [encoder]
+    for i, name in enumerate(metrics):
+        if name not in record.scores:
             cells.append("--")
             continue
-        text = _number(metric, record.scores[metric])
+        metric = metric_of(name)
+        text = metric.shown(record.scores[name])
         text = rf"\mathbf{{{text}}}" if bold and i == 0 else text
-        if metric in (record.ci95 or {}):
+        if name in (record.ci95 or {}):
             assert record.ci95 is not None
-            interval = record.ci95[metric][0]
-            low, high = _number(metric, interval.low), _number(metric, interval.high)
+            interval = record.ci95[name][0]
+            low, high = metric.shown(interval.low), metric.shown(interval.high)
             text += rf"_{{[{low},\,{high}]}}"
         cells.append(f"${text}$")
     return " & ".join(cells) + r" \\"
-
-
-def _number(metric: str, value: float) -> str:
-    return f"{100 * value:.1f}" if is_fraction(metric) else f"{value:.3f}"
 
 
 def latex_text(text: str) -> str:
@@ -200,7 +200,7 @@ def _model(record: Record) -> dict:
     if cost.peak_memory_gib is not None:
         metadata["Memory (GB)"] = round(cost.peak_memory_gib, 2)
     metrics = {
-        name: round(100 * value, 2) if is_fraction(name) else round(value, 4)
+        metric_of(name).spelling: _rounded(name, value)
         for name, value in sorted(record.scores.items())
     }
     name = "_".join(record_path(record).with_suffix("").parts)
@@ -218,3 +218,8 @@ def _model(record: Record) -> dict:
         ],
         "Code": {"Version": record.code.commit},
     }
+
+
+def _rounded(name: str, value: float) -> float | int:
+    metric = metric_of(name)
+    return round(metric.scale * value, 2 if metric.is_fraction else 4 if metric.decimals else None)

@@ -22,11 +22,12 @@ from pe_dense.results.leaderboard import (
     best_first,
     by_protocol,
     difference_to_reported,
-    ordered_metrics,
+    heading_of,
     reported_scores,
 )
+from pe_dense.results.metrics import in_order, metric_of
 from pe_dense.results.rank_groups import Rank
-from pe_dense.results.record import Record, is_fraction
+from pe_dense.results.record import Record
 from pe_dense.results.store import record_path, weights_tag
 
 PAGE = Path(__file__).parent / "page"
@@ -87,23 +88,34 @@ def page_data(records: Sequence[Record], ranks: Mapping[str, Rank]) -> list[dict
         rows = best_first(group)
         protocol = rows[0].protocol
         names = {name for record in rows for name in record.scores} - {protocol.metric}
-        metrics = ordered_metrics(protocol.metric, names)
         reported = reported_scores(rows)
         sections.append(
             {
                 "id": protocol.id,
                 "version": protocol.version,
                 "task": rows[0].task,
+                "heading": heading_of(rows[0]),
                 "dataset": rows[0].dataset.name,
                 "metric": protocol.metric,
-                "fraction": is_fraction(protocol.metric),
                 "higher": protocol.higher_is_better,
                 "about": about_protocol(rows),
-                "metrics": [{"name": m, "fraction": is_fraction(m)} for m in metrics],
+                "metrics": [_metric(name) for name in [protocol.metric, *in_order(names)]],
                 "rows": [_row(record, ranks, reported) for record in rows],
             }
         )
     return sections
+
+
+def _metric(name: str) -> dict[str, Any]:
+    metric = metric_of(name)
+    return {
+        "name": name,
+        "spelling": metric.spelling,
+        "unit": "%" if metric.is_fraction else metric.unit,
+        "scale": metric.scale,
+        "decimals": metric.decimals,
+        "higher": metric.higher_is_better,
+    }
 
 
 def _row(record: Record, ranks: Mapping[str, Rank], reported: Mapping[str, float]) -> dict:

@@ -1,7 +1,7 @@
 """The leaderboard: tables made from records and nothing else. Same records, same bytes.
 
 One table per protocol and version, best row first; measured and reported rows stand apart.
-Fractions are shown in percent with one decimal, metrics with a unit of their own with three.
+Metrics are spelled and rounded as `metrics.TABLE` says.
 "Group" 1 is the best row and all that are not significantly worse on the same items.
 """
 
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from pe_dense.results.comparison import Comparison
+from pe_dense.results.metrics import in_order, metric_of
 from pe_dense.results.rank_groups import Rank
-from pe_dense.results.record import Record, is_fraction
+from pe_dense.results.record import Record
 from pe_dense.results.store import DEFAULT_ROOT, record_path, weights_tag
 
 BUILD_COMMAND = "python tools/leaderboard.py build"
@@ -22,12 +23,8 @@ EMPTY_PAGE = (
     "No records yet. A first row: score a checkpoint with `python tools/test.py CONFIG "
     f"CHECKPOINT`, which writes a record under `{DEFAULT_ROOT}/`, then run `{BUILD_COMMAND}`."
 )
-# Metrics in the order people read them; the others follow by name.
-METRIC_ORDER = (
-    "ap", "ap50", "ap75", "aps", "apm", "apl", "miou", "aacc", "macc", "j&f", "j", "f",
-    "abs_rel", "rmse", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3",
-    "hota", "mota", "idf1",
-)  # fmt: skip
+# Data sets of generated scenes: good for checking code, so their tables come last.
+GENERATED = ("mini", "mini-mot")
 _LEFT = ("Protocol", "Encoder", "Weights", "Commit", "Date", "Source")
 _ABSENT = "-"
 
@@ -44,9 +41,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """One protocol version: its title, one line about it, and its one or two tables."""
+    """One protocol version: its heading, title, one line about it, its one or two tables."""
 
-    task: str
+    heading: str
     title: str
     about: str
     tables: tuple[Table, ...]
@@ -73,8 +70,9 @@ def render_markdown(records: Sequence[Record], ranks: Mapping[str, Rank] | None 
     ]
     if not records:
         lines += ["", EMPTY_PAGE]
-    for task, sections in groupby(build_sections(records, ranks), key=lambda section: section.task):
-        lines += ["", f"## {task.replace('_', ' ').capitalize()}"]
+    found = build_sections(records, ranks)
+    for heading, sections in groupby(found, key=lambda section: section.heading):
+        lines += ["", f"## {heading.capitalize()}"]
         for section in sections:
             lines += ["", f"### {section.title}", "", _escape(section.about)]
             for table in section.tables:
@@ -96,13 +94,14 @@ def render_excerpt(records: Sequence[Record], ranks: Mapping[str, Rank] | None =
                     f"{record.protocol.id}-v{record.protocol.version}",
                     record.encoder.name,
                     weights_tag(record),
-                    f"{metric} {_score(metric, record.scores[metric])}",
+                    _seed(record),
+                    f"{metric_of(metric).spelling} {_score(metric, record.scores[metric])}",
                     _interval(record, metric),
                     _ABSENT if rank is None else str(rank.group),
                     _duration(record.cost.train_s),
                 )
             )
-    header = ("Protocol", "Encoder", "Weights", "Score", "95 %", "Group", "Train")
+    header = ("Protocol", "Encoder", "Weights", "Seed", "Score", "95 %", "Group", "Train")
     return "\n".join(_markdown_table(Table("", header, tuple(rows), None))) + "\n"
 
 
@@ -116,7 +115,7 @@ def render_terminal(records: Sequence[Record], ranks: Mapping[str, Rank] | None 
         return EMPTY_PAGE.replace("`", "") + "\n"
     blocks = []
     for section in build_sections(records, ranks):
-        blocks.append(f"{section.task}: {section.title}\n{section.about}")
+        blocks.append(f"{section.heading}: {section.title}\n{section.about}")
         blocks += [f"{table.caption}\n{_plain_table(table)}" for table in section.tables]
     return "\n\n".join(blocks) + "\n"
 
@@ -135,7 +134,8 @@ def build_sections(
 def by_protocol(records: Sequence[Record]) -> list[list[Record]]:
     """Records of each protocol version, in the order of the pages.
 
-    Tasks with measured rows come first, and within a task the protocols with measured rows.
+    Published data come first, generated scenes last; then tasks with measured rows first, and
+    within a task the protocols with measured rows.
 
     Raises:
         ValueError: If records of one protocol version disagree on what it measures.
@@ -145,14 +145,22 @@ def by_protocol(records: Sequence[Record]) -> list[list[Record]]:
         groups.setdefault((record.protocol.id, record.protocol.version), []).append(record)
     for rows in groups.values():
         check_agreement(rows)
-    measured = {record.task for record in records if record.origin == "measured"}
+    measured = {heading_of(record) for record in records if record.origin == "measured"}
 
-    def place(rows: list[Record]) -> tuple[bool, str, bool, str, int]:
+    def place(rows: list[Record]) -> tuple[bool, bool, str, bool, str, int]:
         only_reported = all(record.origin == "reported" for record in rows)
-        task, protocol = rows[0].task, rows[0].protocol
-        return task not in measured, task, only_reported, protocol.id, protocol.version
+        generated, heading = rows[0].dataset.name in GENERATED, heading_of(rows[0])
+        protocol = rows[0].protocol
+        known = heading in measured
+        return generated, not known, heading, only_reported, protocol.id, protocol.version
 
     return sorted(groups.values(), key=place)
+
+
+def heading_of(record: Record) -> str:
+    """The heading that a record stands under: its task, and whether its scenes are generated."""
+    task = record.task.replace("_", " ")
+    return f"{task}, generated scenes" if record.dataset.name in GENERATED else task
 
 
 def check_agreement(records: Sequence[Record]) -> None:
@@ -194,7 +202,7 @@ def _section(records: list[Record], ranks: Mapping[str, Rank]) -> Section:
             tables.append(_table(rows, caption, ranks, reported_scores(records)))
     protocol = records[0].protocol
     title = f"{protocol.id}, version {protocol.version}"
-    return Section(records[0].task, title, about_protocol(records), tuple(tables))
+    return Section(heading_of(records[0]), title, about_protocol(records), tuple(tables))
 
 
 def about_protocol(records: Sequence[Record]) -> str:
@@ -204,11 +212,9 @@ def about_protocol(records: Sequence[Record]) -> str:
     counts = [r.dataset.num_items for r in records if r.dataset.num_items is not None]
     items = f", {counts[0]} items" if counts else ""
     order = "higher" if protocol.higher_is_better else "lower"
-    unit = "percent" if is_fraction(protocol.metric) else "in its own unit"
-    return (
-        f"{first.dataset.name}, split {first.dataset.split}{items}; "
-        f"{protocol.metric}, {unit}, {order} is better."
-    )
+    metric = metric_of(protocol.metric)
+    named = f"{metric.spelling}, {metric.unit}" if metric.unit else metric.spelling
+    return f"{first.dataset.name}, split {first.dataset.split}{items}; {named}, {order} is better."
 
 
 def best_first(records: Sequence[Record]) -> list[Record]:
@@ -240,7 +246,8 @@ def _table(
     # Scores of single classes, 'AP/cat', stay in the records: there may be a thousand.
     others = {name for record in records for name in record.scores if "/" not in name} - {main}
     metrics = [
-        (m, [_score(m, r.scores.get(m)) for r in records]) for m in ordered_metrics(main, others)
+        (metric_of(m).spelling, [_score(m, r.scores.get(m)) for r in records])
+        for m in [main, *in_order(others)]
     ]
     interval = [("95 %", [_interval(r, main) for r in records])]
     if not any(main in (record.ci95 or {}) for record in records):
@@ -275,7 +282,8 @@ def chosen_words(record: Record) -> str:
         on = f"{on}, optimistic"
     words = f"{name} on {on}"
     if selection.best_minus_last is not None:
-        words += f"; {_signed(selection.metric, selection.best_minus_last)} to the last"
+        gap = metric_of(selection.metric).signed_text(selection.best_minus_last)
+        words += f"; {gap} to the last"
     return words
 
 
@@ -291,32 +299,16 @@ def _origin_columns(records: list[Record]) -> list[tuple[str, list[str]]]:
         sources = [record.source for record in records if record.source is not None]
         cells = [f"{s.paper}, {s.table}" + (f" ({s.mark})" if s.mark else "") for s in sources]
         return [("Source", cells)]
-    seeds = [_ABSENT if record.seed is None else str(record.seed) for record in records]
     return [
-        ("Seed", seeds),
+        ("Seed", [_seed(record) for record in records]),
         ("Train", [_duration(record.cost.train_s) for record in records]),
         ("Commit", [_commit(record) for record in records]),
         ("Date", [record.created[:10] for record in records]),
     ]
 
 
-def ordered_metrics(main: str, others: set[str]) -> list[str]:
-    """The main metric, then the others as people read them."""
-
-    def key(name: str) -> tuple[int, list[tuple[int, str]], str]:
-        lower = name.lower()
-        known = METRIC_ORDER.index(lower) if lower in METRIC_ORDER else len(METRIC_ORDER)
-        # 'AP_class2' before 'AP_class10': compare digits as numbers
-        parts = [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"([0-9]+)", lower)]
-        return known, parts, name
-
-    return [main, *sorted(others, key=key)]
-
-
 def _score(metric: str, value: float | None) -> str:
-    if value is None:
-        return _ABSENT
-    return f"{100 * value:.1f}" if is_fraction(metric) else f"{value:.3f}"
+    return _ABSENT if value is None else metric_of(metric).shown(value)
 
 
 def _interval(record: Record, metric: str) -> str:
@@ -337,11 +329,8 @@ def difference_to_reported(record: Record, reported: Mapping[str, float]) -> flo
 
 def _difference(record: Record, reported: Mapping[str, float]) -> str:
     difference = difference_to_reported(record, reported)
-    return _ABSENT if difference is None else _signed(record.protocol.metric, difference)
-
-
-def _signed(metric: str, value: float) -> str:
-    return ("+" if value >= 0 else "-") + _score(metric, abs(value))
+    metric = metric_of(record.protocol.metric)
+    return _ABSENT if difference is None else metric.signed_text(difference)
 
 
 def format_difference(compared: Comparison) -> str:
@@ -350,14 +339,13 @@ def format_difference(compared: Comparison) -> str:
     Example: 'AP 51.7 - 50.2 = +1.5, 95 % interval -0.3 to 3.2, p = 0.11 (87 images, 1000
     resamples): not significant'.
     """
-    paired, metric = compared.paired, compared.metric
-
+    paired, metric = compared.paired, metric_of(compared.metric)
     verdict = "significant" if not paired.low <= 0 <= paired.high else "not significant"
     few = "; few units, so the interval is too narrow" if paired.few_units else ""
     return (
-        f"{metric} {_score(metric, compared.first)} - {_score(metric, compared.second)} = "
-        f"{_signed(metric, paired.difference)}, 95 % interval {_signed(metric, paired.low)} to "
-        f"{_signed(metric, paired.high)}, p = {paired.p_value:.3f} "
+        f"{metric.spelling} {metric.shown(compared.first)} - {metric.shown(compared.second)} = "
+        f"{metric.signed_text(paired.difference)}, 95 % interval {metric.signed_text(paired.low)} "
+        f"to {metric.signed_text(paired.high)}, p = {paired.p_value:.3f} "
         f"({paired.num_units} {paired.unit}s, {paired.resamples} resamples): "
         f"{verdict} at 5 %{few}"
     )
@@ -369,6 +357,10 @@ def _duration(seconds: float | None) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _seed(record: Record) -> str:
+    return _ABSENT if record.seed is None else str(record.seed)
 
 
 def _commit(record: Record) -> str:

@@ -2,7 +2,7 @@
 
 A `Record` cannot exist in an invalid state: building one checks every field, so the code that
 reads records (store, leaderboard, statistics) checks nothing again. Scores are fractions
-(AP 0.451, not 45.1); errors and counts listed in `RAW_METRICS` keep their own unit.
+(AP 0.451, not 45.1); errors and counts keep the unit that `metrics.TABLE` gives them.
 """
 
 from __future__ import annotations
@@ -16,17 +16,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pe_dense.results.metrics import metric_of
 from pe_dense.results.typed_json import check_keys, parse, shown, unique_keys
 
 SCHEMA_VERSION = 3
-
-# Metrics with a unit of their own (metres, counts, frames a second); all others are fractions.
-RAW_METRICS = (
-    "rmse", "rmse_log", "abs_rel", "sq_rel", "silog", "log10", "mae", "mse", "epe",
-    "ids", "idsw", "frag", "fp", "fn", "fps",
-)  # fmt: skip
-# Fractions that may be negative.
-SIGNED_METRICS = ("mota", "j_decay", "f_decay")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|unknown")
@@ -188,8 +181,8 @@ class Record:
         protocol: See `ProtocolInfo`.
         dataset: See `DatasetInfo`.
         encoder: See `EncoderInfo`.
-        scores: Metric name -> value; fractions, except `RAW_METRICS`. An undefined metric is
-            left out (pycocotools writes -1 for it, others nan).
+        scores: Metric name -> value; fractions, except where `metrics.TABLE` has a unit. An
+            undefined metric is left out (pycocotools writes -1 for it, others nan).
         created: UTC time, '2026-01-31T12:00:00Z'.
         command: Command that made the score; empty only for reported rows.
         source: For reported rows only.
@@ -240,19 +233,6 @@ class Record:
         _check_identity(self)
         _check_scores(self)
         _check_provenance(self)
-
-
-def is_fraction(metric: str) -> bool:
-    """True if the metric is a fraction (shown in percent), False if it has its own unit.
-
-    Case is ignored, and so is what follows a separator: 'RMSE', 'rmse@80m' and 'rmse/near' agree.
-
-    Example:
-        >>> is_fraction("AP50"), is_fraction("abs_rel")
-        (True, False)
-    """
-    name = metric.lower()
-    return not any(re.fullmatch(rf"{raw}([^a-z0-9].*)?", name) for raw in RAW_METRICS)
 
 
 def record_to_json(record: Record) -> str:
@@ -454,13 +434,14 @@ def _check_interval(interval: IntervalInfo, where: str) -> None:
     _at_least(1, interval.resamples, f"{where}.resamples")
 
 
-def _check_unit(metric: str, value: float, where: str) -> None:
-    if not is_fraction(metric):
+def _check_unit(name: str, value: float, where: str) -> None:
+    metric = metric_of(name)
+    if not metric.is_fraction:
         return
-    high_rule = "fractions end at 1: divide percent by 100, or list the metric in RAW_METRICS"
+    high_rule = "fractions end at 1: divide percent by 100, or list the metric in metrics.TABLE"
     low_rule = "fractions start at 0: leave a metric out where it is not defined"
     _require(value <= 1 + 1e-9, where, value, high_rule)
-    _require(value >= -1e-9 or metric.lower() in SIGNED_METRICS, where, value, low_rule)
+    _require(value >= -1e-9 or metric.signed, where, value, low_rule)
 
 
 def _check_provenance(record: Record) -> None:

@@ -27,6 +27,7 @@ from datetime import date
 from pathlib import Path
 
 from pe_dense.files import atomic_write_bytes
+from pe_dense.results.metrics import check_direction
 from pe_dense.results.record import DatasetInfo, EncoderInfo, ProtocolInfo, Record, Source
 from pe_dense.results.typed_json import parse, unique_keys
 
@@ -162,6 +163,7 @@ def _records(content: ReportedFile, table: ReportedTable) -> list[Record]:
     for row in table.rows:
         try:
             found.append(_record(content, table, row))
+            check_direction(table.protocol.metric, table.protocol.higher_is_better)
         except ValueError as error:
             raise ValueError(f"{where}, {row.encoder}: {error}") from None
     return found

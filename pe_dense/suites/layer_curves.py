@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pe_dense.files import atomic_write_bytes, atomic_write_text
-from pe_dense.results.record import Record, is_fraction
+from pe_dense.results.metrics import metric_of
+from pe_dense.results.record import Record
 
 COLUMNS = 3  # panels in a row
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -102,16 +103,16 @@ def markdown_table(curves: Sequence[LayerCurve]) -> str:
         "| --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for c in curves:
-        scale, digits = (100, 1) if is_fraction(c.metric) else (1, 3)
-        shown = {i: f"{scale * score:.{digits}f} ({i})" for i, score in c.scores.items()}
+        metric = metric_of(c.metric)
+        shown = {i: f"{metric.shown(score)} ({i})" for i, score in c.scores.items()}
         chosen = "-" if c.chosen is None else shown.get(c.chosen, "-")
         if c.joined is not None:
-            chosen = f"{scale * c.joined[1]:.{digits}f} ({c.joined[0]})"
+            chosen = f"{metric.shown(c.joined[1])} ({c.joined[0]})"
         chosen += f" on {c.chosen_on}" if c.chosen_on and chosen != "-" else ""
-        gap = scale * (c.scores[c.best] - c.scores[c.last])
+        gap = metric.signed_text(c.scores[c.best] - c.scores[c.last])
         lines.append(
-            f"| {c.task} | {c.protocol} | {c.encoder} | {c.metric} | {chosen} | {shown[c.best]} | "
-            f"{shown[c.last]} | {gap:+.{digits}f} |"
+            f"| {c.task} | {c.protocol} | {c.encoder} | {metric.spelling} | {chosen} | "
+            f"{shown[c.best]} | {shown[c.last]} | {gap} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -154,10 +155,11 @@ def _draw(curves: Sequence[LayerCurve]):
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis, (task, protocol, metric) in zip(axes[: len(panels)], panels, strict=True):
-        scale = 100 if is_fraction(metric) else 1
+    for axis, (task, protocol, name) in zip(axes[: len(panels)], panels, strict=True):
+        metric = metric_of(name)
+        scale = metric.scale
         for c in curves:
-            if (c.task, c.protocol, c.metric) != (task, protocol, metric):
+            if (c.task, c.protocol, c.metric) != (task, protocol, name):
                 continue
             colour = COLOURS[encoders.index(c.encoder) % len(COLOURS)]
             layers = list(c.scores)
@@ -170,12 +172,15 @@ def _draw(curves: Sequence[LayerCurve]):
                 [marked], [scale * c.scores[marked]], marker="*", markersize=12, color=colour,
                 markeredgecolor="white", linestyle="",
             )  # fmt: skip
-        if not _higher_is_better(curves, task, protocol):
+        turned = not _higher_is_better(curves, task, protocol)
+        if turned:
             axis.invert_yaxis()  # better is up in every panel
         axis.set_title(f"{task}: {protocol}", fontsize=9)
         axis.set_xlabel("block (0-based)", fontsize=8)
-        unit = " (%)" if scale == 100 else ""
-        axis.set_ylabel(f"{metric}{unit}", fontsize=8)
+        unit = "%" if metric.is_fraction else metric.unit
+        words = [word for word in (unit, "axis turned: better is up" if turned else "") if word]
+        label = metric.spelling + (f" ({'; '.join(words)})" if words else "")
+        axis.set_ylabel(label, fontsize=8)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.25)
     for axis in axes[len(panels) :]:

@@ -104,5 +104,5 @@ def test_metafiles_are_what_openmmlab_reads(make_record, make_reported):
         {"Task": "Detection", "Dataset": "BCCD test", "Metrics": {"AP": 45.12, "AP50": 80.0}}
     ]
     (model,) = files["configs/depth/metafile.yml"]["Models"]
-    assert model["Results"][0]["Metrics"] == {"rmse": 0.3125}
+    assert model["Results"][0]["Metrics"] == {"RMSE": 0.3125}
     assert model["Name"] == "pe_spatial_t16_512_random_nyu-v1.seed0"

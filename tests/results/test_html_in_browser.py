@@ -147,7 +147,7 @@ def test_the_numbers_are_those_of_the_markdown(page, make_record, make_reported)
 
 def test_numbers_round_as_in_python(page):
     values = [0.125, 0.375, 51.25, 51.35, 51.75, 0.0625, 0.1875, 2.5, 1e-9, 0.0, 99.95]
-    for decimals in (1, 2, 3):
+    for decimals in (0, 1, 2, 3):
         found = page.run("return arguments[0].map(v => fixed(v, arguments[1]))", values, decimals)
         assert found == [f"{value:.{decimals}f}" for value in values]
 
@@ -156,6 +156,7 @@ def test_sorting_changes_the_order(page):
     best_first = page.names(COCO_TABLE)
     page.click(page.head(COCO_TABLE, "Encoder"))
     assert page.names(COCO_TABLE) == sorted(best_first) != best_first
+    assert page.texts(f"{COCO_TABLE} {HEADS}[aria-sort=ascending] .order") == ["A to Z"]
     page.click(page.head(COCO_TABLE, "Encoder"))
     assert page.names(COCO_TABLE) == sorted(best_first, reverse=True)
     page.click(page.head(COCO_TABLE, "AP"))  # the first press gives the best first
@@ -178,6 +179,20 @@ def test_every_column_sorts_by_the_keyboard(page, table):
         assert len(page.texts(f"{table} {HEADS}:not([aria-sort=none])")) == 1
 
 
+@pytest.mark.parametrize("name", ["RMSE", "AbsRel", "\u03b41"])
+def test_the_order_is_told_in_words_that_do_not_read_as_a_direction(page, name):
+    page.click(page.head(NYU_TABLE, "Encoder"))
+    for words in ("best first", "worst first"):
+        page.click(page.head(NYU_TABLE, name))
+        assert [text for text in page.texts(f"{NYU_TABLE} {HEADS} .order") if text] == [words]
+        assert page.names(NYU_TABLE) == (list(NYU) if words == "best first" else list(NYU)[::-1])
+    arrows = (
+        "return [...document.querySelectorAll('thead *')].map(e => getComputedStyle(e, '::before')"
+        ".content + getComputedStyle(e, '::after').content + e.textContent).join('')"
+    )
+    assert not set("\u2191\u2193\u25b2\u25bc") & set(page.run(arrows))
+
+
 def test_what_is_missing_comes_last_in_both_directions(page):
     head = page.head(ADE_TABLE, "vs reported")
     with_difference = {"dinov3_l16", "dinov2_l14", "pe_core_g14_448"}
@@ -188,9 +203,9 @@ def test_what_is_missing_comes_last_in_both_directions(page):
 
 def test_lower_is_better_starts_with_the_lowest(page):
     assert page.find(f"{NYU_TABLE} th.score").get_attribute("aria-sort") == "ascending"
-    page.click(page.head(NYU_TABLE, "abs_rel"))
+    page.click(page.head(NYU_TABLE, "AbsRel"))
     assert page.names(NYU_TABLE) == list(NYU)
-    page.click(page.head(NYU_TABLE, "delta1"))
+    page.click(page.head(NYU_TABLE, "\u03b41"))
     assert page.names(NYU_TABLE) == list(NYU)
 
 
@@ -246,7 +261,6 @@ def wait_for(page, condition):
 
 
 def test_contents_link_to_one_protocol(page):
-    page.click("#contents summary")
     assert len(page.texts("#contents a")) == 5
     page.click("#contents a[href*=nyu]")
     wait_for(page, "return document.querySelectorAll('main section').length === 1")
@@ -371,6 +385,24 @@ def test_layer_curves(page):
     page.select_axis(figure, "relative depth")
     assert page.run(ends, figure) == 1
     assert not page.texts(f"{COCO_TABLE} figure.layers")
+
+
+def test_seeds_of_one_encoder_are_one_curve(open_page, make_record):
+    by_seed = [{"0": 0.1, "1": 0.30, "2": 0.2}, {"0": 0.1, "1": 0.20, "2": 0.4}]
+    records = [
+        make_record({"seed": seed, "scores": {"AP": 0.3}, "by_layer": {"AP": by_layer}})
+        for seed, by_layer in enumerate(by_seed)
+    ]
+    other = {"encoder.name": "another", "scores": {"AP": 0.2}, "by_layer": {"AP": by_seed[0]}}
+    page = open_page([*records, make_record(other)])
+    figure = "figure.layers"
+    assert len(page.texts(f"{figure} path.band")) == 1
+    assert len(page.texts(f"{figure} .plot path.curve")) == 2
+    assert page.texts(f"{figure} .legend li") == [
+        "pe_spatial_t16_512, mean of 2 seeds: best 30.0 at block 2, last 30.0 at block 2",
+        "another best 30.0 at block 1, last 20.0 at block 2",
+    ]
+    assert "Band: lowest to highest seed." in page.texts(f"{figure} .note")[0]
 
 
 def test_the_cost_plot(page):

@@ -35,11 +35,11 @@ of the same size would give; group 1 is the best row and all that cannot be told
 
 ### nyu-linear, version 1
 
-BCCD, split test, 72 items; rmse, in its own unit, lower is better.
+BCCD, split test, 72 items; RMSE, metres, lower is better.
 
 Measured:
 
-| Encoder | Weights | rmse | delta1 | Seed | Train | Commit | Date |
+| Encoder | Weights | RMSE | δ1 | Seed | Train | Commit | Date |
 | --- | --- | ---: | ---: | ---: | ---: | --- | --- |
 | a | random | 0.312 | 95.0 | - | - | 1234567 | 2026-01-31 |
 | b | random | 0.400 | - | - | 2.0 h | 1234567 | 2026-01-31 |
@@ -120,8 +120,8 @@ def test_the_order_of_records_does_not_matter(records):
 def test_terminal_text_is_aligned(records):
     text = render_terminal(records)
     assert "depth: nyu-linear, version 1\n" in text
-    assert "Encoder  Weights   rmse  delta1  Seed  Train  Commit   Date\n" in text
-    assert "b        random   0.400       -     -  2.0 h  1234567  2026-01-31\n" in text
+    assert "Encoder  Weights   RMSE    δ1  Seed  Train  Commit   Date\n" in text
+    assert "b        random   0.400     -     -  2.0 h  1234567  2026-01-31\n" in text
     assert "Reported by others\n" in text and "64.2" in text
 
 
@@ -133,8 +133,8 @@ def test_the_readme_gets_an_excerpt(make_record, tmp_path):
     before, _, header, _, row, _, after = readme.read_text().splitlines()
     assert (before, after) == ("before", "after") and header.startswith("| Protocol |")
     assert row == (
-        "| bccd-detection-scratch-v1 | pe_spatial_t16_512 | random | AP 45.1 | 43.0 to 47.2 | - | "
-        "1.5 min |"
+        "| bccd-detection-scratch-v1 | pe_spatial_t16_512 | random | 0 | AP 45.1 | 43.0 to 47.2 | "
+        "- | 1.5 min |"
     )
     assert run_tool(tmp_path, "build", "--check").returncode == 0
     readme.write_text(readme.read_text().replace("45.1", "46.1"))
@@ -156,6 +156,15 @@ def test_what_was_chosen_is_shown(make_record, on, words):
     page = render_markdown([make_record({"selection": selection})])
     assert "| Chosen |" in page and words in page
     assert "Chosen" not in render_markdown([make_record()])
+
+
+def test_generated_scenes_come_last_under_a_heading_of_their_own(make_record, make_reported):
+    mini = make_record({"dataset.name": "mini", "protocol.id": "a-mini"})
+    nyu = make_reported({"task": "depth", "protocol.id": "z-nyu", "dataset.name": "NYUv2"})
+    page = render_markdown([mini, nyu, make_record()])
+    headings = [line for line in page.splitlines() if line.startswith("## ")]
+    assert headings == ["## Detection", "## Depth", "## Detection, generated scenes"]
+    assert page.index("z-nyu") < page.index("a-mini")
 
 
 def test_versions_of_a_protocol_are_separate_tables(make_record):

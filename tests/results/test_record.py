@@ -11,7 +11,6 @@ import pytest
 from pe_dense.results.record import (
     EncoderInfo,
     content_sha256,
-    is_fraction,
     record_from_json,
     record_to_json,
     upgrade,
@@ -234,13 +233,6 @@ def test_any_edit_of_a_file_shows(make_record):
     assert "0.4512" in text
     with pytest.raises(ValueError, match="edited by hand"):
         record_from_json(text.replace("0.4512", "0.4612"))
-
-
-def test_metric_units():
-    fractions = ["AP", "AP50", "mIoU", "delta1", "J&F", "frequency", "MOTA", "F"]
-    raw = ["rmse", "RMSE", "abs_rel", "rmse@80m", "rmse/near", "log10", "IDs", "fps"]
-    assert all(is_fraction(name) for name in fractions)
-    assert not any(is_fraction(name) for name in raw)
 
 
 def test_errors_and_signed_metrics_keep_their_range(make_record):

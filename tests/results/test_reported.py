@@ -159,6 +159,7 @@ BAD = [
     (("tables", 0, "rows"), [], "no rows"),
     (("tables", 0, "task"), "Depth!", "task"),
     (("tables", 0, "protocol", "id"), "NYU", "protocol.id"),
+    (("tables", 0, "protocol", "higher_is_better"), True, "'rmse' comes with higher_is_better"),
     (("tables", 0, "protocol", "metric"), "mIoU", "lacks the main metric"),
     ((*ROW, "scores"), {"rmse": "0.3"}, "rmse"),
     ((*ROW, "scores"), {"rmse": 0.3, "delta1": 90.0}, "divide percent by 100"),

@@ -21,20 +21,20 @@ function isMissing(value) {
 
 /** The value with some decimals, rounded as Python does, so that this page and the Markdown agree. */
 function fixed(value, decimals) {
-  const exact = value.toFixed(60);
-  const kept = exact.slice(0, exact.indexOf(".") + 1 + decimals);
-  const isTie = /^50*$/.test(exact.slice(kept.length));
-  return isTie && "02468".includes(kept.at(-1)) ? kept : value.toFixed(decimals);
+  const [whole, digits] = value.toFixed(60).split(".");
+  const kept = whole + digits.slice(0, decimals);
+  const isTie = /^50*$/.test(digits.slice(decimals));
+  if (!isTie || !"02468".includes(kept.at(-1))) return value.toFixed(decimals);
+  return decimals ? `${whole}.${digits.slice(0, decimals)}` : whole;
 }
 
-/** A score: fractions in percent with one decimal, metrics with their own unit with three. */
-function shown(value, fraction) {
-  if (isMissing(value)) return "-";
-  return fraction ? fixed(100 * value, 1) : fixed(value, 3);
+/** A value of a metric: fractions in percent, the others in the unit of the record. */
+function shown(value, { scale, decimals }) {
+  return isMissing(value) ? "-" : fixed(scale * value, decimals);
 }
 
-function signed(value, fraction) {
-  return (value < 0 ? "\u2212" : "+") + shown(Math.abs(value), fraction);
+function signed(value, metric) {
+  return (value < 0 ? "\u2212" : "+") + shown(Math.abs(value), metric);
 }
 
 function duration(seconds) {
@@ -66,8 +66,19 @@ function intervalOf(row, metric) {
   return found && found.length ? found[0] : null;
 }
 
+/** The metric that decides, {name, spelling, unit, scale, decimals, higher}. */
+function mainOf(section) {
+  return section.metrics[0];
+}
+
 function scoreOf(row, section) {
-  return row.record.scores[section.metric];
+  return row.record.scores[mainOf(section).name];
+}
+
+/** Rows in groups that differ in the seed only; what others report stays apart. */
+function sameEncoders(rows) {
+  return [...Map.groupBy(rows, (row) =>
+    row.origin === "measured" ? `${row.encoder} ${row.weights}` : row).values()];
 }
 
 function keyOf(section) {

@@ -11,10 +11,10 @@ function draw() {
     .filter(({ rows }) => rows.length);
   redraws.length = 0;
   target.replaceChildren();
-  let task = null;
+  let heading = null;
   for (const { section, rows } of drawn) {
-    if (section.task !== task) target.append(make("h2", {}, section.task.replaceAll("_", " ")));
-    task = section.task;
+    if (section.heading !== heading) target.append(make("h2", {}, section.heading));
+    heading = section.heading;
     target.append(makeSection(section, rows, wanted.metrics === "all"));
   }
   redraws.forEach((redraw) => redraw()); // only now do the charts know their width
@@ -59,11 +59,11 @@ function withCode(text) {
 
 function fillContents() {
   const contents = document.getElementById("contents");
-  const tasks = [...new Set(data.sections.map((section) => section.task))];
+  const headings = Map.groupBy(data.sections, (section) => section.heading);
   contents.hidden = data.sections.length < 2;
   const count = (section, origin) => section.rows.filter((row) => row.origin === origin).length;
-  contents.append(...tasks.map((task) => make("div", {}, make("h2", {}, task.replaceAll("_", " ")),
-    make("ul", {}, ...data.sections.filter((section) => section.task === task).map((section) => {
+  contents.append(...[...headings].map(([heading, sections]) => make("div", {}, make("h2", {}, heading),
+    make("ul", {}, ...sections.map((section) => {
       const key = keyOf(section);
       const counts = [[count(section, "measured"), "measured"], [count(section, "reported"), "reported"]];
       return make("li", {}, make("a", { href: `#${new URLSearchParams({ protocol: key })}` }, key),

@@ -18,32 +18,32 @@ function costPlot(section, rows) {
   const encoders = (name) => new Set(withCost(name).map((row) => row.encoder));
   const choices = Object.keys(COSTS).filter((name) => encoders(name).size > 1);
   if (!choices.length) return null;
-  const { metric, fraction } = section;
+  const metric = mainOf(section);
 
-  return makeFigure("cost", `Cost: ${metric}`, choices, (choice, width) => {
+  return makeFigure("cost", `Cost: ${metric.spelling}`, choices, (choice, width) => {
     const { read, show, round } = COSTS[choice];
     const points = withCost(choice);
     const bounds = points.flatMap((row) => {
-      const found = intervalOf(row, metric);
+      const found = intervalOf(row, metric.name);
       return found ? [found.low, found.high] : [];
     });
     const { svg, x, y, area } = makeChart({
-      label: `${metric} against ${choice} of ${points.length} rows`, width, log: true,
+      label: `${metric.spelling} against ${choice} of ${points.length} rows`, width, log: true,
       xs: points.map(read), ys: [...points.map((row) => scoreOf(row, section)), ...bounds],
       xName: `${choice}, log scale`, yName: nameWithDirection(section),
       xTicks: (scale) => costTicks(scale, points.map(read), round, width)
         .map((value) => [value, tickText(value, show)]),
-      yText: (value) => tickShown(value, fraction),
+      yText: (value) => tickShown(value, metric.scale),
     });
     const labels = new Map(); // one label for each encoder, at the first of its seeds
     for (const row of points) {
       const [cx, cy] = [x(read(row)), y(scoreOf(row, section))];
-      const found = intervalOf(row, metric);
+      const found = intervalOf(row, metric.name);
       if (found) {
         svg.append(make("path", { class: "whisker faint", d: `M${cx} ${y(found.low)}V${y(found.high)}` }));
       }
       svg.append(make("circle", { class: row.origin === "measured" ? "dot" : "dot hollow", cx, cy, r: 4 },
-        make("title", {}, `${row.encoder}: ${shown(scoreOf(row, section), fraction)}, ${show(read(row))}`)));
+        make("title", {}, `${row.encoder}: ${shown(scoreOf(row, section), metric)}, ${show(read(row))}`)));
       if (!labels.has(row.encoder)) labels.set(row.encoder, { x: cx, y: cy, name: row.encoder });
     }
     addLabels(svg, [...labels.values()], area);
@@ -52,8 +52,8 @@ function costPlot(section, rows) {
 }
 
 function nameWithDirection(section) {
-  const unit = section.fraction ? ", %" : "";
-  return `${section.metric}${unit} (${section.higher ? "higher" : "lower"} is better)`;
+  const { spelling, unit } = mainOf(section);
+  return `${spelling}${unit ? `, ${unit}` : ""} (${section.higher ? "higher" : "lower"} is better)`;
 }
 
 function costTicks(scale, costs, round, width) {
@@ -66,8 +66,8 @@ function tickText(value, show) {
   return show(value).replace(/\.0(?= )/, "");
 }
 
-function tickShown(value, fraction) {
-  return String(Number((fraction ? 100 * value : value).toPrecision(6)));
+function tickShown(value, scale) {
+  return String(Number((scale * value).toPrecision(6)));
 }
 
 // ---- layers
@@ -75,65 +75,79 @@ function tickShown(value, fraction) {
 const DEPTHS = {
   "block index": { read: (layer) => layer, text: String },
   "relative depth": {
-    read: (layer, last) => (last ? layer / last : 0), text: (value) => tickShown(value, false),
+    read: (layer, last) => (last ? layer / last : 0), text: (value) => tickShown(value, 1),
   },
 };
 
-/** Curves of all rows that scored every layer; null if there is none. */
+/** One curve per encoder that scored every layer, the mean of its seeds; null if there is none. */
 function layerChart(section, rows) {
-  const { metric, fraction } = section;
-  const curves = rows.map((row) => curveOf(row, section)).filter((curve) => curve.points.length > 1);
+  const metric = mainOf(section);
+  const curves = sameEncoders(rows).map((group) => curveOf(group, section))
+    .filter((curve) => curve.points.length > 1);
   if (!curves.length) return null;
   const legend = make("ul", { class: "legend" }, ...curves.map((curve, i) => {
-    const [best, last] = [curve.best, curve.points.at(-1)].map(([layer, score]) =>
-      `${shown(score, fraction)} at block ${layer}`);
-    return make("li", {}, swatch(curve, i), make("span", { class: "name" }, curve.row.encoder),
-      ` best ${best}, last ${last}`);
+    const [best, last] = [curve.best, curve.points.at(-1)].map(({ layer, score }) =>
+      `${shown(score, metric)} at block ${layer}`);
+    const seeds = curve.rows.length > 1 ? `, mean of ${curve.rows.length} seeds:` : "";
+    return make("li", {}, swatch(curve, i), make("span", { class: "name" }, curve.rows[0].encoder),
+      `${seeds} best ${best}, last ${last}`);
   }));
   const key = make("p", { class: "note" }, "Ring: best layer. Dot: last layer." +
+    (curves.some(({ points }) => points.some(({ low, high }) => low < high)) ? " Band: lowest to highest seed." : "") +
     (curves.some(isReported) ? " Dashed: reported by others." : ""));
 
-  return makeFigure("layers", `Layers: ${metric}`, Object.keys(DEPTHS), (choice, width) => {
+  return makeFigure("layers", `Layers: ${metric.spelling}`, Object.keys(DEPTHS), (choice, width) => {
     const { read, text } = DEPTHS[choice];
-    const placed = curves.map(({ points }) =>
-      points.map(([layer, score]) => [read(layer, points.at(-1)[0]), score]));
+    const depths = curves.flatMap(({ points }) =>
+      points.map(({ layer }) => read(layer, points.at(-1).layer)));
     const { svg, x, y } = makeChart({
-      label: `${metric} by layer of ${curves.map((curve) => curve.row.encoder).join(", ")}`, width,
-      log: false, xs: placed.flat().map(([depth]) => depth), ys: placed.flat().map(([, score]) => score),
+      label: `${metric.spelling} by layer of ${curves.map((curve) => curve.rows[0].encoder).join(", ")}`,
+      width, log: false, xs: depths,
+      ys: curves.flatMap(({ points }) => points.flatMap(({ low, high }) => [low, high])),
       xName: choice, yName: nameWithDirection(section),
       xTicks: (scale) => roundTicks(scale, 6)
         .filter((value) => choice !== "block index" || Number.isInteger(value))
         .map((value) => [value, text(value)]),
-      yText: (value) => tickShown(value, fraction),
+      yText: (value) => tickShown(value, metric.scale),
     });
     curves.forEach((curve, i) => {
       const last = curve.points.at(-1);
-      const at = ([layer, score]) => [x(read(layer, last[0])), y(score)];
-      const corners = curve.points.map((point) => at(point).map((value) => value.toFixed(1)).join(" "));
-      svg.append(make("path", { class: seriesClass(curve, i, "curve"), d: `M${corners.join("L")}` }));
+      const place = ({ layer }, score) => [x(read(layer, last.layer)), y(score)];
+      const joined = (corners) => corners.map(([cx, cy]) => `${cx.toFixed(1)} ${cy.toFixed(1)}`).join("L");
+      if (curve.rows.length > 1) {
+        const band = [...curve.points.map((point) => place(point, point.high)),
+          ...curve.points.toReversed().map((point) => place(point, point.low))];
+        svg.append(make("path", { class: seriesClass(curve, i, "band"), d: `M${joined(band)}Z` }));
+      }
+      const line = curve.points.map((point) => place(point, point.score));
+      svg.append(make("path", { class: seriesClass(curve, i, "curve"), d: `M${joined(line)}` }));
       for (const [kind, point, r] of [["last", last, 3.5], ["best", curve.best, 6]]) {
-        const [cx, cy] = at(point);
-        const text = `${curve.row.encoder}: ${kind} block ${point[0]}, ${shown(point[1], fraction)}`;
+        const [cx, cy] = place(point, point.score);
+        const told = `${curve.rows[0].encoder}: ${kind} block ${point.layer}, ${shown(point.score, metric)}`;
         svg.append(make("circle", { class: seriesClass(curve, i, kind), cx, cy, r },
-          make("title", {}, text)));
+          make("title", {}, told)));
       }
     });
     return svg;
   }, key, legend);
 }
 
-/** Points [block index, score] in order, and the best of them. */
-function curveOf(row, section) {
-  const points = Object.entries((row.record.by_layer || {})[section.metric] || {})
-    .map(([layer, score]) => [Number(layer), score])
-    .sort((a, b) => a[0] - b[0]);
-  const isBetter = (a, b) => (section.higher ? a[1] > b[1] : a[1] < b[1]);
+/** Points {layer, score, low, high} in order, means and ends over seeds, and the best of them. */
+function curveOf(rows, section) {
+  const { name } = mainOf(section);
+  const scores = rows.flatMap((row) => Object.entries((row.record.by_layer || {})[name] || {}));
+  const points = [...Map.groupBy(scores, ([layer]) => Number(layer))].map(([layer, found]) => {
+    const values = found.map(([, score]) => score);
+    const score = values.reduce((sum, value) => sum + value, 0) / values.length;
+    return { layer, score, low: Math.min(...values), high: Math.max(...values) };
+  }).sort((a, b) => a.layer - b.layer);
+  const isBetter = (a, b) => (section.higher ? a.score > b.score : a.score < b.score);
   const best = points.reduce((a, b) => (a && !isBetter(b, a) ? a : b), null);
-  return { row, points, best };
+  return { rows, points, best };
 }
 
 function isReported(curve) {
-  return curve.row.origin === "reported";
+  return curve.rows[0].origin === "reported";
 }
 
 function seriesClass(curve, i, kind) {

@@ -32,12 +32,12 @@ dialog.addEventListener("click", (event) => {
 });
 
 function scoreTable(section, { record }) {
-  const lines = section.metrics.filter(({ name }) => name in record.scores).flatMap(({ name, fraction }) => {
-    const score = shown(record.scores[name], fraction);
-    const intervals = (record.ci95 || {})[name] || [null];
-    const bounds = ({ low, high }) => `${shown(low, fraction)} to ${shown(high, fraction)}`;
+  const lines = section.metrics.filter(({ name }) => name in record.scores).flatMap((metric) => {
+    const score = shown(record.scores[metric.name], metric);
+    const intervals = (record.ci95 || {})[metric.name] || [null];
+    const bounds = ({ low, high }) => `${shown(low, metric)} to ${shown(high, metric)}`;
     return intervals.map((interval, i) => make("tr", {},
-      make("th", { scope: "row", class: "left" }, i ? "" : name), make("td", {}, i ? "" : score),
+      make("th", { scope: "row", class: "left" }, i ? "" : metric.spelling), make("td", {}, i ? "" : score),
       make("td", {}, interval ? bounds(interval) : "-"),
       make("td", { class: "left" }, interval ? resampling(interval) : "-")));
   });
@@ -77,7 +77,7 @@ function block(title, pairs) {
 }
 
 function standing(section, row) {
-  const { metric, fraction } = section;
+  const metric = mainOf(section);
   const pairs = [];
   if (row.group) {
     const chance = isMissing(row.p) ? "" : `; adjusted p of the gap to the best ${row.p.toPrecision(2)}`;
@@ -88,8 +88,8 @@ function standing(section, row) {
   for (const other of row.origin === "measured" ? section.rows.filter(isSame) : []) {
     const gap = scoreOf(row, section) - scoreOf(other, section);
     const mark = other.mark ? ` (${other.mark})` : "";
-    pairs.push(["Reported", `${metric} ${shown(scoreOf(other, section), fraction)}, ` +
-      `${other.source}${mark}; measured minus reported ${signed(gap, fraction)}`]);
+    pairs.push(["Reported", `${metric.spelling} ${shown(scoreOf(other, section), metric)}, ` +
+      `${other.source}${mark}; measured minus reported ${signed(gap, metric)}`]);
   }
   return pairs;
 }

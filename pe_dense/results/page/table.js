@@ -3,9 +3,13 @@
 const sortOf = new Map(); // table key -> {column, descending}, kept while filters change
 const WHISKER = { width: 104, height: 14, pad: 5 };
 
-/** Columns: name; value to sort by; cell, its children; left-aligned or not; first direction. */
+/**
+ * Columns: name; value to sort by; cell, its children; left-aligned or not. A score says whether
+ * higher is better and is sorted best first; what has no better or worse may start descending.
+ */
 function columnsOf(section, rows, allMetrics) {
-  const { metric, fraction, higher } = section;
+  const { higher } = section;
+  const metric = mainOf(section);
   const isMeasured = rows[0].origin === "measured";
   const range = rangeOf(section, rows);
   const columns = [{
@@ -13,13 +17,13 @@ function columnsOf(section, rows, allMetrics) {
   }];
   if (isMeasured) columns.push({ name: "Weights", left: true, value: (row) => row.weights });
   columns.push({
-    name: metric, kind: "score", descending: higher, value: (row) => scoreOf(row, section),
+    name: metric.spelling, kind: "score", higher, value: (row) => scoreOf(row, section),
     cell: (row) => [scoreButton(section, row)],
   });
   if (range) {
     columns.push({
-      name: "95 % interval", kind: "interval", descending: higher, head: scaleEnds(section, range),
-      value: (row) => intervalOf(row, metric)?.low,
+      name: "95 % interval", kind: "interval", higher, head: scaleEnds(section, range),
+      value: (row) => intervalOf(row, metric.name)?.low,
       cell: (row) => intervalCell(section, row, range),
     });
   }
@@ -28,17 +32,17 @@ function columnsOf(section, rows, allMetrics) {
   }
   if (isMeasured && rows.some((row) => row.difference !== null)) {
     columns.push({
-      name: "vs reported", descending: higher, value: (row) => row.difference,
+      name: "vs reported", higher, value: (row) => row.difference,
       cell: (row) => [differenceText(section, row)],
     });
   }
   for (const other of section.metrics) {
     // One column for each class would push all else out of sight; the records have them.
-    if (other.name === metric || (other.name.includes("/") && !allMetrics)) continue;
+    if (other === metric || (other.name.includes("/") && !allMetrics)) continue;
     if (!rows.some((row) => other.name in row.record.scores)) continue;
     columns.push({
-      name: other.name, descending: other.fraction, value: (row) => row.record.scores[other.name],
-      cell: (row) => [shown(row.record.scores[other.name], other.fraction)],
+      name: other.spelling, higher: other.higher, value: (row) => row.record.scores[other.name],
+      cell: (row) => [shown(row.record.scores[other.name], other)],
     });
   }
   return [...columns, ...(isMeasured ? originColumns() : sourceColumns(rows))];
@@ -53,7 +57,7 @@ function originColumns() {
     { name: "Parameters", value: numParams, cell: (row) => [millions(numParams(row))] },
     { name: "Train", value: training, cell: (row) => [duration(training(row))] },
     { name: "Commit", left: true, kind: "code", value: commit },
-    { name: "Date", descending: true, value: (row) => row.record.created.slice(0, 10) },
+    { name: "Date", descending: true, orders: ["oldest first", "newest first"], value: (row) => row.record.created.slice(0, 10) },
   ];
 }
 
@@ -68,10 +72,11 @@ function sourceColumns(rows) {
 // ---- cells
 
 function scoreButton(section, row) {
-  const text = shown(scoreOf(row, section), section.fraction);
+  const metric = mainOf(section);
+  const text = shown(scoreOf(row, section), metric);
   return make("button", {
     type: "button", "aria-haspopup": "dialog", onclick: () => openRecord(section, row),
-    "aria-label": `${row.encoder}, ${section.metric} ${text}: show the record`,
+    "aria-label": `${row.encoder}, ${metric.spelling} ${text}: show the record`,
   }, text);
 }
 
@@ -88,13 +93,13 @@ function badge(row) {
 function differenceText(section, row) {
   if (row.difference === null) return "-";
   const isBetter = row.difference * (section.higher ? 1 : -1) >= 0;
-  return make("span", { class: isBetter ? "better" : "worse" }, signed(row.difference, section.fraction));
+  return make("span", { class: isBetter ? "better" : "worse" }, signed(row.difference, mainOf(section)));
 }
 
 /** Lowest and highest bound of a table's intervals, or null where no row has one. */
 function rangeOf(section, rows) {
   const bounds = rows.flatMap((row) => {
-    const found = intervalOf(row, section.metric);
+    const found = intervalOf(row, mainOf(section).name);
     return found ? [found.low, found.high, scoreOf(row, section)] : [];
   });
   return bounds.length ? [Math.min(...bounds), Math.max(...bounds)] : null;
@@ -102,13 +107,14 @@ function rangeOf(section, rows) {
 
 function scaleEnds(section, range) {
   return make("span", { class: "ends", "aria-hidden": "true" },
-    ...range.map((end) => make("span", {}, shown(end, section.fraction))));
+    ...range.map((end) => make("span", {}, shown(end, mainOf(section)))));
 }
 
 function intervalCell(section, row, range) {
-  const found = intervalOf(row, section.metric);
+  const metric = mainOf(section);
+  const found = intervalOf(row, metric.name);
   if (!found) return ["-"];
-  const text = `${shown(found.low, section.fraction)} to ${shown(found.high, section.fraction)}`;
+  const text = `${shown(found.low, metric)} to ${shown(found.high, metric)}`;
   return [whisker(found, scoreOf(row, section), range), make("span", { class: "bounds" }, text)];
 }
 
@@ -133,25 +139,28 @@ function makeTable(section, rows, title, allMetrics) {
   const body = make("tbody", {}, ...lines.values());
   const heads = columns.map((column) => make("th",
     { scope: "col", class: classOf(column), "aria-sort": "none" },
-    make("button", { type: "button", onclick: () => press(column) }, column.name, column.head)));
+    make("button", { type: "button", onclick: () => press(column) }, column.name, column.head,
+      make("span", { class: "order", "aria-hidden": "true" }))));
 
   function press(column) {
     const { column: sorted, descending } = sortOf.get(key) || byScore();
     sortOf.set(key, {
       column: column.name,
-      descending: sorted === column.name ? !descending : Boolean(column.descending),
+      descending: sorted === column.name ? !descending : column.higher ?? Boolean(column.descending),
     });
     arrange();
   }
   function byScore() {
-    return { column: section.metric, descending: section.higher }; // the order of the data
+    return { column: mainOf(section).spelling, descending: section.higher }; // the order of the data
   }
   function arrange() {
     let order = sortOf.get(key) || byScore();
     if (!columns.some((column) => column.name === order.column)) order = byScore();
     columns.forEach((column, i) => {
+      const isSorted = column.name === order.column;
       const direction = order.descending ? "descending" : "ascending";
-      heads[i].setAttribute("aria-sort", column.name === order.column ? direction : "none");
+      heads[i].setAttribute("aria-sort", isSorted ? direction : "none");
+      heads[i].querySelector(".order").textContent = isSorted ? orderWords(column, order) : "";
     });
     // Lines are moved, not made again, so that focus and scroll position stay.
     body.append(...sortedRows(rows, columns, order).map((row) => lines.get(row)));
@@ -162,6 +171,13 @@ function makeTable(section, rows, title, allMetrics) {
   return make("div", { ...scroll, "data-origin": rows[0].origin },
     make("table", { "aria-label": key }, make("thead", {}, make("tr", {}, ...heads)), body,
       seeds.length ? make("tbody", { class: "seeds" }, ...seeds) : null));
+}
+
+/** How a column is sorted, in words: an arrow beside a score would read as its direction. */
+function orderWords(column, { descending }) {
+  if (!isMissing(column.higher)) return column.higher === descending ? "best first" : "worst first";
+  const [up, down] = column.orders || (column.left ? ["A to Z", "Z to A"] : ["lowest first", "highest first"]);
+  return descending ? down : up;
 }
 
 function sortedRows(rows, columns, order) {
@@ -189,17 +205,12 @@ function bodyLine(row, columns) {
 
 /** Mean and sample standard deviation where an encoder has several seeds. */
 function seedLines(section, rows, columns) {
-  const groups = new Map();
-  for (const row of rows.filter((row) => row.origin === "measured")) {
-    const key = `${row.encoder} ${row.weights}`;
-    groups.set(key, [...(groups.get(key) || []), row]);
-  }
-  return [...groups.values()].filter((group) => group.length > 1).map((group) => {
+  return sameEncoders(rows).filter((group) => group.length > 1).map((group) => {
     const values = group.map((row) => scoreOf(row, section));
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
     const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
     const deviation = Math.sqrt(squares / (values.length - 1));
-    const text = `${shown(mean, section.fraction)} \u00b1 ${shown(deviation, section.fraction)}`;
+    const text = `${shown(mean, mainOf(section))} \u00b1 ${shown(deviation, mainOf(section))}`;
     return make("tr", {},
       make("th", { scope: "row", class: "left" }, ...breakable(group[0].encoder)),
       make("td", { class: "left" }, `${group[0].weights}, ${values.length} seeds`),
