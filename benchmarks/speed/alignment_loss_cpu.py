@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from measure import (
     FOLDER,
     command_line,
@@ -26,20 +25,14 @@ from measure import (
 )
 from torch import Tensor
 
-from pe_dense.alignment.losses import BLOCK_SIZE, TEMPERATURE, pairwise_similarity_loss
+from pe_dense.alignment.losses import (
+    BLOCK_SIZE,
+    pairwise_similarity_loss,
+    plain_pairwise_loss,
+)
 
 VARIANTS = ("pe_dense", "plain")
 STUDENT_CHANNELS, TEACHER_CHANNELS = 1536, 1024
-
-
-def plain_loss(student_BNC: Tensor, teacher_BND: Tensor) -> Tensor:
-    """The formula as one would write it down; targets in place, to be fair about memory."""
-    student_BNC = F.normalize(student_BNC, dim=-1)
-    with torch.no_grad():
-        teacher_BND = F.normalize(teacher_BND, dim=-1)
-        target_BNN = (teacher_BND @ teacher_BND.mT).sub_(1).mul_(TEMPERATURE).exp_()
-        del teacher_BND
-    return F.mse_loss(student_BNC @ student_BNC.mT, target_BNN)
 
 
 def variants(num_tokens: int, block_size: int | None) -> dict[str, Callable[[], Tensor]]:
@@ -60,7 +53,7 @@ def variants(num_tokens: int, block_size: int | None) -> dict[str, Callable[[], 
     def streamed(student: Tensor, teacher: Tensor) -> Tensor:
         return pairwise_similarity_loss(student, teacher, block_size=block_size)
 
-    return {"pe_dense": lambda: run(streamed), "plain": lambda: run(plain_loss)}
+    return {"pe_dense": lambda: run(streamed), "plain": lambda: run(plain_pairwise_loss)}
 
 
 def main() -> None:

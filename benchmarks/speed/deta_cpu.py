@@ -38,40 +38,13 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from pe_dense.detection import pair_assignment, suppression
-from pe_dense.detection.pair_assignment import match_pairs, xyxy_from_cxcywh
+from pe_dense.detection.pair_assignment import match_pairs, plain_pairs
 from pe_dense.detection.suppression import soft_nms_quad
 from pe_dense.run.config import encoder_facts, substitute
 
 ENCODER, CANVAS, CLASSES = "pe_spatial_s16_512", 1024, 80
 SOFT = dict(type="soft_nms_quad", iou_threshold=0.7, quad_scale=0.5, min_score=1e-3)
 VARIANTS = ("pe_dense", "plain")
-
-
-def plain_pairs(
-    objects: Tensor, boxes: Tensor, positive_iou: float, max_positives: int, per_object: int = 4
-) -> tuple[Tensor, Tensor]:
-    """Assignment with the whole IoU matrix and a loop over objects."""
-    if not len(objects):
-        return match_pairs(objects, boxes, positive_iou, max_positives, per_object)
-    first, second = xyxy_from_cxcywh(objects), xyxy_from_cxcywh(boxes)
-    low = torch.max(first[:, None, :2], second[:, :2])
-    high = torch.min(first[:, None, 2:], second[:, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    areas = [(b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (first, second)]
-    iou = shared / (areas[0][:, None] + areas[1] - shared)  # (G, N)
-    best, own = iou.max(0)
-    positive = best >= positive_iou
-    for row in iou:
-        positive[row == row.max()] = True
-    chosen = positive.nonzero().squeeze(1)
-    if len(chosen) > max_positives:
-        chosen = chosen[torch.randperm(len(chosen))[:max_positives]]
-    predictions, found = [], []
-    for g in range(len(objects)):
-        count = min(int((own[chosen] == g).sum()), per_object)
-        predictions += iou[g].topk(per_object).indices[:count].tolist()
-        found += [g] * count
-    return torch.tensor(predictions, dtype=torch.int64), torch.tensor(found, dtype=torch.int64)
 
 
 def plain_soft_nms(

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -59,9 +60,10 @@ def pairwise_similarity_loss(
 ) -> Tensor:
     """Mean squared difference of the student's and the sharpened teacher's token cosines (L_loc).
 
-    The mean over images and pairs i, j of (cos(S_i, S_j) - exp(t (cos(T_i, T_j) - 1)))^2. Only one
-    block of pairs exists at a time, so that memory beside the gradient grows with the block and not
-    with N^2. Both matrices are symmetric: blocks below the diagonal are never computed.
+    The mean over images and pairs i, j of (cos(S_i, S_j) - exp(t (cos(T_i, T_j) - 1)))^2, as
+    `plain_pairwise_loss` makes it of whole matrices. Here only one block of pairs exists at a time,
+    so that memory beside the gradient grows with the block and not with N^2. Both matrices are
+    symmetric: blocks below the diagonal are never computed.
 
     The gradient is made in the forward pass and handed over by the first backward pass; a second
     one through a retained graph computes it again. Double backward is refused.
@@ -98,6 +100,27 @@ def pairwise_similarity_loss(
         _Settings(temperature, count_diagonal, block_size, 1 / (batch * pairs), dtype),
         student_BNC.requires_grad and torch.is_grad_enabled(),
     )
+
+
+def plain_pairwise_loss(
+    student_BNC: Tensor,
+    teacher_BND: Tensor,
+    temperature: float = TEMPERATURE,
+    count_diagonal: bool = True,
+) -> Tensor:
+    """`pairwise_similarity_loss` as the formula is written, from (B, N, N) matrices."""
+    target_BNN = _cosines(teacher_BND.detach()).sub_(1).mul_(temperature).exp_()
+    cosine_BNN = _cosines(student_BNC)
+    if not count_diagonal:
+        others_NN = ~torch.eye(student_BNC.shape[1], dtype=torch.bool, device=student_BNC.device)
+        cosine_BNN, target_BNN = cosine_BNN[:, others_NN], target_BNN[:, others_NN]
+    return F.mse_loss(cosine_BNN, target_BNN)
+
+
+def _cosines(tokens_BNC: Tensor) -> Tensor:
+    """(B, N, N) of all pairs of tokens."""
+    unit_BNC = F.normalize(tokens_BNC, dim=-1)
+    return unit_BNC @ unit_BNC.mT
 
 
 class _Settings(NamedTuple):

@@ -60,9 +60,13 @@ def match_pairs(
     Returns:
         Prediction and object indices, (P,) int64 each, by object, then by falling IoU.
 
+    `plain_pairs` finds the same from the (G, N) matrix of all IoUs. Here that matrix is made in
+    blocks, of which the best IoU of every run of predictions stays; the pairs of an object are
+    then looked for in its best runs alone.
+
     Source: DETA (arXiv:2212.06137, section 3), jozhang97/DETA @ f47e50e, models/assigner.py, with
-    detectron2's matching rule. Deviations: no full (G, N) matrix is stored, and random numbers
-    are drawn only where there are too many positives.
+    detectron2's matching rule. Deviation: random numbers are drawn only where there are too many
+    positives.
     """
     num_objects, num_boxes = len(objects_G4), len(boxes_N4)
     device = boxes_N4.device
@@ -115,6 +119,33 @@ def match_pairs(
     counts_G1 = torch.bincount(torch.cat(own), minlength=num_objects)[:, None]
     taken_GT = torch.arange(top, device=device) < counts_G1  # (G, top)
     return top_boxes_GT[taken_GT], taken_GT.nonzero()[:, 0]
+
+
+def plain_pairs(
+    objects_G4: Tensor,
+    boxes_N4: Tensor,
+    positive_iou: float,
+    max_positives: int,
+    max_per_object: int = 4,
+) -> tuple[Tensor, Tensor]:
+    """`match_pairs` as its three steps say it, from the matrix of all IoUs; at least one object."""
+    first, second = xyxy_from_cxcywh(objects_G4)[:, None], xyxy_from_cxcywh(boxes_N4)
+    sides_GN2 = torch.min(first[..., 2:], second[:, 2:]) - torch.max(first[..., :2], second[:, :2])
+    shared_GN = sides_GN2.clamp(min=0).prod(-1)
+    areas_G1, areas_N = ((box[..., 2:] - box[..., :2]).prod(-1) for box in (first, second))
+    iou_GN = shared_GN / (areas_G1 + areas_N - shared_GN)
+
+    best_N, own_N = iou_GN.max(dim=0)
+    is_best_N = (iou_GN == iou_GN.amax(dim=1, keepdim=True)).any(dim=0)
+    positive = ((best_N >= positive_iou) | is_best_N).nonzero().squeeze(1)
+    if len(positive) > max_positives:
+        positive = positive[torch.randperm(len(positive), device=positive.device)[:max_positives]]
+    predictions, objects = [], []
+    for g, iou_N in enumerate(iou_GN):
+        count = min(int((own_N[positive] == g).sum()), max_per_object)
+        predictions.append(iou_N.topk(min(max_per_object, len(iou_N))).indices[:count])
+        objects.append(torch.full_like(predictions[-1], g))
+    return torch.cat(predictions), torch.cat(objects)
 
 
 def _members(runs: Tensor) -> Tensor:

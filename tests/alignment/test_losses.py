@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mmengine.registry import MODELS
 
 import pe_dense.alignment  # noqa: F401 (registers the losses)
 from pe_dense.alignment import losses
-from pe_dense.alignment.losses import pairwise_similarity_loss, token_cosine_loss
+from pe_dense.alignment.losses import (
+    pairwise_similarity_loss,
+    plain_pairwise_loss,
+    token_cosine_loss,
+)
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/sam_alignment.npz"
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
@@ -25,15 +28,6 @@ def golden():
 def tokens(*shape, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=dtype)
-
-
-def plain(student, teacher, temperature=20.0, count_diagonal=True):
-    student, teacher = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
-    target = torch.exp(temperature * (teacher @ teacher.mT - 1))
-    errors = (student @ student.mT - target.detach()).square()
-    if count_diagonal:
-        return errors.mean()
-    return errors[:, ~torch.eye(student.shape[1], dtype=torch.bool)].mean()
 
 
 def with_gradient(loss, student, *rest, **settings):
@@ -82,10 +76,11 @@ def test_pairwise_similarity_by_hand():
     student = torch.tensor([[[2.0, 0.0], [0.0, 5.0]]])
     teacher = torch.tensor([[[1.0, 0.0], [1.0, 3.0**0.5]]])
     target = np.exp(4 * (0.5 - 1))
-    loss = pairwise_similarity_loss(student, teacher, temperature=4)
-    assert loss.item() == pytest.approx(2 * target**2 / 4)
-    loss = pairwise_similarity_loss(student, teacher, temperature=4, count_diagonal=False)
-    assert loss.item() == pytest.approx(target**2)
+    for loss in (pairwise_similarity_loss, plain_pairwise_loss):
+        found = loss(student, teacher, temperature=4)
+        assert found.item() == pytest.approx(2 * target**2 / 4)
+        found = loss(student, teacher, temperature=4, count_diagonal=False)
+        assert found.item() == pytest.approx(target**2)
 
 
 @pytest.mark.parametrize("count_diagonal", [True, False])
@@ -96,7 +91,7 @@ def test_any_block_size_equals_the_plain_matrices(block_size, count_diagonal):
     found = with_gradient(
         pairwise_similarity_loss, student, teacher, block_size=block_size, **settings
     )
-    expected = with_gradient(plain, student, teacher, **settings)
+    expected = with_gradient(plain_pairwise_loss, student, teacher, **settings)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
@@ -134,7 +129,7 @@ def test_double_backward_is_refused():
     loss = pairwise_similarity_loss(student, teacher)
     (gradient,) = torch.autograd.grad(loss, student, create_graph=True)
     torch.testing.assert_close(
-        gradient.detach(), with_gradient(plain, student.detach(), teacher)[1]
+        gradient.detach(), with_gradient(plain_pairwise_loss, student.detach(), teacher)[1]
     )
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
@@ -164,7 +159,7 @@ def test_tokens_that_lie_otherwise_in_memory():
     maps, teacher = tokens(2, 6, 3, 4), tokens(2, 5, 3, 4, seed=1)
     student, teacher = maps.flatten(2).mT, teacher.flatten(2).mT  # strided (B, N, C)
     found = with_gradient(pairwise_similarity_loss, student, teacher, block_size=5)
-    torch.testing.assert_close(found, with_gradient(plain, student, teacher))
+    torch.testing.assert_close(found, with_gradient(plain_pairwise_loss, student, teacher))
     leaf = maps.clone().requires_grad_()
     pairwise_similarity_loss(leaf.flatten(2).mT, teacher, block_size=5).backward()
     torch.testing.assert_close(leaf.grad.flatten(2).mT, found[1])
@@ -191,7 +186,7 @@ def test_tokens_of_norm_zero(loss):
     student[0, 2] = 0
     teacher[0, 4] = 0
     value, gradient = with_gradient(loss, student, teacher)
-    reference = plain if loss is pairwise_similarity_loss else token_cosine_by_loop
+    reference = plain_pairwise_loss if loss is pairwise_similarity_loss else token_cosine_by_loop
     torch.testing.assert_close(value, reference(student, teacher))
     assert not gradient[0, 2].any() and torch.isfinite(gradient).all()
     assert torch.isfinite(loss(torch.zeros(1, 6, 4), torch.zeros(1, 6, 4)))
@@ -201,7 +196,7 @@ def test_the_diagonal_of_a_token_of_norm_zero_counts_only_if_asked():
     student, teacher = tokens(1, 6, 4), tokens(1, 6, 4, seed=1)
     student[0, 2] = 0  # cosine 0 with itself, target 1
     found = pairwise_similarity_loss(student, teacher, count_diagonal=False, block_size=4)
-    torch.testing.assert_close(found, plain(student, teacher, count_diagonal=False))
+    torch.testing.assert_close(found, plain_pairwise_loss(student, teacher, count_diagonal=False))
     counted = pairwise_similarity_loss(student, teacher, block_size=4)
     torch.testing.assert_close(36 * counted, 30 * found + 1)
 
@@ -275,7 +270,7 @@ def test_memory_grows_with_the_block_and_not_with_the_tokens_squared():
         pairwise_similarity_loss(student, teacher, block_size=32)
     assert 0 < streamed.numel <= max(32 * 32, student.numel())
     with Largest() as whole:
-        plain(student, teacher)
+        plain_pairwise_loss(student, teacher)
     assert whole.numel == 300 * 300
 
 
@@ -287,6 +282,7 @@ def test_modules_are_built_by_name():
     loc = MODELS.build(
         dict(type="PairwiseSimilarityLoss", loss_weight=2.0, block_size=4, **settings)
     )
-    torch.testing.assert_close(loc(student, teacher), 2 * plain(student, teacher, **settings))
+    expected = 2 * plain_pairwise_loss(student, teacher, **settings)
+    torch.testing.assert_close(loc(student, teacher), expected)
     with pytest.raises(ValueError, match="temperature"):
         MODELS.build(dict(type="PairwiseSimilarityLoss", temperature=-1.0))

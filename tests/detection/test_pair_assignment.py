@@ -1,43 +1,16 @@
-"""Pairs against the reference's arrays, a slow version of the rule, and awkward boxes."""
+"""Pairs against the reference's arrays, the rule from a whole matrix, and awkward boxes."""
 
-import numpy as np
 import pytest
 import torch
 from deta_case import load_arrays, tensor
 
 from pe_dense.detection import pair_assignment
-from pe_dense.detection.pair_assignment import PairAssigner, match_pairs
+from pe_dense.detection.pair_assignment import PairAssigner, match_pairs, plain_pairs
 
 
 @pytest.fixture(scope="module")
 def arrays():
     return load_arrays()
-
-
-def slow_pairs(objects, boxes, positive_iou, max_per_object):
-    """The rule with one loop for every sentence; no limit on positives."""
-
-    def corners(box):
-        return box[:2] - box[2:] / 2, box[:2] + box[2:] / 2
-
-    iou = np.zeros((len(objects), len(boxes)))
-    for g, first in enumerate(objects):
-        for n, second in enumerate(boxes):
-            (a, b), (c, d) = corners(first), corners(second)
-            width, height = np.maximum(np.minimum(b, d) - np.maximum(a, c), 0)
-            shared = width * height
-            iou[g, n] = shared / (np.prod(first[2:]) + np.prod(second[2:]) - shared)
-    counts = np.zeros(len(objects), dtype=int)
-    for n in range(len(boxes)):
-        own = int(iou[:, n].argmax())
-        is_best = any(iou[g, n] == iou[g].max() for g in range(len(objects)))
-        if iou[own, n] >= positive_iou or is_best:
-            counts[own] += 1
-    pairs = []
-    for g, count in enumerate(counts):
-        order = np.argsort(-iou[g], kind="stable")[: min(count, max_per_object)]
-        pairs += [(int(n), g) for n in order]
-    return pairs
 
 
 def random_boxes(generator, count, largest=0.3):
@@ -49,9 +22,10 @@ def random_boxes(generator, count, largest=0.3):
 @pytest.mark.parametrize("case", ["stage1_0", "stage1_1", "stage1_2"])
 def test_first_stage_equals_the_reference(arrays, case):
     objects = tensor(arrays[f"assign/{case}/gt_boxes"])
-    pairs = match_pairs(objects, tensor(arrays[f"assign/{case}/anchors"]), 0.7, 128)
-    assert pairs[0].tolist() == arrays[f"assign/{case}/pairs_pred"].tolist()
-    assert pairs[1].tolist() == arrays[f"assign/{case}/pairs_gt"].tolist()
+    for match in (match_pairs, plain_pairs):
+        pairs = match(objects, tensor(arrays[f"assign/{case}/anchors"]), 0.7, 128)
+        assert pairs[0].tolist() == arrays[f"assign/{case}/pairs_pred"].tolist()
+        assert pairs[1].tolist() == arrays[f"assign/{case}/pairs_gt"].tolist()
 
 
 @pytest.mark.parametrize("case", ["stage2_0", "stage2_1", "stage2_2"])
@@ -66,14 +40,34 @@ def test_second_stage_equals_the_reference(arrays, case):
 @pytest.mark.parametrize("block", [40, 10**6])
 @pytest.mark.parametrize("count", [60, 700])
 @pytest.mark.parametrize("seed", range(6))
-def test_equals_a_slow_version_in_blocks_of_any_size(monkeypatch, seed, count, block):
+def test_equals_the_plain_form_in_blocks_of_any_size(monkeypatch, seed, count, block):
     monkeypatch.setitem(pair_assignment.BLOCK_NUMEL, "cpu", block)
     generator = torch.Generator().manual_seed(seed)
     boxes = random_boxes(generator, count)
     objects = random_boxes(generator, 9)
-    predictions, found = match_pairs(objects, boxes, 0.4, 1000)
-    slow = slow_pairs(objects.numpy(), boxes.numpy(), 0.4, 4)
-    assert list(zip(predictions.tolist(), found.tolist(), strict=True)) == slow
+    for limit in (1000, 5):
+        found = []
+        for pairs in (match_pairs, plain_pairs):
+            torch.manual_seed(seed)  # which positives are dropped is random
+            found.append([index.tolist() for index in pairs(objects, boxes, 0.4, limit)])
+        assert found[0] == found[1]
+        assert len(found[0][0]) > 5 or limit == 5
+
+
+def test_the_plain_form_by_hand():
+    # IoUs with the first object: 1, 1/2, 1/4, 0; with the second: 0, 0, 0, 1/2.
+    objects = torch.tensor([[0.2, 0.2, 0.2, 0.2], [0.8, 0.8, 0.2, 0.2]])
+    boxes = torch.tensor(
+        [[0.2, 0.2, 0.2, 0.2], [0.2, 0.2, 0.1, 0.2], [0.2, 0.2, 0.1, 0.1], [0.8, 0.8, 0.2, 0.1]]
+    )
+
+    def pairs(*settings):
+        return list(zip(*(index.tolist() for index in plain_pairs(objects, boxes, *settings))))
+
+    assert pairs(0.4, 100) == [(0, 0), (1, 0), (3, 1)]  # two positives, two pairs
+    assert pairs(0.6, 100) == [(0, 0), (3, 1)]  # the last is the best of its object
+    assert pairs(0.2, 100) == [(0, 0), (1, 0), (2, 0), (3, 1)]
+    assert pairs(0.2, 100, 2) == [(0, 0), (1, 0), (3, 1)]
 
 
 def test_ties_far_apart_all_become_positive():
