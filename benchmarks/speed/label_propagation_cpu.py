@@ -2,11 +2,12 @@
 
     python benchmarks/speed/label_propagation_cpu.py --repeats 5
 
-The plain one does what facebookresearch/dino @ 7c446df, eval_video_segmentation.py, does at every
-frame: all context features normalised, cosines of all tokens with all of them, exponential, mask,
-top-k over the context, labels by a matrix product. Its mask is made once and not repeated for each
-context frame, so it is not slowed down by that. Context: the first and the last 7 frames, radius
-12, top 5, 4 labels. Both find the same (the script checks it).
+The plain one is `pe_dense.tracking.reference.next_labels`, which does what facebookresearch/dino @
+7c446df, eval_video_segmentation.py, does at every frame: all context features normalised, cosines
+of all tokens with all of them, mask, top-k over the context, labels by a matrix product. Its mask
+is made once and not repeated for each context frame, so it is not slowed down by that. Context:
+the first and the last 7 frames, radius 12, top 5, 4 labels. Both find the same (the script checks
+it).
 Targets: 60 x 104 at most 1/8 of the time and of the peak memory, 30 x 52 at most 1/3 of the time.
 'settings' is how many settings one pass of pe_dense serves; the plain one runs once for each.
 Peak memory holds the features of the context in both: pe_dense passes over a whole video, the
@@ -34,7 +35,8 @@ from measure import (
 )
 from torch import Tensor
 
-from pe_dense.tracking.label_propagation import PropagationSetting, propagate_labels
+from pe_dense.tracking.label_propagation import propagate_labels
+from pe_dense.tracking.reference import PropagationSetting, neighbourhood, next_labels
 
 LABELS = 4
 VARIANTS = ("pe_dense", "plain")
@@ -43,30 +45,6 @@ MANY = tuple(
     PropagationSetting(last_frames=n, topk=k, temperature=t)
     for n in (4, 7) for k in (5, 10) for t in (0.1, 0.2)
 )  # fmt: skip
-
-
-def plain_mask(grid_hw: tuple[int, int], radius: int) -> Tensor:
-    """(N, N) 1 within the square neighbourhood."""
-    rows, columns = (torch.arange(side) for side in grid_hw)
-    near_rows = (rows[:, None] - rows).abs() <= radius
-    near_columns = (columns[:, None] - columns).abs() <= radius
-    near = near_rows[:, None, :, None] & near_columns[None, :, None, :]
-    return near.reshape(rows.numel() * columns.numel(), -1).float()
-
-
-def plain_step(
-    query_ND: Tensor, context_MND: list[Tensor], labels_MCN: list[Tensor], mask_NN, setting
-) -> Tensor:
-    """(C, N) labels of one frame."""
-    sources = F.normalize(torch.stack(context_MND), dim=-1)
-    query_ND = F.normalize(query_ND, dim=-1)
-    affinity = torch.exp(query_ND @ sources.transpose(1, 2) / setting.temperature)  # (M, N, N)
-    affinity *= mask_NN
-    affinity = affinity.transpose(2, 1).reshape(-1, len(query_ND))  # (M N, N)
-    kth_N = affinity.topk(setting.topk, dim=0).values.amin(dim=0)
-    affinity[affinity < kth_N] = 0
-    affinity /= affinity.sum(dim=0, keepdim=True)
-    return torch.cat(labels_MCN, dim=1) @ affinity
 
 
 def video(grid_hw: tuple[int, int], width: int) -> tuple[list[Tensor], Tensor]:
@@ -92,21 +70,21 @@ def build_runs(grid_hw, width: int, settings) -> dict[str, Callable[[], object]]
     stream = propagate_labels(endless(frames), first_Chw, settings)
     history = [(first_Chw,) * len(settings)] + [next(stream) for _ in range(7)]
     flat = [frame.flatten(0, 1) for frame in frames]
-    mask_NN = plain_mask(grid_hw, settings[0].radius)
+    near_NN = neighbourhood(grid_hw, settings[0])  # one radius for all
 
     def plain() -> list[Tensor]:
         found = []
         for i, setting in enumerate(settings):
             used = [0, *range(8 - setting.last_frames, 8)]
-            labels = [history[m][i].flatten(1) for m in used]
-            context = [flat[m] for m in used]
-            found.append(plain_step(flat[8], context, labels, mask_NN, setting))
+            labels_MNC = torch.stack([history[m][i].flatten(1).T for m in used])
+            context_MND = torch.stack([flat[m] for m in used])
+            found.append(next_labels(flat[8], context_MND, labels_MNC, near_NN, setting))
         return found
 
-    for ours_Chw, plain_CN in zip(next(stream), plain(), strict=True):
-        ours_CN = ours_Chw.flatten(1)
-        assert (ours_CN - plain_CN).abs().max() < 1e-5
-        assert torch.equal(ours_CN.argmax(0), plain_CN.argmax(0))
+    for ours_Chw, plain_NC in zip(next(stream), plain(), strict=True):
+        ours_NC = ours_Chw.flatten(1).T
+        assert (ours_NC - plain_NC).abs().max() < 1e-5
+        assert torch.equal(ours_NC.argmax(1), plain_NC.argmax(1))
     return {"pe_dense": lambda: next(stream), "plain": plain}
 
 
@@ -116,12 +94,11 @@ def print_peak(grid_hw, width: int, settings, variant: str) -> None:
     if variant == "pe_dense":
         print(peak_bytes_above_now(lambda: list(propagate_labels(frames, first_Chw, settings))))
         return
-    flat, mask_NN = [frame.flatten(0, 1) for frame in frames], plain_mask(grid_hw, 12)
-    labels = [first_Chw.flatten(1)] * 8
+    flat, near_NN = [frame.flatten(0, 1) for frame in frames], neighbourhood(grid_hw, ONE[0])
+    labels_MNC = first_Chw.flatten(1).T.repeat(8, 1, 1)
 
     def queue_and_step() -> None:
-        context = [frame.clone() for frame in flat[:8]]
-        plain_step(flat[8], context, labels, mask_NN, ONE[0])
+        next_labels(flat[8], torch.stack(flat[:8]), labels_MNC, near_NN, ONE[0])
 
     print(peak_bytes_above_now(queue_and_step))
 

@@ -16,12 +16,9 @@ import torch
 from torch import Tensor
 
 from pe_dense.tracking.frames import network_size, read_frame, read_label_map, resize_frame
-from pe_dense.tracking.label_propagation import (
-    PropagationSetting,
-    label_map_from_soft,
-    labels_on_grid,
-    propagate_labels,
-)
+from pe_dense.tracking.label_maps import label_map_from_soft, labels_on_grid
+from pe_dense.tracking.label_propagation import propagate_labels
+from pe_dense.tracking.reference import PropagationSetting
 from pe_dense.tracking.region_and_boundary import VideoScores, video_scores
 
 RULE = "dinov3"  # a number of patches on the short side, whatever the patch

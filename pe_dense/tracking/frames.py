@@ -30,11 +30,11 @@ from torch import Tensor
 
 from pe_dense.files import atomic_write_bytes
 from pe_dense.mini_world.formats import davis_palette
+from pe_dense.tracking.region_and_boundary import VOID
 
 SIZE_RULES = ("dino", "dinov3")
 DINO_MULTIPLE = 64
 MAX_GREY_ID = 14  # the darkest colour of the palette that objects get is 15 in grey
-VOID = 255
 
 
 def read_frame(path: Path) -> np.ndarray:

@@ -1,83 +1,36 @@
-"""Training-free video object segmentation: labels of the first frame follow similar tokens.
+"""Label propagation, fast: labels of the first frame follow similar tokens from frame to frame.
 
-Each token of a frame takes the labels of the k most similar tokens of the context (the first
-frame and the last n frames) within a radius, weighted by exp(cosine / temperature).
+What is computed, and its source, stand in `reference`, which makes all similarities of all tokens
+and throws most of them away. This finds the same with less:
 
-Source: facebookresearch/dino @ 7c446df, eval_video_segmentation.py (after Jabri et al.,
-arXiv:2006.14613); circular neighbourhoods as in DINOv3, arXiv:2508.10104 section 6.1. As there,
-tokens as similar as the k-th best one count too, the first frame is restricted to the
-neighbourhood like any other, and soft labels are what is passed on.
-
-Deviations: the exponent is taken relative to the best token, so that low temperatures do not
-overflow; ties are ties of the cosine, not of its exponential, which merges close values in
-float32; `stretch_channels` keeps a constant channel, which the original turns into nan.
-
-The original computes all similarities of all tokens and throws most of them away. Here only
-tiles of queries meet the part of the context that their neighbourhood can reach.
+* Tiles of queries meet only the part of the context that their neighbourhood can reach.
+* All settings share the similarities, and those of one neighbourhood the search for neighbours.
+* Tokens at one place in all context frames are searched for together, by their best.
+* One neighbour more than k is looked up; only queries where that one ties with the k-th, rare in
+  real features, look at every token again.
+* Frames stream through a ring of the longest context, and the memory of tiles is used again.
 
 Shape legend: h w token grid, N = h w tokens, D width, C labels, M context frames, Q queries of a
-tile, S context tokens a tile can reach, k neighbours, H W image.
+tile, S context tokens a tile can reach, k neighbours, c places with the best neighbours.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
+from pe_dense.tracking.reference import PropagationSetting
 from pe_dense.tracking.token_tiles import bands, cut, fitting_tile, neighbourhood_bias, reached
 from pe_dense.tracking.top_values import top_values
 
-NEIGHBOURHOODS = ("square", "circle")
 TILE_HW = (10, 13)  # queries; fastest at radius 12 on a CPU, where the product dominates
-VOID = 255
-
-
-@dataclass(frozen=True)
-class PropagationSetting:
-    """How labels are passed on; the defaults are those of DINO.
-
-    Attributes:
-        last_frames: Previous frames in the context besides the first; 0 for the first alone.
-        radius: Reach of a query in tokens, 0 for the whole grid.
-        neighbourhood: 'square' (Chebyshev distance) or 'circle' (Euclidean), both up to and
-            including the radius.
-        topk: Neighbours that give labels, over all context frames together.
-        temperature: Of the exponential of the cosine.
-
-    Raises:
-        ValueError: If a value is out of range.
-    """
-
-    last_frames: int = 7
-    radius: int = 12
-    neighbourhood: str = "square"
-    topk: int = 5
-    temperature: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name, low in (("last_frames", 0), ("radius", 0), ("topk", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least {low}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature = {self.temperature} must be above 0 and finite")
-        if self.neighbourhood not in NEIGHBOURHOODS:
-            raise ValueError(
-                f"neighbourhood {self.neighbourhood!r} is unknown; "
-                f"choose one of {', '.join(NEIGHBOURHOODS)}"
-            )
-
-    @property
-    def reach(self) -> tuple[int, str]:
-        """Radius and neighbourhood; an unrestricted one has no shape."""
-        return self.radius, self.neighbourhood if self.radius else NEIGHBOURHOODS[0]
 
 
 def propagate_labels(
@@ -119,99 +72,42 @@ def propagate_labels(
     return _stream(frames, first_labels_Chw, settings, tile_hw, given or {})
 
 
-def labels_on_grid(
-    label_map_HW: np.ndarray, grid_hw: tuple[int, int], num_labels: int | None = None
-) -> Tensor:
-    """One-hot labels of a label map, sampled at token centres.
+def propagate_layers(
+    maps_of_frames: Iterable[Sequence[Tensor]],
+    first_labels_Chw: Tensor,
+    settings: Sequence[PropagationSetting],
+    given: Mapping[int, Tensor],
+    pool: ThreadPoolExecutor,
+) -> Iterator[list[tuple[Tensor, ...]]]:
+    """`propagate_labels` of several layers at once, each in a thread of `pool`.
 
     Args:
-        label_map_HW: uint8; 0 is background, 255 (void) counts as background.
-        grid_hw: Token grid.
-        num_labels: C with background, or None for the highest label plus 1. Labels that fall
-            between the samples keep an empty channel.
+        maps_of_frames: Token features (h, w, D) of each layer, for one frame after the other.
+        first_labels_Chw: As there.
+        settings: As there.
+        given: As there.
+        pool: May have other work, too.
 
-    Returns:
-        float32 (C, h, w).
-
-    Raises:
-        ValueError: If the map is no uint8 image or has a label that C does not allow.
+    Yields:
+        For each frame from the second on and each layer what `propagate_labels` yields.
     """
-    label_map_HW = np.asarray(label_map_HW)
-    if label_map_HW.dtype != np.uint8 or label_map_HW.ndim != 2 or not label_map_HW.size:
-        raise ValueError(
-            f"label map of type {label_map_HW.dtype} and shape {label_map_HW.shape} "
-            "must be uint8 (H, W)"
-        )
-    label_map_HW = np.where(label_map_HW == VOID, np.uint8(0), label_map_HW)
-    highest = int(label_map_HW.max())
-    num_labels = highest + 1 if num_labels is None else num_labels
-    if highest >= num_labels:
-        raise ValueError(
-            f"label map has label {highest}, which num_labels = {num_labels} does not allow; "
-            f"pass at least {highest + 1}"
-        )
-    labels_hw = torch.from_numpy(_nearest(label_map_HW, grid_hw).astype(np.int64))
-    return F.one_hot(labels_hw, num_labels).permute(2, 0, 1).float()
+    streams: list[Iterator[tuple[Tensor, ...]]] = []
+    for t, maps in enumerate(maps_of_frames):
+        if t == 0:
+            queues: list[deque[Tensor]] = [deque() for _ in maps]
+            streams = [
+                propagate_labels(_drained(queue), first_labels_Chw, settings, given=given)
+                for queue in queues
+            ]
+        for queue, map_hwD in zip(queues, maps, strict=True):
+            queue.append(map_hwD)
+        if t:
+            yield list(pool.map(next, streams))
 
 
-def label_map_from_soft(
-    soft_Chw: Tensor,
-    image_hw: tuple[int, int],
-    patch_size: int | None = None,
-    stretch: bool = True,
-) -> np.ndarray:
-    """Label map at the size of the image.
-
-    Args:
-        soft_Chw: Soft labels on the token grid.
-        image_hw: Size of the result.
-        patch_size: Upsample bilinearly by this factor, take the best label and sample the image
-            size from it (DINO); None upsamples to the image size directly (DINOv3).
-        stretch: Stretch each upsampled channel to 0..1 first, as DINO does, not DINOv3.
-
-    Returns:
-        uint8 (H, W); the lowest of equally good labels.
-
-    Raises:
-        ValueError: If there are no or more than 255 labels.
-    """
-    if soft_Chw.ndim != 3 or not 0 < len(soft_Chw) <= VOID:
-        raise ValueError(
-            f"soft labels of shape {tuple(soft_Chw.shape)} must be (C, h, w), C from 1 to {VOID}"
-        )
-    height, width = soft_Chw.shape[1:]
-    scale = dict(size=image_hw)
-    if patch_size is not None:
-        scale = dict(size=(height * patch_size, width * patch_size))
-    soft_CHW = F.interpolate(soft_Chw[None], **scale, mode="bilinear", align_corners=False)[0]
-    if stretch:
-        soft_CHW = stretch_channels(soft_CHW)
-    best_HW, labels_HW = soft_CHW[0], torch.zeros_like(soft_CHW[0], dtype=torch.uint8)
-    for c in range(1, len(soft_CHW)):  # many times faster than argmax over the outer dimension
-        labels_HW.masked_fill_(soft_CHW[c] > best_HW, c)
-        best_HW = torch.maximum(best_HW, soft_CHW[c])
-    labels_HW = labels_HW.cpu().numpy()
-    return _nearest(labels_HW, image_hw)
-
-
-def stretch_channels(x_CHW: Tensor) -> Tensor:
-    """Each channel shifted and scaled to 0..1; one that is constant or nowhere positive stays.
-
-    Source: `norm_mask` of facebookresearch/dino @ 7c446df. Deviation: a positive constant
-    channel becomes nan there, and nan then wins every pixel.
-    """
-    low_C11, high_C11 = x_CHW.aminmax(dim=2, keepdim=True)
-    low_C11, high_C11 = low_C11.amin(1, keepdim=True), high_C11.amax(1, keepdim=True)
-    varied_C11 = (high_C11 > 0) & (high_C11 > low_C11)
-    shifted_CHW = x_CHW - low_C11
-    span_C11 = shifted_CHW.amax(dim=(1, 2), keepdim=True)
-    return torch.where(varied_C11, shifted_CHW / span_C11, x_CHW)
-
-
-def _nearest(labels_HW: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Label map of another size, sampled at pixel centres."""
-    height, width = size_hw
-    return np.asarray(Image.fromarray(labels_HW).resize((width, height), Image.Resampling.NEAREST))
+def _drained(queue: deque[Tensor]) -> Iterator[Tensor]:
+    while queue:
+        yield queue.popleft()
 
 
 class _Context:
@@ -352,6 +248,20 @@ def _step(
     return [labels_hwC.flatten(0, 1) for labels_hwC in out_hwC]
 
 
+class _Neighbours(NamedTuple):
+    """The most similar tokens of each query.
+
+    Attributes:
+        cosines_Qk: In any order.
+        tokens_Qk: Numbers in the context of the tokens with these cosines.
+        falling_Qk: The same cosines in falling order.
+    """
+
+    cosines_Qk: Tensor
+    tokens_Qk: Tensor
+    falling_Qk: Tensor
+
+
 class _Tile:
     """Similarities of a tile of queries with what they reach, and the labels that follow.
 
@@ -387,33 +297,31 @@ class _Tile:
             contexts.setdefault(tuple(context.slots(context.settings[i])), []).append(i)
         most = max(context.settings[i].topk for i in members)
         device = every_XC.device
-        found_Qk = self.similarity_MQS.new_empty(len(self.similarity_MQS[0]), 0)
-        from_Qk = torch.empty_like(found_Qk, dtype=torch.int64)
+        none_Q0 = self.similarity_MQS.new_empty(self.similarity_MQS.shape[1], 0)
+        near = _Neighbours(none_Q0, none_Q0.long(), none_Q0)
         searched: set[int] = set()
         for slots, sharing in contexts.items():
             new_slots = [slot for slot in slots if slot not in searched]
             searched.update(new_slots)
-            best_Qk, found_Qk, from_Qk = self._nearest(
-                new_slots, most + 1, num_tokens, found_Qk, from_Qk
-            )
-            found = best_Qk.shape[1]
+            near = self._nearest(new_slots, most + 1, num_tokens, near)
+            falling_Qk, found = near.falling_Qk, near.falling_Qk.shape[1]
             settings = [context.settings[i] for i in sharing]  # Z of them
             last_Z = [min(setting.topk, found) - 1 for setting in settings]
-            temperatures_Z11 = best_Qk.new_tensor([s.temperature for s in settings])[:, None, None]
-            kth_ZQ1 = best_Qk[:, last_Z].T[:, :, None]
+            temperatures_Z11 = none_Q0.new_tensor([s.temperature for s in settings])[:, None, None]
+            kth_ZQ1 = falling_Qk[:, last_Z].T[:, :, None]
             # `softmax` takes several times longer where rows are this short.
-            weights_ZQk = ((found_Qk - best_Qk[:, :1]) / temperatures_Z11).exp_()
-            weights_ZQk.masked_fill_(found_Qk < kth_ZQ1, 0.0)
+            weights_ZQk = ((near.cosines_Qk - falling_Qk[:, :1]) / temperatures_Z11).exp_()
+            weights_ZQk.masked_fill_(near.cosines_Qk < kth_ZQ1, 0.0)
             weights_ZQk /= weights_ZQk @ weights_ZQk.new_ones(found, 1)
             stores_Z11 = torch.tensor(sharing, device=device)[:, None, None]
             labels_ZQC = F.embedding_bag(
-                (from_Qk + stores_Z11 * (frames * num_tokens)).flatten(0, 1),
+                (near.tokens_Qk + stores_Z11 * (frames * num_tokens)).flatten(0, 1),
                 every_XC,
                 mode="sum",
                 per_sample_weights=weights_ZQk.flatten(0, 1),
             ).view(len(settings), -1, num_labels)
             next_Z = [min(last + 1, found - 1) for last in last_Z]
-            tied_ZQ = kth_ZQ1[:, :, 0] == best_Qk[:, next_Z].T
+            tied_ZQ = kth_ZQ1[:, :, 0] == falling_Qk[:, next_Z].T
             any_tied = bool(tied_ZQ.any())
             for z, i in enumerate(sharing):
                 if any_tied and next_Z[z] > last_Z[z]:
@@ -425,18 +333,13 @@ class _Tile:
                 yield i, labels_ZQC[z]
 
     def _nearest(
-        self, slots: list[int], most: int, num_tokens: int, found_Qk: Tensor, from_Qk: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The best tokens of some context frames and of those found in others.
+        self, slots: list[int], most: int, num_tokens: int, known: _Neighbours
+    ) -> _Neighbours:
+        """The best tokens of some context frames and of those `known` from others.
 
         Tokens at one place in all frames are searched for together: the best ones lie at the
         `most` places with the highest peaks over frames, or tie with some that do.
-
-        Returns:
-            Similarities (Q, most) in falling order; the same in any order; and the numbers of
-            their tokens in the context, in that order.
         """
-        num_near = self.similarity_MQS.shape[2]
         peaks_QS = self.similarity_MQS[slots[0]]
         if len(slots) > 1:
             peaks_QS = torch.maximum(peaks_QS, self.similarity_MQS[slots[1]])
@@ -444,23 +347,16 @@ class _Tile:
             torch.maximum(peaks_QS, self.similarity_MQS[slot], out=peaks_QS)
         if self.bias_QS is not None:
             peaks_QS = peaks_QS + self.bias_QS
-        _, places_Qc = top_values(peaks_QS, most)
-        frame_starts_M1 = torch.tensor(slots, device=places_Qc.device)[:, None] * peaks_QS.numel()
-        places_QMc = places_Qc[:, None] + frame_starts_M1
-        near_QMc = self.similarity_MQS.view(-1).index_select(0, places_QMc.view(-1))
-        near_QMc = near_QMc.view(places_QMc.shape)
+        places_Qc = top_values(peaks_QS, most).columns_Rn
+        near_QMc = torch.stack([self.similarity_MQS[m].gather(1, places_Qc) for m in slots], dim=1)
         if self.bias_QS is not None:
-            near_QMc += self.bias_QS.take(places_Qc)[:, None]
-        near_Qn = torch.cat([near_QMc.flatten(1), found_Qk], dim=1)
-        best_Qk, which_Qk = top_values(near_Qn, most)
-        # Tokens are looked up for the best alone: there are many more candidates.
-        chosen, known = places_Qc.shape[1], found_Qk.shape[1]
-        group_n, start_n = _columns(tuple(slots), chosen, known, num_tokens, near_Qn.device)
-        tokens_Qg = torch.cat([self.tokens_S.take(places_Qc % num_near), from_Qk], dim=1)
-        columns_Qk = which_Qk % near_Qn.shape[1]
-        rows_Q1 = torch.arange(0, tokens_Qg.numel(), chosen + known, device=near_Qn.device)[:, None]
-        new_from_Qk = tokens_Qg.take(group_n.take(columns_Qk) + rows_Q1) + start_n.take(columns_Qk)
-        return best_Qk, near_Qn.take(which_Qk), new_from_Qk
+            near_QMc += self.bias_QS.gather(1, places_Qc)[:, None]
+        slots_M1 = torch.tensor(slots, device=places_Qc.device)[:, None]
+        tokens_QMc = self.tokens_S[places_Qc][:, None] + slots_M1 * num_tokens
+        top = top_values(torch.cat([near_QMc.flatten(1), known.cosines_Qk], dim=1), most)
+        tokens_Qn = torch.cat([tokens_QMc.flatten(1), known.tokens_Qk], dim=1)
+        tokens_Qk = tokens_Qn.gather(1, top.columns_Rn)
+        return _Neighbours(top.values_Rn, tokens_Qk, top.falling_Rn)
 
     def _with_ties(self, setting, slots, labels_MNC, tied_Q, kth_T1) -> Tensor:
         """(T, C) labels of tied queries from all tokens at least as similar as the k-th."""
@@ -475,19 +371,3 @@ class _Tile:
             total_TC = total_TC + weights_TS @ labels_MNC[slot, self.tokens_S]
             sum_T1 = sum_T1 + weights_TS.sum(dim=1, keepdim=True)
         return total_TC / sum_T1
-
-
-@lru_cache(maxsize=64)
-def _columns(
-    slots: tuple[int, ...], chosen: int, known: int, num_tokens: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Column of the token, and number of its frame's first token, of each candidate of a query.
-
-    Candidates are those at the chosen places in each slot, then those known already, whose
-    numbers are complete.
-    """
-    place_c = torch.arange(chosen + known)
-    groups_n = torch.cat([place_c[:chosen].repeat(len(slots)), place_c[chosen:]])
-    starts_n = torch.tensor(slots).repeat_interleave(chosen) * num_tokens
-    starts_n = torch.cat([starts_n, torch.zeros(known, dtype=torch.int64)])
-    return groups_n.to(device), starts_n.to(device)

@@ -5,7 +5,7 @@ those at the corners, with the same weights for all labels. So a label that is t
 four corners is the best one everywhere inside: the cell is clear, and is filled. Only mixed cells
 are upsampled and compared.
 
-Maps are those of `label_propagation.label_map_from_soft` without stretching and without a patch
+Maps are those of `label_maps.label_map_from_soft` without stretching and without a patch
 size. Clear cells are so to the last pixel: rounding never turns the order of two labels around,
 and a lower label, which wins a tie, must be behind by more than rounding can make up for. In mixed
 cells two labels that agree to rounding may change places.

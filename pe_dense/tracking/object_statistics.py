@@ -1,4 +1,4 @@
-"""Scores of the objects of a video under many layers and settings, and the choice among them.
+"""Scores of the objects of a video under many layers and settings.
 
 Shape legend: V videos, L layers, S settings, K objects, T frames, 6 statistics.
 """
@@ -13,7 +13,6 @@ from pe_dense.results.evidence import VideoObjectEvidence
 from pe_dense.tracking.region_and_boundary import many_statistics
 
 STATISTICS = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay")
-MIN_GAIN = 1e-12  # less than this is rounding, and the earlier one stays
 
 
 def object_statistics(scores_TLSK2: np.ndarray) -> np.ndarray:
@@ -32,29 +31,6 @@ def object_statistics(scores_TLSK2: np.ndarray) -> np.ndarray:
             values_LS2T = np.ascontiguousarray(np.moveaxis(scores_TLSK2[scored_T, :, :, k], 0, -1))
             out_LSK6[:, :, k] = many_statistics(values_LS2T).reshape(layers, settings, 6)
     return out_LSK6
-
-
-def mean_j_and_f(videos: Sequence[np.ndarray]) -> np.ndarray:
-    """J&F of every layer and setting, (L, S): the mean over the objects of all videos.
-
-    Args:
-        videos: (L, S, K, 6) of each, K of its own.
-    """
-    all_LSN6 = np.concatenate(videos, axis=2)
-    return (all_LSN6[..., 0] + all_LSN6[..., 3]).mean(axis=2) / 2
-
-
-def best_of(scores_LS: np.ndarray) -> tuple[int, int]:
-    """Layer and setting of the highest score; of equal ones the first, layer before setting.
-
-    Raises:
-        ValueError: If there is no score or one is nan.
-    """
-    scores_LS = np.asarray(scores_LS)
-    if not scores_LS.size or np.isnan(scores_LS).any():
-        raise ValueError(f"cannot choose among scores {scores_LS.tolist()}; one is undefined")
-    ranked = np.argwhere(scores_LS >= scores_LS.max() - MIN_GAIN)
-    return int(ranked[0, 0]), int(ranked[0, 1])
 
 
 def evidence_of_objects(

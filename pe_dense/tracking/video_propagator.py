@@ -1,10 +1,14 @@
 """Label propagation as a model that MMEngine's test loop drives, one video after the other.
 
 The encoder sees every frame once, in batches; all layers and settings follow from that pass.
-Label maps are scored as they appear, and none is kept.
+Label maps are scored as they appear, and none is kept. What is computed stands in `reference`, how
+it is done fast in `label_propagation`.
 
-Shape legend: B frames of a batch, L layers, S settings, K objects, T frames, C labels with
-background, h w token grid, H W native image.
+Other roles have files of their own: `annotated_video` reads a video, `frame_scorer` makes label
+maps and scores, `layer_choice` selects, `video_journal` keeps what was found.
+
+Shape legend: B frames of a batch, H W pixels, L layers, S settings, K objects, h w token grid, D
+width.
 """
 
 from __future__ import annotations
@@ -18,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
@@ -26,23 +29,13 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from pe_dense.encoders.contract import resolve_indices
-from pe_dense.tracking.frames import (
-    SIZE_RULES,
-    VOID,
-    frame_batches,
-    network_size,
-    read_frame,
-    read_label_map,
-)
-from pe_dense.tracking.label_propagation import (
-    PropagationSetting,
-    label_map_from_soft,
-    labels_on_grid,
-    propagate_labels,
-)
-from pe_dense.tracking.object_statistics import best_of, mean_j_and_f, object_statistics
-from pe_dense.tracking.region_and_boundary import boundary_radius, frame_scores
-from pe_dense.tracking.sweep_scores import masks_from_maps, masks_scores, soft_scores
+from pe_dense.tracking.annotated_video import read_annotated_video
+from pe_dense.tracking.frame_scorer import FrameScorer
+from pe_dense.tracking.frames import SIZE_RULES, frame_batches, network_size
+from pe_dense.tracking.label_propagation import propagate_layers
+from pe_dense.tracking.layer_choice import InUse, LayerChoice
+from pe_dense.tracking.object_statistics import object_statistics
+from pe_dense.tracking.reference import PropagationSetting
 from pe_dense.tracking.video_journal import ResultsFolder, VideoJournal, run_key, video_key
 
 
@@ -136,8 +129,7 @@ class VideoPropagator(BaseModel):
         self.journal_dir, self.results_dir = journal_dir, results_dir
         self._journal: VideoJournal | None = None
         self._results: ResultsFolder | None = None
-        self._selecting: list[np.ndarray] = []  # (L, S, K, 6) of each video
-        self._chosen: tuple[int, int] | None = None
+        self._choice = LayerChoice(self.layers, self.settings)
 
     def init_weights(self) -> None:
         """There is nothing to draw; the encoder keeps what it loaded."""
@@ -180,14 +172,19 @@ class VideoPropagator(BaseModel):
                 empty where all objects must be in it.
         """
         self._open_folders()
-        use = self._in_use(video)
+        use = self._choice.in_use(video["purpose"])
         writes = self._results is not None and video["purpose"] == "report"
+        if writes and len(use.layers) * len(use.settings) > 1:
+            raise ValueError(
+                f"results_dir={self.results_dir} takes one layer and setting, not "
+                f"{len(self.layers)} x {len(self.settings)}; name one, or select on other videos"
+            )
         key = video_key(video)
         known = None if self._journal is None else self._journal.read(video["video"], key)
         same_use = known is not None and known["use"] == [list(u) for u in use]
         if same_use and (not writes or self._results.has_all(video)):
             return self._finish(video, known, use)
-        objects, statistics_LSK6 = self._run(video, *use, writes)
+        objects, statistics_LSK6 = self._run(video, use, writes)
         found = dict(
             use=[list(u) for u in use],
             objects=list(objects),
@@ -197,45 +194,22 @@ class VideoPropagator(BaseModel):
             self._journal.write(video["video"], key, found)
         return self._finish(video, found, use)
 
-    def _in_use(self, video: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Places in `layers` and in `settings` that a video is run under."""
-        every = tuple(range(len(self.layers))), tuple(range(len(self.settings)))
-        if video["purpose"] == "select":
-            if get_world_size() > 1:
-                raise ValueError("layer and setting are selected in one process; start only one")
-            if self._chosen is not None:  # another evaluation begins
-                self._chosen, self._selecting = None, []
-            return every
-        if self._selecting and self._chosen is None:
-            scores_LS = mean_j_and_f(self._selecting)
-            layer, setting = self._chosen = best_of(scores_LS)
-            print_log(
-                f"selected on {len(self._selecting)} videos: layer {self.layers[layer]}, "
-                f"{self.settings[setting]}, J&F {scores_LS[layer, setting]:.4f}",
-                logger="current",
-            )
-        if self._chosen is not None:
-            return (self._chosen[0],), (self._chosen[1],)
-        if self._results is not None and len(self.layers) * len(self.settings) > 1:
-            raise ValueError(
-                f"results_dir={self.results_dir} takes one layer and setting, not "
-                f"{len(self.layers)} x {len(self.settings)}; name one, or select on other videos"
-            )
-        return every
-
-    def _finish(self, video: Mapping[str, Any], found: Mapping[str, Any], use) -> dict[str, Any]:
+    def _finish(
+        self, video: Mapping[str, Any], found: Mapping[str, Any], use: InUse
+    ) -> dict[str, Any]:
+        """What `propagate` returns; keeps the statistics that the choice is made from."""
         statistics = found["statistics"]
         if statistics is not None:
-            shape = len(use[0]), len(use[1]), len(found["objects"]), 6
+            shape = len(use.layers), len(use.settings), len(found["objects"]), 6
             statistics = np.array(statistics, np.float64).reshape(shape)
             if video["purpose"] == "select":
-                self._selecting.append(statistics)
+                self._choice.add(statistics)
         return dict(
             objects=tuple(found["objects"]),
-            layers=tuple(self.layers[i] for i in use[0]),
-            settings=use[1],
+            layers=tuple(self.layers[i] for i in use.layers),
+            settings=use.settings,
             statistics=statistics,
-            chosen=self._chosen is not None,
+            chosen=self._choice.chosen is not None,
         )
 
     def _open_folders(self) -> None:
@@ -260,80 +234,55 @@ class VideoPropagator(BaseModel):
         if self.journal_dir is not None:
             self._journal = VideoJournal(Path(self.journal_dir), key)
 
-    # ---- one video -----------------------------------------------------------------------------
-
     def _run(
-        self, video: Mapping[str, Any], use_layers: tuple, use_settings: tuple, writes: bool
+        self, video: Mapping[str, Any], use: InUse, writes: bool
     ) -> tuple[tuple[str, ...], np.ndarray | None]:
         """Names of the scored objects and their statistics (L, S, K, 6)."""
-        frames = [Path(path) for path in video["frame_paths"]]
-        masks = [None if path is None else Path(path) for path in video["mask_paths"]]
-        first_HW = _checked_mask(masks[0], None)
-        native_hw = first_HW.shape
-        frame_hw = read_frame(frames[0]).shape[:2]
-        if frame_hw != native_hw:
-            raise ValueError(
-                f"mask {masks[0]} has {native_hw[0]} x {native_hw[1]} px, its frame {frames[0]} "
-                f"{frame_hw[0]} x {frame_hw[1]}; use frames and masks of one resolution"
-            )
-        starts_K = _first_frames(masks, native_hw, video["style"], first_HW)
-        num_objects = len(starts_K)
+        annotated = read_annotated_video(video)
         encoder = getattr(self.backbone, "encoder", self.backbone)
-        patch = encoder.patch_size
-        size_hw = network_size(native_hw, patch, self.size_rule, self.short_side)
+        patch, device = encoder.patch_size, next(self.backbone.parameters()).device
+        size_hw = network_size(annotated.native_hw, patch, self.size_rule, self.short_side)
         grid_hw = size_hw[0] // patch, size_hw[1] // patch
-        if not num_objects:
-            raise ValueError(f"mask {masks[0]} has no object; labels are passed on from there")
-        labels_Chw = labels_on_grid(first_HW, grid_hw, num_objects + 1)
-        given = {
-            t: _new_labels(_checked_mask(masks[t], native_hw), starts_K, t, grid_hw)
-            for t in sorted(set(starts_K.tolist()) - {-1, 0})
-        }
-        settings = [self.settings[i] for i in use_settings]
-        queues: list[deque[Tensor]] = [deque() for _ in use_layers]
-        device = next(self.backbone.parameters()).device
-        streams = [
-            propagate_labels(
-                _drained(queue),
-                labels_Chw.to(device),
-                settings,
-                given={t: labels.to(device) for t, labels in given.items()},
-            )
-            for queue in queues
-        ]
-        if writes:
-            shown_HW = np.where(first_HW == VOID, 0, first_HW)
-            self._results.write(video["video"], frames[0].name, shown_HW)
+        given = annotated.later_labels(grid_hw)
+        scorer = FrameScorer(
+            annotated,
+            patch if self.upsample == "patch" else None,
+            self.stretch,
+            self._results if writes else None,
+        )
+        scorer.write_first()
         batches = frame_batches(
-            frames, native_hw, size_hw, self.size_rule, encoder.mean, encoder.std, self.batch_size
+            annotated.frame_paths,
+            annotated.native_hw,
+            size_hw,
+            self.size_rule,
+            encoder.mean,
+            encoder.std,
+            self.batch_size,
         )
         scores: list[np.ndarray | None] = []  # (L, S, K, 2) of each frame
         waiting: deque[Future] = deque()
         with ThreadPoolExecutor(self.threads) as pool:
-            for t, maps in enumerate(self._maps(batches, use_layers, device)):
-                for queue, map_Chw in zip(queues, maps, strict=True):
-                    queue.append(map_Chw.permute(1, 2, 0))
-                if t == 0:
-                    continue
-                annotation_HW = None
-                if self._is_scored(video, t):
-                    annotation_HW = _checked_mask(masks[t], native_hw)
-                write = (video["video"], frames[t].name) if writes else None
-                soft_LS = list(pool.map(next, streams))
-                shared = annotation_HW, native_hw, patch, write, starts_K, t
-                waiting.append(pool.submit(self._score, soft_LS, *shared))
+            soft_labels = propagate_layers(
+                self._maps(batches, use.layers, device),
+                annotated.first_labels(grid_hw).to(device),
+                [self.settings[i] for i in use.settings],
+                {t: labels.to(device) for t, labels in given.items()},
+                pool,
+            )
+            for t, soft_LS in enumerate(soft_labels, start=1):
+                waiting.append(pool.submit(scorer.scores, t, soft_LS))
                 if len(waiting) > 1:
                     scores.append(waiting.popleft().result())
             scores += [job.result() for job in waiting]
-            scores = [score for score in scores if score is not None]
-        if not video["scored"]:
-            return tuple(str(k + 1) for k in range(num_objects)), None
-        statistics_LSK6 = object_statistics(np.stack(scores))
+        if not annotated.scored:
+            return tuple(str(k + 1) for k in range(annotated.num_objects)), None
+        statistics_LSK6 = object_statistics(np.stack([s for s in scores if s is not None]))
         scored_K = ~np.isnan(statistics_LSK6[0, 0, :, 0])
-        absent = [k + 1 for k in np.flatnonzero(~scored_K & (starts_K >= 0)).tolist()]
+        absent = [k + 1 for k in np.flatnonzero(~scored_K & (annotated.starts_K >= 0)).tolist()]
         if absent:
             print_log(
-                f"video {video['video']!r}: objects {absent} are annotated in no frame that "
+                f"video {annotated.name!r}: objects {absent} are annotated in no frame that "
                 "counts, and are left out",
                 logger="current",
             )
@@ -343,7 +292,7 @@ class VideoPropagator(BaseModel):
     def _maps(
         self, batches: Iterator[Tensor], use_layers: tuple[int, ...], device: torch.device
     ) -> Iterator[list[Tensor]]:
-        """(C, h, w) of every layer in use, frame by frame."""
+        """(h, w, D) of every layer in use, frame by frame."""
         for batch_B3HW in batches:
             if hasattr(self.backbone, "encoder"):
                 every = self.backbone(batch_B3HW.to(device))
@@ -352,88 +301,7 @@ class VideoPropagator(BaseModel):
                 blocks = [self.layers[i] for i in use_layers]
                 maps = self.backbone.forward_intermediates(batch_B3HW.to(device), blocks)
             for b in range(len(batch_B3HW)):
-                yield [map_BChw[b] for map_BChw in maps]
-
-    @staticmethod
-    def _is_scored(video: Mapping[str, Any], t: int) -> bool:
-        if not video["scored"] or video["mask_paths"][t] is None:
-            return False
-        return video["style"] == "youtube" or t < len(video["frame_paths"]) - 1
-
-    def _score(
-        self,
-        soft_LS: Sequence[Sequence[Tensor]],
-        annotation_HW: np.ndarray | None,
-        native_hw: tuple[int, int],
-        patch: int,
-        write: tuple[str, str] | None,
-        starts_K: np.ndarray,
-        t: int,
-    ) -> np.ndarray | None:
-        """(L, S, K, 2) J and F of all label maps of a frame, None if it is not scored."""
-        if annotation_HW is None and write is None:
-            return None
-        soft = [soft_Chw for row in soft_LS for soft_Chw in row]
-        num_objects, radius = len(starts_K), boundary_radius(native_hw)
-        if len(soft) > 1 and self.upsample == "image" and not self.stretch:
-            scores_BK2 = soft_scores(annotation_HW, soft, radius)
-        else:
-            step = patch if self.upsample == "patch" else None
-            maps = [label_map_from_soft(one, native_hw, step, self.stretch) for one in soft]
-            if write is not None:
-                self._results.write(*write, maps[0])
-            if annotation_HW is None:
-                return None
-            if len(maps) > 1:
-                masks_KHWG = masks_from_maps(maps, num_objects)
-                scores_BK2 = masks_scores(annotation_HW, masks_KHWG, len(maps), radius)
-            else:
-                found = frame_scores(annotation_HW, maps[0], num_objects, radius)
-                scores_BK2 = np.stack(found, axis=1)[None]
-        scores_BK2[:, (starts_K < 0) | (starts_K >= t)] = np.nan
-        return scores_BK2.reshape(len(soft_LS), -1, *scores_BK2.shape[1:])
-
-
-def _checked_mask(path: Path, native_hw: tuple[int, int] | None) -> np.ndarray:
-    labels_HW = read_label_map(path)
-    if native_hw is not None and labels_HW.shape != native_hw:
-        raise ValueError(
-            f"mask {path} has {labels_HW.shape[0]} x {labels_HW.shape[1]} px, the first mask of "
-            f"the video {native_hw[0]} x {native_hw[1]}; all need one size"
-        )
-    return labels_HW
-
-
-def _first_frames(
-    masks: Sequence[Path | None], native_hw: tuple[int, int], style: str, first_HW: np.ndarray
-) -> np.ndarray:
-    """(K,) first annotated frame of the objects with labels 1 to K, -1 for labels without any.
-
-    In the style of DAVIS all labels up to the highest of the first frame are objects from there.
-    """
-    if style == "davis":
-        return np.zeros(int(first_HW[first_HW != VOID].max(initial=0)), np.int64)
-    starts: dict[int, int] = {}
-    for t, path in enumerate(masks):
-        if path is not None:
-            for k in np.unique(_checked_mask(path, native_hw)).tolist():
-                if k not in (0, VOID):
-                    starts.setdefault(k, t)
-    return np.array([starts.get(k, -1) for k in range(1, max(starts, default=0) + 1)], np.int64)
-
-
-def _new_labels(
-    mask_HW: np.ndarray, starts_K: np.ndarray, t: int, grid_hw: tuple[int, int]
-) -> Tensor:
-    """(C, h, w) one-hot where an object lies that is first annotated in frame t, else zero."""
-    labels_Chw = labels_on_grid(np.where(mask_HW == VOID, 0, mask_HW), grid_hw, len(starts_K) + 1)
-    is_new_C = torch.from_numpy(np.concatenate([[False], starts_K == t]))
-    return labels_Chw * is_new_C[:, None, None]
-
-
-def _drained(queue: deque[Tensor]) -> Iterator[Tensor]:
-    while queue:
-        yield queue.popleft()
+                yield [map_BDhw[b].permute(1, 2, 0) for map_BDhw in maps]
 
 
 def _parameter_sha256(module: nn.Module) -> str:

@@ -15,7 +15,8 @@ from mmengine.registry import METRICS
 
 from pe_dense.results.evidence import VideoObjectEvidence
 from pe_dense.results.record import Selection
-from pe_dense.tracking.object_statistics import best_of, evidence_of_objects, mean_j_and_f
+from pe_dense.tracking.layer_choice import best_of, mean_j_and_f
+from pe_dense.tracking.object_statistics import evidence_of_objects
 
 REPORTS = ("selected", "best", "first")
 

@@ -1,8 +1,10 @@
-"""Label propagation against golden runs of DINO's script and a plain version of it."""
+"""Label propagation against golden runs of DINO's script and its plain form."""
 
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,9 @@ import torch
 from torch import Tensor
 
 from pe_dense.tracking import label_propagation, token_tiles
-from pe_dense.tracking.label_propagation import (
-    PropagationSetting,
-    label_map_from_soft,
-    labels_on_grid,
-    propagate_labels,
-    stretch_channels,
-)
+from pe_dense.tracking.label_maps import label_map_from_soft, labels_on_grid, stretch_channels
+from pe_dense.tracking.label_propagation import propagate_labels
+from pe_dense.tracking.reference import PropagationSetting, neighbourhood, propagate_plainly
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "label_propagation.npz"
 
@@ -48,34 +46,13 @@ def videos(golden) -> list[str]:
     return sorted({name.split("/")[0] for name in golden if name.endswith("/features")})
 
 
-def plain(frames: Tensor, first_Chw: Tensor, setting: PropagationSetting) -> list[Tensor]:
-    """All similarities, one mask, one threshold a query."""
-    h, w = frames.shape[1:3]
-    frames = torch.nn.functional.normalize(frames, dim=-1).flatten(1, 2)
-    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    dy, dx = (v.flatten()[:, None] - v.flatten() for v in (y, x))
-    near_NN = torch.ones(h * w, h * w, dtype=torch.bool)
-    if setting.radius and setting.neighbourhood == "square":
-        near_NN = torch.maximum(dy.abs(), dx.abs()) <= setting.radius
-    elif setting.radius:
-        near_NN = dy**2 + dx**2 <= setting.radius**2
-    labels = [first_Chw.flatten(1)]
-    for t in range(1, len(frames)):
-        used = [0, *range(max(1, t - setting.last_frames), t)]
-        similarity = torch.cat([frames[t] @ frames[u].T for u in used], dim=1)
-        similarity[~near_NN.repeat(1, len(used))] = -torch.inf
-        k = min(setting.topk, similarity.shape[1])
-        similarity[similarity < similarity.topk(k, dim=1).values[:, -1:]] = -torch.inf
-        weights = (similarity / setting.temperature).softmax(dim=1)
-        labels.append(torch.cat([labels[u] for u in used], dim=1) @ weights.T)
-    return [label.unflatten(1, (h, w)) for label in labels[1:]]
-
-
-def check(frames, first_Chw, settings, tile_hw=label_propagation.TILE_HW, tolerance=1e-5):
-    actual = list(propagate_labels(iter(frames), first_Chw, settings, tile_hw))
+def check(
+    frames, first_Chw, settings, tile_hw=label_propagation.TILE_HW, tolerance=1e-5, given=None
+):
+    actual = list(propagate_labels(iter(frames), first_Chw, settings, tile_hw, given))
     assert len(actual) == len(frames) - 1
     for i, setting in enumerate(settings):
-        expected = plain(frames, first_Chw, setting)
+        expected = propagate_plainly(frames, first_Chw, setting, given)
         for ours, theirs in zip(actual, expected):
             torch.testing.assert_close(ours[i], theirs, rtol=0, atol=tolerance)
 
@@ -88,6 +65,14 @@ def random_video(seed: int, frames: int = 6, h: int = 7, w: int = 9, width: int 
     label_map = torch.randint(0, labels, (h, w), generator=generator)
     one_hot = torch.nn.functional.one_hot(label_map, labels).permute(2, 0, 1).float()
     return (first + noise.cumsum(0) / 2).double(), one_hot.double()
+
+
+def test_golden_runs_of_the_plain_form(golden):
+    for video in videos(golden):
+        features, first, runs = golden_video(golden, video)
+        for run, setting in runs.items():
+            found = propagate_plainly(features, first, setting)
+            np.testing.assert_allclose(found, golden[f"{run}/soft_labels"], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -128,6 +113,8 @@ def test_golden_neighbourhoods(golden):
         grid = range(h), range(w)
         bias = token_tiles.neighbourhood_bias(*grid, *grid, int(radius), "square")
         np.testing.assert_array_equal(bias == 0, golden[name])
+        setting = PropagationSetting(radius=int(radius))
+        np.testing.assert_array_equal(neighbourhood((h, w), setting), golden[name])
 
 
 def test_golden_stretch(golden):
@@ -159,6 +146,16 @@ def test_many_settings_in_one_pass():
     frames, first = random_video(1, frames=5)
     grid = itertools.product((1, 3), (0, 2), ("square", "circle"), (1, 5), (0.1, 0.7))
     check(frames, first, [PropagationSetting(*values) for values in grid], tolerance=1e-12)
+
+
+def test_labels_given_later_replace_what_was_propagated():
+    frames, first = random_video(10)
+    given = {t: torch.zeros_like(first) for t in (2, 4)}
+    given[2][1, :3, :2], given[4][2, 5, 3:] = 1, 0.5
+    settings = [PropagationSetting(2, 2, topk=3), PropagationSetting(0, 0)]
+    check(frames, first, settings, tolerance=1e-12, given=given)
+    (second,) = list(propagate_labels(frames, first, settings[:1], given=given))[1]
+    assert torch.equal(second[:, :3, :2], given[2][:, :3, :2])
 
 
 @pytest.mark.parametrize("limit", [1, 500, 10**4])
@@ -228,7 +225,7 @@ def test_half_precision_is_computed_in_float32():
     half = frames.half()
     (soft,), *_ = propagate_labels(iter(half), first, [PropagationSetting(topk=3)])
     assert soft.dtype == torch.float32
-    expected = plain(half.float(), first.float(), PropagationSetting(topk=3))[0]
+    expected = propagate_plainly(half.float(), first.float(), PropagationSetting(topk=3))[0]
     torch.testing.assert_close(soft, expected, rtol=0, atol=1e-5)
 
 
@@ -237,6 +234,23 @@ def test_a_low_temperature_does_not_overflow():
     setting = PropagationSetting(temperature=1e-3)
     for (soft,) in propagate_labels(iter(frames.float()), first, [setting]):
         torch.testing.assert_close(soft.sum(0), torch.ones(7, 9))
+
+
+def test_it_needs_neither_mmcv_nor_mmdet():
+    """A machine without them imports and registers it; multi-object tracking alone needs them."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('mmcv', 'mmdet', 'mmseg')))\n"
+        "import pe_dense.tracking\n"
+        "from mmengine.registry import DATASETS, METRICS, MODELS\n"
+        "print(MODELS.get('VideoPropagator'), DATASETS.get('DavisVideos'),"
+        " METRICS.get('VideoObjectMetric'), MODELS.get('DenseBackbone'))\n"
+        "try:\n    import pe_dense.tracking.mot\n"
+        "except ImportError as error:\n    print('refused', error.name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    registered, refused = done.stdout.splitlines()
+    assert registered.count("<class 'pe_dense.") == 4
+    assert refused.startswith("refused mm")  # so the block works
 
 
 def test_label_map_at_image_size():

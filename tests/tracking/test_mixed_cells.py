@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pe_dense.tracking.label_propagation import label_map_from_soft
+from pe_dense.tracking.label_maps import label_map_from_soft
 from pe_dense.tracking.mixed_cells import bilinear_sources, clear_winners, distinct_label_maps
 
 

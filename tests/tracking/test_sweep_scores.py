@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pe_dense.tracking.label_propagation import label_map_from_soft
+from pe_dense.tracking.label_maps import label_map_from_soft
 from pe_dense.tracking.region_and_boundary import frame_scores
 from pe_dense.tracking.sweep_scores import masks_from_maps, masks_scores, soft_scores
 

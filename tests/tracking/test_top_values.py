@@ -8,20 +8,19 @@ from pe_dense.tracking.top_values import top_values
 
 
 def check(x, n):
-    values, places = top_values(x, n)
+    top = top_values(x, n)
     expected = x.sort(dim=1, descending=True).values[:, :n]
-    assert torch.equal(values, expected)
-    assert values.dtype == x.dtype and places.dtype == torch.int64
-    rows = places // x.shape[1]
-    assert torch.equal(rows, torch.arange(len(x))[:, None].expand_as(rows))
-    assert all(len(set(row)) == len(row) for row in places.tolist())
-    assert torch.equal(x.take(places).sort(dim=1, descending=True).values, expected)
+    assert torch.equal(top.falling_Rn, expected)
+    assert top.values_Rn.dtype == x.dtype and top.columns_Rn.dtype == torch.int64
+    assert all(len(set(row)) == len(row) for row in top.columns_Rn.tolist())
+    assert torch.equal(top.values_Rn, x.gather(1, top.columns_Rn))
+    assert torch.equal(top.values_Rn.sort(dim=1, descending=True).values, expected)
 
 
 @pytest.mark.parametrize("long_row", [1, 2048])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("rows", "length", "n"), [(5, 40, 7), (3, 2100, 11), (1, 1, 1), (4, 6, 6)])
-def test_values_and_places(monkeypatch, long_row, dtype, rows, length, n):
+def test_values_and_columns(monkeypatch, long_row, dtype, rows, length, n):
     monkeypatch.setattr(top_values_module, "LONG_ROW", long_row)
     x = torch.randn(rows, length, dtype=dtype, generator=torch.Generator().manual_seed(0))
     check(x, n)
@@ -43,5 +42,4 @@ def test_too_many_in_one_row_do_not_hide_behind_another():
 
 
 def test_no_rows():
-    values, places = top_values(torch.empty(0, 5), 2)
-    assert values.shape == places.shape == (0, 2)
+    assert {part.shape for part in top_values(torch.empty(0, 5), 2)} == {(0, 2)}

@@ -19,13 +19,11 @@ from video_folders import SIZE, ColourEncoder, moving_squares, save_indexed, sav
 import pe_dense.tracking  # noqa: F401 (registers)
 from pe_dense.tracking.davis_dataset import DavisVideos
 from pe_dense.tracking.frames import read_frame, read_label_map
-from pe_dense.tracking.label_propagation import (
-    PropagationSetting,
-    label_map_from_soft,
-    labels_on_grid,
-    propagate_labels,
-)
-from pe_dense.tracking.object_statistics import STATISTICS, best_of, object_statistics
+from pe_dense.tracking.label_maps import label_map_from_soft, labels_on_grid
+from pe_dense.tracking.label_propagation import propagate_labels
+from pe_dense.tracking.layer_choice import best_of
+from pe_dense.tracking.object_statistics import STATISTICS, object_statistics
+from pe_dense.tracking.reference import PropagationSetting
 from pe_dense.tracking.region_and_boundary import video_object_evidence, video_scores
 from pe_dense.tracking.video_propagator import VideoPropagator
 from pe_dense.tracking.vos_metric import VideoObjectMetric
