@@ -19,11 +19,12 @@ def write_png(path: Path, values: np.ndarray) -> None:
 def write_pair(
     image: Path, depth: Path, size: tuple[int, int] = (HEIGHT, WIDTH), steps: int = 2000
 ) -> None:
-    """An image of noise, and a depth map around `steps` whose first row is not annotated."""
-    rng = np.random.default_rng(len(str(image)))
+    """An image of noise, and a depth map of median `steps` whose first row is not annotated."""
+    rng = np.random.default_rng(0)
     write_png(image, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
-    values = rng.integers(steps // 2, steps * 3 // 2, size).astype(np.uint16)
-    values[0] = 0
+    values = np.zeros(size, np.uint16)
+    even = np.linspace(steps // 2, steps * 3 // 2, values[1:].size).round()
+    values[1:] = rng.permutation(even).reshape(values[1:].shape)
     write_png(depth, values)
 
 

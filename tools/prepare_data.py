@@ -62,21 +62,30 @@ def run_mini(args: argparse.Namespace) -> None:
         print(f"{args.preview}: contact sheet")
 
 
-def add_check_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what all checks of folders share."""
+def add_folder_options(
+    parser: argparse.ArgumentParser, splits: tuple[str, ...], decoded: str = "images"
+) -> None:
+    """Adds what all checks of folders share: the folder, how much to decode, the splits."""
     parser.add_argument("root", type=Path, metavar="DIR", help="folder of the data set")
     parser.add_argument(
-        "--decode", type=int, default=200, metavar="N", help="images a split that are decoded"
+        "--decode", type=int, default=200, metavar="N", help=f"{decoded} per split that are decoded"
     )
+    if splits:
+        parser.add_argument(
+            "--splits", nargs="+", choices=splits, default=list(splits), help="to check"
+        )
+    parser.set_defaults(all_classes=False)
+
+
+def add_class_option(parser: argparse.ArgumentParser) -> None:
+    """Adds what all checks of COCO files share besides."""
     parser.add_argument("--all-classes", action="store_true", help="list every class")
 
 
 def add_known_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `coco` and `lvis`."""
-    add_check_options(parser)
-    parser.add_argument(
-        "--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="to check"
-    )
+    add_folder_options(parser, ("train", "val"))
+    add_class_option(parser)
 
 
 def run_known(args: argparse.Namespace) -> int:
@@ -119,7 +128,8 @@ def run_objects365(args: argparse.Namespace) -> int:
 
 def add_coco_format_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `coco-format`."""
-    add_check_options(parser)
+    add_folder_options(parser, ())
+    add_class_option(parser)
     parser.add_argument("--train-json", metavar="FILE", help="below DIR; found by its name")
     parser.add_argument("--val-json", metavar="FILE", help="below DIR; found by its name")
     parser.add_argument(
@@ -136,13 +146,12 @@ def run_coco_format(args: argparse.Namespace) -> int:
     """Looks through a folder with any classes, after dividing it where that is asked for."""
     from pe_dense.data.coco_folder import single_json
     from pe_dense.data.coco_subset import split_json
-    from pe_dense.data.inspection import inspect_folder
+    from pe_dense.data.inspection import inspect_folder, require_folder
 
     if args.split is None and args.json is not None:
         raise ValueError("--json names the file to divide; add --split SHARE")
     if args.split is not None:
-        if not args.root.is_dir():
-            raise ValueError(f"{args.root} is no folder; name the one that holds the annotations")
+        require_folder(args.root)
         name = args.json or single_json(args.root)
         train, val = split_json(args.root, name, args.split, args.seed, late_progress(name))
         print(f"{args.root / name}: divided into {train} and {val}")
@@ -154,18 +163,11 @@ def run_coco_format(args: argparse.Namespace) -> int:
 
 def add_depth_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `kitti`, and those that `nyu` shares with it."""
-    parser.add_argument("root", type=Path, metavar="DIR", help="folder of the data set")
-    parser.add_argument(
-        "--decode", type=int, default=200, metavar="N", help="depth maps a split that are decoded"
-    )
-    parser.add_argument(
-        "--splits", nargs="+", choices=("train", "test"), default=["train", "test"], help="to check"
-    )
+    add_folder_options(parser, ("train", "test"), "depth maps")
     for split in ("train", "test"):
         parser.add_argument(
             f"--{split}-list", metavar="FILE", help="below DIR; found by its usual name"
         )
-    parser.set_defaults(all_classes=False)
 
 
 def add_nyu_options(parser: argparse.ArgumentParser) -> None:
@@ -210,14 +212,7 @@ def run_depth(args: argparse.Namespace) -> int:
 
 def add_segmentation_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `ade20k`, and those that `voc` and `cityscapes` share with it."""
-    parser.add_argument("root", type=Path, metavar="DIR", help="folder of the data set")
-    parser.add_argument(
-        "--decode", type=int, default=200, metavar="N", help="images a split that are decoded"
-    )
-    parser.add_argument(
-        "--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="to check"
-    )
-    parser.set_defaults(all_classes=False)
+    add_folder_options(parser, ("train", "val"))
 
 
 def add_voc_options(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,12 @@ import numpy as np
 
 from pe_dense.data.coco_file import CocoFile
 from pe_dense.data.findings import MAX_EXAMPLES, Finding, FindingCollector
-from pe_dense.data.image_files import decoded_size, known_to_be_absent
+from pe_dense.data.image_files import (
+    decoded_size,
+    existing_files,
+    known_to_be_absent,
+    spread,
+)
 
 # Rounding takes boxes over the border by up to one pixel; more is a mistake.
 BORDER_PX = 1.0
@@ -34,18 +39,28 @@ def box_findings(coco: CocoFile, outside_is_problem: bool = True) -> list[Findin
         return [Finding("annotations", 0, (f"{coco.path} has none",))]
     low_A2, side_A2 = coco.boxes_A4[:, :2], coco.boxes_A4[:, 2:]
     sizes_A2 = coco.sizes_I2[coco.image_index()]
-    found = _BoxFindings(coco)
+    found = FindingCollector()
+
+    def add(
+        kind: str, where_A: np.ndarray, words: Callable[[int], str] | None, is_problem: bool = True
+    ) -> None:
+        def example(a: int) -> str:
+            start = f"annotation {coco.annotation_ids_A[a]} has bbox {coco.boxes_A4[a].tolist()}"
+            return f"{start}{words(a)}"
+
+        found.add_marked(kind, where_A, words and example, is_problem)
+
     if coco.boxes_A4.max() <= 1.5 and sizes_A2.min() > 10:
-        found.add(
+        add(
             "boxes in shares of the image, not in pixels",
-            np.arange(coco.num_annotations),
+            np.ones(coco.num_annotations, dtype=bool),
             lambda a: "multiply x and w by the width, y and h by the height",
         )
-        return found.findings
+        return found.findings()
     is_negative_A = (side_A2 < 0).any(1)
-    found.add("boxes of negative width or height", is_negative_A, lambda a: "")
+    add("boxes of negative width or height", is_negative_A, lambda a: "")
     is_thin_A = (side_A2 < 1).any(1) & ~is_negative_A
-    found.add("boxes thinner than 1 px (left out in training)", is_thin_A, lambda a: "", False)
+    add("boxes thinner than 1 px (left out in training)", is_thin_A, lambda a: "", False)
     is_proper_A = ~is_negative_A & ~is_thin_A
     beyond_A = np.maximum(-low_A2, low_A2 + side_A2 - sizes_A2).max(1)
     inside_A2 = np.minimum(low_A2 + side_A2, sizes_A2) - np.maximum(low_A2, 0)
@@ -55,28 +70,28 @@ def box_findings(coco: CocoFile, outside_is_problem: bool = True) -> list[Findin
         width, height = sizes_A2[a]
         return f" reaches {beyond_A[a]:g} px out of an image of {width} x {height}"
 
-    found.add(
+    add(
         "boxes wholly outside their image (left out in training)",
         is_away_A, beyond, outside_is_problem,
     )  # fmt: skip
     is_over_A = is_proper_A & ~is_away_A & (beyond_A > BORDER_PX)
-    found.add(
+    add(
         f"boxes that reach outside by more than {BORDER_PX:g} px",
         is_over_A, beyond, outside_is_problem,
     )  # fmt: skip
     is_near_A = is_proper_A & ~is_away_A & (beyond_A > 0) & (beyond_A <= BORDER_PX)
-    found.add(f"boxes that reach outside by up to {BORDER_PX:g} px", is_near_A, None, False)
+    add(f"boxes that reach outside by up to {BORDER_PX:g} px", is_near_A, None, False)
     is_void_A = is_proper_A & (coco.areas_A <= 0)
-    found.add(
+    add(
         "boxes with an area of 0 or less in 'area' (left out in training)",
         is_void_A,
         lambda a: f" has an area of {coco.areas_A[a]:g}; the area of box or mask belongs there",
     )
     is_copy_A = np.ones(coco.num_annotations, dtype=bool)
     is_copy_A[np.unique(_keys(coco), return_index=True)[1]] = False
-    found.add("boxes given twice for one object", is_copy_A, lambda a: "", False)
-    found.add("crowds (not trained on, ignored in scores)", coco.is_crowd_A, None, False)
-    return found.findings
+    add("boxes given twice for one object", is_copy_A, lambda a: "", False)
+    add("crowds (not trained on, ignored in scores)", coco.is_crowd_A, None, False)
+    return found.findings()
 
 
 def _keys(coco: CocoFile) -> np.ndarray:
@@ -90,33 +105,6 @@ def _keys(coco: CocoFile) -> np.ndarray:
         keys = (keys ^ np.ascontiguousarray(column).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         keys ^= keys >> np.uint64(29)
     return keys
-
-
-class _BoxFindings:
-    """Turns masks over the annotations of a file into findings."""
-
-    def __init__(self, coco: CocoFile) -> None:
-        self.coco, self.findings = coco, []
-
-    def add(
-        self,
-        kind: str,
-        where_A: np.ndarray,
-        words: Callable[[int], str] | None,
-        is_problem: bool = True,
-    ) -> None:
-        """A finding if anything is marked; `words` follow 'annotation 5, bbox [...]'."""
-        indices = np.flatnonzero(where_A) if where_A.dtype == bool else where_A
-        if not len(indices):
-            return
-        examples: tuple[str, ...] = ()
-        if words is not None:
-            examples = tuple(
-                f"annotation {self.coco.annotation_ids_A[a]} has bbox "
-                f"{self.coco.boxes_A4[a].tolist()}{words(int(a))}"
-                for a in indices[:MAX_EXAMPLES]
-            )
-        self.findings.append(Finding(kind, len(indices), examples, is_problem))
 
 
 def content_findings(coco: CocoFile) -> list[Finding]:
@@ -180,32 +168,6 @@ def image_findings(
         if on_progress is not None:
             on_progress(done, len(chosen))
     return found.findings()
-
-
-def existing_files(folder: Path, names: Sequence[str]) -> list[bool]:
-    """Whether each name is a file below the folder; every folder is listed once, not every file."""
-    listed: dict[str, set[str]] = {}
-    found = []
-    for name in names:
-        parent, _, base = str(folder / name).rpartition("/")
-        if parent not in listed:
-            try:
-                with os.scandir(parent or "/") as entries:
-                    listed[parent] = {entry.name for entry in entries if entry.is_file()}
-            except OSError:
-                listed[parent] = set()
-        found.append(base in listed[parent])
-    return found
-
-
-def spread(total: int, count: int) -> list[int]:
-    """`count` of 0..total-1, evenly spread from the first to the last.
-
-    Example:
-        >>> spread(10, 4)
-        [0, 3, 6, 9]
-    """
-    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
 def leak_findings(train: CocoFile, train_dir: Path, val: CocoFile, val_dir: Path) -> list[Finding]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_dense.data.coco_file import read_coco_file, require_sound
-from pe_dense.data.coco_findings import spread
+from pe_dense.data.image_files import spread
 
 SPLIT_COMMAND = "python tools/prepare_data.py coco-format {root} --split 0.2 --seed 0"
 _VAL = r"(?:val|valid|validation)"

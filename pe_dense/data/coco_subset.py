@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pe_dense.data.coco_file import CocoFile, places, read_coco_file, require_sound
-from pe_dense.data.coco_findings import existing_files
+from pe_dense.data.image_files import existing_files
 from pe_dense.data.json_stream import ObjectReader
 from pe_dense.files import temporary_beside
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pe_dense.data.depth_list import DepthPair, read_depth_list
+from pe_dense.data.depth_list import file_below, read_depth_list
 from pe_dense.data.depth_map import metres, picture_size, read_depth_steps
 from pe_dense.data.findings import Finding, FindingCollector
-from pe_dense.data.inspection import Inspection, Progress
+from pe_dense.data.image_files import spread
+from pe_dense.data.inspection import Inspection, Progress, require_folder
 
 _LISTS = "the lists of BTS or of the Monocular-Depth-Estimation-Toolbox"
 
@@ -46,7 +47,7 @@ class KnownDepthSet:
     Attributes:
         title: Its name.
         splits: 'train' and 'test'.
-        scale: Steps of a depth PNG a metre.
+        scale: Steps of a depth PNG per metre.
         depth_range: Where the median depth of a map in metres must lie.
         min_size, max_size: Height and width of its images, the smallest and the largest.
     """
@@ -126,13 +127,12 @@ def inspect_depth_set(
         splits: Of 'train' and 'test'.
         progress: Makes a progress callback from the title of a piece of work.
         lists: Split -> list below the folder, where it has another name.
-        num_decoded: So many depth maps a split are decoded, spread over the list.
+        num_decoded: So many depth maps per split are decoded, spread over the list.
 
     Raises:
         ValueError: If the folder does not exist or `num_decoded` is not positive.
     """
-    if not root.is_dir():
-        raise ValueError(f"{root} is no folder; name the one that holds the lists and images")
+    require_folder(root, "the lists and images")
     if num_decoded < 1:
         raise ValueError(f"--decode is {num_decoded}, but must be at least 1")
     found = Inspection(f"{known.title} in {root}")
@@ -155,7 +155,11 @@ def inspect_depth_set(
         found.add(
             name, total_findings(len(listed.pairs), listed.num_without_depth, known, expected)
         )
-        files = _located(root, listed.pairs, expected.folders)
+        # The same image can be listed below one folder and depth below another, drive by drive.
+        image_of, depth_of = (
+            file_below([root / folders[kind] for folders in expected.folders]) for kind in (0, 1)
+        )
+        files = [(image_of(pair.image), depth_of(pair.depth)) for pair in listed.pairs]
         findings, summary = file_findings(files, known, num_decoded, progress(f"{split} depth"))
         found.add(split, findings)
         rows.append(f"  {split}: {len(listed.pairs):,} pairs in {name}; {summary}")
@@ -201,7 +205,7 @@ def file_findings(
             present.append((image, depth))
     low, high = known.depth_range
     quantiles = []
-    chosen = np.linspace(0, len(present) - 1, min(len(present), num_decoded)).round().astype(int)
+    chosen = spread(len(present), num_decoded)
     for done, index in enumerate(chosen, start=1):
         image, depth = present[index]
         tick(done, len(chosen))
@@ -234,25 +238,6 @@ def file_findings(
             f"depth {shallow:.2f} to {deep:.2f} m, median {middle:.2f} m (of {len(quantiles)} maps)"
         )
     return collected.findings(), summary
-
-
-def _located(
-    root: Path, pairs: Sequence[DepthPair], folders: Sequence[tuple[str, str]]
-) -> list[tuple[Path, Path]]:
-    # The same image can be listed below one folder and depth below another, drive by drive.
-    image_roots = list(dict.fromkeys(root / image for image, _ in folders))
-    depth_roots = list(dict.fromkeys(root / depth for _, depth in folders))
-    chosen: dict[tuple[int, str], Path] = {}
-
-    def locate(which: int, roots: list[Path], name: str) -> Path:
-        first = name.split("/")[0]
-        if (which, first) not in chosen:
-            chosen[which, first] = next((r for r in roots if (r / first).exists()), roots[0])
-        return chosen[which, first] / name
-
-    return [
-        (locate(0, image_roots, pair.image), locate(1, depth_roots, pair.depth)) for pair in pairs
-    ]
 
 
 def _leaks(both: set[str], known: KnownDepthSet) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Lists of image and depth files, one pair a line: 'image depth [focal]', as BTS writes them.
+"""Lists of image and depth files, one pair per line: 'image depth [focal]', as BTS writes them.
 
 Source: cleinc/bts (arXiv:1907.10326) and zhyever/Monocular-Depth-Estimation-Toolbox @ d8aff50,
 whose NYU lists begin paths with '/', whose KITTI Eigen test list has 'None' for 45 depth files,
@@ -7,6 +7,8 @@ and whose SUN RGB-D list ends lines with CR LF and gives no focal length.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +80,20 @@ def read_depth_list(path: str | Path) -> DepthList:
     if not pairs:
         raise ValueError(f"list {path} names no image with a depth map; an empty set has no use")
     return DepthList(tuple(pairs), num_without_depth)
+
+
+def file_below(roots: Sequence[Path]) -> Callable[[str], Path]:
+    """Gives the file of a listed path: below the first root that has its first folder.
+
+    Each first folder, a scene or a drive, is looked for once; one that no root has counts as
+    below the first root.
+    """
+
+    @functools.cache
+    def root_of(first_folder: str) -> Path:
+        return next((root for root in roots if (root / first_folder).exists()), roots[0])
+
+    return lambda name: root_of(name.split("/")[0]) / name
 
 
 def _pair(words: list[str], where: str) -> DepthPair:

@@ -1,4 +1,4 @@
-"""Reading depth maps: 16-bit PNG files, a fixed number of steps a metre, 0 where nothing is known.
+"""Reading depth maps: 16-bit PNG files, a fixed number of steps per metre, 0 where nothing is known.
 
 Shape legend: H, W pixels.
 """
@@ -52,6 +52,19 @@ def read_depth_steps(path: str | Path) -> NDArray[np.uint16]:
     return steps
 
 
+def require_size(path: str | Path, steps_HW: NDArray[np.uint16], image_hw: tuple[int, int]) -> None:
+    """Refuse a depth map of another size than its image.
+
+    Raises:
+        ValueError: If it has.
+    """
+    if steps_HW.shape != image_hw:
+        raise ValueError(
+            f"depth map {path} is {steps_HW.shape[0]}x{steps_HW.shape[1]} px but its image is "
+            f"{image_hw[0]}x{image_hw[1]}; they must agree"
+        )
+
+
 def metres(
     steps_HW: NDArray[np.uint16], scale: float, bit_rotation: int = 0
 ) -> NDArray[np.float32]:
@@ -59,7 +72,7 @@ def metres(
 
     Args:
         steps_HW: As in the file.
-        scale: Steps a metre: 1000 for NYUv2 and SUN RGB-D, 256 for KITTI.
+        scale: Steps per metre: 1000 for NYUv2 and SUN RGB-D, 256 for KITTI.
         bit_rotation: So many low bits of a step are stored as its high bits: 3 in the files of
             SUN RGB-D, 0 elsewhere.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 MAX_EXAMPLES = 3
 
@@ -15,7 +17,7 @@ class Finding:
     Attributes:
         kind: What is wrong, as a heading: 'boxes outside the image'.
         count: How often.
-        examples: The first few, a sentence each.
+        examples: The first few, one sentence each.
         is_problem: Whether it must be put right; otherwise a note that training and scoring
             tolerate.
     """
@@ -33,7 +35,7 @@ class Finding:
 
 
 class FindingCollector:
-    """Gathers single faults into findings, in the order in which their kinds first appear."""
+    """Gathers faults into one finding per kind, in the order in which kinds first appear."""
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, bool], tuple[int, list[str]]] = {}
@@ -44,6 +46,28 @@ class FindingCollector:
         if count < MAX_EXAMPLES:
             examples.append(example)
         self._kinds[kind, is_problem] = (count + 1, examples)
+
+    def add_marked(
+        self,
+        kind: str,
+        marked: np.ndarray,
+        example: Callable[[int], str] | None = None,
+        is_problem: bool = True,
+    ) -> None:
+        """All places that are marked, or nothing if none is.
+
+        Args:
+            kind: As in `Finding`.
+            marked: (N,) bool, or the places, int64.
+            example: Place -> what is wrong there, of the first few; None gives no examples.
+            is_problem: As in `Finding`.
+        """
+        places = np.flatnonzero(marked) if marked.dtype == bool else marked
+        if len(places):
+            count, examples = self._kinds.get((kind, is_problem), (0, []))
+            for place in places[: MAX_EXAMPLES - len(examples)] if example is not None else ():
+                examples.append(example(int(place)))
+            self._kinds[kind, is_problem] = (count + len(places), examples)
 
     def findings(self) -> list[Finding]:
         """All of them."""

@@ -1,8 +1,12 @@
-"""The image files that a COCO JSON names."""
+"""The image files of a data set: which are there, which to look at, and how large they are."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 # Images that Objects365 v2 lists but does not ship. Source: mmdet 3.5.1, Objects365V2Dataset,
 # which leaves them out.
@@ -20,6 +24,32 @@ def known_to_be_absent(name: str, naming: str) -> bool:
     return naming == "objects365" and name in OBJECTS365_ABSENT
 
 
+def existing_files(folder: Path, names: Sequence[str]) -> list[bool]:
+    """Whether each name is a file below the folder; every folder is listed once, not every file."""
+    listed: dict[str, set[str]] = {}
+    found = []
+    for name in names:
+        parent, _, base = str(folder / name).rpartition("/")
+        if parent not in listed:
+            try:
+                with os.scandir(parent or "/") as entries:
+                    listed[parent] = {entry.name for entry in entries if entry.is_file()}
+            except OSError:
+                listed[parent] = set()
+        found.append(base in listed[parent])
+    return found
+
+
+def spread(total: int, count: int) -> list[int]:
+    """`count` of 0..total-1, evenly spread from the first to the last.
+
+    Example:
+        >>> spread(10, 4)
+        [0, 3, 6, 9]
+    """
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
 def decoded_size(file: Path) -> tuple[int, int]:
     """Width and height in pixels, after decoding all of it as the loader does.
 
@@ -29,7 +59,6 @@ def decoded_size(file: Path) -> tuple[int, int]:
         ValueError: If the file is empty or cannot be decoded.
     """
     import cv2
-    import numpy as np
 
     # As the loader reads it: imread would accept half a JPEG and fill the rest with grey.
     content = np.fromfile(file, dtype=np.uint8)

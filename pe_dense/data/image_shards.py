@@ -44,7 +44,7 @@ class ShardedImages(UnlabelledImages):
         super().__init__(data_root, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """One entry an image: shard, member, and where its bytes lie."""
+        """One entry per image: shard, member, and where its bytes lie."""
         root = Path(self.data_root)
         shards = sorted(root.glob(self._pattern)) if root.is_dir() else []
         if not shards:

@@ -79,12 +79,12 @@ def inspect_known_set(
         known: The data set.
         splits: Of 'train' and 'val'.
         progress: Makes a progress callback from the title of a piece of work.
-        num_decoded: So many images a split are decoded.
+        num_decoded: So many images per split are decoded.
 
     Raises:
         ValueError: If the folder does not exist.
     """
-    _require_folder(root)
+    require_folder(root)
     found = Inspection(f"{known.title} in {root}")
     for split in splits:
         expected = known.splits[split]
@@ -121,12 +121,12 @@ def inspect_folder(
         progress: As in `inspect_known_set`.
         train_json: Relative to the folder; by default it is found.
         val_json: The same.
-        num_decoded: So many images a split are decoded.
+        num_decoded: So many images per split are decoded.
 
     Raises:
         ValueError: If the folder does not exist or its annotations are not found.
     """
-    _require_folder(root)
+    require_folder(root)
     names = dict(zip(("train", "val"), find_splits(root, train_json, val_json), strict=True))
     found = Inspection(f"{root}: {names['train']}, {names['val']}")
     folders: dict[str, Path] = {}
@@ -230,6 +230,11 @@ def _missing(what: str, path: Path, source: str) -> Finding:
     return Finding(f"missing {what}", 1, (f"{path} does not exist; it comes from {source}",))
 
 
-def _require_folder(root: Path) -> None:
+def require_folder(root: Path, content: str = "the annotations") -> None:
+    """Refuse to look through what is no folder.
+
+    Raises:
+        ValueError: If it is none.
+    """
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder; name the one that holds the annotations")
+        raise ValueError(f"{root} is no folder; name the one that holds {content}")

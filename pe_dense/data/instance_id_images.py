@@ -41,7 +41,7 @@ class CocoInstanceIds(UnlabelledImages):
         super().__init__(data_root, ann_file=ann_file, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """One entry an image with its segmentations."""
+        """One entry per image with its segmentations."""
         path = Path(self.ann_file)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 
-from pe_dense.data.coco_findings import spread
+from pe_dense.data.image_files import spread
 
 
 class ScoredImages:

@@ -7,7 +7,7 @@ Cityscapes, arXiv:1604.01685 (cityscapes-dataset.com).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pe_dense.data.findings import Finding, FindingCollector
-from pe_dense.data.inspection import Inspection, Progress
+from pe_dense.data.inspection import Inspection, Progress, require_folder
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SegmentationSplit:
     Attributes:
         images, maps: Folders below that of the data set.
         num_images: What the split holds.
-        list_file: Names of its images, one a line; None takes the whole folder.
+        list_file: Names of its images, one per line; None takes the whole folder.
         numbered: Name of an image by its number from 1, where a set counts its images.
     """
 
@@ -121,13 +121,12 @@ def inspect_segmentation(
         known: The data set.
         splits: Names of splits.
         progress: Makes a progress callback from the title of a piece of work.
-        num_decoded: So many images a split are decoded, evenly spread.
+        num_decoded: So many images per split are decoded, evenly spread.
 
     Raises:
         ValueError: If the folder or a split does not exist.
     """
-    if not root.is_dir():
-        raise ValueError(f"{root} is no folder; name the one that holds {known.title}")
+    require_folder(root, known.title)
     found = Inspection(f"{known.title} in {root}")
     for split in splits:
         if split not in known.splits:
@@ -207,7 +206,7 @@ def split_names(root: Path, known: SegmentationSet, split: str) -> dict[str, Non
 
 
 def read_names(file: Path) -> list[str]:
-    """Names in a list, one a line; empty lines are left out.
+    """Names in a list, one per line; empty lines are left out.
 
     Raises:
         ValueError: If the file is missing or no text.
@@ -221,6 +220,11 @@ def read_names(file: Path) -> list[str]:
     except UnicodeDecodeError:
         raise ValueError(f"list of images {file} is no text; unpack the archive again") from None
     return [line.strip() for line in lines if line.strip()]
+
+
+def strange_labels(labels_HW: np.ndarray, allowed: Collection[int]) -> list[int]:
+    """Values of a label map that it may not hold, rising."""
+    return sorted(set(np.unique(labels_HW).tolist()).difference(allowed))
 
 
 def _check_pair(
@@ -246,7 +250,7 @@ def _check_pair(
             "label maps of another size than their image",
             f"{name} is {map_w}x{map_h} px, its image {w}x{h}",
         )
-    strange = sorted(set(np.unique(values).tolist()) - allowed)
+    strange = strange_labels(values, allowed)
     if strange:
         collector.add(
             f"label maps with values other than {_ranges(allowed)}",

@@ -56,7 +56,7 @@ class UnlabelledImages(BaseDataset):
         super().__init__(data_root=str(data_root), pipeline=list(pipeline), **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """One entry a file: its path relative to the root, and its size in bytes."""
+        """One entry per file: its path relative to the root, and its size in bytes."""
         root = Path(self.data_root)
         if not root.is_dir():
             raise ValueError(f"image folder {root} does not exist; check data_root")

@@ -16,7 +16,7 @@ class UnreadableImages:
     piece (some network ones) may mix up lines, which makes the count too small, never too large.
 
     Args:
-        path: The list, one 'name<TAB>reason' a line; None keeps it in this process and its log.
+        path: The list, one 'name<TAB>reason' per line; None keeps it in this process and its log.
         max_share: Share of the images that may be unreadable.
         min_allowed: So many are always allowed, for small sets.
 

@@ -12,7 +12,8 @@ import torch
 from mmengine.registry import DATASETS, DefaultScope
 
 from pe_dense.data.config_datasets import datasets_of
-from pe_dense.data.depth_map import metres, picture_size, read_depth_steps
+from pe_dense.data.depth_map import metres, picture_size, read_depth_steps, require_size
+from pe_dense.data.image_files import spread
 from pe_dense.depth.depth_datasets import DepthDataset
 from pe_dense.pixelwise.depth_errors import kb_box, scored_pixels
 
@@ -94,9 +95,8 @@ def check_samples(
                 f"{len(absent)} of {len(samples)} {what}s of {name} are missing, first "
                 f"{absent[0]}; check data_root and data_prefix"
             )
-    chosen = np.linspace(0, len(samples) - 1, min(len(samples), MAX_DECODED)).round().astype(int)
     num_known = num_far = num_near = num_scored = 0
-    for index in chosen:
+    for index in spread(len(samples), MAX_DECODED):
         depth_HW = check_pair(samples[index])
         known = depth_HW[depth_HW > 0]
         num_known += known.size
@@ -132,12 +132,7 @@ def check_pair(sample: Mapping[str, Any]) -> np.ndarray:
     """
     path = sample["depth_map_path"]
     steps_HW = read_depth_steps(path)
-    height, width = picture_size(sample["img_path"])
-    if steps_HW.shape != (height, width):
-        raise ValueError(
-            f"depth map {path} is {steps_HW.shape[0]}x{steps_HW.shape[1]} px but its image is "
-            f"{height}x{width}; they must agree"
-        )
+    require_size(path, steps_HW, picture_size(sample["img_path"]))
     return metres(steps_HW, sample["depth_scale"], sample["bit_rotation"])
 
 

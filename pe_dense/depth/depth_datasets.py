@@ -6,7 +6,6 @@ confidence intervals take whole sequences.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from pe_dense.data.depth_list import read_depth_list
+from pe_dense.data.depth_list import file_below, read_depth_list
 from pe_dense.data.depth_map import SUN_BIT_ROTATION
 
 NYU_SUBFOLDERS = ("", "sync", "train", "official_splits/test", "test")
@@ -41,7 +40,7 @@ class DepthDataset(BaseDataset):
         data_root: Folder of the data set.
         data_prefix: Folders that the list's paths are relative to, below `data_root`: img_path
             and depth_map_path.
-        depth_scale: Steps of a depth PNG a metre.
+        depth_scale: Steps of a depth PNG per metre.
         bit_rotation: See `pe_dense.data.depth_map.metres`.
         depth_subfolders: Where below depth_map_path the first folder of a depth path is looked
             for, in this order; it is found once for each such folder.
@@ -97,28 +96,23 @@ class DepthDataset(BaseDataset):
                 f"{self.sequence_file} has no sequence for {len(absent)} images of "
                 f"{self.ann_file}, first {absent[0]}; add them or take sequence_file away"
             )
-        folder_of = functools.lru_cache(maxsize=None)(self._folder)
-        samples = []
-        for pair in listed.pairs:
-            samples.append(
-                dict(
-                    img_path=str(folder_of("img_path", pair.image.split("/")[0]) / pair.image),
-                    depth_map_path=str(
-                        folder_of("depth_map_path", pair.depth.split("/")[0]) / pair.depth
-                    ),
-                    image_id=pair.image,
-                    sequence=sequences.get(pair.image) or self.sequence_of(pair.image),
-                    focal=pair.focal_px,
-                    depth_scale=self.depth_scale,
-                    bit_rotation=self.bit_rotation,
-                    seg_fields=[],
-                )
+        image_of, depth_of = (
+            file_below([Path(self.data_prefix[kind], sub) for sub in self.subfolders[kind]])
+            for kind in ("img_path", "depth_map_path")
+        )
+        return [
+            dict(
+                img_path=str(image_of(pair.image)),
+                depth_map_path=str(depth_of(pair.depth)),
+                image_id=pair.image,
+                sequence=sequences.get(pair.image) or self.sequence_of(pair.image),
+                focal=pair.focal_px,
+                depth_scale=self.depth_scale,
+                bit_rotation=self.bit_rotation,
+                seg_fields=[],
             )
-        return samples
-
-    def _folder(self, kind: str, first: str) -> Path:
-        folders = [Path(self.data_prefix[kind], sub) for sub in self.subfolders[kind]]
-        return next((folder for folder in folders if (folder / first).exists()), folders[0])
+            for pair in listed.pairs
+        ]
 
     def _named_sequences(self) -> dict[str, str]:
         if self.sequence_file is None:
@@ -173,7 +167,7 @@ class KITTIEigenDataset(DepthDataset):
     Images lie as 2011_09_26/2011_09_26_drive_0002_sync/image_02/data/0000000069.png, depth as
     2011_09_26_drive_0002_sync/proj_depth/groundtruth/image_02/0000000069.png, also below train/
     or val/ as KITTI's archive has them; both also below raw/ and data_depth_annotated/, or input/
-    and gt_depth/. 256 steps a metre; the drive is the sequence.
+    and gt_depth/. 256 steps per metre; the drive is the sequence.
 
     Source: arXiv:1406.2283; lists of zhyever/Monocular-Depth-Estimation-Toolbox @ d8aff50;
     cleinc/bts issue 92 on the 45.

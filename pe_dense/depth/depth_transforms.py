@@ -16,7 +16,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from mmseg.datasets.transforms import PackSegInputs
 
-from pe_dense.data.depth_map import metres, read_depth_steps
+from pe_dense.data.depth_map import metres, read_depth_steps, require_size
 from pe_dense.pixelwise.depth_errors import PixelBox, kb_box
 
 NYU_TRAIN_BOX = PixelBox(45, 472, 43, 608)  # the frame without its white or invalid margin
@@ -38,12 +38,8 @@ class LoadDepth(BaseTransform):
         """See the class."""
         path = results["depth_map_path"]
         steps_HW = read_depth_steps(path)
-        size = tuple(results["ori_shape"][:2]) if "ori_shape" in results else steps_HW.shape
-        if steps_HW.shape != size:
-            raise ValueError(
-                f"depth map {path} is {_size(steps_HW.shape)} px but its image is {_size(size)}; "
-                "they must agree"
-            )
+        if "ori_shape" in results:
+            require_size(path, steps_HW, tuple(results["ori_shape"][:2]))
         results["gt_depth_map"] = metres(
             steps_HW, results["depth_scale"], results.get("bit_rotation", 0)
         )

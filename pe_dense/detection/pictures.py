@@ -18,7 +18,7 @@ from mmengine.dataset import Compose
 from pycocotools.coco import COCO
 
 from pe_dense.data.coco_file import NAMING as NAME_OF
-from pe_dense.data.coco_findings import spread
+from pe_dense.data.image_files import spread
 from pe_dense.detection.box_matching import CROWD, Matches, match_boxes
 from pe_dense.detection.coco_check import NAMING
 from pe_dense.pictures.boxes import Boxes, side_by_side

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pe_dense.files import file_sha256
 from pe_dense.mini_world.render import Frame, FrameObject
 from pe_dense.mini_world.scene import SEMANTIC_NAMES, THING_NAMES
 from pe_dense.mini_world.world import (
@@ -152,8 +153,7 @@ def find_damage(root: str | Path) -> list[str]:
     return [
         name
         for name, digest in expected.items()
-        if not (root / name).is_file()
-        or hashlib.sha256((root / name).read_bytes()).hexdigest() != digest
+        if not (root / name).is_file() or file_sha256(root / name) != digest
     ]
 
 

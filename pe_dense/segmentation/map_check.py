@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pe_dense.data.config_datasets import datasets_of
+from pe_dense.data.segmentation_folder import strange_labels
 
 # Up to this many label maps are decoded before training; more are checked as they are loaded.
 MAX_DECODED = 500
@@ -140,11 +141,8 @@ def check_pair(image: Path, label: Path, num_classes: int, reduce_zero_label: bo
             f"{size[0]}x{size[1]}; they must agree"
         )
     shift = int(reduce_zero_label)
-    found = np.unique(labels)
-    strange = [int(v) for v in found if v != 255 and not (shift <= v < num_classes + shift)]
-    if reduce_zero_label:
-        strange = [v for v in strange if v != 0]
-    if strange:
+    allowed = (*range(num_classes + shift), 255)  # 0 becomes 255 where it is no class
+    if strange := strange_labels(labels, allowed):
         raise ValueError(
             f"label map {label} holds {strange[0]}, but {num_classes} classes are labelled "
             f"{shift} to {num_classes + shift - 1} (255 is ignored); check reduce_zero_label and "

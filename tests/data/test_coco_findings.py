@@ -17,12 +17,11 @@ from pe_dense.data.coco_file import CocoFile, read_coco_file
 from pe_dense.data.coco_findings import (
     box_findings,
     content_findings,
-    existing_files,
     image_findings,
     leak_findings,
-    spread,
 )
 from pe_dense.data.findings import Finding
+from pe_dense.data.image_files import existing_files, spread
 
 NAMES = ["a.jpg", "b.jpg", "c.jpg"]
 
