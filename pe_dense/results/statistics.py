@@ -10,10 +10,10 @@ how far the score of another test set of this size may lie from its mean over su
 AP is biased at a given size, upwards, because its precision is a running maximum. A resample
 repeats images, so that it shows the bias twice, and plain percentiles lie too high: on 50
 images of a detector they held the true mean in 85 % of trials, the moved ones in 95 %
-(benchmarks/interval_coverage.py). For a mean there is no bias and no difference. BCa would also
-correct the skew, but needs one more evaluation per item (5,000 for COCO), and its correction is
-itself noisy for few units. With few units all of these are too narrow (for a mean of n units by
-about sqrt((n - 1) / n), and as a normal is to a t): such intervals are marked.
+(benchmarks/experiments/interval_coverage.py). For a mean there is no bias and no difference. BCa
+would also correct the skew, but needs one more evaluation per item (5,000 for COCO), and its
+correction is itself noisy for few units. With few units all of these are too narrow (for a mean of
+n units by about sqrt((n - 1) / n), and as a normal is to a t): such intervals are marked.
 
 Shape legend: N items, U units, R resamples, S seeds, B scores compared.
 

@@ -1,6 +1,6 @@
 """Do 95 % intervals of AP hold the mean over test sets in 95 % of trials?
 
-    python benchmarks/interval_coverage.py
+    python benchmarks/experiments/interval_coverage.py
 
 The images of a published record play the population: test sets of 50 images are drawn from it,
 and each gives a plain percentile interval and one centred on its score, as
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from pe_dense.results.evidence_file import load_evidence  # noqa: E402

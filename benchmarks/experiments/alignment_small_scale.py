@@ -1,7 +1,7 @@
 """Does alignment bring the dense features of inner layers to the last one? Small, from nothing.
 
-    python benchmarks/alignment_small_scale.py                # seeds 0 1 2, see --minutes
-    python benchmarks/alignment_small_scale.py --smoke        # every part, 3 minutes, no result
+    python benchmarks/experiments/alignment_small_scale.py            # seeds 0 1 2, see --minutes
+    python benchmarks/experiments/alignment_small_scale.py --smoke    # every part, no result, 3 min
 
 The claim is that of Perception Encoder (arXiv:2504.13181): the best features of a contrastive
 tower for dense tasks lie before its last layer, and spatial alignment brings them there. On the
@@ -37,7 +37,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+OUT = "benchmarks/experiments"
 sys.path.insert(0, str(ROOT))
 
 from alignment_small_scale_report import ALIGNED, NAME, draw, report, rows_csv  # noqa: E402
@@ -435,7 +436,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--mask-ratio", type=float, default=0.75, help="of the aligned student")
     parser.add_argument("--work-dir", type=Path, help=f"default: work_dirs/{NAME}")
-    parser.add_argument("--out", type=Path, help="folder of the results (default: benchmarks)")
+    parser.add_argument("--out", type=Path, help=f"folder of the results (default: {OUT})")
     parser.add_argument(
         "--smoke", action="store_true", help="everything once, tiny; results go to the work dir"
     )
@@ -459,7 +460,7 @@ def main() -> None:
     name = f"{NAME}_smoke" if args.smoke else NAME
     folder = (args.work_dir or ROOT / "work_dirs" / name).resolve()
     # A smoke run must never take the place of results.
-    out_dir = args.out or (folder if args.smoke else ROOT / "benchmarks")
+    out_dir = args.out or (folder if args.smoke else ROOT / OUT)
     world = MiniWorldConfig(
         train=plan.world_train, val=plan.world_val, clips=plan.world_clips, frames=plan.world_frames
     )
@@ -473,7 +474,7 @@ def main() -> None:
     }
     page = report(results, seeds, setting, command, args.smoke)
     if not args.smoke:
-        page += "\n" + (ROOT / f"benchmarks/{NAME}_notes.md").read_text(encoding="utf-8")
+        page += "\n" + (ROOT / OUT / f"{NAME}_notes.md").read_text(encoding="utf-8")
     out_dir.mkdir(parents=True, exist_ok=True)
     atomic_write_text(out_dir / f"{NAME}.csv", rows_csv(results, seeds))
     for kind, content in draw(results, args.smoke).items():
@@ -490,7 +491,7 @@ def command_line_of(argv: Sequence[str]) -> str:
             skip = not skip
         elif not word.startswith(("--work-dir=", "--out=")):
             words.append(word)
-    return " ".join([f"python benchmarks/{NAME}.py", *words])
+    return " ".join([f"python {OUT}/{NAME}.py", *words])
 
 
 if __name__ == "__main__":
