@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "results": {"files"},
     "encoders": {"files"},
     "data": {"files"},
-    "mini_world": {"files", "data"},
+    "mini_world": {"files", "data", "pictures"},
     "pictures": {"files"},
     "pixelwise": {"results"},
     "openmmlab": {"encoders", "files"},

@@ -30,7 +30,6 @@ from pe_dense.run import command_line
 if TYPE_CHECKING:
     from torch import nn
 
-    from pe_dense.data.scored_images import ScoredImages
     from pe_dense.run.checkpoint import TrainedRun
 
 
@@ -68,76 +67,29 @@ def add_detect_options(parser: argparse.ArgumentParser) -> None:
 
 def run_detect(args: argparse.Namespace) -> None:
     """Writes truth and detections side by side, a sheet of the worst, and an index."""
-    require_images(args)
     if not 0.0 <= args.score_thr <= 1.0:
         raise ValueError(f"--score-thr is {args.score_thr}, but scores lie between 0 and 1")
-    from pe_dense.run.checkpoint import open_run  # heavy: torch and OpenMMLab
-    from pe_dense.run.evaluation import trained_model  # heavy: torch and OpenMMLab
+    run, model = open_run_of(args, "detection")
+    from pe_dense.detection.pictures import write_pictures
 
-    options = command_line.parse_options(args.cfg_options)
-    run = open_run(args.config, args.checkpoint, args.encoder, options)
-    from pe_dense.detection.pictures import Detector, Truth, write_pictures
-    from pe_dense.pictures.folder import INDEX, SHEET
-
-    dataset = run.cfg.test_dataloader.dataset
-    json = Path(dataset.data_root) / dataset.ann_file
-    if args.image is None and not json.is_file():
-        raise ValueError(
-            f"annotation file {json} does not exist; pass --cfg-options data_root=DIR, or name "
-            "images with --image"
-        )
-    truth = Truth(dataset, run.cfg.classes) if json.is_file() else None
-    files = args.image or truth.spread_files(args.images)
-    detect = Detector(trained_model(run), dataset, args.score_thr)
-    lines = write_pictures(
-        args.out,
-        files,
-        detect,
-        truth.objects if truth is not None else lambda file: None,
-        run.cfg.classes,
-        show_progress,
-    )
-    report(lines, args.out, SHEET, INDEX)
+    which = (args.image, args.images, args.score_thr)
+    report(args, write_pictures(args.out, model, run.cfg, *which, show_progress))
 
 
 def run_segment(args: argparse.Namespace) -> None:
     """Writes image, prediction, truth and errors side by side, a sheet of the worst, an index."""
-    run = open_pixelwise_run(args, "segmentation")
-    from pe_dense.pictures.folder import INDEX, SHEET
-    from pe_dense.run.evaluation import trained_model
-    from pe_dense.segmentation.pictures import Segmenter, images_of, palette_of, write_pictures
+    run, model = open_run_of(args, "segmentation")
+    from pe_dense.segmentation.pictures import write_pictures
 
-    dataset, classes = run.cfg.test_dataloader.dataset, run.cfg.classes
-    images = images_of(dataset)
-    files = files_to_draw(args, images)
-    lines = write_pictures(
-        args.out,
-        files,
-        Segmenter(trained_model(run), images),
-        classes,
-        palette_of(dataset, classes),
-        show_progress,
-    )
-    report(lines, args.out, SHEET, INDEX)
+    report(args, write_pictures(args.out, model, run.cfg, args.image, args.images, show_progress))
 
 
 def run_depth(args: argparse.Namespace) -> None:
     """Writes image, prediction, truth and errors side by side, a sheet of the worst, an index."""
-    run = open_pixelwise_run(args, "depth")
-    from pe_dense.depth.pictures import Estimator, images_of, scoring_of, write_pictures
-    from pe_dense.pictures.folder import INDEX, SHEET
-    from pe_dense.run.evaluation import trained_model
+    run, model = open_run_of(args, "depth")
+    from pe_dense.depth.pictures import write_pictures
 
-    images = images_of(run.cfg.test_dataloader.dataset)
-    files = files_to_draw(args, images)
-    lines = write_pictures(
-        args.out,
-        files,
-        Estimator(trained_model(run), images),
-        scoring_of(run.cfg.test_evaluator),
-        show_progress,
-    )
-    report(lines, args.out, SHEET, INDEX)
+    report(args, write_pictures(args.out, model, run.cfg, args.image, args.images, show_progress))
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
@@ -228,8 +180,8 @@ def run_features(args: argparse.Namespace) -> None:
 
     given |= {"order": args.order, "mix": args.low_pass, "share_basis": args.share_basis}
     given |= {"masks": args.masks, "guess": args.guess_foreground}
-    lines = write_feature_pictures(args.out, encoder, args.image, args.layers, **given)
-    report_views(lines, args.out, given["heading"])
+    write = write_feature_pictures
+    report_views(args, write(args.out, encoder, args.image, args.layers, **given), given)
 
 
 def run_similarity(args: argparse.Namespace) -> None:
@@ -237,9 +189,9 @@ def run_similarity(args: argparse.Namespace) -> None:
     encoder, given = open_encoder_of(args)
     from pe_dense.analysis.pictures import write_similarity_pictures
 
-    point = tuple(args.point)
-    lines = write_similarity_pictures(args.out, encoder, args.image, args.layers, point, **given)
-    report_views(lines, args.out, given["heading"])
+    given["point_xy"] = tuple(args.point)
+    write = write_similarity_pictures
+    report_views(args, write(args.out, encoder, args.image, args.layers, **given), given)
 
 
 def run_attention(args: argparse.Namespace) -> None:
@@ -247,10 +199,9 @@ def run_attention(args: argparse.Namespace) -> None:
     encoder, given = open_encoder_of(args)
     from pe_dense.analysis.pictures import write_attention_pictures
 
-    given["each_head"] = args.heads
-    point = tuple(args.point) if args.point else None
-    lines = write_attention_pictures(args.out, encoder, args.image, args.layers, point, **given)
-    report_views(lines, args.out, given["heading"])
+    given |= {"point_xy": tuple(args.point) if args.point else None, "each_head": args.heads}
+    write = write_attention_pictures
+    report_views(args, write(args.out, encoder, args.image, args.layers, **given), given)
 
 
 def open_encoder_of(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
@@ -262,20 +213,16 @@ def open_encoder_of(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]
     encoder, info = open_encoder(args.encoder, args.weights, args.seed, options)
     is_random = args.weights == "random"
     weights = f"random weights, seed {args.seed}" if is_random else f"weights {info.source}"
-    built = " ".join(args.encoder_options)
-    heading = f"{args.encoder}, {weights}" + (f", {built}" if built else "")
-    return encoder, {
-        "heading": heading,
-        "short_side": args.short_side,
-        "on_progress": show_progress,
-    }
+    heading = ", ".join(filter(None, (args.encoder, weights, " ".join(args.encoder_options))))
+    short_side = args.short_side
+    return encoder, dict(heading=heading, short_side=short_side, on_progress=show_progress)
 
 
-def report_views(lines: list[str], out: Path, heading: str) -> None:
-    """Prints the first pictures' lines and where all are."""
-    print(heading)
+def report_views(args: argparse.Namespace, lines: list[str], given: dict[str, Any]) -> None:
+    """Prints whose views these are, the first pictures' lines, and where all are."""
+    print(given["heading"])
     print("\n".join(lines[:10]))
-    print(f"{out}: {len(lines)} pictures, index.txt")
+    print(f"{args.out}: {len(lines)} pictures, index.txt")
 
 
 def add_track_options(parser: argparse.ArgumentParser) -> None:
@@ -319,7 +266,6 @@ def run_track(args: argparse.Namespace) -> None:
         raise ValueError(f"config {args.config} is for {run.cfg.protocol.task}, not tracking")
     check_data(run.cfg, ("test",))
     init_default_scope(run.cfg.get("default_scope", "mmengine"))
-    from pe_dense.pictures.folder import INDEX
     from pe_dense.tracking.drawn_videos import propagated_videos, tracked_videos
     from pe_dense.tracking.pictures import write_pictures
 
@@ -330,39 +276,33 @@ def run_track(args: argparse.Namespace) -> None:
         videos = tracked_videos(run.cfg, trained_model(run), args.videos)
         lines = write_pictures(args.out, videos, args.fps)
     print("\n".join(lines))
-    print(f"{args.out}: {len(lines)} videos, {INDEX}")
+    print(f"{args.out}: {len(lines)} videos, index.txt")
 
 
-def open_pixelwise_run(args: argparse.Namespace, task: str) -> TrainedRun:
-    """The run, once it is sure to be of this task and its data usable.
+def open_run_of(args: argparse.Namespace, task: str) -> tuple[TrainedRun, nn.Module]:
+    """The run and its model, once it is sure to be of this task and its data usable.
 
     Raises:
         ValueError: If not.
     """
     require_images(args)
-    from mmengine.registry import init_default_scope  # heavy, as the next
-
-    from pe_dense.run.checkpoint import open_run
+    from pe_dense.run.checkpoint import open_run  # heavy, as the next
     from pe_dense.run.config import check_data
+    from pe_dense.run.evaluation import trained_model
 
     options = command_line.parse_options(args.cfg_options)
     run = open_run(args.config, args.checkpoint, args.encoder, options)
     if run.cfg.protocol.task != task:
         raise ValueError(f"config {args.config} is for {run.cfg.protocol.task}, not {task}")
-    if "tta_model" in run.cfg:
-        raise ValueError(
-            f"config {args.config} averages several views of an image, which cannot be drawn; "
-            "name the config that tests on one"
-        )
-    if args.image is None:
-        check_data(run.cfg, ("test",))
-    init_default_scope(run.cfg.default_scope)
-    return run
-
-
-def files_to_draw(args: argparse.Namespace, images: ScoredImages) -> list[Path]:
-    """Those that the user names, else so many of the test images."""
-    return args.image or images.spread_files(args.images)
+    if task != "detection":  # a detector draws single views, of annotations that it reads itself
+        if "tta_model" in run.cfg:
+            raise ValueError(
+                f"config {args.config} averages several views of an image, which cannot be drawn; "
+                "name the config that tests on one"
+            )
+        if args.image is None:
+            check_data(run.cfg, ("test",))
+    return run, trained_model(run)
 
 
 def require_images(args: argparse.Namespace) -> None:
@@ -372,11 +312,13 @@ def require_images(args: argparse.Namespace) -> None:
             raise ValueError(f"image {file} does not exist")
 
 
-def report(lines: list[str], out: Path, sheet: str, index: str) -> None:
+def report(args: argparse.Namespace, lines: list[str]) -> None:
     """Prints the worst images and where the pictures are."""
+    from pe_dense.pictures.folder import INDEX, SHEET
+
     print("\n".join(lines[:10]))
-    more = f" (and {len(lines) - 10} more lines in {index})" if len(lines) > 10 else ""
-    print(f"{out}: {len(lines)} pictures, {sheet}, {index}{more}")
+    more = f" (and {len(lines) - 10} more lines in {INDEX})" if len(lines) > 10 else ""
+    print(f"{args.out}: {len(lines)} pictures, {SHEET}, {INDEX}{more}")
 
 
 def number_or_all(text: str) -> int | None:

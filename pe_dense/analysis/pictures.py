@@ -1,4 +1,4 @@
-"""Pictures of features, similarity and attention: panels side by side, one PNG an image.
+"""Pictures of features, similarity and attention: panels side by side, one PNG per image.
 
 One square of a panel is one token: nothing is interpolated. Shape legend: H W pixels, h w grid,
 L layers.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw
 from torch import nn
 
 from pe_dense.analysis.attention import BlockAttention, read_attention
@@ -29,46 +30,28 @@ from pe_dense.analysis.feature_colours import (
 from pe_dense.analysis.global_tokens import MIN_REACH, MIN_RECEIVED, token_statistics
 from pe_dense.analysis.similarity import similarity_map, token_at
 from pe_dense.encoders.contract import resolve_indices
-from pe_dense.files import atomic_write_bytes, atomic_write_text
+from pe_dense.pictures.colours import (
+    OUTSIDE,
+    SHARE_COLOURS,
+    colour_table,
+    coloured,
+    filled,
+)
 from pe_dense.pictures.drawing import (
-    BAR,
-    INK,
     MARGIN,
-    PAPER,
     Panel,
-    below,
-    draw_scale_bar,
-    fitting,
-    font,
     panel_grid,
     panel_scale,
     resized,
+    stacked,
+    with_scale_bar,
 )
-from pe_dense.pictures.folder import INDEX, encoded
+from pe_dense.pictures.folder import Folder
 
 TABLE = "global_tokens.tsv"
 LAYERS_AT_ONCE = 8  # whose queries and keys are in memory together
-BACKGROUND = np.array([235, 235, 235], np.uint8)  # tokens outside the foreground
-
-
-class Folder:
-    """A new folder of pictures and the lines of its index."""
-
-    def __init__(self, out: Path) -> None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"--out {out} is not an empty folder; name a new one")
-        self.out, self.lines = out, []
-
-    def add(self, number: int, image: EncoderImage, picture_HW3: np.ndarray, words: str) -> None:
-        """Writes one PNG and its line."""
-        name = f"{number:03d}_{image.file.stem[:60]}.png"
-        atomic_write_bytes(self.out / name, encoded(picture_HW3))
-        self.lines.append(f"{name}  {words}  {image.file}")
-
-    def close(self, heading: str) -> list[str]:
-        """Writes the index; its first line says whose features these are."""
-        atomic_write_text(self.out / INDEX, "\n".join([heading, *self.lines]) + "\n")
-        return self.lines
+COSINES, LOG_SHARES = (-1.0, 1.0), (-4.0, 4.0)  # ends of the colours
+MAX_IN_ROW = 5  # panels
 
 
 def write_feature_pictures(
@@ -98,7 +81,7 @@ def write_feature_pictures(
         order: Channel of the first, second and third component.
         mix: Share of the blurred map, 0.5 in the paper.
         share_basis: One basis for all images, so that a colour means the same in all of them.
-        masks: One file an image; the PCA sees their foreground alone, the rest is grey.
+        masks: One file per image; the PCA sees their foreground alone, the rest is grey.
         guess: The same with a foreground that `guess_foreground` guesses.
         on_progress: Called with (images done, images to do).
 
@@ -114,7 +97,7 @@ def write_feature_pictures(
         raise ValueError(f"{len(masks)} masks for {len(files)} images; give one for each")
     if masks is not None and guess:
         raise ValueError("masks and a guessed foreground exclude each other; choose one")
-    folder, images, maps_IL = Folder(out), [], []
+    folder, images, maps_IL, lines = Folder(out), [], [], []
     for done, file in enumerate(files, start=1):
         images.append(read_for_encoder(file, encoder, short_side))
         found = layer_maps(encoder, images[-1], indices)
@@ -137,13 +120,14 @@ def write_feature_pictures(
             for place, i in enumerate(group):
                 rgb_hw3 = (255 * colour_map(maps[place], basis, order)).round().astype(np.uint8)
                 if foreground is not None:
-                    rgb_hw3 = np.where(foreground[place][..., None], rgb_hw3, BACKGROUND)
+                    rgb_hw3 = filled(rgb_hw3, ~foreground[place], OUTSIDE)
                 panels[i].append(_panel(rgb_hw3, images[i], f"layer {layer}"))
                 notes[i].append(f"layer {layer} {basis.share:.0%}{mark}")
     for i, image in enumerate(images):
         picture = panel_grid([_image_panel(image), *panels[i]]).picture_HW3
-        folder.add(i + 1, image, picture, "variance shown: " + ", ".join(notes[i]))
-    return folder.close(heading)
+        name = folder.add(i + 1, image.file.stem, picture)
+        lines.append(f"{name}  variance shown: {', '.join(notes[i])}  {image.file}")
+    return folder.close(lines, heading)
 
 
 def write_similarity_pictures(
@@ -176,7 +160,7 @@ def write_similarity_pictures(
         ValueError: For unusable images, layers or points; no picture of that image is written.
     """
     indices = resolve_indices(layers, encoder.depth)
-    folder, features_LC = Folder(out), []
+    folder, features_LC, lines = Folder(out), [], []
     for number, file in enumerate(files, start=1):
         image = read_for_encoder(file, encoder, short_side)
         maps = layer_maps(encoder, image, indices)
@@ -188,12 +172,13 @@ def write_similarity_pictures(
         cosines = [similarity_map(each, feature_C) for each, feature_C in pairs]
         panels = [_image_panel(image, token, encoder.patch_size)]
         for layer, cosine_hw in zip(indices, cosines, strict=True):
-            panels.append(_panel(_heat(cosine_hw, -1.0, 1.0), image, f"layer {layer}"))
+            panels.append(_heat_panel(cosine_hw, COSINES, image, f"layer {layer}"))
         means = [f"layer {i} {c.mean():+.2f}" for i, c in zip(indices, cosines, strict=True)]
-        picture = _with_bar(panels, (-1.0, 1.0), "cosine with the token in the frame")
-        folder.add(number, image, picture, "mean cosine: " + ", ".join(means))
+        picture = _with_bar(panels, COSINES, "cosine with the token in the frame")
+        name = folder.add(number, file.stem, picture)
+        lines.append(f"{name}  mean cosine: {', '.join(means)}  {file}")
         on_progress(number, len(files))
-    return folder.close(heading)
+    return folder.close(lines, heading)
 
 
 def write_attention_pictures(
@@ -221,7 +206,7 @@ def write_attention_pictures(
         point_xy: Pixels of each file, as it is on disk; None for what is received.
         heading: First line of the index and the table.
         short_side: See `read_for_encoder`.
-        each_head: With a point, one panel a head beside their mean.
+        each_head: With a point, one panel per head beside their mean.
         on_progress: Called with (images done, images to do).
 
     Returns:
@@ -233,7 +218,7 @@ def write_attention_pictures(
     indices = resolve_indices(layers, encoder.depth)
     if each_head and point_xy is None:
         raise ValueError("single heads are shown for a point; give --point X Y")
-    folder, rows = Folder(out), []
+    folder, rows, lines = Folder(out), [], []
     for number, file in enumerate(files, start=1):
         image = read_for_encoder(file, encoder, short_side)
         device = next(encoder.parameters()).device
@@ -259,12 +244,12 @@ def write_attention_pictures(
         panels = [_image_panel(image, token, encoder.patch_size)]
         for layer in indices:
             panels.extend(panels_of[layer])
-        picture = _with_bar(panels, (-4.0, 4.0), "log2 of weight / uniform weight")
-        words = "global tokens: " + (", ".join(counts) or "none")
-        folder.add(number, image, picture, words)
+        picture = _with_bar(panels, LOG_SHARES, "log2 of weight / uniform weight")
+        name = folder.add(number, file.stem, picture)
+        lines.append(f"{name}  global tokens: {', '.join(counts) or 'none'}  {file}")
         on_progress(number, len(files))
-    atomic_write_text(out / TABLE, table_text(rows, heading))
-    return folder.close(heading)
+    folder.write(TABLE, table_text(rows, heading).encode())
+    return folder.close(lines, heading)
 
 
 def table_text(rows: Sequence[Mapping[str, object]], heading: str) -> str:
@@ -302,19 +287,13 @@ def _head_panels(
 
 
 def _share_panel(shares_hw: np.ndarray, image: EncoderImage, heading: str) -> Panel:
-    return _panel(_heat(np.log2(np.maximum(shares_hw, 1e-9)), -4.0, 4.0), image, heading)
+    return _heat_panel(np.log2(np.maximum(shares_hw, 1e-9)), LOG_SHARES, image, heading)
 
 
-def _heat(values_hw: np.ndarray, low: float, high: float) -> np.ndarray:
-    """RGB uint8 of a colour map from low to high; values beyond take the end colours."""
-    unit_hw = np.clip((values_hw - low) / (high - low), 0.0, 1.0)
-    return _colours()[(unit_hw * 255).round().astype(int)]
-
-
-def _colours() -> np.ndarray:
-    from matplotlib import colormaps  # heavy, and only needed once something is drawn
-
-    return (colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+def _heat_panel(
+    values_hw: np.ndarray, limits: tuple[float, float], image: EncoderImage, heading: str
+) -> Panel:
+    return _panel(coloured(values_hw, limits, colour_table(SHARE_COLOURS)), image, heading)
 
 
 def _panel(rgb_hw3: np.ndarray, image: EncoderImage, heading: str) -> Panel:
@@ -330,34 +309,20 @@ def _image_panel(
     """The image as the encoder sees it, with a frame around the token of the point."""
     height, width = image.pixels_HW3.shape[:2]
     scale = panel_scale(height, width)
-    picture = resized(image.pixels_HW3, scale).copy()
+    picture = Image.fromarray(resized(image.pixels_HW3, scale))
     if token is not None:
         top, left = (round(i * patch_size * scale) for i in token)
         bottom, right = (round((i + 1) * patch_size * scale) for i in token)
-        for colour, grow in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            outer = picture.copy()
-            rows = slice(max(top - grow, 0), bottom + grow)
-            columns = slice(max(left - grow, 0), right + grow)
-            outer[rows, columns] = colour
-            outer[top:bottom, left:right] = picture[top:bottom, left:right]
-            picture = outer
-    return Panel(picture, f"{width} x {height} px")
+        draw = ImageDraw.Draw(picture)
+        draw.rectangle((left - 3, top - 3, right + 2, bottom + 2), None, (0, 0, 0), 3)
+        draw.rectangle((left - 1, top - 1, right, bottom), None, (255, 255, 255), 1)
+    return Panel(np.asarray(picture), f"{width} x {height} px")
 
 
 def _with_bar(panels: Sequence[Panel], limits: tuple[float, float], words: str) -> np.ndarray:
-    """Panels in rows of at most five, the scale of their colours below."""
-    most = 5
-    rows = [panel_grid(panels[i : i + most]).picture_HW3 for i in range(0, len(panels), most)]
-    width = max(row.shape[1] for row in rows)
-    full = [
-        np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=PAPER[0])
-        for row in rows
-    ]
-    picture = np.concatenate(full)
-    canvas, pen = below(picture, BAR + MARGIN)
+    """Panels in rows, the scale of their colours below."""
+    rows = [panels[i : i + MAX_IN_ROW] for i in range(0, len(panels), MAX_IN_ROW)]
+    picture = stacked([panel_grid(row).picture_HW3 for row in rows])
     right = MARGIN + panels[0].picture_HW3.shape[1]  # the words stand beside the bar
-    place = (MARGIN, right, picture.shape[0])
-    draw_scale_bar(canvas, place, _colours(), limits, "", is_signed=True)
-    beside = (right + MARGIN, picture.shape[0] + 15)
-    pen.text(beside, fitting(words, width - right - 2 * MARGIN, 13), INK, font(13), anchor="lm")
-    return np.asarray(canvas)
+    table = colour_table(SHARE_COLOURS)
+    return with_scale_bar(picture, right, table, limits, words, is_signed=True)

@@ -5,7 +5,6 @@ All depths are in metres. Shape legend: H W pixels, N colours.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,21 @@ import numpy as np
 import torch
 
 from pe_dense.data.scored_images import ScoredImages
+from pe_dense.pictures.colours import (
+    DEPTH_COLOURS,
+    ERROR_COLOURS,
+    UNKNOWN,
+    colour_table,
+    coloured,
+    filled,
+)
 from pe_dense.pictures.drawing import (
     BAR,
     FOOTER,
-    GREY,
-    MARGIN,
     Panel,
     below,
+    draw_footer,
     draw_scale_bar,
-    fitting,
-    font,
     panel_grid,
     panel_scale,
     resized,
@@ -32,9 +36,6 @@ from pe_dense.pictures.drawing import (
 from pe_dense.pictures.folder import Look, write_looks
 from pe_dense.pixelwise.depth_errors import depth_error_sums, scored_pixels
 
-DEPTH_COLOURS = "magma_r"  # near is bright, far is dark
-ERROR_COLOURS = "RdBu_r"  # too near is blue, too far is red
-UNKNOWN = (150, 154, 160)
 SHEET_SIDE = 300  # pixels of a panel there
 SPARSE = 0.3  # a smaller share of annotated pixels is a scan, drawn as dots
 DOT_RADIUS = 1.5  # pixels of the picture
@@ -73,39 +74,27 @@ class ImageErrors:
     relative_HW: np.ndarray
 
 
-class Estimator:
-    """A trained depth estimator with the images that its config tests on.
+def estimate(model: torch.nn.Module, images: ScoredImages, file: Path) -> Estimated:
+    """Estimate depth in one image.
 
     Args:
-        model: The model, in eval mode.
-        images: Loads them.
+        model: In eval mode.
+        images: Load it as the config tests.
+        file: The image.
+
+    Raises:
+        ValueError: If it is missing or cannot be decoded.
     """
+    import cv2
 
-    def __init__(self, model: torch.nn.Module, images: ScoredImages) -> None:
-        self.model, self.images = model, images
-
-    def __call__(self, file: Path) -> Estimated:
-        """Estimate depth in one image.
-
-        Raises:
-            ValueError: If it is missing or cannot be decoded.
-        """
-        import cv2
-
-        loaded, sample, is_annotated = self.images.predict(self.model, file)
-        depth_HW = sample.pred_depth_map.data[0].float().numpy()
-        image_HW3 = loaded.numpy()[::-1].transpose(1, 2, 0).clip(0, 255).astype(np.uint8)
-        if image_HW3.shape[:2] != depth_HW.shape:  # the pipeline resizes
-            image_HW3 = cv2.resize(
-                np.ascontiguousarray(image_HW3), depth_HW.shape[::-1], interpolation=cv2.INTER_AREA
-            )
-        truth_HW = sample.gt_depth_map.data[0].float().numpy() if is_annotated else None
-        return Estimated(np.ascontiguousarray(image_HW3), depth_HW, truth_HW)
-
-
-def images_of(dataset: Mapping[str, Any]) -> ScoredImages:
-    """The images of a depth data set, given as in a resolved config."""
-    return ScoredImages(dataset, "LoadDepth", "depth_map_path")
+    loaded, sample, is_annotated = images.predict(model, file)
+    depth_HW = sample.pred_depth_map.data[0].float().numpy()
+    image_HW3 = loaded.numpy()[::-1].transpose(1, 2, 0).clip(0, 255).astype(np.uint8)
+    image_HW3 = np.ascontiguousarray(image_HW3)
+    if image_HW3.shape[:2] != depth_HW.shape:  # the pipeline resizes
+        image_HW3 = cv2.resize(image_HW3, depth_HW.shape[::-1], interpolation=cv2.INTER_AREA)
+    truth_HW = sample.gt_depth_map.data[0].float().numpy() if is_annotated else None
+    return Estimated(image_HW3, depth_HW, truth_HW)
 
 
 def scoring_of(evaluator: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -146,7 +135,7 @@ def image_errors(estimated: Estimated, scoring: Mapping[str, Any]) -> ImageError
     return ImageErrors(found["rmse"], found["abs_rel"], counts_HW, relative_HW)
 
 
-def look_at(estimated: Estimated, scoring: Mapping[str, Any], title: str) -> Look:
+def look_at(estimated: Estimated, title: str, scoring: Mapping[str, Any]) -> Look:
     """Errors of an image, and how it is drawn."""
     errors = image_errors(estimated, scoring)
     if errors is None:
@@ -161,18 +150,20 @@ def look_at(estimated: Estimated, scoring: Mapping[str, Any], title: str) -> Loo
 
 def write_pictures(
     out: Path,
-    files: Sequence[Path],
-    estimate: Callable[[Path], Estimated],
-    scoring: Mapping[str, Any],
+    model: torch.nn.Module,
+    cfg: Mapping[str, Any],
+    files: Sequence[Path] | None,
+    count: int | None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """One PNG an image, a sheet of the worst ones by RMSE, and an index.
+    """One PNG per image, a sheet of the worst ones by RMSE, and an index.
 
     Args:
         out: Folder; new or empty.
-        files: Images.
-        estimate: The depth estimator.
-        scoring: Limits and crop of the protocol; see `scoring_of`.
+        model: The depth estimator, in eval mode.
+        cfg: Its resolved config.
+        files: Images; None takes `count` of those that the config tests on.
+        count: Evenly spread; None takes all.
         on_progress: Called with (images done, images to do).
 
     Returns:
@@ -181,15 +172,16 @@ def write_pictures(
     Raises:
         ValueError: If the folder is not empty, or an image or depth map cannot be used.
     """
-
-    def look(file: Path) -> Look:
-        estimated = estimate(file)
-        try:
-            return look_at(estimated, scoring, file.name)
-        except ValueError as error:
-            raise ValueError(f"image {file}: {error}") from error
-
-    return write_looks(out, files, look, SHEET_SIDE, on_progress)
+    scoring = scoring_of(cfg["test_evaluator"])
+    images = ScoredImages(cfg["test_dataloader"]["dataset"], "LoadDepth", "depth_map_path")
+    return write_looks(
+        out,
+        files or images.spread_files(count),
+        lambda file: estimate(model, images, file),
+        lambda estimated, title: look_at(estimated, title, scoring),
+        SHEET_SIDE,
+        on_progress,
+    )
 
 
 def draw_estimated(
@@ -223,14 +215,14 @@ def draw_estimated(
             estimated.truth_HW, estimated.truth_HW > 0, scale, "truth"
         )
         picture = coloured(truth_HW, limits, depth_colours)
-        panels.append(Panel(_unknown(picture, ~is_known_HW), dots))
+        panels.append(Panel(filled(picture, ~is_known_HW, UNKNOWN), dots))
         relative_HW, is_known_HW, dots = _dense(
             errors.relative_HW, errors.counts_HW, scale, error_heading(errors)
         )
         limit = error_limit(errors)
         error_colours = colour_table(ERROR_COLOURS)
         picture = coloured(relative_HW, (-limit, limit), error_colours)
-        panels.append(Panel(_unknown(picture, ~is_known_HW), dots))
+        panels.append(Panel(filled(picture, ~is_known_HW, UNKNOWN), dots))
         percents = (-100 * limit, 100 * limit)
         bars = [(1, 3, depth_colours, limits, "m", False)]
         bars.append((3, 4, error_colours, percents, "%", True))
@@ -242,11 +234,7 @@ def draw_estimated(
     for first, stop, colours, ends, unit, is_signed in bars:
         place = (grid.columns[first][0], grid.columns[stop - 1][1], top)
         draw_scale_bar(canvas, place, colours, ends, unit, is_signed)
-    words = footer_words(errors)
-    draw.text((MARGIN, top + BAR + FOOTER / 2), words, GREY, font(13), anchor="lm")
-    room = width - 3 * MARGIN - font(13).getlength(words)
-    place = (width - MARGIN, top + BAR + FOOTER / 2)
-    draw.text(place, fitting(title, room, 13), GREY, font(13), anchor="rm")
+    draw_footer(draw, top + BAR + FOOTER / 2, width, footer_words(errors), title)
     return np.asarray(canvas)
 
 
@@ -274,24 +262,6 @@ def error_limit(errors: ImageErrors) -> float:
         return ERROR_LIMITS[-1]
     most = np.percentile(np.abs(errors.relative_HW[errors.counts_HW]), 95)
     return next((limit for limit in ERROR_LIMITS if most <= limit), ERROR_LIMITS[-1])
-
-
-def coloured(
-    values_HW: np.ndarray, limits: tuple[float, float], colours_N3: np.ndarray
-) -> np.ndarray:
-    """RGB uint8 of a map; values outside the limits have the colour of the end."""
-    low, high = limits
-    share_HW = np.nan_to_num((values_HW - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
-    return colours_N3[(share_HW.clip(0, 1) * (len(colours_N3) - 1)).round().astype(int)]
-
-
-@functools.lru_cache(maxsize=4)
-def colour_table(name: str) -> np.ndarray:
-    """(256, 3) uint8 of one of matplotlib's colour maps."""
-    import matplotlib
-
-    colours = matplotlib.colormaps[name](np.linspace(0, 1, 256))
-    return (255 * colours[:, :3]).round().astype(np.uint8)
 
 
 def error_heading(errors: ImageErrors) -> str:
@@ -338,7 +308,3 @@ def _dense(
     value_of[nearest_HW[is_empty_HW == 0]] = points_HW[is_empty_HW == 0]
     radius = max(DOT_RADIUS, 0.5 * scale)
     return value_of[nearest_HW], distance_HW <= radius, f"{heading} (points enlarged)"
-
-
-def _unknown(picture_HW3: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
-    return np.where(mask_HW[..., None], np.array(UNKNOWN, np.uint8), picture_HW3)

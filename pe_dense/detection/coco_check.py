@@ -14,7 +14,7 @@ from pe_dense.data.image_files import decoded_size, known_to_be_absent
 # Up to this many images are decoded before training; more are checked as they are loaded.
 MAX_DECODED = 2000
 # mmdet's data sets that name an image's file otherwise than COCO does.
-NAMING = {
+NAMING_OF_TYPE = {
     "LvisDataset": "lvis",
     "LVISV1Dataset": "lvis",
     "Objects365V2Dataset": "objects365",
@@ -53,7 +53,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> str:
         root, ann_file = Path(dataset["data_root"]), dataset["ann_file"]
         if (root, ann_file) not in done:
             images = root / dataset.get("data_prefix", {}).get("img", "")
-            naming = NAMING.get(dataset.get("type"), "coco")
+            naming = NAMING_OF_TYPE.get(dataset.get("type"), "coco")
             done[root, ann_file] = check_split(root, root / ann_file, images, classes, naming)
         shown[split if split not in shown else f"{split} {ann_file}"] = done[root, ann_file]
     return class_table(shown, classes)

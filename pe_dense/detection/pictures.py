@@ -1,64 +1,41 @@
-"""Runs a trained detector over images and writes what it found beside what is there.
-
-Shape legend: H W pixels, Q detections, G objects.
-"""
+"""Runs a trained detector over images and writes what it found beside what is there."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from mmengine.dataset import Compose
 from pycocotools.coco import COCO
 
-from pe_dense.data.coco_file import NAMING as NAME_OF
+from pe_dense.data.coco_file import NAMING
 from pe_dense.data.image_files import spread
 from pe_dense.detection.box_matching import CROWD, Matches, match_boxes
-from pe_dense.detection.coco_check import NAMING
+from pe_dense.detection.coco_check import NAMING_OF_TYPE
 from pe_dense.pictures.boxes import Boxes, side_by_side
 from pe_dense.pictures.folder import Look, read_image, write_looks
 
 SHEET_SIDE = 460  # pixels of an image there
 
 
-@dataclass(frozen=True)
-class Objects:
-    """The annotations of one image.
+class Seen(NamedTuple):
+    """What is known of one image.
 
     Attributes:
-        boxes_G4: x1, y1, x2, y2 in pixels.
-        labels_G: Classes.
-        is_crowd_G: bool.
-        masks_GHW: bool; None where an object has none.
+        image_HW3: RGB uint8.
+        detected: What the detector found, with scores.
+        truth: Its annotations; None where it has none.
     """
 
-    boxes_G4: np.ndarray
-    labels_G: np.ndarray
-    is_crowd_G: np.ndarray
-    masks_GHW: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Detections:
-    """What a detector found in one image, above a score.
-
-    Attributes:
-        boxes_Q4: x1, y1, x2, y2 in pixels of the file.
-        scores_Q: 0..1.
-        labels_Q: Classes.
-        masks_QHW: bool; None where the detector has no masks.
-    """
-
-    boxes_Q4: np.ndarray
-    scores_Q: np.ndarray
-    labels_Q: np.ndarray
-    masks_QHW: np.ndarray | None
+    image_HW3: np.ndarray
+    detected: Boxes
+    truth: Boxes | None
 
 
 class Truth:
@@ -73,7 +50,7 @@ class Truth:
         root = Path(dataset["data_root"])
         with contextlib.redirect_stdout(io.StringIO()):
             self.coco = COCO(str(root / dataset["ann_file"]))
-        _, name_of = NAME_OF[NAMING.get(dataset.get("type"), "coco")]
+        _, name_of = NAMING[NAMING_OF_TYPE.get(dataset.get("type"), "coco")]
         folder = root / dataset.get("data_prefix", {}).get("img", "")
         self.files = {i: folder / name_of(image) for i, image in sorted(self.coco.imgs.items())}
         self.ids = {file.resolve(): i for i, file in self.files.items()}
@@ -85,7 +62,7 @@ class Truth:
         files = list(self.files.values())
         return files if count is None else [files[i] for i in spread(len(files), count)]
 
-    def objects(self, file: Path) -> Objects | None:
+    def objects(self, file: Path) -> Boxes | None:
         """The annotations of an image; None if the file is none of these."""
         image_id = self.ids.get(file.resolve())
         if image_id is None:
@@ -97,13 +74,12 @@ class Truth:
         ]
         xywh_G4 = np.array([item["bbox"] for item in found], dtype=np.float64).reshape(-1, 4)
         has_masks = found and all(item.get("segmentation") for item in found)
-        return Objects(
+        masks = [self.coco.annToMask(item).astype(bool) for item in found] if has_masks else None
+        return Boxes(
             np.concatenate([xywh_G4[:, :2], xywh_G4[:, :2] + xywh_G4[:, 2:]], axis=1),
             np.array([self.labels[item["category_id"]] for item in found], dtype=np.int64),
-            np.array([bool(item.get("iscrowd")) for item in found], dtype=bool),
-            np.stack([self.coco.annToMask(item) for item in found]).astype(bool)
-            if has_masks
-            else None,
+            masks_QHW=None if masks is None else np.stack(masks),
+            is_crowd_Q=np.array([bool(item.get("iscrowd")) for item in found], dtype=bool),
         )
 
 
@@ -122,7 +98,7 @@ class Detector:
         steps = [step for step in dataset["pipeline"] if step["type"] != "LoadAnnotations"]
         self.model, self.load, self.score_thr = model, Compose(steps), score_thr
 
-    def __call__(self, file: Path) -> Detections:
+    def __call__(self, file: Path) -> Boxes:
         """Detect in one image.
 
         Raises:
@@ -134,41 +110,29 @@ class Detector:
             found = self.model.test_step(batch)[0].pred_instances.cpu()
         is_kept = (found.scores >= self.score_thr).numpy()
         masks = found.get("masks")
-        return Detections(
+        return Boxes(
             found.bboxes.numpy().astype(np.float64)[is_kept],
-            found.scores.numpy().astype(np.float64)[is_kept],
             found.labels.numpy()[is_kept],
-            None if masks is None else np.asarray(masks).astype(bool)[is_kept],
+            scores_Q=found.scores.numpy().astype(np.float64)[is_kept],
+            masks_QHW=None if masks is None else np.asarray(masks).astype(bool)[is_kept],
         )
 
 
-def compared(
-    detections: Detections, objects: Objects | None
-) -> tuple[Boxes | None, Boxes, Matches | None]:
+def compared(detected: Boxes, truth: Boxes | None) -> tuple[Boxes | None, Boxes, Matches | None]:
     """What is drawn of truth and detections, and how they match; without truth, no matches."""
-    if objects is None:
-        found = Boxes(
-            detections.boxes_Q4, detections.labels_Q, None, detections.scores_Q,
-            detections.masks_QHW,
-        )  # fmt: skip
-        return None, found, None
+    if truth is None:
+        return None, detected, None
     matches = match_boxes(
-        detections.boxes_Q4, detections.scores_Q, detections.labels_Q,
-        objects.boxes_G4, objects.labels_G, objects.is_crowd_G,
+        detected.boxes_Q4, detected.scores_Q, detected.labels_Q,
+        truth.boxes_Q4, truth.labels_Q, truth.is_crowd_Q,
     )  # fmt: skip
-    truth = Boxes(
-        objects.boxes_G4,
-        objects.labels_G,
-        matches.is_found_G,
-        masks_QHW=None if detections.masks_QHW is None else objects.masks_GHW,
-        is_crowd_Q=objects.is_crowd_G,
-    )
+    masks_QHW = None if detected.masks_QHW is None else truth.masks_QHW
     agrees_Q = (matches.object_Q >= 0) | (matches.object_Q == CROWD)
-    found = Boxes(
-        detections.boxes_Q4, detections.labels_Q, agrees_Q, detections.scores_Q,
-        detections.masks_QHW,
-    )  # fmt: skip
-    return truth, found, matches
+    return (
+        replace(truth, agrees_Q=matches.is_found_G, masks_QHW=masks_QHW),
+        replace(detected, agrees_Q=agrees_Q),
+        matches,
+    )
 
 
 def rank_and_words(matches: Matches | None, num_detected: int) -> tuple[tuple[float, int], str]:
@@ -180,39 +144,61 @@ def rank_and_words(matches: Matches | None, num_detected: int) -> tuple[tuple[fl
     return (matches.f1, -(wrong + missed)), words
 
 
+def look_at(seen: Seen, title: str, classes: Sequence[str]) -> Look:
+    """F1 at IoU 0.5, right, wrong and missed of an image, and how it is drawn."""
+    truth, found, matches = compared(seen.detected, seen.truth)
+    return Look(
+        *rank_and_words(matches, len(found.labels_Q)),
+        lambda side: side_by_side(seen.image_HW3, truth, found, classes, title, side),
+    )
+
+
 def write_pictures(
     out: Path,
-    files: Sequence[Path],
-    detect: Callable[[Path], Detections],
-    objects_of: Callable[[Path], Objects | None],
-    classes: Sequence[str],
+    model: torch.nn.Module,
+    cfg: Mapping[str, Any],
+    files: Sequence[Path] | None,
+    count: int | None,
+    score_thr: float,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """One PNG an image, a sheet of the worst ones, and an index with a line for each.
+    """One PNG per image, a sheet of the worst ones, and an index with a line for each.
 
     Args:
         out: Folder; new or empty.
-        files: Images.
-        detect: The detector.
-        objects_of: The truth; None of an image without.
-        classes: Names, by label.
+        model: The detector, in eval mode.
+        cfg: Its resolved config.
+        files: Images; None takes `count` of those that the config tests on.
+        count: Evenly spread; None takes all.
+        score_thr: Detections below are left out.
         on_progress: Called with (images done, images to do).
 
     Returns:
-        The lines of the index, the worst image first: F1 at IoU 0.5, right, wrong and missed,
-        picture, image. Images without truth come last, with the number of detections alone.
+        The lines of the index, the worst image first: F1, right, wrong and missed, picture,
+        image. Images without truth come last, with the number of detections alone.
 
     Raises:
-        ValueError: If the folder is not empty or an image cannot be read.
+        ValueError: If the folder is not empty, or annotations or an image cannot be read.
     """
-
-    def look(file: Path) -> Look:
-        detections = detect(file)
-        truth, found, matches = compared(detections, objects_of(file))
-        image_HW3 = read_image(file)
-        return Look(
-            *rank_and_words(matches, len(detections.labels_Q)),
-            lambda side: side_by_side(image_HW3, truth, found, classes, file.name, side),
+    dataset, classes = cfg["test_dataloader"]["dataset"], cfg["classes"]
+    json = Path(dataset["data_root"]) / dataset["ann_file"]
+    if files is None and not json.is_file():
+        raise ValueError(
+            f"annotation file {json} does not exist; pass --cfg-options data_root=DIR, or name "
+            "images with --image"
         )
+    truth = Truth(dataset, classes) if json.is_file() else None
+    detect = Detector(model, dataset, score_thr)
 
-    return write_looks(out, files, look, SHEET_SIDE, on_progress)
+    def see(file: Path) -> Seen:
+        detected, objects = detect(file), None if truth is None else truth.objects(file)
+        return Seen(read_image(file), detected, objects)
+
+    return write_looks(
+        out,
+        files or truth.spread_files(count),
+        see,
+        lambda seen, title: look_at(seen, title, classes),
+        SHEET_SIDE,
+        on_progress,
+    )

@@ -1,6 +1,6 @@
 """A contact sheet of a mini world, drawn from its files.
 
-Shape legend: H W pixels.
+Shape legend: H W pixels, T frames.
 """
 
 import json
@@ -10,8 +10,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_dense.mini_world.formats import DEPTH_SCALE, davis_palette, encode_image, load_manifest
-from pe_dense.mini_world.scene import THING_NAMES
+from pe_dense.data.image_files import spread
+from pe_dense.files import atomic_write_bytes
+from pe_dense.mini_world.formats import DEPTH_SCALE, load_manifest
+from pe_dense.mini_world.scene import SEMANTIC_NAMES, STUFF_NAMES, THING_NAMES
+from pe_dense.pictures.boxes import Boxes, draw_boxes
+from pe_dense.pictures.colours import (
+    DEPTH_COLOURS,
+    PAPER,
+    UNKNOWN,
+    class_colour,
+    colour_table,
+    coloured,
+    faint_grey,
+    filled,
+)
+from pe_dense.pictures.drawing import (
+    MARGIN,
+    Panel,
+    below,
+    panel_grid,
+    resized,
+    stacked,
+    with_legend,
+    with_scale_bar,
+)
+from pe_dense.pictures.folder import encoded
+from pe_dense.pictures.masks import class_map, draw_identities
+
+SIDE = 200  # of a tile, in pixels
+QUALITY = 70  # of a JPEG
 
 
 def write_contact_sheet(root: str | Path, path: str | Path, num_columns: int = 6) -> None:
@@ -24,75 +52,83 @@ def write_contact_sheet(root: str | Path, path: str | Path, num_columns: int = 6
     Raises:
         ValueError: If root is no mini world or path cannot be written as a picture.
     """
-    import cv2
-
-    manifest = load_manifest(root)
-    rows = _image_rows(Path(root), min(num_columns, manifest["val"]))
-    rows += _clip_rows(Path(root), num_columns, manifest["frames"])
-    side = 256
-    sheet = np.full((len(rows) * (side + 4), num_columns * (side + 4), 3), 255, np.uint8)
-    for i, (title, tiles) in enumerate(rows):
-        for j, tile in enumerate(tiles):
-            big = cv2.resize(tile, (side, side), interpolation=cv2.INTER_NEAREST)
-            if j == 0:
-                _label(big, title, (4, side - 8))
-            top, left = i * (side + 4), j * (side + 4)
-            sheet[top : top + side, left : left + side] = big
-    path = Path(path)
+    manifest, path = load_manifest(root), Path(path)
     if path.suffix.lower() not in (".png", ".jpg") or path.is_dir():
         raise ValueError(f"--preview is {path}, but must be a file name that ends in .png or .jpg")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_image(path.suffix.lower(), sheet))
+    rows = _image_rows(Path(root), min(num_columns, manifest["val"]))
+    rows += _clip_rows(Path(root), spread(manifest["frames"], num_columns))
+    sheet, _ = below(stacked(rows), MARGIN)
+    atomic_write_bytes(path, encoded(np.asarray(sheet), path.suffix.lower(), QUALITY))
 
 
-def _image_rows(root: Path, count: int) -> list[tuple[str, list[NDArray[np.uint8]]]]:
-    import cv2
+def semantic_palette() -> NDArray[np.uint8]:
+    """RGB of each semantic label: things as their boxes, stuff pale, grey for 'other'."""
+    first, last = len(THING_NAMES), len(THING_NAMES) + len(STUFF_NAMES)
+    things, stuff = (
+        np.array([class_colour(k) for k in labels]) for labels in (range(first), range(first, last))
+    )
+    pale = (stuff + 2 * np.array(PAPER)) // 3
+    return np.concatenate([[UNKNOWN], pale, things]).astype(np.uint8)
+
+
+def _image_rows(root: Path, count: int) -> list[NDArray[np.uint8]]:
     from pycocotools import mask as coco_mask
 
     coco = json.loads((root / "coco/annotations/val.json").read_text(encoding="ascii"))
-    palette = davis_palette()
-    titles = ("picture", "instances", "semantic", "depth", "boxes")
-    rows: dict[str, list[NDArray[np.uint8]]] = {title: [] for title in titles}
+    palette, colours = semantic_palette(), colour_table(DEPTH_COLOURS)
+    pictures, instances, semantics, boxes, depths = [], [], [], [], []
     for index, info in enumerate(coco["images"][:count]):
         picture = _read(root / "coco/images/val" / info["file_name"])[..., ::-1].copy()
-        masks, boxes = picture // 3, picture.copy()
+        scale = SIDE / picture.shape[0]
         found = [a for a in coco["annotations"] if a["image_id"] == info["id"]]
+        numbers = np.zeros(picture.shape[:2], np.uint8)
         for number, item in enumerate(found, start=1):
-            mask = coco_mask.decode(item["segmentation"]).astype(bool)
-            x, y, w, h = (int(v) for v in item["bbox"])
-            masks[mask] = palette[number]
-            _label(masks, str(number), (x + w // 2 - 4, y + h // 2 + 4))
-            cv2.rectangle(boxes, (x, y), (x + w - 1, y + h - 1), (255, 255, 255), 1)
-            _label(boxes, THING_NAMES[item["category_id"] - 1], (x, max(y - 3, 10)))
+            numbers[coco_mask.decode(item["segmentation"]).astype(bool)] = number
+        xywh_Q4 = np.array([item["bbox"] for item in found], float).reshape(-1, 4)
+        xyxy_Q4 = np.concatenate([xywh_Q4[:, :2], xywh_Q4[:, :2] + xywh_Q4[:, 2:]], axis=1)
+        labels_Q = np.array([item["category_id"] - 1 for item in found], int)
         semantic = _read(root / f"ade/annotations/validation/ADE_val_{index + 1:08d}.png")
+        large = resized(picture, scale)
+        pictures.append(large)
+        instances.append(draw_identities(faint_grey(picture), numbers, scale))
+        semantics.append(class_map(resized(semantic, scale, is_nearest=True), large, palette))
+        boxes.append(draw_boxes(picture, Boxes(xyxy_Q4, labels_Q), THING_NAMES, scale))
         depth_m = _read(root / f"nyu/test/sync_depth_{index:05d}.png") / DEPTH_SCALE
-        near = np.where(depth_m > 0, 255 * np.clip(1.8 / np.maximum(depth_m, 0.1), 0, 1), 0)
-        colours = cv2.applyColorMap(near.astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-        colours = np.where((depth_m > 0)[..., None], colours, 0).astype(np.uint8)
-        tiles = (picture, masks, palette[semantic], colours, boxes)
-        for title, tile in zip(titles, tiles, strict=True):
-            rows[title].append(tile)
-    return list(rows.items())
+        depths.append(resized(depth_m, scale, is_nearest=True))
+    known = np.concatenate([depth[depth > 0] for depth in depths])
+    limits = (float(known.min()), float(known.max()))
+    depths = [filled(coloured(d, limits, colours), d == 0, UNKNOWN) for d in depths]
+    names = ["other", *SEMANTIC_NAMES]
+    legend = [(tuple(colour), name) for colour, name in zip(palette.tolist(), names, strict=True)]
+    return [
+        _row("pictures", pictures),
+        _row("boxes", boxes),
+        _row("instances", instances),
+        with_legend(_row("semantic map", semantics), legend),
+        with_scale_bar(
+            _row("depth", depths), 2 * (MARGIN + SIDE), colours, limits, "grey: not known", "m"
+        ),
+    ]
 
 
-def _clip_rows(
-    root: Path, count: int, num_frames: int
-) -> list[tuple[str, list[NDArray[np.uint8]]]]:
+def _clip_rows(root: Path, shown_T: list[int]) -> list[NDArray[np.uint8]]:
     from PIL import Image
 
     name = (root / "davis/ImageSets/2017/val.txt").read_text(encoding="ascii").split()[0]
-    palette = davis_palette()
-    pictures, masks = [], []
-    for t in np.linspace(0, num_frames - 1, min(count, num_frames)).round().astype(int):
-        pictures.append(_read(root / f"davis/JPEGImages/480p/{name}/{t:05d}.jpg")[..., ::-1].copy())
+    frames, masks = [], []
+    for t in shown_T:
+        frame = _read(root / f"davis/JPEGImages/480p/{name}/{t:05d}.jpg")[..., ::-1].copy()
         with Image.open(root / f"davis/Annotations/480p/{name}/{t:05d}.png") as file:
             ids = np.array(file)
-        tile = np.where((ids > 0)[..., None], palette[ids], pictures[-1] // 3)
-        for track_id in np.unique(ids[ids > 0]):
-            rows, columns = np.nonzero(ids == track_id)
-            _label(tile, str(track_id), (int(columns.mean()) - 4, int(rows.mean()) + 4))
-        masks.append(tile)
-    return [(f"clip {name}", pictures), ("track ids", masks)]
+        scale = SIDE / frame.shape[0]
+        frames.append(resized(frame, scale))
+        masks.append(draw_identities(faint_grey(frame), ids, scale))
+    return [_row(f"clip {name}", frames), _row("identities", masks)]
+
+
+def _row(title: str, tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    headings = [title] + [""] * (len(tiles) - 1)
+    return panel_grid([Panel(*pair) for pair in zip(tiles, headings, strict=True)]).picture_HW3
 
 
 def _read(path: Path) -> NDArray[Any]:
@@ -102,12 +138,3 @@ def _read(path: Path) -> NDArray[Any]:
     if image is None:
         raise ValueError(f"{path} cannot be read as a picture; pass --overwrite to write it anew")
     return image
-
-
-def _label(image: NDArray[Any], text: str, corner_xy: tuple[int, int]) -> None:
-    import cv2
-
-    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(
-            image, text, corner_xy, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, width, cv2.LINE_AA
-        )

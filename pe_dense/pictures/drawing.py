@@ -1,12 +1,11 @@
-"""Pieces that pictures of predictions are made of: panels, headings, colours, scale bars, sheets.
+"""Layout of all pictures: panels, headings, scale bars, legends, footers, sheets.
 
 Pure functions from arrays to pictures; all pictures are RGB uint8. Shape legend: H W pixels,
-K classes.
+N colours.
 """
 
 from __future__ import annotations
 
-import colorsys
 import functools
 import math
 from collections.abc import Sequence
@@ -15,15 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# Bright hues that stay apart from each other and from most photographs; further classes follow.
-_FIRST_COLOURS = (
-    (0, 176, 255), (255, 138, 0), (0, 214, 98), (255, 64, 129), (255, 221, 0), (178, 102, 255),
-    (0, 229, 215), (255, 82, 54), (160, 220, 40), (255, 160, 190),
-)  # fmt: skip
-_GOLDEN_RATIO = 0.618034
-INK, PAPER, GREY = (24, 26, 30), (255, 255, 255), (110, 114, 122)
+from pe_dense.pictures.colours import GREY, INK, PAPER, readable_on
+
 MARGIN, HEADER, FOOTER = 10, 34, 30
 BAR = 46  # height of a scale bar with its numbers
+KEY_ROW = 22  # height of a row of a legend
 MIN_SIDE, MAX_SIDE = 640, 1100
 WIDE = 1.75  # images of this aspect or more are laid out in two columns
 
@@ -45,21 +40,6 @@ class Grid(NamedTuple):
 
     picture_HW3: np.ndarray
     columns: tuple[tuple[int, int], ...]
-
-
-def class_colour(label: int) -> tuple[int, int, int]:
-    """RGB of a class; always the same, and apart from those before it.
-
-    Example:
-        >>> class_colour(0), len({class_colour(k) for k in range(300)})
-        ((0, 176, 255), 300)
-    """
-    if label < len(_FIRST_COLOURS):
-        return _FIRST_COLOURS[label]
-    hue = (label * _GOLDEN_RATIO) % 1.0
-    saturation, value = ((0.85, 1.0), (0.55, 1.0), (0.9, 0.8))[label % 3]
-    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
-    return red, green, blue
 
 
 def picture_scale(
@@ -97,21 +77,6 @@ def resized(picture_HW: np.ndarray, scale: float, is_nearest: bool = False) -> n
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     way = cv2.INTER_NEAREST if is_nearest else smooth
     return cv2.resize(picture_HW, (width, height), interpolation=way)
-
-
-def faint_grey(image_HW3: np.ndarray, lightness: float = 0.35) -> np.ndarray:
-    """The image in grey, faded towards white by `lightness` (0..1): a ground for colours."""
-    grey_HW1 = image_HW3.astype(np.float32) @ np.array([[0.299], [0.587], [0.114]], np.float32)
-    faded = grey_HW1 * (1 - lightness) + 255 * lightness
-    return np.repeat(faded, 3, axis=2).round().astype(np.uint8)
-
-
-def hatched(picture_HW3: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
-    """The picture with diagonal grey stripes where the mask is true: nothing is known there."""
-    rows, columns = np.indices(mask_HW.shape, sparse=True)
-    is_dark_HW = (rows + columns) % 10 < 3
-    stripes = np.where(is_dark_HW[..., None], np.uint8(150), np.uint8(205))
-    return np.where(mask_HW[..., None], stripes, picture_HW3).astype(np.uint8)
 
 
 def panel_grid(panels: Sequence[Panel]) -> Grid:
@@ -182,6 +147,128 @@ def draw_scale_bar(
         draw.text((x, top + 36), text, INK, font(13), anchor="mm")
 
 
+def with_scale_bar(
+    picture_HW3: np.ndarray,
+    right: int,
+    colours_N3: np.ndarray,
+    limits: tuple[float, float],
+    words: str,
+    unit: str = "",
+    is_signed: bool = False,
+) -> np.ndarray:
+    """The picture with a scale bar below it that ends at `right` px, and words beside the bar."""
+    top, width = picture_HW3.shape[:2]
+    canvas, draw = below(picture_HW3, BAR + MARGIN)
+    draw_scale_bar(canvas, (MARGIN, right, top), colours_N3, limits, unit, is_signed)
+    words = fitting(words, width - right - 2 * MARGIN, 13)
+    draw.text((right + MARGIN, top + 15), words, INK, font(13), anchor="lm")
+    return np.asarray(canvas)
+
+
+def draw_footer(
+    draw: ImageDraw.ImageDraw, middle: float, width: int, words: str, title: str
+) -> None:
+    """A grey line across a picture of that width: words at the left, its title at the right."""
+    draw.text((MARGIN, middle), words, GREY, font(13), anchor="lm")
+    title = fitting(title, width - 3 * MARGIN - font(13).getlength(words), 13)
+    draw.text((width - MARGIN, middle), title, GREY, font(13), anchor="rm")
+
+
+def with_legend(
+    picture_HW3: np.ndarray,
+    entries: Sequence[tuple[tuple[int, int, int], str]],
+    facts: Sequence[str] = (),
+    title: str = "",
+    max_rows: int = 4,
+) -> np.ndarray:
+    """The picture with rows of colours and names below it, then facts and the title.
+
+    Args:
+        picture_HW3: RGB uint8.
+        entries: Colour and name of each class; those that do not fit are counted.
+        facts: Shown at the bottom left.
+        title: Shown at the bottom right, beside the names where there is room and no fact.
+        max_rows: Of names.
+    """
+    (top, width), letters = picture_HW3.shape[:2], font(13)
+    places: list[tuple[float, int]] = []
+    x, row = float(MARGIN), 0
+    for _, text in entries:
+        needed = 36 + letters.getlength(text)
+        if x + needed > width and x > MARGIN:
+            if row + 1 == max_rows:
+                break
+            x, row = float(MARGIN), row + 1
+        places.append((x, row))
+        x += needed
+    hidden = len(entries) - len(places)
+    more = [f"{hidden} more class{'' if hidden == 1 else 'es'}"] if hidden else []
+    words, bottom = "; ".join([*more, *facts]), top + 6 + (row + 1) * KEY_ROW
+    is_beside = not words and x + letters.getlength(title) + MARGIN <= width
+    canvas, draw = below(picture_HW3, bottom - top + (MARGIN if is_beside else FOOTER))
+    footer = bottom - KEY_ROW / 2 if is_beside else bottom + FOOTER / 2
+    draw_footer(draw, footer, width, words, title)
+    for (colour, text), (x, row) in zip(entries, places, strict=False):
+        middle = top + 6 + (row + 0.5) * KEY_ROW
+        draw.rectangle((x, middle - 6, x + 12, middle + 6), tuple(colour), INK)
+        draw.text((x + 18, middle), text, INK, letters, anchor="lm")
+    return np.asarray(canvas)
+
+
+def tag_size(text: str) -> tuple[int, int]:
+    """Width and height of a tag in pixels."""
+    return round(font(12).getlength(text)) + 8, 17
+
+
+def draw_tag(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    corner: tuple[float, float],
+    colour: tuple[int, int, int],
+    is_filled: bool = True,
+) -> None:
+    """A name on a plate of its colour, or in its colour on a dark plate; left and top are given."""
+    left, top = corner
+    width, height = tag_size(text)
+    ground, ink = (colour, readable_on(colour)) if is_filled else (INK, colour)
+    draw.rectangle((left, top, left + width - 1, top + height - 1), ground, colour)
+    draw.text((left + 4, top + height / 2), text, ink, font(12), anchor="lm")
+
+
+def free_place(
+    corners: Sequence[tuple[float, float]],
+    tag: tuple[int, int],
+    placed: Sequence[tuple[float, ...]],
+    size: tuple[int, int],
+) -> tuple[float, ...]:
+    """Where a tag covers the least of the tags before it; the earlier corner, if several do.
+
+    Args:
+        corners: Left and top of the places to choose from; moved into the picture.
+        tag: Its width and height.
+        placed: Left, top, right, bottom of those before.
+        size: Width and height of the picture.
+
+    Returns:
+        Left, top, right, bottom.
+    """
+
+    def inside(corner: tuple[float, float]) -> tuple[float, ...]:
+        left, top = (
+            min(max(c, 0), max(s - t, 0)) for c, s, t in zip(corner, size, tag, strict=True)
+        )
+        return left, top, left + tag[0], top + tag[1]
+
+    def covered(place: tuple[float, ...]) -> float:
+        sides = [
+            (min(place[2], p[2]) - max(place[0], p[0]), min(place[3], p[3]) - max(place[1], p[1]))
+            for p in placed
+        ]
+        return sum(max(width, 0) * max(height, 0) for width, height in sides)
+
+    return min(map(inside, corners), key=covered)
+
+
 def round_values(low: float, high: float, most: int = 7) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten from low to high, at most so many.
 
@@ -212,6 +299,16 @@ def number_texts(values: Sequence[float], is_signed: bool = False) -> list[str]:
     """
     decimals = max(len(f"{v:.9f}".rstrip("0").split(".")[1]) for v in values)
     return [f"{v:{'+' if is_signed and v else ''}.{decimals}f}" for v in values]
+
+
+def stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures below each other; paper fills the rows of those that are less wide."""
+    width = max(picture.shape[1] for picture in pictures)
+    full = [
+        np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=PAPER[0])
+        for p in pictures
+    ]
+    return np.concatenate(full)
 
 
 def contact_sheet(
@@ -258,3 +355,8 @@ def fitting(text: str, width: float, size: int) -> str:
     while text and letters.getlength(text + "...") > width:
         text = text[:-1]
     return text + "..."
+
+
+def short_name(name: str) -> str:
+    """The name, cut where it is longer than 24 letters."""
+    return name if len(name) <= 24 else name[:22] + "..."

@@ -1,10 +1,10 @@
-"""A folder of pictures: one an image, a sheet of the worst, an index with a line for each."""
+"""A folder of pictures: one per image, a sheet of the worst, an index with a line for each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from pe_dense.pictures.drawing import contact_sheet
 SHEET = "worst.png"
 INDEX = "index.txt"
 MAX_ON_SHEET = 12
+Seen = TypeVar("Seen")  # what a model says of an image, and what is known of it
 
 
 class Look(NamedTuple):
@@ -31,19 +32,57 @@ class Look(NamedTuple):
     draw: Callable[[int | None], np.ndarray]
 
 
+class Folder:
+    """A new folder of numbered pictures, with an index that is written last.
+
+    Args:
+        out: New or empty.
+        total: Pictures to come, as far as it is known; more than 999 get longer numbers.
+
+    Raises:
+        ValueError: If the folder holds something.
+    """
+
+    def __init__(self, out: Path, total: int = 0) -> None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"--out {out} is not an empty folder; name a new one")
+        self.out, self.digits = out, max(3, len(str(total)))
+
+    def stem(self, number: int, name: str) -> str:
+        """Of the files of one thing: its number, from 1, and its name."""
+        return f"{number:0{self.digits}d}_{name[:60]}"
+
+    def write(self, name: str, content: bytes) -> None:
+        """Any other file."""
+        atomic_write_bytes(self.out / name, content)
+
+    def add(self, number: int, name: str, picture_HW3: np.ndarray) -> str:
+        """The picture of one thing; returns the name of its file."""
+        self.write(f"{self.stem(number, name)}.png", encoded(picture_HW3))
+        return f"{self.stem(number, name)}.png"
+
+    def close(self, lines: list[str], heading: str | None = None) -> list[str]:
+        """Writes the index, below a heading if there is one; returns its lines."""
+        above = [] if heading is None else [heading]
+        atomic_write_text(self.out / INDEX, "\n".join([*above, *lines]) + "\n")
+        return lines
+
+
 def write_looks(
     out: Path,
     files: Sequence[Path],
-    look_at: Callable[[Path], Look],
+    see: Callable[[Path], Seen],
+    look_at: Callable[[Seen, str], Look],
     sheet_side: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """One PNG an image, `SHEET` with the worst ones, and `INDEX` with a line for each.
+    """One PNG per image, `SHEET` with the worst ones, and `INDEX` with a line for each.
 
     Args:
         out: Folder; new or empty.
         files: Images.
-        look_at: Predicts and compares.
+        see: Reads an image, and predicts.
+        look_at: Compares and draws what was seen; it is told the name of the file.
         sheet_side: Longer side of a panel on the sheet, in pixels.
         on_progress: Called with (images done, images to do).
 
@@ -51,17 +90,18 @@ def write_looks(
         The lines of the index, the worst image first: scores, picture, image.
 
     Raises:
-        ValueError: If the folder is not empty, there is no image, or one cannot be read.
+        ValueError: If the folder is not empty, there is no image, or one cannot be used.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out} is not an empty folder; name a new one")
-    digits = max(3, len(str(len(files))))
+    folder = Folder(out, len(files))
     lines: list[tuple[tuple, str]] = []
     worst: list[tuple[tuple, str, np.ndarray]] = []
     for number, file in enumerate(files, start=1):
-        look = look_at(file)
-        name = f"{number:0{digits}d}_{file.stem[:60]}.png"
-        atomic_write_bytes(out / name, encoded(look.draw(None)))
+        seen = see(file)
+        try:
+            look = look_at(seen, file.name)
+        except ValueError as error:
+            raise ValueError(f"image {file}: {error}") from error
+        name = folder.add(number, file.stem, look.draw(None))
         key = (look.rank, name)
         lines.append((key, f"{look.words}  {name}  {file}"))
         if len(worst) < MAX_ON_SHEET or key < worst[-1][0]:  # drawn anew: labels stay legible
@@ -71,10 +111,8 @@ def write_looks(
         if on_progress is not None:
             on_progress(number, len(files))
     sheet = contact_sheet([picture for *_, picture in worst], [caption for _, caption, _ in worst])
-    atomic_write_bytes(out / SHEET, encoded(sheet))
-    texts = [text for _, text in sorted(lines)]
-    atomic_write_text(out / INDEX, "\n".join(texts) + "\n")
-    return texts
+    folder.write(SHEET, encoded(sheet))
+    return folder.close([text for _, text in sorted(lines)])
 
 
 def read_image(file: Path) -> np.ndarray:

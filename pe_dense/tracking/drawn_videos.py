@@ -16,10 +16,12 @@ from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.registry import DATASETS, METRICS, MODELS
 from torch import nn
 
+from pe_dense.data.image_files import spread
+from pe_dense.pictures.boxes import Boxes
 from pe_dense.tracking.frames import read_label_map
 from pe_dense.tracking.layer_choice import best_of, mean_j_and_f
 from pe_dense.tracking.mot_files import read_ground_truth, read_sequence_info
-from pe_dense.tracking.pictures import Boxes, FrameView, VideoView, spread
+from pe_dense.tracking.pictures import FrameView, VideoView
 
 
 @contextmanager

@@ -17,13 +17,13 @@ from small_towers import DETECTION, SPATIAL, tower_of
 from pe_dense.analysis.encoder_images import layer_maps, read_for_encoder
 from pe_dense.analysis.feature_colours import colour_map, fit_basis, low_pass
 from pe_dense.analysis.pictures import (
-    BACKGROUND,
     TABLE,
     write_attention_pictures,
     write_feature_pictures,
     write_similarity_pictures,
 )
 from pe_dense.mini_world.world import make_image
+from pe_dense.pictures.colours import OUTSIDE
 from pe_dense.pictures.drawing import HEADER, MARGIN
 from pe_dense.pictures.folder import INDEX
 
@@ -90,7 +90,7 @@ def test_masks_and_shared_bases(tmp_path: Path, files: list[Path]) -> None:
     basis = fit_basis(maps, [inside, inside])
     for i, name in enumerate(("001_image0.png", "002_image1.png")):
         found = panel_tokens(out / name, 1, 16)
-        assert (found[~inside] == BACKGROUND).all()
+        assert (found[~inside] == OUTSIDE).all()
         expected = 255 * colour_map(maps[i], basis)
         assert np.abs(found[inside] - expected[inside]).max() <= 1.5
     with pytest.raises(ValueError, match="1 masks for 2 images"):

@@ -14,22 +14,18 @@ import pytest
 pytest.importorskip("mmseg")
 
 from pe_dense.depth.pictures import (
-    BAR,
-    DEPTH_COLOURS,
-    FOOTER,
-    UNKNOWN,
+    SHEET_SIDE,
     Estimated,
-    colour_table,
-    coloured,
     depth_limits,
     draw_estimated,
     error_limit,
     image_errors,
+    look_at,
     scoring_of,
-    write_pictures,
 )
-from pe_dense.pictures.drawing import HEADER, number_texts, round_values
-from pe_dense.pictures.folder import INDEX, SHEET
+from pe_dense.pictures.colours import DEPTH_COLOURS, UNKNOWN, colour_table, coloured
+from pe_dense.pictures.drawing import BAR, FOOTER, HEADER, number_texts, round_values
+from pe_dense.pictures.folder import INDEX, SHEET, write_looks
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIG = REPO / "configs" / "depth" / "linear_pe_t16_mini.py"
@@ -167,14 +163,22 @@ def test_the_worst_image_comes_first(tmp_path: Path) -> None:
         "empty": Estimated(of.image_HW3, of.depth_HW, np.zeros_like(of.truth_HW)),
         "bad": estimated(factor=1.6),
     }
-    files, out = [Path(f"{name}.png") for name in found], tmp_path / "out"
-    lines = write_pictures(out, files, lambda file: found[file.stem], RULES)
+
+    def write(out: Path) -> list[str]:
+        files = [Path(f"{name}.png") for name in found]
+        return write_looks(
+            out, files, lambda file: found[file.stem],
+            lambda seen, title: look_at(seen, title, RULES), SHEET_SIDE,
+        )  # fmt: skip
+
+    out = tmp_path / "out"
+    lines = write(out)
     assert [Path(line.split()[-1]).stem for line in lines] == ["bad", "good", "empty", "alone"]
     assert "AbsRel 0.600" in lines[0] and "AbsRel 0.100" in lines[1]
     assert (out / INDEX).read_text().splitlines() == lines and (out / SHEET).is_file()
     found["bad"] = Estimated(of.image_HW3, np.full_like(of.depth_HW, np.nan), of.truth_HW)
     with pytest.raises(ValueError, match=r"bad.png: .*nan"):
-        write_pictures(tmp_path / "b", files, lambda file: found[file.stem], RULES)
+        write(tmp_path / "b")
 
 
 # The tool

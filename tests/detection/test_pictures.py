@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,16 @@ import torch
 from coco_folders import edit, write_folder, write_image
 
 from pe_dense.detection.pictures import (
-    Detections,
+    SHEET_SIDE,
     Detector,
-    Objects,
+    Seen,
     Truth,
     compared,
+    look_at,
     write_pictures,
 )
-from pe_dense.pictures.folder import INDEX, MAX_ON_SHEET, SHEET, read_image
+from pe_dense.pictures.boxes import Boxes
+from pe_dense.pictures.folder import INDEX, MAX_ON_SHEET, SHEET, read_image, write_looks
 
 REPO = Path(__file__).resolve().parents[2]
 CLASSES = ["disc", "box"]
@@ -41,20 +44,35 @@ def dataset_of(root: Path, **more: object) -> dict:
     )  # fmt: skip
 
 
-def detections(objects: Objects | None, keep: int) -> Detections:
+def objects(*corners: tuple[int, int, int, int], **more: object) -> Boxes:
+    """Objects of the first class."""
+    none = np.zeros(len(corners), int)
+    boxes = np.array(corners, dtype=float).reshape(-1, 4)
+    return Boxes(boxes, none, is_crowd_Q=none.astype(bool), **more)
+
+
+def detections(truth: Boxes | None, keep: int) -> Boxes:
     """The truth itself, as far as it is found."""
-    count = 0 if objects is None else min(keep, len(objects.labels_G))
-    boxes = np.zeros((0, 4)) if objects is None else objects.boxes_G4[:count]
-    labels = np.zeros(0, int) if objects is None else objects.labels_G[:count]
-    return Detections(boxes, np.linspace(0.9, 0.5, count), labels, None)
+    truth = objects() if truth is None else truth
+    count = min(keep, len(truth.labels_Q))
+    scores = np.linspace(0.9, 0.5, count)
+    return Boxes(truth.boxes_Q4[:count], truth.labels_Q[:count], scores_Q=scores)
+
+
+def write(out: Path, files: list, detect: object, objects_of: object, **more: object) -> list[str]:
+    """Pictures of what a function detects."""
+    return write_looks(
+        out, files, lambda file: Seen(read_image(file), detect(file), objects_of(file)),
+        lambda seen, title: look_at(seen, title, CLASSES), SHEET_SIDE, **more,
+    )  # fmt: skip
 
 
 def test_truth_is_what_the_json_says(root: Path) -> None:
     truth = Truth(dataset_of(root), CLASSES)
-    objects = truth.objects(root / "images" / "v1.jpg")
-    assert objects.labels_G.tolist() == [0, 1]
-    np.testing.assert_allclose(objects.boxes_G4[0], [2, 3, 22.5, 13])
-    assert objects.masks_GHW is None and not objects.is_crowd_G.any()
+    found = truth.objects(root / "images" / "v1.jpg")
+    assert found.labels_Q.tolist() == [0, 1]
+    np.testing.assert_allclose(found.boxes_Q4[0], [2, 3, 22.5, 13])
+    assert found.masks_QHW is None and not found.is_crowd_Q.any()
     assert truth.objects(root / "images" / "t0.jpg") is None
     assert [file.name for file in truth.spread_files(None)] == [f"v{i}.jpg" for i in range(4)]
     assert [file.name for file in truth.spread_files(2)] == ["v0.jpg", "v3.jpg"]
@@ -68,11 +86,11 @@ def test_truth_with_masks_and_classes_in_another_order(mini_root: Path) -> None:
     names = ["cross", "ring", "star", "triangle", "box", "disc"]
     truth = Truth(dataset, names)
     for file in truth.spread_files(None):
-        objects = truth.objects(file)
-        if not len(objects.labels_G):
+        found = truth.objects(file)
+        if not len(found.labels_Q):
             continue
-        assert objects.masks_GHW.shape[1:] == read_image(file).shape[:2]
-        for box, mask in zip(objects.boxes_G4, objects.masks_GHW):
+        assert found.masks_QHW.shape[1:] == read_image(file).shape[:2]
+        for box, mask in zip(found.boxes_Q4, found.masks_QHW):
             ys, xs = np.nonzero(mask)
             ends = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
             np.testing.assert_allclose(box, ends, atol=1)
@@ -80,20 +98,16 @@ def test_truth_with_masks_and_classes_in_another_order(mini_root: Path) -> None:
 
 def test_an_image_without_annotations(root: Path) -> None:
     edit(root / "annotations/val.json", lambda c: c.update(annotations=c["annotations"][:2]))
-    objects = Truth(dataset_of(root), CLASSES).objects(root / "images" / "v3.jpg")
-    assert objects.boxes_G4.shape == (0, 4) and objects.masks_GHW is None
+    found = Truth(dataset_of(root), CLASSES).objects(root / "images" / "v3.jpg")
+    assert found.boxes_Q4.shape == (0, 4) and found.masks_QHW is None
 
 
 def test_masks_of_the_truth_are_drawn_only_beside_masks(mini_root: Path) -> None:
-    objects = Objects(
-        np.array([[0.0, 0, 5, 5]]), np.zeros(1, int), np.zeros(1, bool), np.ones((1, 9, 9), bool)
-    )
-    boxes_only = detections(objects, 1)
-    assert compared(boxes_only, objects)[0].masks_QHW is None
-    with_masks = Detections(
-        boxes_only.boxes_Q4, boxes_only.scores_Q, boxes_only.labels_Q, np.ones((1, 9, 9), bool)
-    )
-    assert compared(with_masks, objects)[0].masks_QHW is not None
+    masks = np.ones((1, 9, 9), bool)
+    truth = objects((0, 0, 5, 5), masks_QHW=masks)
+    boxes_only = detections(truth, 1)
+    assert compared(boxes_only, truth)[0].masks_QHW is None
+    assert compared(replace(boxes_only, masks_QHW=masks), truth)[0].masks_QHW is not None
 
 
 def test_pictures_sheet_and_index(root: Path, tmp_path: Path) -> None:
@@ -101,9 +115,9 @@ def test_pictures_sheet_and_index(root: Path, tmp_path: Path) -> None:
     files = [*truth.spread_files(None), root / "images" / "t0.jpg"]
     keep = dict(zip(files, (2, 0, 1, 2, 0)))
     steps = []
-    lines = write_pictures(
+    lines = write(
         tmp_path / "out", files, lambda f: detections(truth.objects(f), keep[f]), truth.objects,
-        CLASSES, lambda *step: steps.append(step),
+        on_progress=lambda *step: steps.append(step),
     )  # fmt: skip
     pictures = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert pictures == [
@@ -124,14 +138,10 @@ def test_the_sheet_holds_the_worst(root: Path, tmp_path: Path) -> None:
     for name in names:
         write_image(root / "images" / name)
     files = [root / "images" / name for name in names]
-    one = Objects(np.array([[0.0, 0, 9, 9]]), np.zeros(1, int), np.zeros(1, bool), None)
+    one = objects((0, 0, 9, 9))
     good = set(files[:4])
-    write_pictures(
-        tmp_path / "out", files, lambda f: detections(one, int(f in good)), lambda f: one, CLASSES
-    )
-    alone = write_pictures(
-        tmp_path / "bad", files[4:], lambda f: detections(one, 0), lambda f: one, CLASSES
-    )
+    write(tmp_path / "out", files, lambda f: detections(one, int(f in good)), lambda f: one)
+    alone = write(tmp_path / "bad", files[4:], lambda f: detections(one, 0), lambda f: one)
     assert len(alone) == MAX_ON_SHEET
     sheets = [read_image(tmp_path / name / SHEET) for name in ("out", "bad")]
     assert sheets[0].shape == sheets[1].shape
@@ -143,9 +153,9 @@ def test_an_output_folder_that_holds_something(root: Path, tmp_path: Path) -> No
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("precious")
     with pytest.raises(ValueError, match="is not an empty folder"):
-        write_pictures(tmp_path / "out", [], lambda f: None, lambda f: None, CLASSES)
+        write(tmp_path / "out", [], None, None)
     with pytest.raises(ValueError, match="is not an empty folder"):
-        write_pictures(tmp_path / "out" / "mine.txt", [], lambda f: None, lambda f: None, CLASSES)
+        write(tmp_path / "out" / "mine.txt", [], None, None)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
@@ -186,6 +196,14 @@ def test_the_detector_loads_as_the_config_tests(root: Path) -> None:
     assert found.masks_QHW.shape == (1, 48, 64)
     with pytest.raises(ValueError, match=r"absent.jpg is missing"):
         detect(root / "absent.jpg")
+    cfg = dict(classes=CLASSES, test_dataloader=dict(dataset=dataset_of(root, pipeline=pipeline)))
+    lines = write_pictures(root / "out", FixedDetector(), cfg, None, 1, 0.3)
+    assert lines[0].startswith("F1 0.67  right   1  wrong   0  missed   1  001_v0.png")
+    cfg["test_dataloader"]["dataset"]["ann_file"] = "none.json"
+    with pytest.raises(ValueError, match=r"none.json does not exist; pass --cfg-options"):
+        write_pictures(root / "b", FixedDetector(), cfg, None, 1, 0.3)
+    alone = write_pictures(root / "b", FixedDetector(), cfg, [root / "images" / "v0.jpg"], 1, 0.3)
+    assert alone[0].startswith("F1    -  detected   1")
 
 
 # The tool

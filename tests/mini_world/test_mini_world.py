@@ -25,7 +25,7 @@ from pe_dense.mini_world.formats import (  # noqa: E402
     find_damage,
     load_manifest,
 )
-from pe_dense.mini_world.preview import write_contact_sheet  # noqa: E402
+from pe_dense.mini_world.preview import SIDE, write_contact_sheet  # noqa: E402
 from pe_dense.mini_world.render import render_scene  # noqa: E402
 from pe_dense.mini_world.scene import (  # noqa: E402
     FIRST_THING,
@@ -35,6 +35,8 @@ from pe_dense.mini_world.scene import (  # noqa: E402
     sample_scene,
 )
 from pe_dense.mini_world.world import make_clip, make_image  # noqa: E402
+from pe_dense.pictures.colours import class_colour  # noqa: E402
+from pe_dense.pictures.drawing import MARGIN  # noqa: E402
 
 REPO = Path(__file__).parents[2]
 CONFIG = MiniWorldConfig(seed=3, train=6, val=4, clips=3, frames=5, image_size=96)
@@ -335,7 +337,11 @@ def test_same_seed_same_bytes_other_seed_other_bytes(root, tmp_path):
 def test_contact_sheet(root, tmp_path):
     write_contact_sheet(root, tmp_path / "sheet.png")
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
-    assert sheet.shape == (7 * 260, 6 * 260, 3) and sheet.std() > 30
+    assert sheet.shape[1] == 5 * (SIDE + MARGIN) + MARGIN and sheet.shape[0] > 7 * SIDE
+    assert sheet.std() > 30
+    for label in (0, 1):  # in the legend, and as a box or an object
+        shade = np.array(class_colour(label))[::-1]
+        assert (sheet == shade).all(axis=-1).sum() > 300
 
 
 # Using it ----------------------------------------------------------------------------------------

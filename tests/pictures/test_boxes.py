@@ -9,7 +9,8 @@ pytest.importorskip("cv2")
 pytest.importorskip("mmdet")
 
 from pe_dense.pictures.boxes import Boxes, detected_heading, draw_boxes, side_by_side, truth_heading
-from pe_dense.pictures.drawing import GREY, class_colour, contact_sheet, picture_scale
+from pe_dense.pictures.colours import GREY, class_colour
+from pe_dense.pictures.drawing import contact_sheet, picture_scale
 
 PLAIN = np.full((120, 160, 3), 128, dtype=np.uint8)
 CLASSES = ["disc", "box"]

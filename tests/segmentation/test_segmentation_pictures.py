@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,19 +14,18 @@ import pytest
 
 pytest.importorskip("mmseg")
 
-from pe_dense.pictures.drawing import class_colour
-from pe_dense.pictures.folder import INDEX, SHEET, read_image
+from pe_dense.pictures.colours import WRONG, class_colour
+from pe_dense.pictures.folder import INDEX, SHEET, read_image, write_looks
+from pe_dense.pictures.masks import VOID, class_map
 from pe_dense.segmentation.pictures import (
-    IGNORED,
-    WRONG,
+    SHEET_SIDE,
     Segmented,
-    coloured,
     draw_segmented,
     errors,
     image_scores,
     legend,
+    look_at,
     palette_of,
-    write_pictures,
 )
 
 REPO = Path(__file__).resolve().parents[2]
@@ -36,10 +36,10 @@ CONFIG = REPO / "configs" / "segmentation" / "linear_pe_t16_mini.py"
 
 def maps() -> Segmented:
     """4 x 5 pixels: a row is ignored, 4 of the other 15 are wrong; 'sea' is predicted only."""
-    truth_HW = np.array([[0] * 5, [0] * 5, [1] * 5, [IGNORED] * 5], dtype=np.uint8)
+    truth_HW = np.array([[0] * 5, [0] * 5, [1] * 5, [VOID] * 5], dtype=np.uint8)
     labels_HW = truth_HW.copy()
     labels_HW[0, :3], labels_HW[2, 0], labels_HW[3] = 1, 2, 2
-    return Segmented(labels_HW.astype(np.int64), truth_HW)
+    return Segmented(image_of(4, 5), labels_HW.astype(np.int64), truth_HW)
 
 
 def image_of(height: int, width: int) -> np.ndarray:
@@ -53,21 +53,21 @@ def test_scores_of_one_image_by_hand() -> None:
     np.testing.assert_allclose(scores.miou, (0.7 + 0.5 + 0) / 3)
     np.testing.assert_allclose(scores.truth_K, [10 / 15, 5 / 15, 0, 0])
     assert scores.accuracy == 11 / 15
-    assert image_scores(Segmented(maps().labels_HW, None), 4) is None
+    assert image_scores(replace(maps(), truth_HW=None), 4) is None
 
 
 def test_an_image_without_annotated_pixels() -> None:
-    nothing = Segmented(np.zeros((4, 5), int), np.full((4, 5), IGNORED))
+    nothing = Segmented(image_of(4, 5), np.zeros((4, 5), int), np.full((4, 5), VOID))
     scores = image_scores(nothing, 3)
     assert np.isnan(scores.miou) and np.isnan(scores.accuracy)
-    picture = draw_segmented(nothing, scores, image_of(4, 5), CLASSES, PALETTE)
+    picture = draw_segmented(nothing, scores, CLASSES, PALETTE)
     assert picture.dtype == np.uint8 and legend(nothing, scores, CLASSES) == [(0, "sky")]
 
 
 def test_the_legend_lists_the_truth_by_area_and_then_the_rest() -> None:
     scores = image_scores(maps(), 3)
     assert legend(maps(), scores, CLASSES) == [(0, "sky 0.70"), (1, "wall 0.50"), (2, "sea 0.00")]
-    alone = Segmented(maps().labels_HW, None)
+    alone = replace(maps(), truth_HW=None)
     assert legend(alone, None, CLASSES) == [(0, "sky"), (1, "wall"), (2, "sea")]
 
 
@@ -84,7 +84,7 @@ def test_wrong_pixels_are_red_and_ignored_ones_grey() -> None:
 
 
 def test_a_class_has_its_colour() -> None:
-    picture = coloured(np.array([[0, 1, 2, IGNORED]]), np.zeros((1, 4, 3), np.uint8), PALETTE)
+    picture = class_map(np.array([[0, 1, 2, VOID]]), np.zeros((1, 4, 3), np.uint8), PALETTE)
     assert picture[0, :3].argmax(-1).tolist() == [0, 1, 2]
     assert picture[0, :3].max(-1).tolist() == [204] * 3 and len(set(picture[0, 3])) == 1
 
@@ -107,9 +107,10 @@ def test_palettes() -> None:
 def test_panels_in_a_row_or_in_two_columns() -> None:
     def shape(height: int, width: int, has_truth: bool) -> tuple[int, int]:
         labels_HW = np.zeros((height, width), int)
-        segmented = Segmented(labels_HW, labels_HW if has_truth else None)
+        image = image_of(height, width)
+        segmented = Segmented(image, labels_HW, labels_HW if has_truth else None)
         scores = image_scores(segmented, 3)
-        picture = draw_segmented(segmented, scores, image_of(height, width), CLASSES, PALETTE)
+        picture = draw_segmented(segmented, scores, CLASSES, PALETTE)
         return picture.shape[:2]
 
     assert shape(500, 500, True)[1] == 4 * 510 + 10 and shape(500, 500, False)[1] == 2 * 510 + 10
@@ -117,31 +118,36 @@ def test_panels_in_a_row_or_in_two_columns() -> None:
 
 
 def test_a_map_of_another_size_is_an_error() -> None:
-    segmented = Segmented(np.zeros((4, 5), int), None)
+    segmented = Segmented(image_of(8, 10), np.zeros((4, 5), int), None)
     with pytest.raises(ValueError, match=r"prediction is \(4, 5\) and the image \(8, 10\)"):
-        draw_segmented(segmented, None, image_of(8, 10), CLASSES, PALETTE)
+        draw_segmented(segmented, None, CLASSES, PALETTE)
 
 
 def test_the_worst_image_comes_first(tmp_path: Path) -> None:
-    files = [tmp_path / f"{name}.png" for name in ("good", "alone", "empty", "bad")]
-    for file in files:
-        assert cv2.imwrite(str(file), image_of(4, 5))
     truth_HW = maps().truth_HW
     found = {
-        "good": Segmented(np.where(truth_HW == IGNORED, 0, truth_HW), truth_HW),
-        "alone": Segmented(maps().labels_HW, None),
-        "empty": Segmented(maps().labels_HW, np.full_like(truth_HW, IGNORED)),
+        "good": replace(maps(), labels_HW=np.where(truth_HW == VOID, 0, truth_HW)),
+        "alone": replace(maps(), truth_HW=None),
+        "empty": replace(maps(), truth_HW=np.full_like(truth_HW, VOID)),
         "bad": maps(),
     }
+
+    def write(out: Path) -> list[str]:
+        files = [Path(f"{name}.png") for name in found]
+        return write_looks(
+            out, files, lambda file: found[file.stem],
+            lambda seen, title: look_at(seen, title, CLASSES, PALETTE), SHEET_SIDE,
+        )  # fmt: skip
+
     out = tmp_path / "out"
-    lines = write_pictures(out, files, lambda file: found[file.stem], CLASSES, PALETTE)
+    lines = write(out)
     assert [Path(line.split()[-1]).stem for line in lines] == ["bad", "good", "empty", "alone"]
     assert lines[0].startswith("mIoU 0.40  accuracy 0.73  004_bad.png")
     assert (out / INDEX).read_text().splitlines() == lines and (out / SHEET).is_file()
     assert read_image(out / "001_good.png").shape[1] > read_image(out / "002_alone.png").shape[1]
-    found["bad"] = Segmented(np.full((4, 5), 7), truth_HW)
+    found["bad"] = replace(maps(), labels_HW=np.full((4, 5), 7))
     with pytest.raises(ValueError, match=r"bad.png: the prediction holds class 7"):
-        write_pictures(tmp_path / "b", files, lambda file: found[file.stem], CLASSES, PALETTE)
+        write(tmp_path / "b")
 
 
 # The tool

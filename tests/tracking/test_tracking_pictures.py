@@ -5,16 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pe_dense.tracking.pictures import (
-    Boxes,
-    FrameView,
-    VideoView,
-    draw_boxes,
-    draw_masks,
-    frame_picture,
-    id_colour,
-    write_pictures,
-)
+from pe_dense.pictures.boxes import Boxes, draw_boxes
+from pe_dense.pictures.colours import id_colour
+from pe_dense.pictures.masks import draw_identities
+from pe_dense.tracking.pictures import FrameView, VideoView, frame_picture, write_pictures
 
 GREY = np.full((64, 96, 3), 128, np.uint8)
 
@@ -56,7 +50,7 @@ def test_files_are_readable_and_as_long_as_the_video(tmp_path, image, length):
 
 def test_an_id_keeps_its_colour_wherever_it_is():
     for place in ((5, 5), (30, 60)):
-        drawn = draw_masks(GREY, square(3, *place, side=30), 4.0)
+        drawn = draw_identities(GREY, square(3, *place, side=30), 4.0)
         inside = drawn[4 * place[0] + 8, 4 * place[1] + 8].astype(float)
         expected = 0.55 * 128 + 0.45 * np.array(id_colour(3))
         assert np.abs(inside - expected).max() <= 1
@@ -65,8 +59,8 @@ def test_an_id_keeps_its_colour_wherever_it_is():
 
 def test_masks_leave_background_and_void_alone():
     labels = square(255, 10, 10)
-    assert np.array_equal(draw_masks(GREY, labels, 1.0), GREY)
-    assert np.array_equal(draw_masks(GREY, np.zeros_like(labels), 1.0), GREY)
+    assert np.array_equal(draw_identities(GREY, labels, 1.0), GREY)
+    assert np.array_equal(draw_identities(GREY, np.zeros_like(labels), 1.0), GREY)
 
 
 def test_truth_is_left_and_prediction_right(image):
@@ -84,8 +78,8 @@ def test_truth_is_left_and_prediction_right(image):
 
 def test_boxes_are_framed_where_they_are_and_may_leave_the_image():
     boxes = Boxes(np.array([[40.0, 20.0, 80.0, 60.0], [-5.0, -5.0, 300.0, 2.0]]), np.array([1, 2]))
-    drawn = draw_boxes(GREY, boxes, 1.0)
-    assert tuple(drawn[40, 41]) == id_colour(1)  # left edge
+    drawn = draw_boxes(GREY, boxes, None)
+    assert tuple(drawn[40, 40]) == id_colour(1)  # left edge
     assert tuple(drawn[40, 60]) == (128, 128, 128)  # inside
 
 
@@ -103,7 +97,7 @@ def test_bad_input_is_refused(tmp_path, image):
     with pytest.raises(ValueError, match="not an empty folder"):
         write_pictures(tmp_path, [video(image, 1)])
     with pytest.raises(ValueError, match="does not fit"):
-        draw_masks(GREY, np.zeros((3, 3), np.uint8), 1.0)
+        draw_identities(GREY, np.zeros((3, 3), np.uint8), 1.0)
     missing = FrameView(tmp_path / "none.png", None, None)
     with pytest.raises(ValueError, match="does not exist"):
         frame_picture(missing, "")
