@@ -15,13 +15,13 @@ import torch
 import torch.distributed as dist
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from runs import train
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from pe_dense.run.launch import leave_together
 from pe_dense.run.sharding import ShardedOptimWrapper, Sharding, shard, whole_state
-from pe_dense.run.training import train
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs/detection/deta_pe_t16_mini.py"
 OPTIONS = {
@@ -139,7 +139,7 @@ def main(data_root: str, out: Path) -> None:
             file.write_text(base)
         dist.barrier()
         options = {"data_root": data_root, **OPTIONS, **options}
-        train(str(file), None, None, options, out / name, "pytorch", resume, amp)
+        train(file, None, None, options, out / name, "pytorch", resume=resume, amp=amp)
         dist.barrier()
 
     def prepare(name: str, source: str) -> None:

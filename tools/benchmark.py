@@ -59,6 +59,7 @@ def main() -> int:
     from rich.console import Console
     from rich.live import Live
 
+    from pe_dense.files import atomic_write_text
     from pe_dense.results import pages, provenance
     from pe_dense.results.store import load_records
     from pe_dense.suites import display, jobs, layer_curves, plan, slurm
@@ -83,7 +84,7 @@ def main() -> int:
         return 0
     if args.slurm:
         script = slurm.array_script(planned, records)
-        provenance.atomic_write_text(args.slurm, script)
+        atomic_write_text(args.slurm, script)
         print(f"wrote {args.slurm}; submit it with: sbatch {args.slurm}")
         return 0
     if pages.is_published(records) and provenance.git_state(Path.cwd())[1]:

@@ -46,21 +46,24 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Evaluate, print, record."""
     args = parse_args()
-    from pe_dense.run.evaluation import evaluate  # heavy: torch and OpenMMLab
+    from pe_dense.run.evaluation import evaluate  # heavy: torch
+    from pe_dense.run.request import RunRequest  # heavy: OpenMMLab
 
     evaluate(
-        config=args.config,
+        RunRequest(
+            config=args.config,
+            encoder=args.encoder,
+            weights=args.weights,
+            options=command_line.parse_options(args.cfg_options),
+            work_dir=Path(args.work_dir) if args.work_dir else None,
+            launcher=args.launcher,
+            seed=args.seed,
+            amp=args.amp,
+            argv=sys.argv,
+        ),
         checkpoint=Path(args.checkpoint) if args.checkpoint else None,
-        encoder=args.encoder,
-        options=command_line.parse_options(args.cfg_options),
-        work_dir=Path(args.work_dir) if args.work_dir else None,
-        launcher=args.launcher,
         records=None if args.no_record else Path(args.records),
         supersede=args.supersede,
-        argv=sys.argv,
-        weights=args.weights,
-        seed=args.seed,
-        amp=args.amp,
     )
 
 

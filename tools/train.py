@@ -36,19 +36,22 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Resolve the config, check everything that can be checked, train."""
     args = parse_args()
-    from pe_dense.run.training import train  # heavy: torch and OpenMMLab
+    from pe_dense.run.request import RunRequest  # heavy: OpenMMLab
+    from pe_dense.run.training import train  # heavy: torch
 
     train(
-        config=args.config,
-        encoder=args.encoder,
-        weights=args.weights,
-        options=command_line.parse_options(args.cfg_options),
-        work_dir=Path(args.work_dir) if args.work_dir else None,
-        launcher=args.launcher,
+        RunRequest(
+            config=args.config,
+            encoder=args.encoder,
+            weights=args.weights,
+            options=command_line.parse_options(args.cfg_options),
+            work_dir=Path(args.work_dir) if args.work_dir else None,
+            launcher=args.launcher,
+            seed=args.seed,
+            amp=args.amp,
+            argv=sys.argv,
+        ),
         resume=args.resume,
-        amp=args.amp,
-        seed=args.seed,
-        argv=sys.argv,
     )
 
 

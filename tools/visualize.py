@@ -30,7 +30,7 @@ from pe_dense.run import command_line
 if TYPE_CHECKING:
     from torch import nn
 
-    from pe_dense.run.checkpoint import TrainedRun
+    from pe_dense.run.trained_run import TrainedRun
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -251,17 +251,13 @@ def run_track(args: argparse.Namespace) -> None:
         raise ValueError(f"--fps is {args.fps}; pass a positive number")
     from mmengine.registry import init_default_scope  # heavy, as the next
 
-    from pe_dense.run.checkpoint import open_run, open_untrained
     from pe_dense.run.config import check_data
-    from pe_dense.run.evaluation import trained_model
+    from pe_dense.run.request import RunRequest
+    from pe_dense.run.trained_run import open_run, trained_model
 
     options = command_line.parse_options(args.cfg_options)
-    if args.checkpoint is None:
-        run = open_untrained(args.config, args.encoder, args.weights, options)
-    elif args.weights is not None:
-        raise ValueError("--weights is for configs that train nothing; a checkpoint has its own")
-    else:
-        run = open_run(args.config, args.checkpoint, args.encoder, options)
+    request = RunRequest(args.config, args.encoder, args.weights, options)
+    run = open_run(request, args.checkpoint)
     if run.cfg.protocol.task != "tracking":
         raise ValueError(f"config {args.config} is for {run.cfg.protocol.task}, not tracking")
     check_data(run.cfg, ("test",))
@@ -286,12 +282,12 @@ def open_run_of(args: argparse.Namespace, task: str) -> tuple[TrainedRun, nn.Mod
         ValueError: If not.
     """
     require_images(args)
-    from pe_dense.run.checkpoint import open_run  # heavy, as the next
-    from pe_dense.run.config import check_data
-    from pe_dense.run.evaluation import trained_model
+    from pe_dense.run.config import check_data  # heavy, as the next
+    from pe_dense.run.request import RunRequest
+    from pe_dense.run.trained_run import open_run, trained_model
 
     options = command_line.parse_options(args.cfg_options)
-    run = open_run(args.config, args.checkpoint, args.encoder, options)
+    run = open_run(RunRequest(args.config, args.encoder, options=options), args.checkpoint)
     if run.cfg.protocol.task != task:
         raise ValueError(f"config {args.config} is for {run.cfg.protocol.task}, not {task}")
     if task != "detection":  # a detector draws single views, of annotations that it reads itself

@@ -3,185 +3,98 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 
-from pe_dense.encoders.conversion import trained_canvas
-from pe_dense.encoders.weights import read_state_dict
-from pe_dense.files import atomic_write_bytes, file_sha256
+from pe_dense.encoders.weights import WeightsInfo, read_state_dict
+from pe_dense.files import atomic_write_bytes
 from pe_dense.openmmlab.foreign_layouts import FOREIGN_LAYOUTS
-from pe_dense.results import provenance
-from pe_dense.results.provenance import repository_root
-from pe_dense.run.config import load_config, load_template
-from pe_dense.run.protocol import (
-    protocol_sha256,
-)
-
-# What tools/train.py leaves in the meta of every checkpoint.
-NEEDED_FACTS = {
-    "encoder", "weights", "protocol_sha256", "seed", "amp", "world_size", "start_from",
-    "train_command", "train_seconds", "commit", "dirty",
-}  # fmt: skip
 
 
-class TrainedRun(NamedTuple):
-    """A checkpoint with the config that fits it.
+@dataclass(frozen=True)
+class RunFacts:
+    """What a checkpoint knows of the run that wrote it; it lies in its meta under 'pe_dense'.
+
+    Task folders may keep entries of their own beside these.
 
     Attributes:
-        file: The checkpoint; None where nothing was trained.
-        content: What it holds, or None.
-        facts: What training, or the publisher's file, says of it.
-        cfg: Resolved config.
-        template: The same with references in place.
+        encoder: Name in the zoo.
+        weights: What the encoder started from; None before it is built.
+        protocol_sha256: Hash of what was done; None where the training is not known.
+        seed: Of the run.
+        amp: Whether the encoder ran in bfloat16.
+        world_size: Number of processes.
+        start_from: Checkpoint of the whole model that was fine-tuned, or None.
+        train_command: The command line, '' where nothing was trained here.
+        train_seconds: Seconds of training, None where nothing was trained here.
+        commit: Commit that was trained at.
+        dirty: Whether the tree differed from it.
+        requested_weights: As the user named them.
+        canvas: Side in pixels that positions are bound to, or None.
+        classes: Names that were found in the data, or None where the config has them.
+        own_annotations: sha256 of the user's annotation files by split, or None.
     """
 
-    file: Path | None
-    content: dict[str, Any] | None
-    facts: dict[str, Any]
-    cfg: Config
-    template: Config
+    encoder: str
+    weights: WeightsInfo | None
+    protocol_sha256: str | None
+    seed: int
+    amp: bool
+    world_size: int
+    start_from: WeightsInfo | None
+    train_command: str
+    train_seconds: float | None
+    commit: str
+    dirty: bool
+    requested_weights: str | None = None
+    canvas: Any = None
+    classes: list[str] | None = None
+    own_annotations: dict[str, str | None] | None = None
 
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any], file: str | Path) -> RunFacts:
+        """Read what `to_meta` wrote; `file` is how errors call the checkpoint.
 
-def open_run(
-    config: str,
-    checkpoint: Path,
-    encoder: str | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> TrainedRun:
-    """Read a checkpoint and the config that it is to be used with; arguments as in `evaluate`.
+        Raises:
+            ValueError: If something is missing.
+        """
+        needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+        if not meta.keys() >= needed:
+            raise ValueError(
+                f"checkpoint {file} was not written by tools/train.py, or by another version of "
+                "it; train it there"
+            )
+        own = {f.name: meta[f.name] for f in dataclasses.fields(cls) if f.name in meta}
+        # MMEngine's configs have a class for dicts, which a safe loader of checkpoints refuses.
+        own |= {name: dict(value) for name, value in own.items() if isinstance(value, Mapping)}
+        for name in ("weights", "start_from"):
+            if own[name] is not None:
+                own[name] = WeightsInfo(**{**own[name], "notes": tuple(own[name].get("notes", ()))})
+        return cls(**own)
 
-    Raises:
-        ValueError: If the two do not fit.
-    """
-    file = checkpoint_file(checkpoint)
-    content = load_checkpoint_safely(str(file), map_location="cpu")
-    facts = content.get("meta", {}).get("pe_dense")
-    if facts is None:
-        facts = published_facts(config, encoder, file, content["state_dict"])
-    if not facts.keys() >= NEEDED_FACTS:
-        raise ValueError(
-            f"checkpoint {file} was not written by tools/train.py, or by another version of it; "
-            "train it there"
-        )
-    cfg, template = load_config(config, encoder or facts["encoder"], "random", options)
-    if cfg.get("training_free"):
-        raise ValueError(
-            f"config {config} trains nothing and takes no checkpoint; leave {checkpoint} out"
-        )
-    if cfg.encoder != facts["encoder"]:
-        raise ValueError(
-            f"checkpoint {file} holds {facts['encoder']}, not {cfg.encoder}; leave --encoder out"
-        )
-    trained_canvas = facts.get("canvas")
-    if trained_canvas is not None and cfg.get("canvas") != trained_canvas:
-        raise ValueError(
-            f"checkpoint {file} was trained on a canvas of {trained_canvas} px, and the config has "
-            f"{cfg.get('canvas')}; positions would not fit: set --cfg-options "
-            f"canvas={trained_canvas}, or use a config of that canvas"
-        )
-    trained = facts.get("classes")
-    if trained is not None and list(cfg.classes) != trained:
-        raise ValueError(
-            f"checkpoint {file} was trained on {class_words(trained)}, but the data have "
-            f"{class_words(cfg.classes)}; score it on data with the same classes in the same order"
-        )
-    return TrainedRun(file, content, facts, cfg, template)
+    def to_meta(self) -> dict[str, Any]:
+        """Plain values, which a checkpoint may hold."""
+        return dataclasses.asdict(self)
 
+    @property
+    def scored_weights(self) -> WeightsInfo:
+        """What a record names: where everything came from a checkpoint, the encoder did too."""
+        weights = self.start_from or self.weights
+        assert weights is not None, "asked before the encoder was built"
+        return weights
 
-def open_untrained(
-    config: str,
-    encoder: str | None = None,
-    weights: str | None = None,
-    options: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    amp: bool = False,
-) -> TrainedRun:
-    """What stands in for a checkpoint under a protocol that trains nothing; see `evaluate`.
-
-    Raises:
-        ValueError: If the config does train.
-    """
-    cfg, template = load_config(config, encoder, weights, options)
-    if not cfg.get("training_free"):
-        raise ValueError(
-            f"config {config} trains a model; name its checkpoint, which tools/train.py makes"
-        )
-    if seed is not None:
-        cfg.randomness.seed = seed
-    commit, dirty = provenance.git_state(repository_root())
-    facts = {
-        "encoder": cfg.encoder,
-        "weights": None,  # known once the encoder is built
-        "protocol_sha256": protocol_sha256(template, amp),
-        "seed": cfg.randomness.seed,
-        "amp": amp,
-        "world_size": 1,
-        "start_from": None,
-        "train_command": "",
-        "train_seconds": None,
-        "commit": commit,
-        "dirty": dirty,
-    }
-    return TrainedRun(None, None, facts, cfg, template)
-
-
-def class_words(classes: Sequence[str], limit: int = 8) -> str:
-    """How errors name a list of classes.
-
-    Example:
-        >>> class_words(["cat", "dog"])
-        '2 classes (cat, dog)'
-    """
-    tail = ", ..." if len(classes) > limit else ""
-    return f"{len(classes)} classes ({', '.join(classes[:limit])}{tail})"
-
-
-def published_facts(
-    config: str, encoder: str | None, file: Path, state: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What stands in for the facts of training where a detector was trained elsewhere.
-
-    Raises:
-        ValueError: If the config does not only evaluate.
-    """
-    cfg = load_template(config)
-    if not cfg.get("evaluation_only"):
-        raise ValueError(
-            f"checkpoint {file} was not written by tools/train.py; published detectors are scored "
-            "with a config that only evaluates (its name ends in _eval or _tta)"
-        )
-    commit, dirty = provenance.git_state(repository_root())
-    return {
-        "encoder": encoder or cfg.encoder,
-        "weights": {"source": file.name, "sha256": file_sha256(file), "notes": ()},
-        "protocol_sha256": None,
-        "seed": cfg.randomness.seed,
-        "amp": False,
-        "world_size": 1,
-        "start_from": None,
-        "train_command": "",
-        "train_seconds": None,
-        "commit": commit,
-        "dirty": dirty,
-        "canvas": trained_canvas(state),
-    }
-
-
-def checkpoint_file(checkpoint: Path) -> Path:
-    """The file itself, or the newest checkpoint of a work dir."""
-    if not checkpoint.is_dir():
-        return checkpoint
-    newest = newest_checkpoint(checkpoint)
-    if newest is None:
-        raise ValueError(f"{checkpoint} holds no finished checkpoint; train there first")
-    return newest
+    def settings(self) -> dict[str, Any]:
+        """What a run may not change when it goes on; the rest tells how it went."""
+        told = ("weights", "train_command", "train_seconds", "commit", "dirty")
+        return {name: value for name, value in self.to_meta().items() if name not in told}
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -238,6 +151,16 @@ def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
             "(encoder weights alone belong in --weights)"
         )
     return checkpoint
+
+
+def checkpoint_file(checkpoint: Path) -> Path:
+    """The file itself, or the newest checkpoint of a work dir."""
+    if not checkpoint.is_dir():
+        return checkpoint
+    newest = newest_checkpoint(checkpoint)
+    if newest is None:
+        raise ValueError(f"{checkpoint} holds no finished checkpoint; train there first")
+    return newest
 
 
 def newest_checkpoint(work_dir: str | Path) -> Path | None:

@@ -25,6 +25,8 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from pe_dense.run.launch import is_first_process
+
 # Only encoder and data have facts behind a dot, so that '$split.json' is a name and a suffix.
 _REFERENCE = re.compile(r"\$((?:encoder|data)\.\w+|[A-Za-z_]\w*)", re.ASCII)
 
@@ -241,5 +243,5 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     if "data_check" in cfg:
         module, function = cfg.data_check.split(":")
         table = getattr(importlib.import_module(module), function)(cfg, splits)
-        if table and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
+        if table and is_first_process():
             print_log(table)

@@ -1,4 +1,4 @@
-"""How one of several training processes ends."""
+"""Processes of one run: how many there are, their device, their command, and how they end."""
 
 from __future__ import annotations
 
@@ -15,21 +15,6 @@ import torch.distributed as dist
 from mmengine.config import Config
 
 from pe_dense.results.provenance import command_line
-
-
-def leave_together() -> NoReturn:
-    """Wait for the other processes, close the group and end this one with exit code 0.
-
-    The interpreter is not taken down piece by piece: threads of a process group that still want its
-    lock then (one in about thirty sharded runs) make C++ end the process with SIGABRT, and the
-    launcher reports a finished run as failed. Functions registered with `atexit` run as always.
-    """
-    dist.barrier()
-    dist.destroy_process_group()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 def processes(launcher: str) -> int:
@@ -49,6 +34,11 @@ def processes(launcher: str) -> int:
             f"... --launcher {launcher}"
         )
     return int(os.environ[name])
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that prints and tidies up, before any group exists."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def command_with_launcher(argv: Sequence[str], launcher: str, world_size: int) -> str:
@@ -104,3 +94,18 @@ def use_device(cfg: Config) -> None:
         environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
+
+
+def leave_together() -> NoReturn:
+    """Wait for the other processes, close the group and end this one with exit code 0.
+
+    The interpreter is not taken down piece by piece: threads of a process group that still want its
+    lock then (one in about thirty sharded runs) make C++ end the process with SIGABRT, and the
+    launcher reports a finished run as failed. Functions registered with `atexit` run as always.
+    """
+    dist.barrier()
+    dist.destroy_process_group()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,7 +1,8 @@
-"""Published protocols never change: the hash of each is stored and compared.
+"""The protocol: which settings of a config count, their hash, and the hashes that were published.
 
-benchmarks/protocols.json maps '<id>-v<version>' to the config that defines it and the hash of its
-settings, the one that records hold. A config that changed without a new version is an error.
+Published protocols never change: benchmarks/protocols.json maps '<id>-v<version>' to the config
+that defines it and the hash of its settings, the one that records hold. A config that changed
+without a new version is an error.
 """
 
 from __future__ import annotations
@@ -18,11 +19,217 @@ from mmengine.config import Config
 
 from pe_dense.files import atomic_write_text, file_sha256
 from pe_dense.results.record import ProtocolInfo
+from pe_dense.run.checkpoint import RunFacts
 from pe_dense.run.config import load_template
 
 STORED = Path("benchmarks/protocols.json")
 CONFIGS = Path("configs")
 ACCEPT = "python tools/protocols.py accept"
+
+# Settings that name a machine, a run or the measured encoder; they are not part of a protocol.
+NOT_PROTOCOL = {
+    "encoder", "weights", "data_root", "work_dir", "load_from", "resume", "launcher", "env_cfg",
+    "randomness", "log_level", "log_processor", "visualizer", "vis_backends", "default_hooks",
+    "custom_imports", "data_check", "data_facts", "default_scope", "dist_backend",
+    "protocol", "filename", "num_workers", "sharding", "processes",
+    "journal_dir", "results_dir", "out_dir",
+}  # fmt: skip
+
+
+# ---- settings that count, and their hash ---------------------------------------------------------
+
+
+def protocol_settings(template: Config) -> dict[str, Any]:
+    """The part of an unresolved config that defines the protocol, for hashing.
+
+    Encoder, weights, paths, seeds and logging are left out, so that all encoders measured under
+    one protocol share one hash.
+    """
+    settings = {k: v for k, v in template.to_dict().items() if k not in NOT_PROTOCOL}
+    hooks = [hook for hook in settings.pop("custom_hooks", []) if hook["type"] != "ExactResumeHook"]
+    if hooks:
+        settings["custom_hooks"] = hooks
+    return _without_workers(settings)
+
+
+def _without_workers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_workers(v) for k, v in value.items() if k != "num_workers"}
+    if isinstance(value, (list, tuple)):
+        return [_without_workers(item) for item in value]
+    return value
+
+
+def protocol_sha256(
+    template: Config,
+    amp: bool = False,
+    world_size: int | None = None,
+    start_from: str | None = None,
+) -> str:
+    """Hash of everything that was done, apart from encoder, weights, paths and seed.
+
+    What differs from one process, float32 and no fine-tuning start enters the hash.
+
+    Args:
+        template: Config with references in place.
+        amp: Whether the encoder ran in bfloat16.
+        world_size: Number of processes in training; None: `processes` of the config, or 1.
+        start_from: Checkpoint that was fine-tuned.
+    """
+    extra: dict[str, Any] = {}
+    if world_size is None:
+        world_size = template.get("processes", 1)
+    if amp:
+        extra["amp"] = True
+    if world_size > 1:  # batch_size is that of one process
+        extra["world_size"] = world_size
+    if start_from:
+        extra["start_from"] = file_sha256(Path(start_from))
+    settings = protocol_settings(template)
+    return config_sha256({**settings, "run": extra} if extra else settings)
+
+
+def config_sha256(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a resolved config as 64 hex digits.
+
+    The hash is over canonical JSON: key order does not matter and tuples equal lists; everything
+    else counts (1 and 1.0 differ). Nothing is left out: remove what is not part of the protocol,
+    such as the work folder, before.
+
+    Args:
+        config: Nested mappings with text keys, lists, tuples, texts, numbers, booleans and None.
+
+    Raises:
+        ValueError: If a key or value is of another type, or a number is not finite; it names the
+            place as 'model.backbone.out_indices[2]'.
+
+    Example:
+        >>> config_sha256({"a": 1, "b": (2, 3)}) == config_sha256({"b": [2, 3], "a": 1})
+        True
+    """
+    if not isinstance(config, Mapping):
+        raise ValueError(
+            f"config is a {type(config).__name__} but must be a mapping; pass cfg.to_dict()"
+        )
+    try:
+        plain = _plain(config, "")
+    except RecursionError:
+        raise ValueError("config contains itself; remove the cycle before hashing") from None
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(
+                    f"config has the key {key!r} at '{where or 'the top'}', which JSON cannot "
+                    "hold; use a text key"
+                )
+        return {str(k): _plain(v, f"{where}.{k}" if where else k) for k, v in value.items()}
+    raise ValueError(
+        f"config value '{where}' is {repr(value)[:60]} ({type(value).__name__}), which JSON cannot "
+        "hold; use text, finite numbers, booleans, lists or dicts"
+    )
+
+
+# ---- the protocol that a run followed ------------------------------------------------------------
+
+
+def followed_protocol(
+    config: str, template: Config, cfg: Config, facts: RunFacts, file: Path | None
+) -> ProtocolInfo:
+    """The protocol of an evaluation: its settings, and on own data which annotations were used.
+
+    Raises:
+        ValueError: As `protocol_of`.
+    """
+    return of_own_data(protocol_of(config, template, facts, file), cfg, facts)
+
+
+def protocol_of(config: str, template: Config, facts: RunFacts, file: Path | None) -> ProtocolInfo:
+    """The protocol that was followed, in training and in this evaluation.
+
+    Overrides that touch the protocol make it another one: its id then ends in '.mod-<hash>'. A
+    config that only evaluates takes a checkpoint however it was trained; where it names a config in
+    `trained_with` (beside its own file), other training gives such an id, too.
+
+    Raises:
+        ValueError: If training followed other settings than this evaluation.
+    """
+    digest = protocol_sha256(template, facts.amp, facts.world_size)
+    if template.get("evaluation_only"):
+        own, trained = protocol_sha256(template, facts.amp), facts.protocol_sha256
+        named = template.get("trained_with")
+        if named and trained != protocol_sha256(load_template(Path(config).parent / named)):
+            own = hashlib.sha256(f"{own} {trained}".encode()).hexdigest()
+        return protocol_info(template, config, own)
+    if facts.start_from is None and digest != facts.protocol_sha256:
+        raise ValueError(
+            f"checkpoint {file} was trained under other settings than these; give the same "
+            f"config and --cfg-options as in: {facts.train_command}"
+        )
+    return protocol_info(template, config, facts.protocol_sha256)
+
+
+def protocol_info(template: Config, config: str, digest: str) -> ProtocolInfo:
+    """The protocol of a config; its id ends in '.mod-<hash>' where `digest` is not its own."""
+    changed = digest != protocol_sha256(load_template(config)) or has_other_data(template)
+    name = f"{template.protocol.id}.mod-{digest[:8]}" if changed else template.protocol.id
+    return ProtocolInfo(
+        name,
+        template.protocol.version,
+        template.protocol.metric,
+        template.protocol.higher_is_better,
+        digest,
+    )
+
+
+def has_other_data(template: Config) -> bool:
+    """Whether the evaluated annotations differ from those that the protocol names, if it does."""
+    expected = template.protocol.get("annotations_sha256")
+    if expected is None:
+        return False
+    file = Path(template.data_root) / template.val_dataloader.dataset.ann_file
+    return file.is_file() and file_sha256(file) != expected
+
+
+def of_own_data(protocol: ProtocolInfo, cfg: Config, facts: RunFacts) -> ProtocolInfo:
+    """The protocol on a user's own data: the id says which annotations were used.
+
+    Results on other annotations cannot be compared, so they get another id. The rest of a
+    published protocol is as it is.
+    """
+    if "own_annotations" not in cfg.protocol:
+        return protocol
+    hashes = own_hashes(cfg, facts)
+    digest = hashlib.sha256(" ".join(map(str, hashes.values())).encode()).hexdigest()
+    return dataclasses.replace(protocol, id=f"{protocol.id}.data-{digest[:8]}")
+
+
+def own_hashes(cfg: Config, facts: RunFacts) -> dict[str, str | None]:
+    """sha256 of the annotations that a run was trained on, and of those that are scored."""
+    trained = facts.own_annotations or {}
+    return {"train": trained.get("train"), "val": cfg.protocol.own_annotations["val"]}
+
+
+def found_in_data(cfg: Config) -> dict[str, Any]:
+    """What a config does not say itself but found in the data: classes, and hashes of own files."""
+    own = (cfg.get("protocol") or {}).get("own_annotations")
+    return {
+        "classes": list(cfg.classes) if "data_facts" in cfg and "classes" in cfg else None,
+        "own_annotations": None if own is None else dict(own),
+    }
+
+
+# ---- published protocols -------------------------------------------------------------------------
 
 
 def current_protocols(configs: Path = CONFIGS) -> dict[str, dict[str, str]]:
@@ -111,191 +318,3 @@ def accept(path: Path = STORED, configs: Path = CONFIGS) -> list[str]:
     content = dict(sorted({**stored, **current}.items()))
     atomic_write_text(path, json.dumps(content, indent=2) + "\n")
     return written
-
-
-# Settings that name a machine, a run or the measured encoder; they are not part of a protocol.
-NOT_PROTOCOL = {
-    "encoder", "weights", "data_root", "work_dir", "load_from", "resume", "launcher", "env_cfg",
-    "randomness", "log_level", "log_processor", "visualizer", "vis_backends", "default_hooks",
-    "custom_imports", "data_check", "data_facts", "default_scope", "dist_backend",
-    "protocol", "filename", "num_workers", "sharding", "processes",
-    "journal_dir", "results_dir", "out_dir",
-}  # fmt: skip
-
-
-def protocol_settings(template: Config) -> dict[str, Any]:
-    """The part of an unresolved config that defines the protocol, for hashing.
-
-    Encoder, weights, paths, seeds and logging are left out, so that all encoders measured under
-    one protocol share one hash.
-    """
-    settings = {k: v for k, v in template.to_dict().items() if k not in NOT_PROTOCOL}
-    hooks = [hook for hook in settings.pop("custom_hooks", []) if hook["type"] != "ExactResumeHook"]
-    if hooks:
-        settings["custom_hooks"] = hooks
-    return _without_workers(settings)
-
-
-def _without_workers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_workers(v) for k, v in value.items() if k != "num_workers"}
-    if isinstance(value, (list, tuple)):
-        return [_without_workers(item) for item in value]
-    return value
-
-
-def protocol_sha256(
-    template: Config,
-    amp: bool = False,
-    world_size: int | None = None,
-    start_from: str | None = None,
-) -> str:
-    """Hash of everything that was done, apart from encoder, weights, paths and seed.
-
-    What differs from one process, float32 and no fine-tuning start enters the hash.
-
-    Args:
-        template: Config with references in place.
-        amp: Whether the encoder ran in bfloat16.
-        world_size: Number of processes in training; None: `processes` of the config, or 1.
-        start_from: Checkpoint that was fine-tuned.
-    """
-    extra: dict[str, Any] = {}
-    if world_size is None:
-        world_size = template.get("processes", 1)
-    if amp:
-        extra["amp"] = True
-    if world_size > 1:  # batch_size is that of one process
-        extra["world_size"] = world_size
-    if start_from:
-        extra["start_from"] = file_sha256(Path(start_from))
-    settings = protocol_settings(template)
-    return config_sha256({**settings, "run": extra} if extra else settings)
-
-
-def data_of(cfg: Config) -> dict[str, Any]:
-    """What a config does not say itself but found in the data: classes, and hashes of own files."""
-    own = (cfg.get("protocol") or {}).get("own_annotations")
-    return {
-        "classes": list(cfg.classes) if "data_facts" in cfg and "classes" in cfg else None,
-        "own_annotations": None if own is None else dict(own),
-    }
-
-
-def protocol_of(
-    config: str, template: Config, facts: Mapping[str, Any], file: Path | None
-) -> ProtocolInfo:
-    """The protocol that was followed, in training and in this evaluation.
-
-    Overrides that touch the protocol make it another one: its id then ends in '.mod-<hash>'. A
-    config that only evaluates takes a checkpoint however it was trained; where it names a config in
-    `trained_with` (beside its own file), other training gives such an id, too.
-
-    Raises:
-        ValueError: If training followed other settings than this evaluation.
-    """
-    digest = protocol_sha256(template, facts["amp"], facts["world_size"])
-    if template.get("evaluation_only"):
-        own, trained = protocol_sha256(template, facts["amp"]), facts["protocol_sha256"]
-        named = template.get("trained_with")
-        if named and trained != protocol_sha256(load_template(Path(config).parent / named)):
-            own = hashlib.sha256(f"{own} {trained}".encode()).hexdigest()
-        return protocol_info(template, config, own)
-    if facts["start_from"] is None and digest != facts["protocol_sha256"]:
-        raise ValueError(
-            f"checkpoint {file} was trained under other settings than these; give the same "
-            f"config and --cfg-options as in: {facts['train_command']}"
-        )
-    return protocol_info(template, config, facts["protocol_sha256"])
-
-
-def protocol_info(template: Config, config: str, digest: str) -> ProtocolInfo:
-    """The protocol of a config; its id ends in '.mod-<hash>' where `digest` is not its own."""
-    changed = digest != protocol_sha256(load_template(config)) or has_other_data(template)
-    name = f"{template.protocol.id}.mod-{digest[:8]}" if changed else template.protocol.id
-    return ProtocolInfo(
-        name,
-        template.protocol.version,
-        template.protocol.metric,
-        template.protocol.higher_is_better,
-        digest,
-    )
-
-
-def of_own_data(protocol: ProtocolInfo, cfg: Config, facts: Mapping[str, Any]) -> ProtocolInfo:
-    """The protocol on a user's own data: the id says which annotations were used.
-
-    Results on other annotations cannot be compared, so they get another id. The rest of a
-    published protocol is as it is.
-    """
-    if "own_annotations" not in cfg.protocol:
-        return protocol
-    hashes = own_hashes(cfg, facts)
-    digest = hashlib.sha256(" ".join(map(str, hashes.values())).encode()).hexdigest()
-    return dataclasses.replace(protocol, id=f"{protocol.id}.data-{digest[:8]}")
-
-
-def own_hashes(cfg: Config, facts: Mapping[str, Any]) -> dict[str, str | None]:
-    """sha256 of the annotations that a run was trained on, and of those that are scored."""
-    trained = facts.get("own_annotations") or {}
-    return {"train": trained.get("train"), "val": cfg.protocol.own_annotations["val"]}
-
-
-def has_other_data(template: Config) -> bool:
-    """Whether the evaluated annotations differ from those that the protocol names, if it does."""
-    expected = template.protocol.get("annotations_sha256")
-    if expected is None:
-        return False
-    file = Path(template.data_root) / template.val_dataloader.dataset.ann_file
-    return file.is_file() and file_sha256(file) != expected
-
-
-def config_sha256(config: Mapping[str, Any]) -> str:
-    """SHA-256 of a resolved config as 64 hex digits.
-
-    The hash is over canonical JSON: key order does not matter and tuples equal lists; everything
-    else counts (1 and 1.0 differ). Nothing is left out: remove what is not part of the protocol,
-    such as the work folder, before.
-
-    Args:
-        config: Nested mappings with text keys, lists, tuples, texts, numbers, booleans and None.
-
-    Raises:
-        ValueError: If a key or value is of another type, or a number is not finite; it names the
-            place as 'model.backbone.out_indices[2]'.
-
-    Example:
-        >>> config_sha256({"a": 1, "b": (2, 3)}) == config_sha256({"b": [2, 3], "a": 1})
-        True
-    """
-    if not isinstance(config, Mapping):
-        raise ValueError(
-            f"config is a {type(config).__name__} but must be a mapping; pass cfg.to_dict()"
-        )
-    try:
-        plain = _plain(config, "")
-    except RecursionError:
-        raise ValueError("config contains itself; remove the cycle before hashing") from None
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _plain(value: Any, where: str) -> Any:
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return float(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise ValueError(
-                    f"config has the key {key!r} at '{where or 'the top'}', which JSON cannot "
-                    "hold; use a text key"
-                )
-        return {str(k): _plain(v, f"{where}.{k}" if where else k) for k, v in value.items()}
-    raise ValueError(
-        f"config value '{where}' is {repr(value)[:60]} ({type(value).__name__}), which JSON cannot "
-        "hold; use text, finite numbers, booleans, lists or dicts"
-    )

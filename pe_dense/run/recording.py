@@ -15,12 +15,108 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from mmengine.runner import Runner
 
+from pe_dense.encoders.fingerprint import feature_fingerprint
+from pe_dense.files import file_sha256
+from pe_dense.results import provenance
 from pe_dense.results.evidence_file import evidence_bytes
 from pe_dense.results.item_evidence import ItemEvidence
-from pe_dense.results.record import IntervalInfo, Record
+from pe_dense.results.record import (
+    CodeInfo,
+    Cost,
+    DatasetInfo,
+    EncoderInfo,
+    IntervalInfo,
+    ProtocolInfo,
+    Record,
+)
 from pe_dense.results.statistics import intervals
 from pe_dense.results.store import save_record
+from pe_dense.run.config import encoder_facts
+from pe_dense.run.launch import command_with_launcher, processes
+from pe_dense.run.protocol import own_hashes
+from pe_dense.run.request import RunRequest
+from pe_dense.run.trained_run import TrainedRun, bare_model
+
+
+def record_of(
+    run: TrainedRun,
+    request: RunRequest,
+    protocol: ProtocolInfo,
+    scores: Mapping[str, float],
+    runner: Runner,
+    seconds: float,
+) -> Record:
+    """The record of a finished evaluation, without intervals.
+
+    Args:
+        run: What was scored.
+        request: How it was asked for.
+        protocol: The protocol that was followed.
+        scores: Scores by name.
+        runner: The Runner that scored, for the model and the data.
+        seconds: Duration of the evaluation.
+    """
+    cfg, facts = run.cfg, run.facts
+    encoder = bare_model(runner).backbone.encoder
+    weights = facts.scored_weights
+    cuda = torch.cuda.is_available()
+    memory = torch.cuda.max_memory_allocated() / 2**30 if cuda else provenance.peak_memory_gib()
+    here = command_with_launcher(request.argv, request.launcher, processes(request.launcher))
+    by_layer = None
+    if isinstance(cfg.get("layer"), int):  # one point of a curve over layers
+        layer = str(cfg.layer % encoder_facts(cfg.encoder)["depth"])
+        by_layer = {protocol.metric: {layer: scores[protocol.metric]}}
+    return Record(
+        origin="measured",
+        task=cfg.protocol.task,
+        protocol=protocol,
+        dataset=DatasetInfo(cfg.protocol.dataset, cfg.protocol.split, num_scored(runner)),
+        encoder=EncoderInfo(
+            cfg.encoder,
+            weights.source,
+            weights.sha256,
+            feature_fingerprint(encoder),
+            sum(p.numel() for p in encoder.parameters()),
+        ),
+        scores=scores,
+        by_layer=by_layer,
+        created=provenance.utc_now(),
+        command=" && ".join(filter(None, [facts.train_command, here])),
+        checkpoint_sha256=None if run.file is None else file_sha256(run.file),
+        seed=facts.seed,
+        code=code_of(run),
+        versions=provenance.library_versions(),
+        hardware=provenance.hardware(gpu=torch.cuda.get_device_name() if cuda else None),
+        cost=Cost(facts.train_seconds, seconds, memory),
+        notes="; ".join(notes_of(run)),
+    )
+
+
+def num_scored(runner: Runner) -> int:
+    """Items of the test data that are reported; others may be there to choose settings."""
+    dataset = runner.test_dataloader.dataset
+    return getattr(dataset, "num_reported", None) or len(dataset)
+
+
+def code_of(run: TrainedRun) -> CodeInfo:
+    """The commit that was trained at; changed if the tree was at training or is now."""
+    _, dirty = provenance.git_state(provenance.repository_root())
+    return CodeInfo(run.facts.commit, run.facts.dirty or dirty)
+
+
+def notes_of(run: TrainedRun) -> list[str]:
+    """What a record should say besides."""
+    notes = ["encoder in bfloat16"] if run.facts.amp else []
+    commit, _ = provenance.git_state(provenance.repository_root())
+    if commit != run.facts.commit:
+        notes.append(f"evaluated at commit {commit}")
+    if "own_annotations" in run.cfg.protocol:
+        hashes = own_hashes(run.cfg, run.facts)
+        notes += [f"{split} annotations {sha256}" for split, sha256 in hashes.items()]
+    return notes
 
 
 def save_with_evidence(

@@ -22,10 +22,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from pe_dense.run.checkpoint import (
-    load_checkpoint_safely,
-    load_strictly,
-)
+from pe_dense.encoders.weights import WeightsInfo
+from pe_dense.run.checkpoint import RunFacts, load_checkpoint_safely, load_strictly
 
 
 def _iteration_seed(*parts: int) -> int:
@@ -89,7 +87,7 @@ class ExactResumeHook(Hook):
     weights came from, and the training command.
 
     Args:
-        facts: Extra entries for the checkpoint's meta, under 'pe_dense'.
+        facts: What the checkpoints shall know of the run: `RunFacts.to_meta`.
         start_from: Checkpoint of the whole model to fine-tune from. It is loaded strictly;
             MMEngine's own `load_from` would let half a model through with a log line.
         start_without: Beginnings of parameter names that are not taken from `start_from`.
@@ -103,11 +101,7 @@ class ExactResumeHook(Hook):
         start_from: str | None = None,
         start_without: Sequence[str] = (),
     ) -> None:
-        # A config turns every dict into its own class, which a safe loader of checkpoints refuses.
-        self.facts = {
-            key: dict(value) if isinstance(value, Mapping) else value
-            for key, value in (facts or {}).items()
-        }
+        self.facts = None if facts is None else RunFacts.from_meta(facts, "of this run")
         self.start_from, self.start_without = start_from, start_without
         self._started = 0.0
 
@@ -167,38 +161,32 @@ class ExactResumeHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add to the checkpoint's meta what a record needs."""
+        if self.facts is None:  # a Runner that tools/train.py did not make
+            return
+        sources = [getattr(module, "weights_info", None) for module in runner.model.modules()]
+        weights = next((s for s in sources if isinstance(s, WeightsInfo)), self.facts.weights)
         seconds = time.monotonic() - self._started
-        sources = [
-            dataclasses.asdict(module.weights_info)
-            for module in runner.model.modules()
-            if dataclasses.is_dataclass(getattr(module, "weights_info", None))
-        ]
-        facts = {**self.facts, "train_seconds": seconds}
-        if sources:
-            facts["weights"] = sources[0]
-        checkpoint["meta"]["pe_dense"] = facts
+        facts = dataclasses.replace(self.facts, weights=weights, train_seconds=seconds)
+        checkpoint["meta"]["pe_dense"] = facts.to_meta()
 
 
 def _seconds_so_far(runner: Runner) -> float:
     return float(runner.message_hub.runtime_info.get("train_seconds", 0.0))
 
 
-def require_same_run(checkpoint: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Refuse to continue a run under other settings than it was begun with.
-
-    Returns:
-        What the run said of itself when it began: command, commit, and encoder weights.
+def continued(checkpoint: Path, facts: RunFacts) -> RunFacts:
+    """The facts of a run that goes on: what it said of itself when it began.
 
     Raises:
         ValueError: If a setting differs; the message has the original command.
     """
     content = load_checkpoint_safely(str(checkpoint), map_location="cpu")
-    stored = content.get("meta", {}).get("pe_dense", {})
-    other = [name for name, value in facts.items() if stored.get(name) != value]
+    begun = RunFacts.from_meta(content.get("meta", {}).get("pe_dense", {}), checkpoint)
+    old = begun.settings()
+    other = [name for name, value in facts.settings().items() if old[name] != value]
     if other:
-        command = stored.get("train_command", "another program")
         raise ValueError(
             f"{checkpoint.parent} holds a run with other settings ({', '.join(other)}), begun by: "
-            f"{command}; give the same command with --resume, or another --work-dir"
+            f"{begun.train_command}; give the same command with --resume, or another --work-dir"
         )
-    return {name: stored[name] for name in ("train_command", "commit", "dirty", "weights")}
+    return begun

@@ -201,7 +201,7 @@ def test_wrong_words_are_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_trained_estimator_from_the_command_line(mini_root: Path, tmp_path: Path) -> None:
-    from pe_dense.run.training import train
+    from runs import train
 
     options = dict(data_root=str(mini_root / "nyu"), max_iters=2, val_interval=2, warmup_iters=1)
     options["crop_size"] = (112, 112)  # the pictures of this mini world have 128 px

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -130,7 +131,7 @@ def test_other_training_is_another_transfer(head):
     template = load_template(scored)
 
     def found(sha256, amp=False):
-        facts = dict(amp=amp, world_size=8, start_from=None, protocol_sha256=sha256)
+        facts = SimpleNamespace(amp=amp, world_size=8, start_from=None, protocol_sha256=sha256)
         return protocol_of(str(scored), template, facts, None)
 
     as_named = found(protocol_sha256(load_template(trained)))

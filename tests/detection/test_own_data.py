@@ -10,14 +10,15 @@ import pytest
 pytest.importorskip("mmdet")
 
 from coco_folders import edit, write_folder, write_image
+from runs import evaluate, train
 
 from pe_dense.files import file_sha256
-from pe_dense.run.checkpoint import load_checkpoint_safely, open_run
+from pe_dense.run.checkpoint import load_checkpoint_safely
 from pe_dense.run.command_line import sentence
 from pe_dense.run.config import load_config, load_template
-from pe_dense.run.evaluation import evaluate
 from pe_dense.run.protocol import protocol_sha256
-from pe_dense.run.training import train
+from pe_dense.run.request import RunRequest
+from pe_dense.run.trained_run import open_run
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIG = str(REPO / "configs" / "detection" / "dino_pe_custom.py")
@@ -141,7 +142,7 @@ def test_other_classes_are_refused(trained: tuple[Path, Path], tmp_path: Path) -
     for split in ("train", "val"):
         edit(other / f"annotations/{split}.json", lambda c: c["categories"].reverse())
     with pytest.raises(ValueError) as error:
-        open_run(CONFIG, work, options=options(other))
+        open_run(RunRequest(CONFIG, options=options(other)), work)
     message = sentence(error.value)
     assert "trained on 2 classes (disc, box)" in message
     assert "the data have 2 classes (box, disc)" in message

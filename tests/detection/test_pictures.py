@@ -235,7 +235,7 @@ def test_wrong_words_are_one_line(tmp_path: Path, words: list[str], message: str
 
 @pytest.mark.slow
 def test_a_trained_detector_from_the_command_line(mini_root: Path, tmp_path: Path) -> None:
-    from pe_dense.run.training import train
+    from runs import train
 
     config = REPO / "configs" / "detection" / "atss_pe_t16_mini.py"
     root = mini_root / "coco"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from deta_case import build_model, load_arrays, samples, tensor
+from runs import evaluate
 from test_deta_layout import golden_state
 
 from pe_dense.run.checkpoint import load_checkpoint_safely, load_strictly
-from pe_dense.run.evaluation import evaluate
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/detection"
 

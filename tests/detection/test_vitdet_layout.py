@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
+from runs import evaluate
 from vitdet_case import blank, official_vitdet, small_vitdet
 
 from pe_dense.detection.checkpoint_layouts import convert_vitdet
@@ -19,7 +20,6 @@ from pe_dense.detection.vitdet_layout import (
 )
 from pe_dense.run.checkpoint import load_strictly
 from pe_dense.run.config import load_config
-from pe_dense.run.evaluation import evaluate
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/detection"
 

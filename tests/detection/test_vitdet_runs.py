@@ -12,6 +12,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from runs import evaluate, train
 from torch import nn
 
 import pe_dense.detection  # noqa: F401
@@ -19,8 +20,6 @@ from pe_dense.detection.coco_metric import CocoAP
 from pe_dense.detection.gradient_compression import CompressGradients
 from pe_dense.detection.lvis_dataset import LvisDataset
 from pe_dense.run.config import load_config
-from pe_dense.run.evaluation import evaluate
-from pe_dense.run.training import train
 
 FLOAT32 = """
 _base_ = [{base!r}]

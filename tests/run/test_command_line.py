@@ -201,17 +201,21 @@ def work_dir(tmp_path: Path) -> Path:
 
 
 def train_refusal(work_dir: Path, **arguments: object) -> str:
-    training = pytest.importorskip("pe_dense.run.training")
+    pytest.importorskip("pe_dense.run.training")
+    from runs import train
+
     arguments = {"config": MINI, "work_dir": work_dir} | arguments
     with pytest.raises(ValueError) as error:
-        training.train(**arguments)
+        train(**arguments)
     return sentence(error.value)
 
 
 def evaluate_refusal(checkpoint: Path, **arguments: object) -> str:
-    evaluation = pytest.importorskip("pe_dense.run.evaluation")
+    pytest.importorskip("pe_dense.run.evaluation")
+    from runs import evaluate
+
     with pytest.raises(ValueError) as error:
-        evaluation.evaluate(**{"config": MINI, "checkpoint": checkpoint} | arguments)
+        evaluate(**{"config": MINI, "checkpoint": checkpoint} | arguments)
     return sentence(error.value)
 
 
@@ -319,7 +323,7 @@ def test_a_good_checkpoint_is_scored_and_recorded_once(
     checkpoint: Path, mini_root: Path, tmp_path: Path
 ) -> None:
     """The refusals below mean something: without a fault the same call works."""
-    from pe_dense.run.evaluation import evaluate
+    from runs import evaluate
 
     arguments = dict(
         config=MINI, checkpoint=checkpoint, options=toy(mini_root), work_dir=tmp_path / "logs",

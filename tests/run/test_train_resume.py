@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
+from runs import train
 
 from pe_dense.run.command_line import parse_options
-from pe_dense.run.training import train
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "configs/detection/dino_pe_t16_mini.py"

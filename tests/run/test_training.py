@@ -12,11 +12,12 @@ import torch
 pytest.importorskip("mmengine")
 
 from pe_dense.encoders.weights import WeightsInfo
+from pe_dense.run.checkpoint import RunFacts
 from pe_dense.run.config import load_config
 from pe_dense.run.launch import command_with_launcher, processes
 from pe_dense.run.protocol import protocol_sha256
-from pe_dense.run.resume import ExactResumeHook, require_same_run
-from pe_dense.run.training import default_work_dir
+from pe_dense.run.request import RunRequest
+from pe_dense.run.resume import ExactResumeHook, continued
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/detection/dino_pe_t16_mini.py"
 
@@ -64,9 +65,9 @@ def test_the_command_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_variants_of_a_recipe_get_their_own_folders() -> None:
-    assert default_work_dir("configs/a.py", None, None, None) == Path("work_dirs/a")
+    assert RunRequest("configs/a.py").default_work_dir() == Path("work_dirs/a")
     folders = {
-        default_work_dir("configs/a.py", encoder, weights, seed)
+        RunRequest("configs/a.py", encoder, weights, seed=seed).default_work_dir()
         for encoder in (None, "timm:vit/x")
         for weights in (None, "released", "hf://facebook/PE-Spatial-B16-512", "/data/w.pt")
         for seed in (None, 1)
@@ -75,15 +76,39 @@ def test_variants_of_a_recipe_get_their_own_folders() -> None:
     assert all(folder.parent == Path("work_dirs") for folder in folders)
 
 
+def facts_of(**changes: object) -> RunFacts:
+    plain = dict(
+        encoder="e", weights=None, protocol_sha256="1" * 64, seed=0, amp=False, world_size=1,
+        start_from=None, train_command="", train_seconds=None, commit="unknown", dirty=False,
+    )  # fmt: skip
+    return RunFacts(**(plain | changes))
+
+
 def test_resuming_keeps_what_the_run_said_of_itself(tmp_path: Path) -> None:
-    facts = dict(encoder="e", seed=0, amp=False)
-    told = dict(train_command="python tools/train.py c.py", commit="unknown", dirty=True)
-    told["weights"] = dict(source="w.pt", sha256="0" * 64, notes=())
+    begun = facts_of(
+        train_command="python tools/train.py c.py", dirty=True, classes=["cat"],
+        weights=WeightsInfo("w.pt", "0" * 64), start_from=WeightsInfo("s.pth", "2" * 64),
+        own_annotations={"train": "3" * 64, "val": None}, train_seconds=7.0,
+    )  # fmt: skip
     file = tmp_path / "epoch_3.pth"
-    torch.save({"state_dict": {}, "meta": {"pe_dense": facts | told}}, file)
-    assert require_same_run(file, facts) == told
+    # Task folders keep entries of their own beside these.
+    torch.save({"state_dict": {}, "meta": {"pe_dense": begun.to_meta() | {"alignment": 1}}}, file)
+    again = dataclasses.replace(
+        begun, train_command="other words", dirty=False, weights=None, train_seconds=None
+    )
+    assert continued(file, again) == begun
     with pytest.raises(ValueError, match=r"other settings \(seed\).*python tools/train.py c.py"):
-        require_same_run(file, facts | {"seed": 1})
+        continued(file, dataclasses.replace(again, seed=1))
+    other = dataclasses.replace(again, start_from=None, amp=True)
+    with pytest.raises(ValueError, match=r"other settings \(amp, start_from\)"):
+        continued(file, other)
+
+
+def test_a_checkpoint_of_another_program_is_not_continued(tmp_path: Path) -> None:
+    file = tmp_path / "epoch_3.pth"
+    torch.save({"state_dict": {}, "meta": {"epoch": 3}}, file)
+    with pytest.raises(ValueError, match="epoch_3.pth was not written by tools/train.py"):
+        continued(file, facts_of())
 
 
 def test_checkpoints_name_the_weights_and_nothing_that_is_merely_called_so() -> None:
@@ -98,9 +123,8 @@ def test_checkpoints_name_the_weights_and_nothing_that_is_merely_called_so() -> 
             self.weights_info = WeightsInfo("w.pt", "1" * 64)
 
     checkpoint: dict = {"meta": {}}
-    ExactResumeHook({"seed": 3}).before_save_checkpoint(
-        SimpleNamespace(model=Backbone()), checkpoint
-    )
-    facts = checkpoint["meta"]["pe_dense"]
-    assert facts["weights"] == dataclasses.asdict(WeightsInfo("w.pt", "1" * 64))
-    assert facts["seed"] == 3
+    hook = ExactResumeHook(facts_of(seed=3).to_meta())
+    hook.before_save_checkpoint(SimpleNamespace(model=Backbone()), checkpoint)
+    found = RunFacts.from_meta(checkpoint["meta"]["pe_dense"], "x.pth")
+    assert found.weights == WeightsInfo("w.pt", "1" * 64)
+    assert found.seed == 3 and found.train_seconds > 0

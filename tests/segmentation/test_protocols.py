@@ -12,12 +12,11 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 from mmseg.registry import MODELS, TRANSFORMS
+from runs import evaluate, train
 
 import pe_dense.run.resume
 import pe_dense.segmentation  # noqa: F401
 from pe_dense.run.config import load_config
-from pe_dense.run.evaluation import evaluate
-from pe_dense.run.training import train
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs/segmentation").glob("*.py"))

@@ -177,7 +177,7 @@ def test_wrong_words_are_one_line(tmp_path: Path, words: list[str], message: str
 
 @pytest.mark.slow
 def test_a_trained_segmentor_from_the_command_line(mini_root: Path, tmp_path: Path) -> None:
-    from pe_dense.run.training import train
+    from runs import train
 
     options = dict(data_root=str(mini_root / "ade"), max_epochs=1, val_interval=1)
     train(str(CONFIG), options=options, work_dir=tmp_path / "work")

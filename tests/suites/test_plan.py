@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from pe_dense.files import file_sha256
 from pe_dense.results import provenance
 from pe_dense.results.record import (
     CodeInfo,
@@ -121,7 +122,7 @@ def test_other_weights_are_another_run(tmp_path):
     file.write_bytes(b"weights")
     jobs = plan.make_jobs(suite(), [f"pe_spatial_t16_512={file}", "pe_core_t16_384"])
     encoder = record_of(jobs[0]).encoder
-    sha256 = provenance.file_sha256(file)
+    sha256 = file_sha256(file)
     same = dataclasses.replace(encoder, weights="renamed.pt", weights_sha256=sha256)
     other = dataclasses.replace(encoder, weights="w.pt", weights_sha256="a" * 64)
     assert plan.find_record(jobs[0], [record_of(jobs[0], encoder=same)])

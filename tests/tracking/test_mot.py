@@ -260,8 +260,7 @@ def test_a_frozen_encoder_keeps_its_weights_and_sees_its_own_normalisation(mini_
     ["bytetrack_pe_t16_mini.py", "ocsort_pe_t16_mini.py", "bytetrack_appearance_pe_t16_mini.py"],
 )
 def test_configs_track_from_a_detectors_checkpoint(name, mini_root, tmp_path):
-    from pe_dense.run.evaluation import evaluate
-    from pe_dense.run.training import train
+    from runs import evaluate, train
 
     options = {
         "data_root": str(mini_root / "coco"), "max_epochs": 1, "val_interval": 2,
@@ -288,8 +287,7 @@ def test_configs_track_from_a_detectors_checkpoint(name, mini_root, tmp_path):
 @needs_extra
 @pytest.mark.slow
 def test_qdtrack_trains_two_iterations_and_tracks(mini_root, tmp_path):
-    from pe_dense.run.evaluation import evaluate
-    from pe_dense.run.training import train
+    from runs import evaluate, train
 
     name = str(CONFIGS / "qdtrack_pe_t16_mini.py")
     options = {

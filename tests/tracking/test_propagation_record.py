@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from runs import evaluate, train
 
 from pe_dense.results.comparison import evidence_of
 from pe_dense.results.store import load_records
-from pe_dense.run.evaluation import evaluate
-from pe_dense.run.training import train
 
 CONFIG = "configs/tracking/mini_v1.py"
 ROOT = Path(__file__).resolve().parents[2]
