@@ -144,7 +144,7 @@ class ContrastivePair(BaseModel):
         super().__init__(data_preprocessor)
         self.backbone = MODELS.build(dict(backbone))
         encoder = self.backbone.encoder
-        if getattr(encoder, "attn_pool", None) is None:
+        if encoder.output_dim is None:
             raise ValueError(
                 f"{self.backbone.encoder_name} has no attention pool; use a pe_core_* encoder"
             )
@@ -152,7 +152,7 @@ class ContrastivePair(BaseModel):
             raise ValueError("a frozen encoder learns nothing; set frozen=False")
         for parameter in encoder.head_parameters():
             parameter.requires_grad_(True)
-        self.text = CaptionTower(encoder.proj.shape[1], **(text or {}))
+        self.text = CaptionTower(encoder.output_dim, **(text or {}))
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / START_TEMPERATURE)))
 
     def forward(

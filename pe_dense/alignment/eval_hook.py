@@ -135,7 +135,7 @@ def whole_copy(backbone: DenseBackbone) -> nn.Module:
     """An encoder of the same architecture with whole parameters, on the same device."""
     state = {name: _whole(value) for name, value in backbone.encoder.state_dict().items()}
     device = next(iter(state.values())).device
-    copy = backbone._build()
+    copy = backbone.new_encoder()
     if has_layer_scale(state) and not has_layer_scale(copy.state_dict()):  # the aligner added it
         insert_gains(copy, backbone.embed_dim, 1.0)
     copy.to(device)

@@ -133,8 +133,7 @@ def _read_back(
         ValueError: If they do not fit, or do not come back as they are.
     """
     encoder = build_encoder(encoder_name)
-    tower = getattr(encoder, "model", encoder)
-    if has_layer_scale(state) and not has_layer_scale(tower.state_dict()):
+    if has_layer_scale(state) and not has_layer_scale(encoder.weights_state()):
         raise ValueError(
             f"the student of {file} has LayerScale and {encoder_name} has none; add "
             "--fold-layer-scale to multiply it into the projections"
@@ -145,7 +144,7 @@ def _read_back(
         raise ValueError(
             f"the student of {file} is not {encoder_name} as the zoo builds it: {error}"
         ) from error
-    found = tower.state_dict()
+    found = encoder.weights_state()
     other = [k for k in state if k not in found or not torch.equal(found[k], state[k])]
     if info.notes or other or found.keys() - state.keys():
         raise ValueError(

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pe_dense.encoders.fingerprint import state_sha256
+
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 RESAMPLINGS = ("bilinear", "antialias", "area")
 
@@ -65,7 +67,8 @@ class FrozenTeacher(nn.Module):
         if network is not None:
             network.requires_grad_(False).eval()
         self._held = _Held(network)
-        self.sha256 = sha256 or state_sha256(network)
+        state = {} if network is None else network.state_dict()
+        self.sha256 = sha256 or state_sha256(state, with_layout=True)
         self._settings = {
             "type": type(self).__name__,
             **settings,
@@ -145,21 +148,6 @@ class _Held:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Held:
         return self
-
-
-def state_sha256(network: nn.Module | None) -> str:
-    """SHA-256 of names, types, shapes and values of all parameters and buffers, 64 hex digits.
-
-    Example:
-        >>> state_sha256(None) == hashlib.sha256().hexdigest()
-        True
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted({} if network is None else network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
-    return digest.hexdigest()
 
 
 def check_grid(grid_hw: tuple[int, int], image_hw: tuple[int, int], owner: str) -> None:

@@ -140,10 +140,9 @@ def masked_patches(encoder: nn.Module, masking: TokenMasking, masks_Bhw: Tensor)
     """Inside, the encoder's next passes see masked patches.
 
     Raises:
-        ValueError: If the encoder has no patch embedding that is known here.
+        ValueError: If the encoder has no patch embedding.
     """
-    embedding = patch_embedding(encoder)
-    handle = embedding.register_forward_hook(
+    handle = patch_embedding(encoder).register_forward_hook(
         lambda module, inputs, patches: masking.replace(patches, masks_Bhw)
     )
     try:
@@ -153,16 +152,14 @@ def masked_patches(encoder: nn.Module, masking: TokenMasking, masks_Bhw: Tensor)
 
 
 def patch_embedding(encoder: nn.Module) -> nn.Module:
-    """The module that turns pixels into patches: `conv1` of PE, `patch_embed` of timm models."""
-    tower = getattr(encoder, "model", encoder)
-    for name in ("conv1", "patch_embed"):
-        module = getattr(tower, name, None)
-        if isinstance(module, nn.Module):
-            return module
-    raise ValueError(
-        f"{type(encoder).__name__} has neither conv1 nor patch_embed, so its patches cannot be "
-        "masked; set masking=None"
-    )
+    """The module whose patches are masked, or one sentence where an encoder names none."""
+    try:
+        return encoder.patch_embedding
+    except AttributeError as error:
+        raise ValueError(
+            f"{type(encoder).__name__} has no patch_embedding, so its patches cannot be masked; "
+            "set masking=None"
+        ) from error
 
 
 def _check(ratio: float, block_size: int) -> None:

@@ -45,8 +45,7 @@ def add_layer_scale(backbone: DenseBackbone, init_value: float) -> None:
         raise ValueError(f"student {name} has LayerScale already; set layer_scale=None")
     if not insert_gains(backbone.encoder, backbone.embed_dim, init_value):
         raise ValueError(f"student {name} has no place for LayerScale; set layer_scale=None")
-    # What the backbone compares with to tell whether someone overwrote what it loaded.
-    backbone._loaded_sums = backbone._parameter_sums() if backbone.is_loaded else {}
+    backbone.keep_parameters()  # the new gains are no overwriting of what was loaded
 
 
 def insert_gains(encoder: nn.Module, embed_dim: int, init_value: float) -> int:

@@ -126,14 +126,20 @@ def read_attention(
         layers: 0-based block indices, negatives allowed, in any order.
 
     Returns:
-        One entry a layer, in the order asked.
+        One entry per layer, in the order asked.
 
     Raises:
         ValueError: For a layer outside the encoder, an image that does not fit, an encoder whose
             blocks are not known, or a block without one plain attention.
     """
     indices = resolve_indices(layers, encoder.depth)
-    blocks = _blocks_of(encoder)
+    try:
+        blocks = encoder.blocks
+    except AttributeError as error:
+        raise ValueError(
+            f"{type(encoder).__name__} has no list of blocks that is known here; use a PE tower "
+            "or timm:<model>"
+        ) from error
     recorder, hooks = _Recorder(), []
 
     def enter(index: int):
@@ -169,7 +175,7 @@ def read_attention(
             )
         hidden_NC = torch.cat([prefix_1PC[0], map_1Chw[0].flatten(1).T])
         grid_hw = tuple(map_1Chw.shape[-2:])
-        window = getattr(blocks[index], "window_size", None)
+        window = encoder.attention_window(index)
         outputs.append(_attention_of(*calls[0], hidden_NC, grid_hw, window, index))
     return outputs
 
@@ -207,15 +213,3 @@ def _attention_of(
         grid_hw,
         hidden_NC,
     )
-
-
-def _blocks_of(encoder: nn.Module) -> nn.ModuleList:
-    tower = getattr(encoder, "model", encoder)
-    transformer = getattr(tower, "transformer", None)
-    blocks = getattr(transformer, "resblocks", None) or getattr(tower, "blocks", None)
-    if not isinstance(blocks, (nn.ModuleList, nn.Sequential)):
-        raise ValueError(
-            f"{type(encoder).__name__} has no list of blocks that is known here; use a PE tower "
-            "or timm:<model>"
-        )
-    return blocks

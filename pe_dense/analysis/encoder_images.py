@@ -14,9 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pe_dense.encoders.build import build_encoder
-from pe_dense.encoders.weights import WeightsInfo, load_weights
-from pe_dense.encoders.zoo import find_encoder
+from pe_dense.encoders.build import build_loaded
+from pe_dense.encoders.contract import WeightsInfo
 from pe_dense.pictures.folder import read_image
 
 
@@ -52,16 +51,10 @@ def open_encoder(
     Raises:
         ValueError: If the name, an option or the weights are unusable.
     """
-    spec, options = find_encoder(name), dict(options or {})
-    source = spec.weights if weights == "released" else weights
-    if source == "timm":
-        options["pretrained"] = True
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = build_encoder(name, **options)
-    if source == "timm":
-        return encoder.eval(), encoder.weights_info()
-    return encoder.eval(), load_weights(encoder, source)
+        encoder, info = build_loaded(name, weights, **(options or {}))
+    return encoder.eval(), info
 
 
 def read_for_encoder(file: Path, encoder: nn.Module, short_side: int | None = None) -> EncoderImage:
@@ -100,12 +93,9 @@ def encoder_size(
         ValueError: If the side is less than a patch.
     """
     patch = encoder.patch_size
-    built_hw = getattr(encoder, "native_hw", None)
-    if built_hw is None:
-        built_hw = (encoder.native_grid * patch,) * 2
-    elif not encoder.any_size and short_side is None:
-        return tuple(built_hw)
-    side = min(built_hw) if short_side is None else short_side
+    if not encoder.any_size and short_side is None:
+        return encoder.native_hw
+    side = min(encoder.native_hw) if short_side is None else short_side
     if side < patch:
         raise ValueError(f"short side {side} is less than one patch of {patch} px; raise it")
     factor = side / min(native_hw)

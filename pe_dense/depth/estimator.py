@@ -6,7 +6,7 @@ Shape legend: B images, N windows, H W pixels, P Q pixels of the original image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,37 +17,9 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import SampleList
 from torch import Tensor
 
+from pe_dense.encoders.whole_patches import Margins, Place, pad_to_multiple
 from pe_dense.pixelwise.banded_inference import windows_of
-from pe_dense.pixelwise.depth_errors import PixelBox, flip_average
-
-Place = Literal["bottom_right", "centre"]
-
-
-def pad_to_multiple(
-    images_BCHW: Tensor, divisor: int, place: Place = "bottom_right"
-) -> tuple[Tensor, PixelBox]:
-    """Images padded with zeros to the next multiple of `divisor`, and where they lie in there.
-
-    Zero is the mean colour of normalised images. An image that fits is returned as it is.
-
-    Raises:
-        ValueError: If the place is unknown or the divisor not positive.
-
-    Example:
-        >>> pad_to_multiple(torch.ones(1, 3, 4, 6), 4, "centre")[1]
-        PixelBox(top=0, bottom=4, left=1, right=7)
-    """
-    if place not in ("bottom_right", "centre"):
-        raise ValueError(f"pad place {place!r} is neither 'bottom_right' nor 'centre'")
-    if divisor < 1:
-        raise ValueError(f"pad divisor {divisor} is not positive; use the patch size")
-    height, width = images_BCHW.shape[2:]
-    rows, columns = -height % divisor, -width % divisor
-    top, left = (rows // 2, columns // 2) if place == "centre" else (0, 0)
-    box = PixelBox(top, top + height, left, left + width)
-    if rows or columns:
-        images_BCHW = F.pad(images_BCHW, (left, columns - left, top, rows - top))
-    return images_BCHW, box
+from pe_dense.pixelwise.depth_errors import flip_average
 
 
 @MODELS.register_module()
@@ -107,11 +79,9 @@ class DenseDepthEstimator(DepthEstimator):
 
         The annotation is padded alike, with 0, which is not annotated.
         """
-        padded, box = pad_to_multiple(inputs, self.size_divisor, self.pad_place)
-        if padded is not inputs:
-            rows, columns = padded.shape[2:]
-            around = (box.left, columns - box.right, box.top, rows - box.bottom)
-            data_samples = [_padded_annotation(sample, around) for sample in data_samples]
+        padded, margins = pad_to_multiple(inputs, self.size_divisor, self.pad_place)
+        if any(margins):
+            data_samples = [_padded_annotation(sample, margins) for sample in data_samples]
         return super().loss(padded, data_samples)
 
     def predict(self, inputs: Tensor, data_samples: SampleList | None = None) -> SampleList:
@@ -120,7 +90,7 @@ class DenseDepthEstimator(DepthEstimator):
         if data_samples is None:
             meta = dict(ori_shape=size, img_shape=size)
             data_samples = [SegDataSample(metainfo=meta) for _ in inputs]
-        images_B3HW = inputs[(..., *_unpadded(data_samples, size).slices)]
+        images_B3HW = _margins_of(data_samples).cut(inputs)
         if self.test_cfg.get("flip", False):
             depth_B1HW = flip_average(self.depth_of, images_B3HW)
         else:
@@ -155,10 +125,9 @@ class DenseDepthEstimator(DepthEstimator):
 
     def _whole(self, images_B3HW: Tensor) -> Tensor:
         """Depth (B, 1, H, W) of images that run as they are, padding cut."""
-        padded, box = pad_to_multiple(images_B3HW, self.size_divisor, self.pad_place)
+        padded, margins = pad_to_multiple(images_B3HW, self.size_divisor, self.pad_place)
         depth_B1hw = self.decode_head(self.extract_feat(padded))
-        depth_B1HW = _resize(depth_B1hw, tuple(padded.shape[2:]))
-        return depth_B1HW[(..., *box.slices)]
+        return margins.cut(_resize(depth_B1hw, tuple(padded.shape[2:])))
 
 
 def _resize(depth_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
@@ -167,16 +136,16 @@ def _resize(depth_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(depth_B1hw, size=size, mode="bilinear", align_corners=False)
 
 
-def _padded_annotation(sample: SegDataSample, around: tuple[int, int, int, int]) -> SegDataSample:
+def _padded_annotation(sample: SegDataSample, margins: Margins) -> SegDataSample:
     """A sample with `gt_depth_map` padded with 0; the given one stays as it is."""
     found = sample.new()
     if "gt_depth_map" in sample:
-        found.gt_depth_map = PixelData(data=F.pad(sample.gt_depth_map.data, around))
+        found.gt_depth_map = PixelData(data=F.pad(sample.gt_depth_map.data, margins))
     return found
 
 
-def _unpadded(samples: Sequence[SegDataSample], size: tuple[int, int]) -> PixelBox:
-    """Where the image lies inside what the data preprocessor has padded."""
+def _margins_of(samples: Sequence[SegDataSample]) -> Margins:
+    """What the data preprocessor has padded."""
     found = set()
     for sample in samples:
         meta = sample.metainfo
@@ -186,5 +155,4 @@ def _unpadded(samples: Sequence[SegDataSample], size: tuple[int, int]) -> PixelB
         raise ValueError(
             f"images of one batch have different padding, {sorted(found)}; use batch_size=1 to test"
         )
-    left, right, top, bottom = found.pop()
-    return PixelBox(top, size[0] - bottom, left, size[1] - right)
+    return Margins(*found.pop())

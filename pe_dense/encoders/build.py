@@ -1,21 +1,37 @@
-"""An encoder by name, with random weights."""
+"""From a name to an encoder: with random weights, or with those that a config asks for.
+
+The zoo says what an encoder is and `weights` how a file gets into it; this file joins the two. It
+is the only one that knows the classes behind the families of the zoo, and imports them when they
+are built: timm is not needed for a PE tower.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
+from pe_dense.encoders.contract import WeightsInfo
+from pe_dense.encoders.weights import load_weights
 from pe_dense.encoders.zoo import find_encoder
 
+if TYPE_CHECKING:
+    from pe_dense.encoders.pe import PerceptionEncoder
+    from pe_dense.encoders.timm_vit import TimmEncoder
 
-def build_encoder(name: str, **options: Any) -> nn.Module:
-    """Build an encoder by name with random weights; see `weights.load_weights` for others.
+
+def build_encoder(name: str, **options: Any) -> PerceptionEncoder | TimmEncoder:
+    """Build an encoder by name with random weights; see `build_loaded` for others.
+
+    Parameters are drawn from the global generator, on PyTorch's default device ('meta' gives an
+    encoder without values, to read its sizes).
 
     Args:
         name: A name of the zoo, or 'timm:<model name>'.
         **options: Keyword arguments of `PerceptionEncoder` (or `TimmEncoder`) that override the
             row, for example `depth=6`, `window_size=24, cls_token=False`, `remainder='pad'`.
+
+    Returns:
+        A module that fulfils `contract.Encoder`.
 
     Raises:
         ValueError: If the name is unknown or an option does not exist.
@@ -24,7 +40,7 @@ def build_encoder(name: str, **options: Any) -> nn.Module:
     if spec.family == "pe":
         from pe_dense.encoders.pe import PerceptionEncoder
 
-        encoder_class: type[nn.Module] = PerceptionEncoder
+        encoder_class: type[PerceptionEncoder | TimmEncoder] = PerceptionEncoder
     else:
         from pe_dense.encoders.timm_vit import TimmEncoder
 
@@ -35,3 +51,31 @@ def build_encoder(name: str, **options: Any) -> nn.Module:
         if "unexpected keyword argument" not in str(error):
             raise
         raise ValueError(f"encoder {name} has no such option: {error}") from error
+
+
+def build_loaded(
+    name: str,
+    weights: str = "released",
+    weights_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> tuple[PerceptionEncoder | TimmEncoder, WeightsInfo]:
+    """Build an encoder and load its weights.
+
+    Args:
+        name: A name of the zoo, or 'timm:<model name>'.
+        weights: 'released' (what the zoo names), 'random', a path, or 'hf://repo[:file]'.
+        weights_options: Further arguments of `weights.load_weights`.
+        **options: As for `build_encoder`.
+
+    Returns:
+        The encoder, and where its parameters came from.
+
+    Raises:
+        ValueError: For an unknown encoder or option, or a weights file that cannot be used.
+    """
+    source = find_encoder(name).weights if weights == "released" else weights
+    if source == "timm":  # timm loads its own weights as it builds
+        encoder = build_encoder(name, **{**options, "pretrained": True})
+        return encoder, encoder.weights_info()
+    encoder = build_encoder(name, **options)
+    return encoder, load_weights(encoder, source, **(weights_options or {}))

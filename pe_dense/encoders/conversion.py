@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pe_dense.encoders.contract import check_choice
 from pe_dense.encoders.zoo import ENCODERS
 
 State = dict[str, Tensor]
@@ -356,8 +357,7 @@ def resample_patch(kernel_OCPP: Tensor, new_patch: int, method: str = "bicubic")
         >>> resample_patch(torch.ones(1, 1, 2, 2), 4).sum().item()
         16.0
     """
-    if method not in PATCH_METHODS:
-        raise ValueError(f"patch_resample={method!r} is not one of {', '.join(PATCH_METHODS)}")
+    check_choice("patch_resample", method, PATCH_METHODS)
     if kernel_OCPP.ndim != 4 or kernel_OCPP.shape[-1] != kernel_OCPP.shape[-2] or new_patch < 1:
         raise ValueError(
             f"cannot resize a kernel of shape {tuple(kernel_OCPP.shape)} to patch {new_patch}; "
@@ -404,8 +404,7 @@ def resample_positions(
         >>> resample_positions(torch.ones(5, 8), (3, 3), num_prefix_tokens=1).shape
         torch.Size([10, 8])
     """
-    if mode not in POSITION_METHODS:
-        raise ValueError(f"position_resample={mode!r} is not one of {', '.join(POSITION_METHODS)}")
+    check_choice("position_resample", mode, POSITION_METHODS)
     prefix, grid_NC = positions_NC.tensor_split([num_prefix_tokens])
     old = math.isqrt(grid_NC.shape[0])
     if old == 0 or old**2 != grid_NC.shape[0]:
@@ -457,8 +456,7 @@ def core_to_spatial(
     Raises:
         ValueError: For an unknown method, or a state that has LayerScale already.
     """
-    if method not in CORE_METHODS:
-        raise ValueError(f"core_to_spatial={method!r} is not one of {', '.join(CORE_METHODS)}")
+    check_choice("core_to_spatial", method, CORE_METHODS)
     head = ("attn_pool.", "ln_post.", "proj")
     spatial = {key: value for key, value in state.items() if not key.startswith(head)}
     if layer_scale is None:
@@ -478,7 +476,7 @@ def core_to_spatial(
 def trained_canvas(state: Mapping[str, Tensor], patch_size: int = 16) -> int | None:
     """Canvas in pixels that an official detection file was trained on.
 
-    The official towers store the rotary table of their global blocks, one row a token of a square
+    The official towers store the rotary table of their global blocks, one row per token of a square
     canvas; files of other kinds do not have it, and give None.
 
     Example:

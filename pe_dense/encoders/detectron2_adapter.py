@@ -31,9 +31,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pe_dense.encoders.build import build_encoder
-from pe_dense.encoders.weights import load_weights
-from pe_dense.encoders.zoo import find_encoder
+from pe_dense.encoders.build import build_loaded
 
 _INSIDE = "encoder."
 _POSITIONS = "positional_embedding"
@@ -98,13 +96,13 @@ def _backbone_class() -> type[nn.Module]:
             weights_options: Mapping[str, Any] | None = None,
         ) -> None:
             super().__init__()
-            options = dict(encoder_options or {})
-            source = find_encoder(encoder).weights if weights == "released" else weights
-            if source == "timm":
-                options["pretrained"] = True
-            self.encoder = build_encoder(encoder, grad_checkpointing=grad_checkpointing, **options)
-            if source != "timm":
-                load_weights(self.encoder, source, **dict(weights_options or {}))
+            self.encoder, _ = build_loaded(
+                encoder,
+                weights,
+                weights_options,
+                grad_checkpointing=grad_checkpointing,
+                **(encoder_options or {}),
+            )
             patch = self.encoder.patch_size
             if square_size % patch:
                 raise ValueError(

@@ -1,22 +1,28 @@
-"""A short print of what an encoder computes, to catch weights that are not what they seem.
+"""Two prints of an encoder: of what it computes, and of the tensors that it holds.
+
+The first catches weights that are not what they seem; the second names weights that come from no
+file.
 
 Shape legend: C width, H W pixels, h w patch grid, N patches.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pe_dense.encoders.contract import Encoder
+from pe_dense.encoders.contract import MapEncoder
 
 NUM_DIGITS = 16
 STEPS_PER_UNIT = 16  # width of a digit: 1/16 of the spread of a projection
 LARGEST_SIDE = 224
 
 
-def feature_fingerprint(encoder: Encoder) -> str:
+def feature_fingerprint(encoder: MapEncoder) -> str:
     """Print of the last block's map on a fixed image, 16 hex digits.
 
     Every patch vector is made unit length, and the map is projected on 16 fixed patterns of
@@ -29,8 +35,9 @@ def feature_fingerprint(encoder: Encoder) -> str:
     or of the vectors' lengths, parts behind the last block, or who trained the encoder: the
     sha256 of the file is for that. Reduced precision (bfloat16) may move several digits.
 
-    The image is made by integer arithmetic at about 224 px (at `native_hw` if the encoder says
-    `any_size` False, as timm models of fixed size do); no random state is read or changed.
+    The image is made by integer arithmetic at about 224 px, or at `native_hw` of an encoder of
+    that size alone; one that is less than the whole contract, and says nothing of sizes, is taken
+    to read any. No random state is read or changed.
     The encoder runs in eval mode, without gradient and autocast, and is put back as it was.
 
     Raises:
@@ -101,3 +108,25 @@ def signs(count: int, length: int, stream: int) -> Tensor:
     for multiplier in (73_244_475, 73_244_475):  # mixes 32-bit numbers well; fits in 64 bits
         x = (((x >> 16) ^ x) * multiplier) & 0xFFFFFFFF
     return (((x >> 16) ^ x) & 1).double() * 2 - 1
+
+
+def state_sha256(state: Mapping[str, Tensor], *, with_layout: bool) -> str:
+    """SHA-256 of the tensors of a state dict, in the order of their names; 64 hex digits.
+
+    Args:
+        state: Names and tensors, of any type and device.
+        with_layout: Hash names, types, shapes and values, as the caches and files of alignment
+            keep it, rather than names and values alone, as records and the journals of tracking
+            do. What is stored is compared with it, so neither rule may change.
+
+    Example:
+        >>> state_sha256({}, with_layout=True) == hashlib.sha256().hexdigest()
+        True
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        layout = f" {tensor.dtype} {tuple(tensor.shape)}\n" if with_layout else ""
+        digest.update(f"{name}{layout}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -24,7 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pe_dense.encoders.contract import resolve_indices
+from pe_dense.encoders.contract import WeightsInfo, check_choice, resolve_indices
+from pe_dense.encoders.weights import fill_tower
+from pe_dense.encoders.whole_patches import REMAINDERS, fit_to_patches
 
 ROPE_THETA = 10000.0
 MAX_ROPE_TABLES = 64  # grids whose tables are kept, about 1 MB each
@@ -103,7 +106,7 @@ def windows_from_grid(grid_BhwC: Tensor, window_size: int, fill_C: Tensor) -> Te
         fill_C: (C,), the value of a padded token.
 
     Returns:
-        (B * V, S * S, C); V windows an image, row-major.
+        (B * V, S * S, C); V windows per image, row-major.
     """
     b, h, w, c = grid_BhwC.shape
     s = window_size
@@ -326,9 +329,9 @@ class PerceptionEncoder(nn.Module):
         grad_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        _check_choice("drop_path_schedule", drop_path_schedule, ("constant", "linear"))
-        _check_choice("pos_embed", pos_embed, ("bilinear", "bicubic", "tile"))
-        _check_choice("remainder", remainder, ("error", "pad", "floor"))
+        check_choice("drop_path_schedule", drop_path_schedule, ("constant", "linear"))
+        check_choice("pos_embed", pos_embed, ("bilinear", "bicubic", "tile"))
+        check_choice("remainder", remainder, REMAINDERS)
         if embed_dim % num_heads or (embed_dim // num_heads) % 4:
             raise ValueError(
                 f"embed_dim {embed_dim} over {num_heads} heads gives no head width that is a "
@@ -353,8 +356,10 @@ class PerceptionEncoder(nn.Module):
 
         self.name = name
         self.patch_size, self.embed_dim, self.depth = patch_size, embed_dim, depth
-        self.num_prefix_tokens = int(cls_token)
+        self.num_prefix_tokens, self.has_class_token = int(cls_token), cls_token
         self.mean, self.std = tuple(mean), tuple(std)
+        self.native_hw, self.any_size = (image_size, image_size), True
+        self.output_dim = output_dim
         self.native_grid = image_size // patch_size
         self.head_dim = embed_dim // num_heads
         self.pos_embed, self.rope_grid = pos_embed, rope_grid
@@ -417,6 +422,32 @@ class PerceptionEncoder(nn.Module):
         if self.attn_pool is not None:
             nn.init.normal_(self.proj, std=std)
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks."""
+        return self.transformer.resblocks
+
+    @property
+    def patch_embedding(self) -> nn.Conv2d:
+        """Pixels to patches, (B, C, h, w)."""
+        return self.conv1
+
+    def attention_window(self, block: int) -> int | None:
+        """Side in tokens of a block's windows, None where it sees all tokens."""
+        return self.blocks[block].window_size
+
+    def weights_state(self) -> dict[str, Tensor]:
+        """The state dict, whose names are the official ones."""
+        return self.state_dict()
+
+    def load_weights_file(self, path: str | Path, **options: str) -> tuple[str, ...]:
+        """As in the contract; see `weights.fill_tower`."""
+        return fill_tower(self, path, **options)
+
+    def weights_info(self) -> WeightsInfo:
+        """Towers are built with random weights."""
+        return WeightsInfo("random", "random")
+
     def head_parameters(self, norm: bool = False) -> list[nn.Parameter]:
         """Parameters that maps do not use: pool, projection, and the final norm unless `norm`."""
         if self.attn_pool is None:
@@ -463,19 +494,7 @@ class PerceptionEncoder(nn.Module):
 
     def embed(self, images_B3HW: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Patches plus positions, after `ln_pre`: tokens (B, N, C) and the grid (h, w)."""
-        if images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3:
-            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images_B3HW.shape)}")
-        patch, (height, width) = self.patch_size, images_B3HW.shape[-2:]
-        if min(height, width) < patch:
-            raise ValueError(f"image {height}x{width} is smaller than one {patch}-pixel patch")
-        if height % patch or width % patch:
-            if self.remainder == "error":
-                raise ValueError(
-                    f"image {height}x{width} is not a multiple of patch {patch}; resize it, or "
-                    "build the encoder with remainder='pad' or 'floor'"
-                )
-            if self.remainder == "pad":
-                images_B3HW = F.pad(images_B3HW, (0, -width % patch, 0, -height % patch))
+        images_B3HW = fit_to_patches(images_B3HW, self.patch_size, self.remainder)
         patches_BChw = self.conv1(images_B3HW)
         grid_hw = tuple(patches_BChw.shape[-2:])
         tokens_BNC = patches_BChw.flatten(2).transpose(1, 2) + self.position_grid(grid_hw)
@@ -509,21 +528,7 @@ class PerceptionEncoder(nn.Module):
         norm: bool = False,
         return_prefix_tokens: bool = False,
     ) -> list:
-        """Residual stream after the given blocks, in one pass that stops at the last of them.
-
-        Args:
-            images_B3HW: Normalised RGB, (B, 3, H, W).
-            out_indices: 0-based block indices, negatives allowed, in any order.
-            norm: Apply the final norm (Core towers only; the others have none).
-            return_prefix_tokens: Return (map, prefix tokens (B, P, C)) pairs instead of maps.
-
-        Returns:
-            One (B, C, h, w) map an index, in the order asked.
-
-        Raises:
-            ValueError: For an index outside the tower, an image that does not fit the patch
-                (see `remainder`), or `norm` on a tower without a final norm.
-        """
+        """As in the contract; only Core towers have a final norm."""
         if norm and self.attn_pool is None:
             raise ValueError(f"{self.name} has no final norm; use norm=False")
         indices = resolve_indices(out_indices, self.depth)
@@ -565,8 +570,3 @@ class PerceptionEncoder(nn.Module):
             raise ValueError(f"expected clips (B, T, 3, H, W), got {tuple(clips_BT3HW.shape)}")
         frames = self.encode_image(clips_BT3HW.flatten(0, 1), normalize)
         return frames.unflatten(0, clips_BT3HW.shape[:2]).mean(dim=1)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is not one of {', '.join(choices)}")

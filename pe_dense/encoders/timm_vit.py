@@ -12,7 +12,6 @@ Source: huggingface/pytorch-image-models (timm 1.0), through its public API only
 from __future__ import annotations
 
 import difflib
-import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,12 +19,13 @@ from types import ModuleType
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pe_dense.encoders.contract import resolve_indices
+from pe_dense.encoders.contract import WeightsInfo, check_choice, resolve_indices
 from pe_dense.encoders.conversion import shorten
-from pe_dense.encoders.weights import WeightsInfo, read_state_dict
+from pe_dense.encoders.fingerprint import state_sha256
+from pe_dense.encoders.weights import read_state_dict
+from pe_dense.encoders.whole_patches import REMAINDERS, fit_to_patches
 from pe_dense.files import file_sha256
 
 
@@ -95,8 +95,7 @@ class TimmEncoder(nn.Module):
         name: str | None = None,
     ) -> None:
         super().__init__()
-        if remainder not in ("error", "pad", "floor"):
-            raise ValueError(f"remainder={remainder!r} is not one of error, pad, floor")
+        check_choice("remainder", remainder, REMAINDERS)
         timm = import_timm()
         _check_model_name(timm, model_name)
         self.model = _create_model(timm, model_name, pretrained, image_size, drop_path_rate)
@@ -105,6 +104,9 @@ class TimmEncoder(nn.Module):
         self.patch_size = _plain_patch_size(self.model, self.name)
         self.embed_dim = int(self.model.embed_dim)
         self.num_prefix_tokens = int(getattr(self.model, "num_prefix_tokens", 0))
+        # Prefix tokens are no sign of a class token: some towers have registers alone.
+        self.has_class_token = getattr(self.model, "cls_token", None) is not None
+        self.output_dim = None
         config = self.model.pretrained_cfg
         self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
         self.any_size = bool(getattr(self.model, "dynamic_img_size", False))
@@ -134,6 +136,24 @@ class TimmEncoder(nn.Module):
             set_reentrant_ckpt(False)
         self.model.set_grad_checkpointing(enable)
 
+    @property
+    def blocks(self) -> nn.Sequential | nn.ModuleList:
+        """The transformer blocks."""
+        return self.model.blocks
+
+    @property
+    def patch_embedding(self) -> nn.Module:
+        """Pixels to patches, in the layout of the model."""
+        return self.model.patch_embed
+
+    def attention_window(self, block: int) -> int | None:
+        """None: plain ViTs see all tokens."""
+        return None
+
+    def weights_state(self) -> dict[str, Tensor]:
+        """The state dict under timm's names, without the 'model.' of this wrapper."""
+        return self.model.state_dict()
+
     def head_parameters(self, norm: bool = False) -> list[nn.Parameter]:
         """Parameters that maps do not use: the final norm, unless `norm` is asked for."""
         final = getattr(self.model, "norm", None)
@@ -146,13 +166,10 @@ class TimmEncoder(nn.Module):
         path = _cached_file(self.model.pretrained_cfg)
         if path is not None:
             return WeightsInfo(self.name, file_sha256(path))
-        digest = hashlib.sha256()
-        for key, value in sorted(self.model.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return WeightsInfo(self.name, digest.hexdigest(), ("sha256 is that of the tensors",))
+        sha256 = state_sha256(self.model.state_dict(), with_layout=False)
+        return WeightsInfo(self.name, sha256, ("sha256 is that of the tensors",))
 
-    def load_weights_file(self, path: str | Path) -> tuple[str, ...]:
+    def load_weights_file(self, path: str | Path, **options: str) -> tuple[str, ...]:
         """Load a safetensors or torch file strictly; timm's converters read original layouts.
 
         Entries of parts that this encoder has cut off (classifier, pooling, blocks past `depth`)
@@ -163,8 +180,12 @@ class TimmEncoder(nn.Module):
             What was done to the file's entries, in words.
 
         Raises:
-            ValueError: If the file cannot be read or does not fit; keys are listed.
+            ValueError: If the file cannot be read or does not fit (keys are listed), or an option
+                is given: those are for PE towers.
         """
+        if options:
+            words = " and ".join(options)
+            raise ValueError(f"{words} is for PE towers, not for {type(self).__name__}")
         state = read_state_dict(path)
         state, notes = self._to_timm_layout(state, path)
         expected = self.model.state_dict()
@@ -218,21 +239,7 @@ class TimmEncoder(nn.Module):
         Raises:
             ValueError: If the shape is wrong, or the model cannot take this size.
         """
-        if images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3:
-            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images_B3HW.shape)}")
-        patch, (height, width) = self.patch_size, images_B3HW.shape[-2:]
-        if min(height, width) < patch:
-            raise ValueError(f"image {height}x{width} is smaller than one {patch}-pixel patch")
-        if height % patch or width % patch:
-            if self.remainder == "error":
-                raise ValueError(
-                    f"image {height}x{width} is not a multiple of patch {patch}; resize it, or "
-                    "build the encoder with remainder='pad' or 'floor'"
-                )
-            if self.remainder == "pad":
-                images_B3HW = F.pad(images_B3HW, (0, -width % patch, 0, -height % patch))
-            else:
-                images_B3HW = images_B3HW[..., : height // patch * patch, : width // patch * patch]
+        images_B3HW = fit_to_patches(images_B3HW, self.patch_size, self.remainder)
         height, width = images_B3HW.shape[-2:]
         if not self.any_size and (height, width) != self.native_hw:
             native = "x".join(map(str, self.native_hw))
@@ -240,7 +247,7 @@ class TimmEncoder(nn.Module):
                 f"{self.name} reads images of {native} only, got {height}x{width}; build it with "
                 "image_size=<side> or resize the image"
             )
-        return images_B3HW, (height // patch, width // patch)
+        return images_B3HW, (height // self.patch_size, width // self.patch_size)
 
     def forward_intermediates(
         self,
@@ -250,26 +257,12 @@ class TimmEncoder(nn.Module):
         norm: bool = False,
         return_prefix_tokens: bool = False,
     ) -> list:
-        """Residual stream after the given blocks, in one pass that stops at the last of them.
-
-        Args:
-            images_B3HW: Normalised RGB, (B, 3, H, W).
-            out_indices: 0-based block indices, negatives allowed, in any order.
-            norm: Apply the model's final norm (not every timm ViT has one for tokens).
-            return_prefix_tokens: Return (map, prefix tokens (B, P, C)) pairs instead of maps.
-
-        Returns:
-            One (B, C, h, w) map an index, in the order asked.
-
-        Raises:
-            ValueError: For an index outside the encoder, an image that does not fit, or `norm`
-                on a model without a final norm of its tokens.
-        """
+        """As in the contract; not every timm ViT has a final norm of its tokens."""
         if norm and isinstance(getattr(self.model, "norm", nn.Identity()), nn.Identity):
             raise ValueError(f"{self.name} has no final norm; use norm=False")
         indices = resolve_indices(out_indices, self.depth)
         images_B3HW, grid_hw = self.fit_images(images_B3HW)
-        wanted = sorted(set(indices))  # timm answers in block order, once a block
+        wanted = sorted(set(indices))  # timm answers in block order, once per block
         prefixed = return_prefix_tokens and self.num_prefix_tokens > 0
         options = {"return_prefix_tokens": True} if prefixed else {}
         outputs = self.model.forward_intermediates(

@@ -18,7 +18,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from pe_dense.encoders import conversion
+from pe_dense.encoders.contract import WeightsInfo, check_choice
 from pe_dense.encoders.conversion import State, TowerLayout, read_layout, shorten
 from pe_dense.encoders.zoo import ENCODERS
 from pe_dense.files import file_sha256
@@ -51,21 +51,6 @@ _DISCARDED_CLASSES = (
     "numpy.dtype",
     *(f"numpy.dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
 )
-
-
-@dataclass(frozen=True)
-class WeightsInfo:
-    """Where the parameters of an encoder came from.
-
-    Attributes:
-        source: 'random', the 'hf://' name, or the name of the file (never a path).
-        sha256: Hash of the file, 64 hex digits, or 'random'.
-        notes: Every change that was made to fit the tower, in words.
-    """
-
-    source: str
-    sha256: str
-    notes: tuple[str, ...] = ()
 
 
 class _Discarded:
@@ -148,8 +133,6 @@ def _download(repo: str, file: str) -> Path:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200].rstrip(".")
-
-
 
 
 def read_state_dict(path: str | Path) -> State:
@@ -243,17 +226,14 @@ def load_weights(
 ) -> WeightsInfo:
     """Load weights into an encoder, strictly, and say where they came from.
 
-    The file may have any layout that `conversion.to_official` knows. Only what the tower was
-    built with is adapted, and every adaptation is logged and noted: another patch side, another
-    position grid, no cls token, fewer blocks. The tower keeps its device and data type; if
-    anything does not fit, an error is raised and no parameter has changed.
-
-    An encoder that reads files itself (timm models do) has a method
-    `load_weights_file(path)`: it gets the file, raises ValueError if it does not fit, and may
-    return notes; the options below are not for it.
+    The encoder reads the file, with `load_weights_file` of the contract, and says what it changed
+    to make it fit, which is logged and noted. It keeps its device and data type; if anything does
+    not fit, an error is raised and no parameter has changed. The options are for PE towers, see
+    `fill_tower`; only those that are not at their default are passed on, so that an encoder
+    without any needs to know of none.
 
     Args:
-        encoder: A `PerceptionEncoder`, or an encoder with `load_weights_file`.
+        encoder: Fulfils the contract, or is a module with `load_weights_file(path)`.
         weights: 'random' (nothing is loaded), a path, or 'hf://repo[:file]'.
         patch_resample: 'bicubic' or 'pseudo-inverse', see `conversion.resample_patch`.
         position_resample: 'bicubic', as PE's converter does, or 'bilinear', as the tower does
@@ -280,17 +260,52 @@ def load_weights(
             f"{stored_as[:12]}...); delete {path.resolve()} and download it again"
         )
     source = str(weights) if is_hub_name else path.name
-    if hasattr(encoder, "load_weights_file"):
-        if core_to_spatial is not None:
-            raise ValueError(f"core_to_spatial is for PE towers, not for {type(encoder).__name__}")
-        return WeightsInfo(source, sha256, tuple(encoder.load_weights_file(path) or ()))
-
-    tower = encoder.state_dict()
-    if not {"conv1.weight", "ln_pre.weight"} <= tower.keys():
+    options = {"patch_resample": patch_resample} if patch_resample != "bicubic" else {}
+    for name, value in (
+        ("position_resample", position_resample),
+        ("core_to_spatial", core_to_spatial),
+    ):
+        if value is not None:
+            options[name] = value
+    kind = type(encoder).__name__
+    try:
+        load_weights_file = encoder.load_weights_file
+    except AttributeError as error:
         raise ValueError(
-            f"{type(encoder).__name__} is no PE vision tower and has no load_weights_file(path); "
+            f"{kind} is no PE vision tower and has no load_weights_file(path); "
             f"{source} cannot be loaded into it"
-        )
+        ) from error
+    try:
+        notes = tuple(load_weights_file(path, **options) or ())
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ValueError(f"{' and '.join(options)} is for PE towers, not for {kind}") from error
+    for note in notes:
+        logger.warning("%s: %s", source, note)
+    return WeightsInfo(source, sha256, notes)
+
+
+def fill_tower(
+    encoder: nn.Module,
+    path: str | Path,
+    *,
+    patch_resample: str = "bicubic",
+    position_resample: str | None = None,
+    core_to_spatial: str | None = None,
+) -> tuple[str, ...]:
+    """Load a file of any layout that `conversion.to_official` knows into a PE tower, strictly.
+
+    Only what the tower was built with is adapted: another patch side, another position grid, no
+    cls token, fewer blocks. Arguments are those of `load_weights`.
+
+    Returns:
+        Every adaptation, in words.
+
+    Raises:
+        ValueError: If the file cannot be read or fitted; no parameter has changed then.
+    """
+    tower = encoder.state_dict()
     on_meta = [name for name, value in tower.items() if value.is_meta]
     if on_meta:
         raise ValueError(
@@ -307,8 +322,7 @@ def load_weights(
             core_to_spatial=core_to_spatial,
         )
     except ValueError as error:
-        name = getattr(encoder, "name", type(encoder).__name__)
-        raise ValueError(f"weights file {path} does not fit {name}: {error}") from error
+        raise ValueError(f"weights file {path} does not fit {encoder.name}: {error}") from error
     broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise ValueError(
@@ -316,9 +330,7 @@ def load_weights(
             "earlier checkpoint"
         )
     encoder.load_state_dict(state, strict=True)
-    for note in notes:
-        logger.warning("%s: %s", source, note)
-    return WeightsInfo(source, sha256, notes)
+    return notes
 
 
 def fit_to_tower(
@@ -344,13 +356,9 @@ def fit_to_tower(
     Raises:
         ValueError: If more than patch, grid, cls token and depth differ.
     """
-    for option, value, choices in (
-        ("patch_resample", patch_resample, conversion.PATCH_METHODS),
-        ("position_resample", position_resample, (None, *conversion.POSITION_METHODS)),
-        ("core_to_spatial", core_to_spatial, (None, *conversion.CORE_METHODS)),
-    ):
-        if value not in choices:
-            raise ValueError(f"{option}={value!r} is not one of {', '.join(map(str, choices))}")
+    check_choice("patch_resample", patch_resample, conversion.PATCH_METHODS)
+    check_choice("position_resample", position_resample, (None, *conversion.POSITION_METHODS))
+    check_choice("core_to_spatial", core_to_spatial, (None, *conversion.CORE_METHODS))
     have, want = read_layout(state), read_layout(tower)
 
     def mismatch(remedy: str | None = None) -> ValueError:

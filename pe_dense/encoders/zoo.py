@@ -1,6 +1,7 @@
 """Every encoder by name: architecture, normalisation, native size, weights, licence.
 
-Importing this module is cheap: torch is loaded only when an encoder is built.
+A table and how to find a row in it; `encoders.build` makes an encoder of one. Importing this
+module is cheap: it loads no torch.
 
 Source of the PE rows: facebookresearch/perception_models @ 3e352cc
 (core/vision_encoder/config.py); licences from its README. Hub files follow one rule:
@@ -13,15 +14,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
-HALF = (0.5, 0.5, 0.5)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,8 @@ _PE_ROWS = {
     "pe_spatial_t16_512": (16, 192, 12, 3, 768, 512, True, None, None),
 }
 
-# Short names of well-known baselines: timm model name, mean, std, licence of the weights.
+# Short names of well-known baselines: timm model name, licence of the weights. timm itself knows
+# the rest: sizes, normalisation and where the weights are.
 _TIMM_ROWS = {
     "dinov2_s14": ("vit_small_patch14_dinov2.lvd142m", "Apache-2.0"),
     "dinov2_b14": ("vit_base_patch14_dinov2.lvd142m", "Apache-2.0"),
@@ -103,8 +97,8 @@ def _pe_spec(name: str) -> EncoderSpec:
         layer_scale=gain,
         pool_heads=None if output_dim is None else 8,
         output_dim=output_dim,
-        mean=HALF,
-        std=HALF,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
     )
     hub = _hub_name(name)
     weights = f"hf://facebook/{hub}:{hub}.pt"
@@ -141,5 +135,3 @@ def find_encoder(name: str) -> EncoderSpec:
             "(any timm ViT works as timm:<model name>)"
         )
     return ENCODERS[name]
-
-

@@ -9,19 +9,18 @@ Shape legend: B images, C width, H W pixels, h w patch grid.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from pe_dense.encoders.build import build_encoder
-from pe_dense.encoders.contract import resolve_indices
-from pe_dense.encoders.weights import WeightsInfo, load_weights
+from pe_dense.encoders.contract import WeightsInfo, check_choice, resolve_indices
+from pe_dense.encoders.weights import load_weights
+from pe_dense.encoders.whole_patches import pad_to_multiple
 from pe_dense.encoders.zoo import find_encoder
 
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -79,8 +78,8 @@ class DenseBackbone(BaseModule):
     ) -> None:
         if init_cfg is not None:
             raise ValueError("DenseBackbone takes no init_cfg; name the file in weights=...")
-        if amp_dtype is not None and amp_dtype not in AMP_DTYPES:
-            raise ValueError(f"amp_dtype={amp_dtype!r} is not one of {', '.join(AMP_DTYPES)}")
+        if amp_dtype is not None:
+            check_choice("amp_dtype", amp_dtype, tuple(AMP_DTYPES))
         super().__init__()
         self.encoder_name, self.weights = encoder, weights
         self.frozen, self.norm, self.amp_dtype = frozen, norm, amp_dtype
@@ -104,19 +103,18 @@ class DenseBackbone(BaseModule):
             self.weights = spec.weights
         if self.weights == "timm":
             options["pretrained"] = True
-        self._build = functools.partial(
-            build_encoder, encoder, grad_checkpointing=grad_checkpointing, **options
-        )
-        self.encoder = self._build()
+        options["grad_checkpointing"] = grad_checkpointing
+        self._options = options
+        self.encoder = self.new_encoder()
         self.embed_dim, self.patch_size = self.encoder.embed_dim, self.encoder.patch_size
         self.with_class_token = with_class_token
-        if with_class_token and not has_class_token(self.encoder):
+        if with_class_token and not self.encoder.has_class_token:
             raise ValueError(
                 f"{encoder} has no class token as it is built; use with_class_token=False, or "
                 "cls_token=True in encoder_options where the encoder has that choice"
             )
         self.weights_info = self._load()
-        self._loaded_sums = self._parameter_sums() if self.is_loaded else {}
+        self.keep_parameters()
         for parameter in self.encoder.head_parameters(norm):
             parameter.requires_grad_(False)
         if frozen:
@@ -127,6 +125,17 @@ class DenseBackbone(BaseModule):
     def is_loaded(self) -> bool:
         """Whether the parameters came from a file rather than from a random generator."""
         return self.weights != "random"
+
+    def new_encoder(self) -> nn.Module:
+        """Another encoder as this backbone builds it, before weights are loaded."""
+        return build_encoder(self.encoder_name, **self._options)
+
+    def keep_parameters(self) -> None:
+        """Take the encoder as it is now for what was loaded; `init_weights` compares with it.
+
+        For those who change a loaded encoder on purpose, as by adding parameters.
+        """
+        self._loaded_sums = self._parameter_sums() if self.is_loaded else {}
 
     def _load(self) -> WeightsInfo:
         if self.weights == "timm":
@@ -142,7 +151,7 @@ class DenseBackbone(BaseModule):
         """Keep what was loaded: undo what a detector-level `init_cfg` did to the encoder."""
         if self.is_loaded and self._parameter_sums() != self._loaded_sums:
             if self.weights == "timm":  # timm loads its own weights as it builds
-                self.encoder.load_state_dict(self._build().state_dict())
+                self.encoder.load_state_dict(self.new_encoder().state_dict())
             else:
                 self._load()
         self._is_init = True
@@ -176,7 +185,7 @@ class DenseBackbone(BaseModule):
         With class tokens, every entry is (map, token (B, C)).
         """
         if self.center_pad:
-            images_B3HW = pad_to_multiple(images_B3HW, self.patch_size)
+            images_B3HW, _ = pad_to_multiple(images_B3HW, self.patch_size, "centre")
         amp: contextlib.AbstractContextManager = contextlib.nullcontext()
         if self.amp_dtype is not None:
             amp = torch.autocast(images_B3HW.device.type, AMP_DTYPES[self.amp_dtype])
@@ -194,24 +203,3 @@ class DenseBackbone(BaseModule):
         return tuple(
             pairs if self.amp_dtype is None else [(m.float(), t.float()) for m, t in pairs]
         )
-
-
-def has_class_token(encoder: Any) -> bool:
-    """Whether an encoder as it is built has a class token."""
-    # Prefix tokens are no sign of it: some towers of timm have registers alone.
-    tower = getattr(encoder, "model", encoder)
-    return any(getattr(tower, n, None) is not None for n in ("class_embedding", "cls_token"))
-
-
-def pad_to_multiple(images_B3HW: Tensor, multiple: int) -> Tensor:
-    """Zeros on all sides, as even as possible, until H and W are multiples of `multiple`.
-
-    Example:
-        >>> pad_to_multiple(torch.ones(1, 1, 4, 3), 4)[0, 0].tolist()[0]
-        [1.0, 1.0, 1.0, 0.0]
-    """
-    missing_h, missing_w = (-side % multiple for side in images_B3HW.shape[2:])
-    if not missing_h and not missing_w:
-        return images_B3HW
-    left, top = missing_w // 2, missing_h // 2
-    return F.pad(images_B3HW, (left, missing_w - left, top, missing_h - top))

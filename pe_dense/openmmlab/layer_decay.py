@@ -50,7 +50,7 @@ class EncoderLayerDecay(DefaultOptimWrapperConstructor):
     """Gives encoder block i the learning rate lr * layer_decay ** (L - i), heads the full one.
 
     `paramwise_cfg` takes exactly these keys:
-        layer_decay: Factor a layer, in (0, 1]; 1 switches the decay off.
+        layer_decay: Factor per layer, in (0, 1]; 1 switches the decay off.
         backbone: Prefix of the encoder's parameters, default 'backbone.'.
         decay_norm_and_bias: Whether weight decay also acts on vectors (norms, biases) and on
             position and class embeddings. False is the habit of the field; PE's own detection

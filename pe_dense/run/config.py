@@ -36,7 +36,6 @@ def encoder_facts(name: str, options: Mapping[str, Any] | None = None) -> dict[s
     import torch
 
     from pe_dense.encoders.build import build_encoder
-    from pe_dense.openmmlab.backbone import has_class_token
 
     with torch.device("meta"):
         encoder = build_encoder(name, **(options or {}))
@@ -49,9 +48,9 @@ def encoder_facts(name: str, options: Mapping[str, Any] | None = None) -> dict[s
         "roi_strides": [encoder.patch_size * scale for scale in (0.25, 0.5, 1, 2)],
         # What is not in the maps without `norm`, but is with it, is the final norm.
         "has_final_norm": len(encoder.head_parameters(False)) > len(encoder.head_parameters(True)),
-        "has_class_token": has_class_token(encoder),
+        "has_class_token": encoder.has_class_token,
         "half_width": encoder.embed_dim // 2,
-        "dpt_readout": "project" if has_class_token(encoder) else "ignore",
+        "dpt_readout": "project" if encoder.has_class_token else "ignore",
         "four_layers": four_layers(encoder.depth),
         "side_of_8_tokens": 8 * encoder.patch_size,
         "side_of_32_tokens": 32 * encoder.patch_size,

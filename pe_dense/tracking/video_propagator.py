@@ -13,7 +13,6 @@ width.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +28,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from pe_dense.encoders.contract import resolve_indices
+from pe_dense.encoders.fingerprint import state_sha256
 from pe_dense.tracking.annotated_video import read_annotated_video
 from pe_dense.tracking.frame_scorer import FrameScorer
 from pe_dense.tracking.frames import SIZE_RULES, frame_batches, network_size
@@ -221,7 +221,7 @@ class VideoPropagator(BaseModel):
         key = run_key(
             dict(
                 encoder=self._encoder_facts,
-                weights=_parameter_sha256(self.backbone),
+                weights=state_sha256(self.backbone.state_dict(), with_layout=False),
                 layers=self.layers,
                 settings=[vars(setting) for setting in self.settings],
                 size=[self.size_rule, self.short_side],
@@ -302,12 +302,3 @@ class VideoPropagator(BaseModel):
                 maps = self.backbone.forward_intermediates(batch_B3HW.to(device), blocks)
             for b in range(len(batch_B3HW)):
                 yield [map_BDhw[b].permute(1, 2, 0) for map_BDhw in maps]
-
-
-def _parameter_sha256(module: nn.Module) -> str:
-    """Hash of all parameters and buffers, in the order of their names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -14,7 +14,6 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 import pe_dense.depth  # noqa: F401
-from pe_dense.depth.estimator import pad_to_multiple
 
 PATCH = 4
 TOWER = dict(
@@ -264,14 +263,6 @@ def test_a_loss_sees_prediction_and_annotation_at_the_same_pixels(pad, offset):
     inner[..., :2] = inner[..., -2:] = False  # outside all centres a ramp is flat
     torch.testing.assert_close(seen["depth"][inner], seen["truth"][inner])
     assert found.gt_depth_map.shape == (16, 18)  # the sample of the caller is not changed
-
-
-def test_padding_to_a_multiple():
-    images = torch.ones(1, 3, 5, 8)
-    padded, box = pad_to_multiple(images, 4, "centre")
-    assert padded.shape == (1, 3, 8, 8) and padded.sum() == images.sum()
-    assert box == (1, 6, 0, 8) and padded[(..., *box.slices)].all()
-    assert pad_to_multiple(torch.ones(1, 3, 8, 4), 4)[1] == (0, 8, 0, 4)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The feature print: the same for the same function, another for other weights."""
 
+import hashlib
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from pe_dense.encoders.fingerprint import (
     fingerprints_agree,
     fixed_image,
     signs,
+    state_sha256,
 )
 from pe_dense.encoders.pe import PerceptionEncoder
 
@@ -143,3 +145,23 @@ def test_image_and_signs_never_change():
     assert gram.abs().max() < 0.15
     assert both.mean(1).abs().max() < 0.12
     assert (signs(16, 768, 2) * both).mean().abs() < 0.03
+
+
+@pytest.mark.parametrize("with_layout", [False, True])
+def test_the_hash_of_a_state_is_that_of_its_bytes_by_name(with_layout):
+    tensors = {
+        "b": torch.arange(6.0).view(2, 3).T,  # not contiguous: the values count, row by row
+        "a": torch.tensor(3),
+        "c": torch.ones(2, dtype=torch.bfloat16),
+        "d": torch.empty(0, 4),
+    }
+    layouts = {"a": "torch.int64 ()", "b": "torch.float32 (3, 2)", "c": "torch.bfloat16 (2,)",
+               "d": "torch.float32 (0, 4)"}  # fmt: skip
+    values = {"a": tensors["a"].numpy().tobytes(), "b": tensors["b"].numpy().tobytes("C"),
+              "c": b"\x80?\x80?", "d": b""}  # fmt: skip
+    text = b"".join(
+        name.encode() + (f" {layouts[name]}\n".encode() if with_layout else b"") + values[name]
+        for name in "abcd"
+    )
+    assert state_sha256(tensors, with_layout=with_layout) == hashlib.sha256(text).hexdigest()
+    assert state_sha256({}, with_layout=with_layout) == hashlib.sha256().hexdigest()

@@ -9,7 +9,6 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 import pe_dense.segmentation  # noqa: F401
-from pe_dense.openmmlab.backbone import pad_to_multiple
 from pe_dense.pixelwise.banded_inference import strides
 
 TOWER = dict(patch_size=4, embed_dim=16, depth=2, num_heads=2, mlp_hidden=24, image_size=32)
@@ -40,17 +39,6 @@ def test_resized_features():
 def test_a_size_that_is_none(size):
     with pytest.raises(ValueError, match="resize_features"):
         head(resize_features=size)
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 8), (6, 11), (1, 3)])
-def test_padding_is_centred(height, width):
-    images = torch.arange(1.0, height * width + 1).reshape(1, 1, height, width)
-    padded = pad_to_multiple(images, 4)
-    rows, columns = -(-height // 4) * 4, -(-width // 4) * 4
-    top, left = (rows - height) // 2, (columns - width) // 2
-    slow = torch.zeros(1, 1, rows, columns)
-    slow[:, :, top : top + height, left : left + width] = images
-    assert torch.equal(padded, slow)
 
 
 def test_backbone_pads_only_where_asked():
