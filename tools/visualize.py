@@ -23,14 +23,18 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pe_dense.run import command_line
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from pe_dense.analysis.pictures import Views
+    from pe_dense.depth.pictures import Estimator
+    from pe_dense.detection.pictures import Detector
     from pe_dense.run.trained_run import TrainedRun
+    from pe_dense.segmentation.pictures import Segmenter
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -70,26 +74,25 @@ def run_detect(args: argparse.Namespace) -> None:
     if not 0.0 <= args.score_thr <= 1.0:
         raise ValueError(f"--score-thr is {args.score_thr}, but scores lie between 0 and 1")
     run, model = open_run_of(args, "detection")
-    from pe_dense.detection.pictures import write_pictures
+    from pe_dense.detection.pictures import Detector
 
-    which = (args.image, args.images, args.score_thr)
-    report(args, write_pictures(args.out, model, run.cfg, *which, show_progress))
+    draw(args, Detector(model, run.cfg, args.score_thr))
 
 
 def run_segment(args: argparse.Namespace) -> None:
     """Writes image, prediction, truth and errors side by side, a sheet of the worst, an index."""
     run, model = open_run_of(args, "segmentation")
-    from pe_dense.segmentation.pictures import write_pictures
+    from pe_dense.segmentation.pictures import Segmenter
 
-    report(args, write_pictures(args.out, model, run.cfg, args.image, args.images, show_progress))
+    draw(args, Segmenter(model, run.cfg))
 
 
 def run_depth(args: argparse.Namespace) -> None:
     """Writes image, prediction, truth and errors side by side, a sheet of the worst, an index."""
     run, model = open_run_of(args, "depth")
-    from pe_dense.depth.pictures import write_pictures
+    from pe_dense.depth.pictures import Estimator
 
-    report(args, write_pictures(args.out, model, run.cfg, args.image, args.images, show_progress))
+    draw(args, Estimator(model, run.cfg))
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
@@ -175,54 +178,49 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
 
 def run_features(args: argparse.Namespace) -> None:
     """Writes feature maps as colours."""
-    encoder, given = open_encoder_of(args)
+    views = views_of(args)
     from pe_dense.analysis.pictures import write_feature_pictures
 
-    given |= {"order": args.order, "mix": args.low_pass, "share_basis": args.share_basis}
+    given = {"order": args.order, "mix": args.low_pass, "share_basis": args.share_basis}
     given |= {"masks": args.masks, "guess": args.guess_foreground}
-    write = write_feature_pictures
-    report_views(args, write(args.out, encoder, args.image, args.layers, **given), given)
+    report_views(views, write_feature_pictures(views, **given))
 
 
 def run_similarity(args: argparse.Namespace) -> None:
     """Writes the likeness of all tokens to the one at a point."""
-    encoder, given = open_encoder_of(args)
+    views = views_of(args)
     from pe_dense.analysis.pictures import write_similarity_pictures
 
-    given["point_xy"] = tuple(args.point)
-    write = write_similarity_pictures
-    report_views(args, write(args.out, encoder, args.image, args.layers, **given), given)
+    report_views(views, write_similarity_pictures(views, tuple(args.point)))
 
 
 def run_attention(args: argparse.Namespace) -> None:
     """Writes attention maps and the table of global tokens."""
-    encoder, given = open_encoder_of(args)
+    views, point = views_of(args), tuple(args.point) if args.point else None
     from pe_dense.analysis.pictures import write_attention_pictures
 
-    given |= {"point_xy": tuple(args.point) if args.point else None, "each_head": args.heads}
-    write = write_attention_pictures
-    report_views(args, write(args.out, encoder, args.image, args.layers, **given), given)
+    report_views(views, write_attention_pictures(views, point, args.heads))
 
 
-def open_encoder_of(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
+def views_of(args: argparse.Namespace) -> Views:
     """The encoder, and what all of its views are given."""
     require_images(args)
     from pe_dense.analysis.encoder_images import open_encoder  # heavy: torch
+    from pe_dense.analysis.pictures import Views
 
     options = command_line.parse_options(args.encoder_options)
     encoder, info = open_encoder(args.encoder, args.weights, args.seed, options)
     is_random = args.weights == "random"
     weights = f"random weights, seed {args.seed}" if is_random else f"weights {info.source}"
     heading = ", ".join(filter(None, (args.encoder, weights, " ".join(args.encoder_options))))
-    short_side = args.short_side
-    return encoder, dict(heading=heading, short_side=short_side, on_progress=show_progress)
+    given = (heading, args.short_side, show_progress)
+    return Views(args.out, encoder, args.image, args.layers, *given)
 
 
-def report_views(args: argparse.Namespace, lines: list[str], given: dict[str, Any]) -> None:
+def report_views(views: Views, lines: list[str]) -> None:
     """Prints whose views these are, the first pictures' lines, and where all are."""
-    print(given["heading"])
-    print("\n".join(lines[:10]))
-    print(f"{args.out}: {len(lines)} pictures, index.txt")
+    print("\n".join([views.heading, *lines[:10]]))
+    print(f"{views.out}: {len(lines)} pictures, index.txt")
 
 
 def add_track_options(parser: argparse.ArgumentParser) -> None:
@@ -308,10 +306,13 @@ def require_images(args: argparse.Namespace) -> None:
             raise ValueError(f"image {file} does not exist")
 
 
-def report(args: argparse.Namespace, lines: list[str]) -> None:
-    """Prints the worst images and where the pictures are."""
-    from pe_dense.pictures.folder import INDEX, SHEET
+def draw(args: argparse.Namespace, trained: Detector | Segmenter | Estimator) -> None:
+    """Draws the images that the user names or some of the tested ones; prints the worst."""
+    from pe_dense.pictures.folder import INDEX, SHEET, write_looks
 
+    files = args.image or trained.spread_files(args.images)
+    look = (trained.see, trained.look_at, trained.sheet_side)
+    lines = write_looks(args.out, files, *look, show_progress)
     print("\n".join(lines[:10]))
     more = f" (and {len(lines) - 10} more lines in {INDEX})" if len(lines) > 10 else ""
     print(f"{args.out}: {len(lines)} pictures, {SHEET}, {INDEX}{more}")

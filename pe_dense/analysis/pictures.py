@@ -6,7 +6,8 @@ L layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,36 +55,57 @@ COSINES, LOG_SHARES = (-1.0, 1.0), (-4.0, 4.0)  # ends of the colours
 MAX_IN_ROW = 5  # panels
 
 
-def write_feature_pictures(
-    out: Path,
-    encoder: nn.Module,
-    files: Sequence[Path],
-    layers: Sequence[int],
-    *,
-    heading: str = "",
-    short_side: int | None = None,
-    order: str = "LCh",
-    mix: float = MIX,
-    share_basis: bool = False,
-    masks: Sequence[Path] | None = None,
-    guess: bool = False,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[str]:
-    """The image and, for every layer, its features as colours.
+@dataclass(frozen=True)
+class Views:
+    """Whose views are drawn, and where to.
 
-    Args:
+    Attributes:
         out: New or empty folder.
         encoder: In eval mode.
         files: Images.
         layers: Block indices, negatives allowed.
         heading: First line of the index.
         short_side: See `read_for_encoder`.
+        on_progress: Called with (images done, images to do).
+    """
+
+    out: Path
+    encoder: nn.Module
+    files: Sequence[Path]
+    layers: Sequence[int]
+    heading: str = ""
+    short_side: int | None = None
+    on_progress: Callable[[int, int], None] = lambda done, total: None
+
+    def indices(self) -> list[int]:
+        """Blocks from 0."""
+        return resolve_indices(self.layers, self.encoder.depth)
+
+    def images(self) -> Iterator[EncoderImage]:
+        """Images as the encoder sees them, each told once it is done with."""
+        for number, file in enumerate(self.files, start=1):
+            yield read_for_encoder(file, self.encoder, self.short_side)
+            self.on_progress(number, len(self.files))
+
+
+def write_feature_pictures(
+    views: Views,
+    *,
+    order: str = "LCh",
+    mix: float = MIX,
+    share_basis: bool = False,
+    masks: Sequence[Path] | None = None,
+    guess: bool = False,
+) -> list[str]:
+    """The image and, for every layer, its features as colours.
+
+    Args:
+        views: Encoder, images, layers.
         order: Channel of the first, second and third component.
         mix: Share of the blurred map, 0.5 in the paper.
         share_basis: One basis for all images, so that a colour means the same in all of them.
         masks: One file per image; the PCA sees their foreground alone, the rest is grey.
         guess: The same with a foreground that `guess_foreground` guesses.
-        on_progress: Called with (images done, images to do).
 
     Returns:
         A line for each picture; '(!)' marks a picture whose components may come in another order
@@ -92,17 +114,16 @@ def write_feature_pictures(
     Raises:
         ValueError: For unusable images, layers, masks or options; nothing is written then.
     """
-    indices = resolve_indices(layers, encoder.depth)
+    encoder, files, indices = views.encoder, views.files, views.indices()
     if masks is not None and len(masks) != len(files):
         raise ValueError(f"{len(masks)} masks for {len(files)} images; give one for each")
     if masks is not None and guess:
         raise ValueError("masks and a guessed foreground exclude each other; choose one")
-    folder, images, maps_IL, lines = Folder(out), [], [], []
-    for done, file in enumerate(files, start=1):
-        images.append(read_for_encoder(file, encoder, short_side))
-        found = layer_maps(encoder, images[-1], indices)
+    folder, images, maps_IL, lines = Folder(views.out), [], [], []
+    for image in views.images():
+        images.append(image)
+        found = layer_maps(encoder, image, indices)
         maps_IL.append([low_pass(each, mix).astype(np.float32) for each in found])
-        on_progress(done, len(files))
     given = None
     if masks is not None:
         pairs = zip(masks, images, strict=True)
@@ -127,31 +148,15 @@ def write_feature_pictures(
         picture = panel_grid([_image_panel(image), *panels[i]]).picture_HW3
         name = folder.add(i + 1, image.file.stem, picture)
         lines.append(f"{name}  variance shown: {', '.join(notes[i])}  {image.file}")
-    return folder.close(lines, heading)
+    return folder.close(lines, views.heading)
 
 
-def write_similarity_pictures(
-    out: Path,
-    encoder: nn.Module,
-    files: Sequence[Path],
-    layers: Sequence[int],
-    point_xy: tuple[float, float],
-    *,
-    heading: str = "",
-    short_side: int | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[str]:
+def write_similarity_pictures(views: Views, point_xy: tuple[float, float]) -> list[str]:
     """Cosine of all tokens of all images with the one at a point of the first image.
 
     Args:
-        out: New or empty folder.
-        encoder: In eval mode.
-        files: Images; the point lies in the first.
-        layers: Block indices, negatives allowed.
+        views: Encoder, images, layers.
         point_xy: Pixels of the first file, as it is on disk.
-        heading: First line of the index.
-        short_side: See `read_for_encoder`.
-        on_progress: Called with (images done, images to do).
 
     Returns:
         A line for each picture, with the mean cosine of every layer.
@@ -159,10 +164,9 @@ def write_similarity_pictures(
     Raises:
         ValueError: For unusable images, layers or points; no picture of that image is written.
     """
-    indices = resolve_indices(layers, encoder.depth)
-    folder, features_LC, lines = Folder(out), [], []
-    for number, file in enumerate(files, start=1):
-        image = read_for_encoder(file, encoder, short_side)
+    encoder, indices = views.encoder, views.indices()
+    folder, features_LC, lines = Folder(views.out), [], []
+    for number, image in enumerate(views.images(), start=1):
         maps = layer_maps(encoder, image, indices)
         token = None
         if number == 1:
@@ -175,23 +179,13 @@ def write_similarity_pictures(
             panels.append(_heat_panel(cosine_hw, COSINES, image, f"layer {layer}"))
         means = [f"layer {i} {c.mean():+.2f}" for i, c in zip(indices, cosines, strict=True)]
         picture = _with_bar(panels, COSINES, "cosine with the token in the frame")
-        name = folder.add(number, file.stem, picture)
-        lines.append(f"{name}  mean cosine: {', '.join(means)}  {file}")
-        on_progress(number, len(files))
-    return folder.close(lines, heading)
+        name = folder.add(number, image.file.stem, picture)
+        lines.append(f"{name}  mean cosine: {', '.join(means)}  {image.file}")
+    return folder.close(lines, views.heading)
 
 
 def write_attention_pictures(
-    out: Path,
-    encoder: nn.Module,
-    files: Sequence[Path],
-    layers: Sequence[int],
-    point_xy: tuple[float, float] | None = None,
-    *,
-    heading: str = "",
-    short_side: int | None = None,
-    each_head: bool = False,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    views: Views, point_xy: tuple[float, float] | None = None, each_head: bool = False
 ) -> list[str]:
     """Attention of the layers asked for, and a table of global tokens over all layers.
 
@@ -199,15 +193,9 @@ def write_attention_pictures(
     what the token there attends to, in the same unit. Colours are logarithmic, 1/16 to 16.
 
     Args:
-        out: New or empty folder.
-        encoder: In eval mode; PE tower or timm ViT.
-        files: Images.
-        layers: Block indices, negatives allowed.
+        views: Encoder (PE tower or timm ViT), images, layers.
         point_xy: Pixels of each file, as it is on disk; None for what is received.
-        heading: First line of the index and the table.
-        short_side: See `read_for_encoder`.
         each_head: With a point, one panel per head beside their mean.
-        on_progress: Called with (images done, images to do).
 
     Returns:
         A line for each picture: layers with global tokens and how many.
@@ -215,12 +203,11 @@ def write_attention_pictures(
     Raises:
         ValueError: For unusable images, layers, points or encoders.
     """
-    indices = resolve_indices(layers, encoder.depth)
+    encoder, indices = views.encoder, views.indices()
     if each_head and point_xy is None:
         raise ValueError("single heads are shown for a point; give --point X Y")
-    folder, rows, lines = Folder(out), [], []
-    for number, file in enumerate(files, start=1):
-        image = read_for_encoder(file, encoder, short_side)
+    folder, rows, lines = Folder(views.out), [], []
+    for number, image in enumerate(views.images(), start=1):
         device = next(encoder.parameters()).device
         panels_of: dict[int, list[Panel]] = {}
         counts, token = [], None
@@ -230,7 +217,7 @@ def write_attention_pictures(
             for layer, attention in zip(some, found, strict=True):
                 statistics = token_statistics(attention)
                 summary = statistics.summary()
-                rows.append({"image": file.name, "layer": layer, **summary})
+                rows.append({"image": image.file.name, "layer": layer, **summary})
                 if summary["num_global"]:
                     counts.append(f"layer {layer}: {summary['num_global']}")
                 if layer not in indices:
@@ -245,11 +232,10 @@ def write_attention_pictures(
         for layer in indices:
             panels.extend(panels_of[layer])
         picture = _with_bar(panels, LOG_SHARES, "log2 of weight / uniform weight")
-        name = folder.add(number, file.stem, picture)
-        lines.append(f"{name}  global tokens: {', '.join(counts) or 'none'}  {file}")
-        on_progress(number, len(files))
-    folder.write(TABLE, table_text(rows, heading).encode())
-    return folder.close(lines, heading)
+        name = folder.add(number, image.file.stem, picture)
+        lines.append(f"{name}  global tokens: {', '.join(counts) or 'none'}  {image.file}")
+    folder.write(TABLE, table_text(rows, views.heading).encode())
+    return folder.close(lines, views.heading)
 
 
 def table_text(rows: Sequence[Mapping[str, object]], heading: str) -> str:

@@ -5,7 +5,8 @@ All depths are in metres. Shape legend: H W pixels, N colours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,9 @@ from pe_dense.pictures.drawing import (
     panel_scale,
     resized,
 )
-from pe_dense.pictures.folder import Look, write_looks
+from pe_dense.pictures.folder import Look
 from pe_dense.pixelwise.depth_errors import depth_error_sums, scored_pixels
 
-SHEET_SIDE = 300  # pixels of a panel there
 SPARSE = 0.3  # a smaller share of annotated pixels is a scan, drawn as dots
 DOT_RADIUS = 1.5  # pixels of the picture
 ERROR_LIMITS = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -74,27 +74,38 @@ class ImageErrors:
     relative_HW: np.ndarray
 
 
-def estimate(model: torch.nn.Module, images: ScoredImages, file: Path) -> Estimated:
-    """Estimate depth in one image.
+class Estimator:
+    """A trained depth estimator with the images that its config tests on.
 
     Args:
         model: In eval mode.
-        images: Load it as the config tests.
-        file: The image.
-
-    Raises:
-        ValueError: If it is missing or cannot be decoded.
+        cfg: Its resolved config; images are loaded as it tests.
     """
-    import cv2
 
-    loaded, sample, is_annotated = images.predict(model, file)
-    depth_HW = sample.pred_depth_map.data[0].float().numpy()
-    image_HW3 = loaded.numpy()[::-1].transpose(1, 2, 0).clip(0, 255).astype(np.uint8)
-    image_HW3 = np.ascontiguousarray(image_HW3)
-    if image_HW3.shape[:2] != depth_HW.shape:  # the pipeline resizes
-        image_HW3 = cv2.resize(image_HW3, depth_HW.shape[::-1], interpolation=cv2.INTER_AREA)
-    truth_HW = sample.gt_depth_map.data[0].float().numpy() if is_annotated else None
-    return Estimated(image_HW3, depth_HW, truth_HW)
+    sheet_side = 300  # pixels of a panel on the sheet
+
+    def __init__(self, model: torch.nn.Module, cfg: Mapping[str, Any]) -> None:
+        dataset = cfg["test_dataloader"]["dataset"]
+        self.model, self.images = model, ScoredImages(dataset, "LoadDepth", "depth_map_path")
+        self.spread_files = self.images.spread_files
+        self.look_at = functools.partial(look_at, scoring=scoring_of(cfg["test_evaluator"]))
+
+    def see(self, file: Path) -> Estimated:
+        """An image with its depth.
+
+        Raises:
+            ValueError: If it is missing or cannot be decoded.
+        """
+        import cv2
+
+        loaded, sample, is_annotated = self.images.predict(self.model, file)
+        depth_HW = sample.pred_depth_map.data[0].float().numpy()
+        image_HW3 = loaded.numpy()[::-1].transpose(1, 2, 0).clip(0, 255).astype(np.uint8)
+        image_HW3 = np.ascontiguousarray(image_HW3)
+        if image_HW3.shape[:2] != depth_HW.shape:  # the pipeline resizes
+            image_HW3 = cv2.resize(image_HW3, depth_HW.shape[::-1], interpolation=cv2.INTER_AREA)
+        truth_HW = sample.gt_depth_map.data[0].float().numpy() if is_annotated else None
+        return Estimated(image_HW3, depth_HW, truth_HW)
 
 
 def scoring_of(evaluator: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -136,7 +147,7 @@ def image_errors(estimated: Estimated, scoring: Mapping[str, Any]) -> ImageError
 
 
 def look_at(estimated: Estimated, title: str, scoring: Mapping[str, Any]) -> Look:
-    """Errors of an image, and how it is drawn."""
+    """Errors of an image, and how it is drawn; the worst by RMSE comes first."""
     errors = image_errors(estimated, scoring)
     if errors is None:
         words, rank = "RMSE      - m  AbsRel     -", (2.0, 0.0)
@@ -146,42 +157,6 @@ def look_at(estimated: Estimated, title: str, scoring: Mapping[str, Any]) -> Loo
         words = f"RMSE {errors.rmse:6.3f} m  AbsRel {errors.abs_rel:.3f}"
         rank = (0.0, -errors.rmse)
     return Look(rank, words, lambda side: draw_estimated(estimated, errors, title, side))
-
-
-def write_pictures(
-    out: Path,
-    model: torch.nn.Module,
-    cfg: Mapping[str, Any],
-    files: Sequence[Path] | None,
-    count: int | None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
-    """One PNG per image, a sheet of the worst ones by RMSE, and an index.
-
-    Args:
-        out: Folder; new or empty.
-        model: The depth estimator, in eval mode.
-        cfg: Its resolved config.
-        files: Images; None takes `count` of those that the config tests on.
-        count: Evenly spread; None takes all.
-        on_progress: Called with (images done, images to do).
-
-    Returns:
-        The lines of the index, the worst image first: RMSE in metres, AbsRel, picture, image.
-
-    Raises:
-        ValueError: If the folder is not empty, or an image or depth map cannot be used.
-    """
-    scoring = scoring_of(cfg["test_evaluator"])
-    images = ScoredImages(cfg["test_dataloader"]["dataset"], "LoadDepth", "depth_map_path")
-    return write_looks(
-        out,
-        files or images.spread_files(count),
-        lambda file: estimate(model, images, file),
-        lambda estimated, title: look_at(estimated, title, scoring),
-        SHEET_SIDE,
-        on_progress,
-    )
 
 
 def draw_estimated(

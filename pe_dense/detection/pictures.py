@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +20,7 @@ from pe_dense.data.image_files import spread
 from pe_dense.detection.box_matching import CROWD, Matches, match_boxes
 from pe_dense.detection.coco_check import NAMING_OF_TYPE
 from pe_dense.pictures.boxes import Boxes, side_by_side
-from pe_dense.pictures.folder import Look, read_image, write_looks
-
-SHEET_SIDE = 460  # pixels of an image there
+from pe_dense.pictures.folder import Look, read_image
 
 
 class Seen(NamedTuple):
@@ -57,12 +56,7 @@ class Truth:
         labels = {name: label for label, name in enumerate(classes)}
         self.labels = {i: labels.get(c["name"], -1) for i, c in self.coco.cats.items()}
 
-    def spread_files(self, count: int | None) -> list[Path]:
-        """So many of the images, evenly spread; all for None."""
-        files = list(self.files.values())
-        return files if count is None else [files[i] for i in spread(len(files), count)]
-
-    def objects(self, file: Path) -> Boxes | None:
+    def __call__(self, file: Path) -> Boxes | None:
         """The annotations of an image; None if the file is none of these."""
         image_id = self.ids.get(file.resolve())
         if image_id is None:
@@ -84,26 +78,49 @@ class Truth:
 
 
 class Detector:
-    """A trained model with the loading that its config tests with.
+    """A trained detector with the images that its config tests on.
 
     Args:
-        model: The model, in eval mode.
-        dataset: The data set that the config tests on; its pipeline is used.
+        model: In eval mode.
+        cfg: Its resolved config; images are loaded as it tests.
         score_thr: Detections below are left out.
     """
 
-    def __init__(
-        self, model: torch.nn.Module, dataset: Mapping[str, Any], score_thr: float
-    ) -> None:
+    sheet_side = 460  # pixels of an image on the sheet
+
+    def __init__(self, model: torch.nn.Module, cfg: Mapping[str, Any], score_thr: float) -> None:
+        dataset, classes = cfg["test_dataloader"]["dataset"], cfg["classes"]
         steps = [step for step in dataset["pipeline"] if step["type"] != "LoadAnnotations"]
         self.model, self.load, self.score_thr = model, Compose(steps), score_thr
+        self.json = Path(dataset["data_root"]) / dataset["ann_file"]
+        self.truth = Truth(dataset, classes) if self.json.is_file() else None
+        self.look_at = functools.partial(look_at, classes=classes)
 
-    def __call__(self, file: Path) -> Boxes:
-        """Detect in one image.
+    def spread_files(self, count: int | None) -> list[Path]:
+        """So many of the images, evenly spread; all for None.
+
+        Raises:
+            ValueError: If their annotations are not there.
+        """
+        if self.truth is None:
+            raise ValueError(
+                f"annotation file {self.json} does not exist; pass --cfg-options data_root=DIR, or "
+                "name images with --image"
+            )
+        files = list(self.truth.files.values())
+        return files if count is None else [files[i] for i in spread(len(files), count)]
+
+    def see(self, file: Path) -> Seen:
+        """An image with its detections and annotations.
 
         Raises:
             ValueError: If it is missing or cannot be decoded.
         """
+        detected, truth = self.detect(file), None if self.truth is None else self.truth(file)
+        return Seen(read_image(file), detected, truth)
+
+    def detect(self, file: Path) -> Boxes:
+        """What is found in one image."""
         loaded = self.load({"img_path": str(file), "img_id": 0})
         batch = {"inputs": [loaded["inputs"]], "data_samples": [loaded["data_samples"]]}
         with torch.no_grad():
@@ -145,60 +162,12 @@ def rank_and_words(matches: Matches | None, num_detected: int) -> tuple[tuple[fl
 
 
 def look_at(seen: Seen, title: str, classes: Sequence[str]) -> Look:
-    """F1 at IoU 0.5, right, wrong and missed of an image, and how it is drawn."""
+    """F1 at IoU 0.5, right, wrong and missed of an image, and how it is drawn.
+
+    Without truth there is the number of detections alone, and the image comes last.
+    """
     truth, found, matches = compared(seen.detected, seen.truth)
     return Look(
         *rank_and_words(matches, len(found.labels_Q)),
         lambda side: side_by_side(seen.image_HW3, truth, found, classes, title, side),
-    )
-
-
-def write_pictures(
-    out: Path,
-    model: torch.nn.Module,
-    cfg: Mapping[str, Any],
-    files: Sequence[Path] | None,
-    count: int | None,
-    score_thr: float,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
-    """One PNG per image, a sheet of the worst ones, and an index with a line for each.
-
-    Args:
-        out: Folder; new or empty.
-        model: The detector, in eval mode.
-        cfg: Its resolved config.
-        files: Images; None takes `count` of those that the config tests on.
-        count: Evenly spread; None takes all.
-        score_thr: Detections below are left out.
-        on_progress: Called with (images done, images to do).
-
-    Returns:
-        The lines of the index, the worst image first: F1, right, wrong and missed, picture,
-        image. Images without truth come last, with the number of detections alone.
-
-    Raises:
-        ValueError: If the folder is not empty, or annotations or an image cannot be read.
-    """
-    dataset, classes = cfg["test_dataloader"]["dataset"], cfg["classes"]
-    json = Path(dataset["data_root"]) / dataset["ann_file"]
-    if files is None and not json.is_file():
-        raise ValueError(
-            f"annotation file {json} does not exist; pass --cfg-options data_root=DIR, or name "
-            "images with --image"
-        )
-    truth = Truth(dataset, classes) if json.is_file() else None
-    detect = Detector(model, dataset, score_thr)
-
-    def see(file: Path) -> Seen:
-        detected, objects = detect(file), None if truth is None else truth.objects(file)
-        return Seen(read_image(file), detected, objects)
-
-    return write_looks(
-        out,
-        files or truth.spread_files(count),
-        see,
-        lambda seen, title: look_at(seen, title, classes),
-        SHEET_SIDE,
-        on_progress,
     )

@@ -5,7 +5,8 @@ Shape legend: H W pixels of the image file, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,9 @@ from pe_dense.pictures.drawing import (
     short_name,
     with_legend,
 )
-from pe_dense.pictures.folder import Look, read_image, write_looks
+from pe_dense.pictures.folder import Look, read_image
 from pe_dense.pictures.masks import VOID, class_map
 from pe_dense.pixelwise.mean_iou import image_counts
-
-SHEET_SIDE = 300  # pixels of a panel there
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,11 @@ def palette_of(dataset: Mapping[str, Any], classes: Sequence[str]) -> np.ndarray
 def look_at(
     segmented: Segmented, title: str, classes: Sequence[str], palette_K3: np.ndarray
 ) -> Look:
-    """Scores of an image, and how it is drawn."""
+    """Scores of an image, and how it is drawn; the worst by mIoU comes first.
+
+    The mIoU of an image is over the classes that are in its truth or its prediction; their mean is
+    not the mIoU of the data set, which sums areas first.
+    """
     scores = image_scores(segmented, len(classes))
     if scores is None:
         words, rank = "mIoU    -  accuracy    -", (2.0, 0.0)
@@ -121,50 +124,31 @@ def look_at(
     )
 
 
-def write_pictures(
-    out: Path,
-    model: torch.nn.Module,
-    cfg: Mapping[str, Any],
-    files: Sequence[Path] | None,
-    count: int | None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
-    """One PNG per image, a sheet of the worst ones by mIoU, and an index.
-
-    The mIoU of an image is over the classes that are in its truth or its prediction; their mean is
-    not the mIoU of the data set, which sums areas first.
+class Segmenter:
+    """A trained segmentor with the images that its config tests on.
 
     Args:
-        out: Folder; new or empty.
-        model: The segmentor, in eval mode.
-        cfg: Its resolved config.
-        files: Images; None takes `count` of those that the config tests on.
-        count: Evenly spread; None takes all.
-        on_progress: Called with (images done, images to do).
-
-    Returns:
-        The lines of the index, the worst image first: mIoU, pixel accuracy, picture, image.
-
-    Raises:
-        ValueError: If the folder is not empty, or an image or label map cannot be used.
+        model: In eval mode.
+        cfg: Its resolved config; images are loaded as it tests.
     """
-    dataset, classes = cfg["test_dataloader"]["dataset"], cfg["classes"]
-    images = ScoredImages(dataset, "LoadAnnotations", "seg_map_path")
-    palette_K3 = palette_of(dataset, classes)
 
-    def see(file: Path) -> Segmented:
-        _, sample, is_annotated = images.predict(model, file)
+    sheet_side = 300  # pixels of a panel on the sheet
+
+    def __init__(self, model: torch.nn.Module, cfg: Mapping[str, Any]) -> None:
+        dataset, classes = cfg["test_dataloader"]["dataset"], cfg["classes"]
+        self.model, self.images = model, ScoredImages(dataset, "LoadAnnotations", "seg_map_path")
+        self.spread_files, palette_K3 = self.images.spread_files, palette_of(dataset, classes)
+        self.look_at = functools.partial(look_at, classes=classes, palette_K3=palette_K3)
+
+    def see(self, file: Path) -> Segmented:
+        """An image with its maps.
+
+        Raises:
+            ValueError: If it is missing or cannot be decoded.
+        """
+        _, sample, is_annotated = self.images.predict(self.model, file)
         truth_HW = sample.gt_sem_seg.data[0].numpy() if is_annotated else None
         return Segmented(read_image(file), sample.pred_sem_seg.data[0].numpy(), truth_HW)
-
-    return write_looks(
-        out,
-        files or images.spread_files(count),
-        see,
-        lambda segmented, title: look_at(segmented, title, classes, palette_K3),
-        SHEET_SIDE,
-        on_progress,
-    )
 
 
 def draw_segmented(

@@ -18,6 +18,7 @@ from pe_dense.analysis.encoder_images import layer_maps, read_for_encoder
 from pe_dense.analysis.feature_colours import colour_map, fit_basis, low_pass
 from pe_dense.analysis.pictures import (
     TABLE,
+    Views,
     write_attention_pictures,
     write_feature_pictures,
     write_similarity_pictures,
@@ -55,7 +56,9 @@ def panel_tokens(picture: Path, number: int, grid: int) -> np.ndarray:
 def test_panels_hold_the_colours_of_their_layers(tmp_path: Path, files: list[Path]) -> None:
     tower = tower_of(**SPATIAL)
     out = tmp_path / "out"
-    lines = write_feature_pictures(out, tower, files, [0, -1], heading="a tower", short_side=64)
+    lines = write_feature_pictures(
+        Views(out, tower, files, [0, -1], heading="a tower", short_side=64)
+    )
     assert [line.split()[0] for line in lines] == ["001_image0.png", "002_image1.png"]
     assert (out / INDEX).read_text().splitlines() == ["a tower", *lines]
     image = read_for_encoder(files[1], tower, 64)
@@ -83,7 +86,9 @@ def test_masks_and_shared_bases(tmp_path: Path, files: list[Path]) -> None:
         masks.append(tmp_path / f"mask{i}.png")
         Image.fromarray(mask).save(masks[-1])
     out = tmp_path / "out"
-    write_feature_pictures(out, tower, files, [1], short_side=64, masks=masks, share_basis=True)
+    write_feature_pictures(
+        Views(out, tower, files, [1], short_side=64), masks=masks, share_basis=True
+    )
     maps = [low_pass(layer_maps(tower, read_for_encoder(f, tower, 64), [1])[0]) for f in files]
     inside = np.zeros((16, 16), bool)
     inside[4:12, 4:12] = True
@@ -94,15 +99,15 @@ def test_masks_and_shared_bases(tmp_path: Path, files: list[Path]) -> None:
         expected = 255 * colour_map(maps[i], basis)
         assert np.abs(found[inside] - expected[inside]).max() <= 1.5
     with pytest.raises(ValueError, match="1 masks for 2 images"):
-        write_feature_pictures(tmp_path / "b", tower, files, [1], masks=masks[:1])
+        write_feature_pictures(Views(tmp_path / "b", tower, files, [1]), masks=masks[:1])
     with pytest.raises(ValueError, match="exclude each other"):
-        write_feature_pictures(tmp_path / "b", tower, files, [1], masks=masks, guess=True)
+        write_feature_pictures(Views(tmp_path / "b", tower, files, [1]), masks=masks, guess=True)
 
 
 def test_similarity_panels_are_cosines_with_the_point(tmp_path: Path, files: list[Path]) -> None:
     tower = tower_of(**SPATIAL)
     out = tmp_path / "out"
-    write_similarity_pictures(out, tower, files, [2], (41, 22), short_side=64)
+    write_similarity_pictures(Views(out, tower, files, [2], short_side=64), (41, 22))
     maps = [layer_maps(tower, read_for_encoder(file, tower, 64), [2])[0] for file in files]
     clicked = maps[0][:, 5, 10]  # patches of 4 px
     for name, each in zip(("001_image0.png", "002_image1.png"), maps, strict=True):
@@ -114,7 +119,7 @@ def test_similarity_panels_are_cosines_with_the_point(tmp_path: Path, files: lis
         assert np.abs(found - expected).max() < 5  # one step of the colour map
     assert (out / "002_image1.png").is_file()
     with pytest.raises(ValueError, match=r"point \(64, 0\) lies outside"):
-        write_similarity_pictures(tmp_path / "b", tower, files, [2], (64, 0))
+        write_similarity_pictures(Views(tmp_path / "b", tower, files, [2]), (64, 0))
 
 
 @pytest.mark.parametrize("arch", [SPATIAL, DETECTION], ids=["global", "windowed"])
@@ -122,7 +127,7 @@ def test_attention_writes_maps_and_a_table_of_all_layers(
     arch: dict, tmp_path: Path, files: list[Path]
 ) -> None:
     tower, out = tower_of(**arch), tmp_path / "out"
-    lines = write_attention_pictures(out, tower, files, [1], heading="t", short_side=64)
+    lines = write_attention_pictures(Views(out, tower, files, [1], heading="t", short_side=64))
     rows = [r for r in (out / TABLE).read_text().splitlines() if not r.startswith("#")]
     table = list(csv.DictReader(rows, delimiter="\t"))
     assert [(r["image"], r["layer"]) for r in table] == [
@@ -133,7 +138,9 @@ def test_attention_writes_maps_and_a_table_of_all_layers(
         assert float(row["padding"]) == 0  # 16 x 16 tokens are whole windows
     assert len(lines) == 2
     more = tmp_path / "more"
-    write_attention_pictures(more, tower, files[:1], [1], (41, 22), short_side=64, each_head=True)
+    write_attention_pictures(
+        Views(more, tower, files[:1], [1], short_side=64), (41, 22), each_head=True
+    )
     one, many = (Image.open(x / "001_image0.png").width for x in (out, more))
     assert many - one == 2 * (SIDE + MARGIN)  # two heads
     if arch is DETECTION:  # zero outside the window of the point: the darkest colour
@@ -141,14 +148,14 @@ def test_attention_writes_maps_and_a_table_of_all_layers(
         dark = np.abs(found - [68, 1, 84]).sum(axis=-1) < 6
         assert dark.sum() >= 16 * 16 - 4 and not dark[4:6, 10:12].all()
     with pytest.raises(ValueError, match="give --point"):
-        write_attention_pictures(tmp_path / "c", tower, files, [1], each_head=True)
+        write_attention_pictures(Views(tmp_path / "c", tower, files, [1]), each_head=True)
 
 
 @pytest.mark.parametrize(
     "write",
     [
         write_feature_pictures,
-        lambda *a: write_similarity_pictures(*a, (1, 1)),
+        lambda views: write_similarity_pictures(views, (1, 1)),
         write_attention_pictures,
     ],
 )
@@ -157,10 +164,10 @@ def test_a_layer_out_of_range_and_a_full_folder_are_refused(
 ) -> None:
     tower = tower_of(**SPATIAL)
     with pytest.raises(ValueError, match="block index 3 is outside an encoder of 3 blocks"):
-        write(tmp_path / "out", tower, files, [3])
+        write(Views(tmp_path / "out", tower, files, [3]))
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="not an empty folder"):
-        write(tmp_path, tower, files, [0])
+        write(Views(tmp_path, tower, files, [0]))
 
 
 def visualize(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:

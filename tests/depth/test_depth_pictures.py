@@ -14,7 +14,6 @@ import pytest
 pytest.importorskip("mmseg")
 
 from pe_dense.depth.pictures import (
-    SHEET_SIDE,
     Estimated,
     depth_limits,
     draw_estimated,
@@ -24,7 +23,7 @@ from pe_dense.depth.pictures import (
     scoring_of,
 )
 from pe_dense.pictures.colours import DEPTH_COLOURS, UNKNOWN, colour_table, coloured
-from pe_dense.pictures.drawing import BAR, FOOTER, HEADER, number_texts, round_values
+from pe_dense.pictures.drawing import BAR, FOOTER, HEADER
 from pe_dense.pictures.folder import INDEX, SHEET, write_looks
 
 REPO = Path(__file__).resolve().parents[2]
@@ -133,20 +132,6 @@ def test_the_points_of_a_scan_stay_visible_when_made_smaller() -> None:
     assert 0.05 < 1 - share_of(truth, UNKNOWN) < 0.6, "1.6 % of the pixels, as dots"
 
 
-def test_numbers_of_the_scale_bar() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        low = float(rng.uniform(-50, 50))
-        high, most = low + float(10 ** rng.uniform(-2, 3)), int(rng.integers(2, 9))
-        values = round_values(low, high, most)
-        assert len(values) <= most and all(low - 1e-6 <= v <= high + 1e-6 for v in values)
-        assert len({*np.diff(values).round(9)}) <= 1
-        assert len(set(number_texts(values))) == len(values)
-    assert round_values(-50, 50, 5) == [-40, -20, 0, 20, 40]
-    with pytest.raises(ValueError, match="is empty"):
-        round_values(2.0, 2.0)
-
-
 def test_rules_come_from_the_config() -> None:
     metric = dict(type="DepthErrors", min_depth=1e-3, max_depth=80.0, crop="garg", pooled=True)
     expected = dict(min_depth=1e-3, max_depth=80.0, crop="garg")
@@ -168,7 +153,7 @@ def test_the_worst_image_comes_first(tmp_path: Path) -> None:
         files = [Path(f"{name}.png") for name in found]
         return write_looks(
             out, files, lambda file: found[file.stem],
-            lambda seen, title: look_at(seen, title, RULES), SHEET_SIDE,
+            lambda seen, title: look_at(seen, title, RULES), 300,
         )  # fmt: skip
 
     out = tmp_path / "out"

@@ -17,13 +17,11 @@ import torch
 from coco_folders import edit, write_folder, write_image
 
 from pe_dense.detection.pictures import (
-    SHEET_SIDE,
     Detector,
     Seen,
     Truth,
     compared,
     look_at,
-    write_pictures,
 )
 from pe_dense.pictures.boxes import Boxes
 from pe_dense.pictures.folder import INDEX, MAX_ON_SHEET, SHEET, read_image, write_looks
@@ -63,19 +61,18 @@ def write(out: Path, files: list, detect: object, objects_of: object, **more: ob
     """Pictures of what a function detects."""
     return write_looks(
         out, files, lambda file: Seen(read_image(file), detect(file), objects_of(file)),
-        lambda seen, title: look_at(seen, title, CLASSES), SHEET_SIDE, **more,
+        lambda seen, title: look_at(seen, title, CLASSES), 460, **more,
     )  # fmt: skip
 
 
 def test_truth_is_what_the_json_says(root: Path) -> None:
     truth = Truth(dataset_of(root), CLASSES)
-    found = truth.objects(root / "images" / "v1.jpg")
+    found = truth(root / "images" / "v1.jpg")
     assert found.labels_Q.tolist() == [0, 1]
     np.testing.assert_allclose(found.boxes_Q4[0], [2, 3, 22.5, 13])
     assert found.masks_QHW is None and not found.is_crowd_Q.any()
-    assert truth.objects(root / "images" / "t0.jpg") is None
-    assert [file.name for file in truth.spread_files(None)] == [f"v{i}.jpg" for i in range(4)]
-    assert [file.name for file in truth.spread_files(2)] == ["v0.jpg", "v3.jpg"]
+    assert truth(root / "images" / "t0.jpg") is None
+    assert [file.name for file in truth.files.values()] == [f"v{i}.jpg" for i in range(4)]
 
 
 def test_truth_with_masks_and_classes_in_another_order(mini_root: Path) -> None:
@@ -85,8 +82,8 @@ def test_truth_with_masks_and_classes_in_another_order(mini_root: Path) -> None:
     )  # fmt: skip
     names = ["cross", "ring", "star", "triangle", "box", "disc"]
     truth = Truth(dataset, names)
-    for file in truth.spread_files(None):
-        found = truth.objects(file)
+    for file in truth.files.values():
+        found = truth(file)
         if not len(found.labels_Q):
             continue
         assert found.masks_QHW.shape[1:] == read_image(file).shape[:2]
@@ -98,7 +95,7 @@ def test_truth_with_masks_and_classes_in_another_order(mini_root: Path) -> None:
 
 def test_an_image_without_annotations(root: Path) -> None:
     edit(root / "annotations/val.json", lambda c: c.update(annotations=c["annotations"][:2]))
-    found = Truth(dataset_of(root), CLASSES).objects(root / "images" / "v3.jpg")
+    found = Truth(dataset_of(root), CLASSES)(root / "images" / "v3.jpg")
     assert found.boxes_Q4.shape == (0, 4) and found.masks_QHW is None
 
 
@@ -112,11 +109,11 @@ def test_masks_of_the_truth_are_drawn_only_beside_masks(mini_root: Path) -> None
 
 def test_pictures_sheet_and_index(root: Path, tmp_path: Path) -> None:
     truth = Truth(dataset_of(root), CLASSES)
-    files = [*truth.spread_files(None), root / "images" / "t0.jpg"]
+    files = [*truth.files.values(), root / "images" / "t0.jpg"]
     keep = dict(zip(files, (2, 0, 1, 2, 0)))
     steps = []
     lines = write(
-        tmp_path / "out", files, lambda f: detections(truth.objects(f), keep[f]), truth.objects,
+        tmp_path / "out", files, lambda f: detections(truth(f), keep[f]), truth,
         on_progress=lambda *step: steps.append(step),
     )  # fmt: skip
     pictures = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -190,20 +187,27 @@ def test_the_detector_loads_as_the_config_tests(root: Path) -> None:
         dict(type="LoadAnnotations", with_bbox=True),
         dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "scale_factor")),
     ]
-    detect = Detector(FixedDetector(), dataset_of(root, pipeline=pipeline), score_thr=0.3)
-    found = detect(root / "images" / "v0.jpg")
-    assert found.boxes_Q4.tolist() == [[2, 4, 18, 16]] and found.labels_Q.tolist() == [1]
-    assert found.masks_QHW.shape == (1, 48, 64)
-    with pytest.raises(ValueError, match=r"absent.jpg is missing"):
-        detect(root / "absent.jpg")
     cfg = dict(classes=CLASSES, test_dataloader=dict(dataset=dataset_of(root, pipeline=pipeline)))
-    lines = write_pictures(root / "out", FixedDetector(), cfg, None, 1, 0.3)
-    assert lines[0].startswith("F1 0.67  right   1  wrong   0  missed   1  001_v0.png")
-    cfg["test_dataloader"]["dataset"]["ann_file"] = "none.json"
+    detector = Detector(FixedDetector(), cfg, score_thr=0.3)
+    seen = detector.see(root / "images" / "v0.jpg")
+    assert seen.detected.boxes_Q4.tolist() == [[2, 4, 18, 16]]
+    assert seen.detected.labels_Q.tolist() == [1] and seen.truth.labels_Q.tolist() == [0, 1]
+    assert seen.detected.masks_QHW.shape == (1, 48, 64) == (1, *seen.image_HW3.shape[:2])
+    words = detector.look_at(seen, "").words
+    assert words == "F1 0.67  right   1  wrong   0  missed   1"
+    with pytest.raises(ValueError, match=r"absent.jpg is missing"):
+        detector.see(root / "absent.jpg")
+    assert [file.name for file in detector.spread_files(2)] == ["v0.jpg", "v3.jpg"]
+    assert len(detector.spread_files(None)) == 4
+
+
+def test_images_without_annotations_can_be_named(root: Path) -> None:
+    dataset = dataset_of(root, pipeline=[]) | dict(ann_file="none.json")
+    cfg = dict(classes=CLASSES, test_dataloader=dict(dataset=dataset))
+    detector = Detector(FixedDetector(), cfg, 0.3)
+    assert detector.truth is None
     with pytest.raises(ValueError, match=r"none.json does not exist; pass --cfg-options"):
-        write_pictures(root / "b", FixedDetector(), cfg, None, 1, 0.3)
-    alone = write_pictures(root / "b", FixedDetector(), cfg, [root / "images" / "v0.jpg"], 1, 0.3)
-    assert alone[0].startswith("F1    -  detected   1")
+        detector.spread_files(24)
 
 
 # The tool

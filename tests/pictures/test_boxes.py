@@ -1,4 +1,4 @@
-"""Pictures: colours, solid and dashed lines, labels inside the picture, sizes."""
+"""Boxes: solid and dashed lines, tags inside the picture, truth beside detections."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ pytest.importorskip("cv2")
 pytest.importorskip("mmdet")
 
 from pe_dense.pictures.boxes import Boxes, detected_heading, draw_boxes, side_by_side, truth_heading
-from pe_dense.pictures.colours import GREY, class_colour
-from pe_dense.pictures.drawing import contact_sheet, picture_scale
+from pe_dense.pictures.colours import GREY, class_colour, id_colour
 
 PLAIN = np.full((120, 160, 3), 128, dtype=np.uint8)
 CLASSES = ["disc", "box"]
@@ -26,16 +25,6 @@ def boxes(*corners: tuple[int, int, int, int], **more: object) -> Boxes:
 
 def share_of(picture: np.ndarray, colour: tuple[int, int, int]) -> float:
     return float((picture == colour).all(-1).mean())
-
-
-def test_colours_are_stable_and_distinct() -> None:
-    colours = [class_colour(k) for k in range(365)]
-    assert len(set(colours)) == 365 and colours == [class_colour(k) for k in range(365)]
-    gaps = [
-        np.abs(np.subtract(a, b)).sum() for i, a in enumerate(colours[:10]) for b in colours[:i]
-    ]
-    assert min(gaps) > 60
-    assert all(max(colour) > 150 for colour in colours), "visible on dark ground"
 
 
 def test_the_outline_lies_where_the_box_is() -> None:
@@ -98,14 +87,6 @@ def test_the_input_is_not_drawn_on() -> None:
     assert (image == 128).all()
 
 
-@pytest.mark.parametrize(
-    ("size", "scale"),
-    [((1, 1), 640.0), ((100, 50), 7.0), ((640, 10), 1.0), ((1100, 800), 1.0), ((2000, 4400), 0.25)],
-)
-def test_small_images_are_enlarged_and_large_ones_reduced(size: tuple, scale: float) -> None:
-    assert picture_scale(*size) == scale
-
-
 def test_truth_and_detections_lie_side_by_side() -> None:
     truth = boxes((10, 10, 60, 60), agrees_Q=np.array([False]))
     found = boxes((80, 20, 150, 100), agrees_Q=np.array([True]), scores_Q=np.array([0.9]))
@@ -142,10 +123,8 @@ def test_headings() -> None:
     assert detected_heading(two, False) == "detected: 2"
 
 
-def test_contact_sheet() -> None:
-    pictures = [np.full((40, 100 + 10 * k, 3), 50, np.uint8) for k in range(3)]
-    sheet = contact_sheet(pictures, ["a", "b", "c"])
-    assert sheet.shape[1] == 2 * (120 + 10) + 10 and sheet.shape[0] > 2 * 40
-    assert share_of(sheet, (50, 50, 50)) == pytest.approx(40 * 330 / (sheet.size / 3))
-    with pytest.raises(ValueError, match="at least one picture"):
-        contact_sheet([], [])
+def test_identities_have_their_colours_and_boxes_may_leave_the_image() -> None:
+    two = boxes((40, 20, 80, 60), (-5, -5, 300, 2), labels=np.array([1, 2]))
+    drawn = draw_boxes(PLAIN, two, None)
+    assert tuple(drawn[40, 40]) == id_colour(1)  # left edge
+    assert tuple(drawn[40, 60]) == (128, 128, 128)  # inside

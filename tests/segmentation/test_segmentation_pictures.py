@@ -18,7 +18,6 @@ from pe_dense.pictures.colours import WRONG, class_colour
 from pe_dense.pictures.folder import INDEX, SHEET, read_image, write_looks
 from pe_dense.pictures.masks import VOID, class_map
 from pe_dense.segmentation.pictures import (
-    SHEET_SIDE,
     Segmented,
     draw_segmented,
     errors,
@@ -136,7 +135,7 @@ def test_the_worst_image_comes_first(tmp_path: Path) -> None:
         files = [Path(f"{name}.png") for name in found]
         return write_looks(
             out, files, lambda file: found[file.stem],
-            lambda seen, title: look_at(seen, title, CLASSES, PALETTE), SHEET_SIDE,
+            lambda seen, title: look_at(seen, title, CLASSES, PALETTE), 300,
         )  # fmt: skip
 
     out = tmp_path / "out"

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pe_dense.pictures.boxes import Boxes, draw_boxes
+from pe_dense.pictures.boxes import Boxes
 from pe_dense.pictures.colours import id_colour
-from pe_dense.pictures.masks import draw_identities
 from pe_dense.tracking.pictures import FrameView, VideoView, frame_picture, write_pictures
 
 GREY = np.full((64, 96, 3), 128, np.uint8)
@@ -48,21 +47,6 @@ def test_files_are_readable_and_as_long_as_the_video(tmp_path, image, length):
         assert abs(found.get(cv2.CAP_PROP_FRAME_WIDTH) - size[0]) <= 1
 
 
-def test_an_id_keeps_its_colour_wherever_it_is():
-    for place in ((5, 5), (30, 60)):
-        drawn = draw_identities(GREY, square(3, *place, side=30), 4.0)
-        inside = drawn[4 * place[0] + 8, 4 * place[1] + 8].astype(float)
-        expected = 0.55 * 128 + 0.45 * np.array(id_colour(3))
-        assert np.abs(inside - expected).max() <= 1
-    assert len({id_colour(k) for k in range(1, 60)}) == 59
-
-
-def test_masks_leave_background_and_void_alone():
-    labels = square(255, 10, 10)
-    assert np.array_equal(draw_identities(GREY, labels, 1.0), GREY)
-    assert np.array_equal(draw_identities(GREY, np.zeros_like(labels), 1.0), GREY)
-
-
 def test_truth_is_left_and_prediction_right(image):
     box = Boxes(np.array([[20.0, 20.0, 60.0, 50.0]]), np.array([2]))
     nothing = Boxes(np.zeros((0, 4)), np.zeros(0, int))
@@ -74,13 +58,6 @@ def test_truth_is_left_and_prediction_right(image):
         return hits[:, 1].mean() / picture.shape[1]
 
     assert where(left) < 0.5 < where(right)
-
-
-def test_boxes_are_framed_where_they_are_and_may_leave_the_image():
-    boxes = Boxes(np.array([[40.0, 20.0, 80.0, 60.0], [-5.0, -5.0, 300.0, 2.0]]), np.array([1, 2]))
-    drawn = draw_boxes(GREY, boxes, None)
-    assert tuple(drawn[40, 40]) == id_colour(1)  # left edge
-    assert tuple(drawn[40, 60]) == (128, 128, 128)  # inside
 
 
 def test_missing_truth_is_said(image):
@@ -96,8 +73,6 @@ def test_bad_input_is_refused(tmp_path, image):
         write_pictures(tmp_path / "b", [VideoView("clip", "", [])])
     with pytest.raises(ValueError, match="not an empty folder"):
         write_pictures(tmp_path, [video(image, 1)])
-    with pytest.raises(ValueError, match="does not fit"):
-        draw_identities(GREY, np.zeros((3, 3), np.uint8), 1.0)
     missing = FrameView(tmp_path / "none.png", None, None)
     with pytest.raises(ValueError, match="does not exist"):
         frame_picture(missing, "")
