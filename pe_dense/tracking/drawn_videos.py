@@ -45,7 +45,7 @@ def propagated_videos(cfg: Mapping[str, Any], number: int | None) -> Iterator[li
     drawn = [reported[i] for i in spread(len(reported), number or len(reported))]
     model_cfg = {**cfg["model"], "journal_dir": None, "results_dir": None}
     with tempfile.TemporaryDirectory() as folder:
-        model = _on_device(MODELS.build(model_cfg))
+        model = _built(model_cfg, cfg["randomness"]["seed"])
         is_one = len(model.layers) * len(model.settings) == 1
         if len(reported) == len(videos) and not is_one:
             at = (0, 0)
@@ -56,7 +56,7 @@ def propagated_videos(cfg: Mapping[str, Any], number: int | None) -> Iterator[li
             model_cfg["layers"], model_cfg["listed_depth"] = list(model.layers), None
             model_cfg["settings"] = [cfg["model"]["settings"][at[1]]]
         model_cfg["results_dir"] = str(Path(folder) / "maps")
-        model = _on_device(MODELS.build(model_cfg))
+        model = _built(model_cfg, cfg["randomness"]["seed"])
         for video in videos:
             if video["purpose"] == "select":
                 model.propagate(video)
@@ -105,8 +105,10 @@ def tracked_videos(
         yield VideoView(info.name, f"{words}  IDSW {metrics['IDSW']:.0f}", views)
 
 
-def _on_device(model: nn.Module) -> nn.Module:
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+def _built(model_cfg: Mapping[str, Any], seed: int) -> nn.Module:
+    """The model on its device; random weights are those that the protocol scores."""
+    torch.manual_seed(seed)
+    return MODELS.build(model_cfg).to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def _propagated(video: Mapping[str, Any], found: Mapping[str, Any], maps: Path) -> VideoView:
