@@ -1,4 +1,11 @@
-"""Files written whole or not at all, and their SHA-256."""
+"""Files written whole or not at all, and their SHA-256.
+
+What is written lies first beside its place, under a hidden name '.*.tmp' that no reader looks at,
+is flushed to the disk, and takes its name in one step. So a reader sees the old or the new file,
+never half of one, and a failure leaves nothing behind; only a killed process may leave the hidden
+file. Folders are created where they are missing. The mode follows the umask, as for any new file
+(`tempfile` would make it private).
+"""
 
 from __future__ import annotations
 
@@ -24,43 +31,76 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes UTF-8 text so that `path` is always the old or the new file, never half of one."""
+    """Writes UTF-8 text in place of what `path` holds; see `atomic_file`."""
     atomic_write_bytes(path, text.encode())
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes bytes so that `path` is always the old or the new file, never half of one.
+    """Writes bytes in place of what `path` holds; see `atomic_file`."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
 
-    The folder is created if needed. On failure nothing is left behind; a killed process may
-    leave a hidden '.*.tmp' file, which no reader looks at.
+
+def atomic_create_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file that must be new: of several writers, also of other machines, one succeeds.
+
+    On a file system without hard links the file is empty for the moment before it is complete.
+
+    Raises:
+        FileExistsError: If `path` exists; it is left as it is.
+        OSError: If the folder or the file cannot be written.
+    """
+    with temporary_beside(path) as temporary:
+        temporary.write_bytes(data)
+        _flush(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here: claim the name, then move over it
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            temporary.replace(path)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Name of an empty file to fill, which replaces `path` when the block ends without an error.
+
+    For content that is too large for `atomic_write_bytes`, or that another library writes, even
+    one that puts a file of its own in the place of the empty one.
 
     Raises:
         OSError: If the folder or the file cannot be written.
     """
-    with written_temporary(Path(path), data) as temporary:
+    with temporary_beside(path) as temporary:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)
+        _flush(temporary)
         temporary.replace(path)
 
 
 @contextlib.contextmanager
-def written_temporary(path: Path, data: bytes) -> Iterator[Path]:
-    """A complete temporary file beside `path`, on disk, removed on leaving if still there.
+def temporary_beside(path: str | os.PathLike[str], suffix: str = ".tmp") -> Iterator[Path]:
+    """A free hidden name beside `path`; what bears it when the block ends is removed.
 
-    Its mode follows the umask as for any new file (unlike `tempfile`, which makes it private).
+    For files that must pass a check, or wait for others, before they take their names.
+
+    Args:
+        path: Where the file will be.
+        suffix: End of the name, for readers that go by it.
     """
-    with temporary_beside(path) as temporary:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-
-
-@contextlib.contextmanager
-def temporary_beside(path: Path) -> Iterator[Path]:
-    """A free name beside `path` that no reader looks at; what is there in the end is removed."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(6)}.tmp"
+    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(6)}{suffix}"
     try:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Waits until the disk has the file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -22,7 +22,7 @@ from pe_dense.alignment.student import fold_layer_scale, has_layer_scale
 from pe_dense.encoders.build import build_encoder
 from pe_dense.encoders.fingerprint import feature_fingerprint
 from pe_dense.encoders.weights import load_weights
-from pe_dense.files import atomic_write_text, file_sha256, written_temporary
+from pe_dense.files import atomic_write_bytes, atomic_write_text, file_sha256, temporary_beside
 
 PREFIX = "backbone.encoder."
 
@@ -90,21 +90,17 @@ def export_student(
     state = {key: value.contiguous().clone() for key, value in state.items()}
     metadata = {"format": "pt", "encoder": encoder_name, "step": str(content["meta"].get("iter"))}
     # The file is whole before it is read back, and takes its name only after it has passed.
-    with written_temporary(target, save(state, metadata)) as temporary:
-        trial = temporary.with_name(temporary.name + ".safetensors")
-        temporary.rename(trial)
-        try:
-            encoder = _read_back(trial, encoder_name, state, file)
-            sha256, print_of_features = file_sha256(trial), feature_fingerprint(encoder)
-            gains = "as trained" if has_layer_scale(state) else "none"
-            text = model_card(
-                target.name, sha256, print_of_features, _count(encoder), facts, content["meta"],
-                file_sha256(file), "folded into the projections" if fold_gains else gains,
-            )  # fmt: skip
-            atomic_write_text(card, text)
-            trial.replace(target)
-        finally:
-            trial.unlink(missing_ok=True)
+    with temporary_beside(target, ".tmp.safetensors") as temporary:
+        atomic_write_bytes(temporary, save(state, metadata))
+        encoder = _read_back(temporary, encoder_name, state, file)
+        sha256, print_of_features = file_sha256(temporary), feature_fingerprint(encoder)
+        gains = "as trained" if has_layer_scale(state) else "none"
+        text = model_card(
+            target.name, sha256, print_of_features, _count(encoder), facts, content["meta"],
+            file_sha256(file), "folded into the projections" if fold_gains else gains,
+        )  # fmt: skip
+        atomic_write_text(card, text)
+        temporary.replace(target)
     return Exported(target, card, encoder_name, sha256, len(state), tuple(sorted(left_out)))
 
 

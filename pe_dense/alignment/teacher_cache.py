@@ -21,7 +21,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -35,7 +34,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from pe_dense.alignment.frozen_teacher import FrozenTeacher
-from pe_dense.files import atomic_write_bytes, written_temporary
+from pe_dense.files import atomic_create_bytes, atomic_write_bytes
 
 MANIFEST = "manifest.json"
 _DISK_BLOCK = 4096
@@ -144,14 +143,8 @@ class TeacherCache:
                 f"{self.folder} holds other things and no {MANIFEST} of a teacher cache; "
                 "name another folder"
             )
-        with written_temporary(path, text.encode()) as temporary:
-            try:
-                os.link(temporary, path)  # of several writers the first one wins
-            except FileExistsError:
-                return
-            except OSError:  # no hard links here
-                if not path.exists():
-                    temporary.replace(path)
+        with contextlib.suppress(FileExistsError):  # of several writers the first one wins
+            atomic_create_bytes(path, text.encode())
 
     def path_of(self, image_sha256: str) -> Path:
         """Where the tokens of an image are or would be."""

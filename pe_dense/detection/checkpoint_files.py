@@ -6,11 +6,9 @@ file or the whole new one.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from mmengine.runner.checkpoint import get_torch_safe_globals
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from pe_dense.detection.checkpoint_conversion import Converted, convert, find_layout
 from pe_dense.encoders.weights import read_state_dict, resolve_weights
+from pe_dense.files import atomic_file
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 
@@ -96,33 +95,23 @@ def write_checkpoint(
         layout: One of `checkpoint_conversion.LAYOUTS`.
         facts: Entries for `meta.pe_dense`, in .pth and .pt files of ours.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:  # a mode that follows the umask
-            if target.suffix != ".safetensors":
-                _write_torch(state, file, layout, facts)
-        mode = temporary.stat().st_mode
-        if target.suffix == ".safetensors":  # replaces the file, and others could not read it
+    with atomic_file(target) as temporary:
+        if target.suffix == ".safetensors":
             _write_safetensors(state, temporary)
-            temporary.chmod(mode)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        else:
+            _write_torch(state, temporary, layout, facts)
 
 
 def _write_torch(
-    state: Mapping[str, Tensor], file: BinaryIO, layout: str, facts: Mapping[str, Any] | None
+    state: Mapping[str, Tensor], path: Path, layout: str, facts: Mapping[str, Any] | None
 ) -> None:
     tensors = {key: _alone(value) for key, value in state.items()}
     key = {"detectron2": "model", "deta": "model", "ours": "state_dict"}.get(layout)
     content: dict[str, Any] = tensors if key is None else {key: tensors}
     if facts is not None:
         content["meta"] = {"pe_dense": dict(facts)}
-    torch.save(content, file)
+    with path.open("wb") as file:  # a path would be written into the file
+        torch.save(content, file)
 
 
 def _alone(value: Tensor) -> Tensor:

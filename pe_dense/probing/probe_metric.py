@@ -18,12 +18,11 @@ from pe_dense.pixelwise.depth_errors import DepthErrorSums, depth_evidence
 from pe_dense.probing.head_bank import HeadSetting, Source, head_settings, resolve_sources
 from pe_dense.probing.head_bank import source_name as name_of
 from pe_dense.probing.probe_tasks import DEPTH_SUMS
-from pe_dense.probing.selection import Selection, select_heads
+from pe_dense.probing.selection import ChosenHeads, select_heads
 from pe_dense.results.evidence import SegmentationEvidence
 from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.metrics import metric_of
-from pe_dense.results.record import IntervalInfo
-from pe_dense.results.record import Selection as RecordedSelection
+from pe_dense.results.record import IntervalInfo, Selection
 from pe_dense.results.statistics import PairedDifference, paired_difference
 
 SelectOn = Literal["holdout", "val"]
@@ -236,7 +235,7 @@ class ProbeMetric(BaseMetric):
         evidence = self._evidence(images, source, head)
         return evidence.metrics(names=[self.metric])[self.metric]
 
-    def _summarise(self, selection: Selection, reported: Sequence[ScoredImage]) -> ProbeSummary:
+    def _summarise(self, selection: ChosenHeads, reported: Sequence[ScoredImage]) -> ProbeSummary:
         names = [name_of(source) for source in self.sources]
         best, setting = selection.source, selection.setting_S[selection.source]
         chosen = self.settings[self._head(setting, 0)]
@@ -284,11 +283,11 @@ class ProbeMetric(BaseMetric):
             raise RuntimeError("ProbeMetric has evaluated nothing yet")
         return dict(self._of_seeds)
 
-    def selection(self) -> RecordedSelection:
+    def selection(self) -> Selection:
         """How the reported head was chosen, as records keep it."""
         summary = self.summary()
         gap = summary.best_minus_last
-        return RecordedSelection(
+        return Selection(
             on=summary.selected_on,
             metric=summary.metric,
             candidates=len(self.sources) * len(self.settings),

@@ -14,8 +14,8 @@ from pe_dense.probing.head_bank import HeadSetting
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What was chosen.
+class ChosenHeads:
+    """What was chosen, by index; `results.record.Selection` tells it with names.
 
     Attributes:
         source: Index of the chosen source.
@@ -31,7 +31,7 @@ class Selection:
 
 def select_heads(
     scores_SP: np.ndarray, settings: Sequence[HeadSetting], higher_is_better: bool
-) -> Selection:
+) -> ChosenHeads:
     """The setting of every source and the source with the best mean over seeds.
 
     A setting of which some seed has no score (nan: it diverged) is never chosen. Ties go to the
@@ -48,7 +48,7 @@ def select_heads(
     Example:
         >>> pairs = [HeadSetting(1e-2, 0.0, 0), HeadSetting(1e-3, 0.0, 0)]
         >>> select_heads(np.array([[0.1, 0.2], [0.4, 0.3]]), pairs, True)
-        Selection(source=1, setting_S=(1, 0), by_seed=((1, 0),))
+        ChosenHeads(source=1, setting_S=(1, 0), by_seed=((1, 0),))
     """
     seeds = len({s.seed for s in settings})
     scores_STE = np.asarray(scores_SP, np.float64).reshape(len(scores_SP), -1, seeds)
@@ -66,4 +66,4 @@ def select_heads(
         tuple(int(i) for i in np.unravel_index(good_STE[:, :, e].argmax(), good_ST.shape))
         for e in range(seeds)
     )
-    return Selection(source, tuple(map(int, setting_S)), by_seed)
+    return ChosenHeads(source, tuple(map(int, setting_S)), by_seed)

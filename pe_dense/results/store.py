@@ -18,7 +18,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from pe_dense.files import atomic_write_bytes, file_sha256, written_temporary
+from pe_dense.files import atomic_create_bytes, atomic_write_bytes, file_sha256
 from pe_dense.results.record import Evidence, Record, record_from_json, record_to_json
 
 DEFAULT_ROOT = "benchmarks/records"
@@ -111,10 +111,8 @@ def save_record(
             if old != evidence_path(record, root):
                 old.unlink(missing_ok=True)
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with written_temporary(path, data) as temporary:
-            _link_or_claim(temporary, path)
+        atomic_create_bytes(path, data)
     except FileExistsError:  # another writer was quicker, and its evidence may be the same file
         raise _taken(path) from None
     return path
@@ -131,17 +129,6 @@ def _evidence_files(record_file: Path) -> list[Path]:
     pattern = re.escape(record_file.stem) + r"\.[0-9a-f]{8}\.npz"
     files = record_file.parent.glob("*.npz")
     return sorted(file for file in files if re.fullmatch(pattern, file.name))
-
-
-def _link_or_claim(temporary: Path, path: Path) -> None:
-    """Gives the finished temporary file its name, or raises FileExistsError."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: claim the name, then move over it
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        temporary.replace(path)
 
 
 def load_record(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> Record:

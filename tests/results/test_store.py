@@ -87,7 +87,7 @@ def test_without_hard_links_the_name_is_claimed(make_record, tmp_path, monkeypat
     def no_links(*_):
         raise PermissionError("no hard links here")
 
-    monkeypatch.setattr(store.os, "link", no_links)
+    monkeypatch.setattr(os, "link", no_links)
     save_record(make_record(), tmp_path)
     assert load_records(tmp_path) == [make_record()]
     monkeypatch.setattr(store.Path, "exists", lambda self: False)  # lose the race
