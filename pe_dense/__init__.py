@@ -16,6 +16,7 @@ __version__ = "0.2.0"
 MOVED = {
     "pe_dense.benchmark": "pe_dense.suites",
     "pe_dense.command_line": "pe_dense.run.command_line",
+    "pe_dense.data.coco_folder": "pe_dense.data.checks.coco_folder",
     "pe_dense.data.image_loading": "pe_dense.openmmlab.image_loading",
     "pe_dense.data.mini_captioned_images": "pe_dense.alignment.mini_captioned_images",
     "pe_dense.encoders.backbone": "pe_dense.openmmlab.backbone",

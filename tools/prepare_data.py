@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from pe_dense.run.command_line import Parser, sentence
 
 if TYPE_CHECKING:
-    from pe_dense.data.inspection import Inspection
+    from pe_dense.data.checks.inspection import Inspection
 
 
 def add_mini_options(parser: argparse.ArgumentParser) -> None:
@@ -90,8 +90,8 @@ def add_known_options(parser: argparse.ArgumentParser) -> None:
 
 def run_known(args: argparse.Namespace) -> int:
     """Compares a folder with a published data set."""
-    from pe_dense.data.inspection import inspect_known_set
-    from pe_dense.data.known_sets import KNOWN_SETS
+    from pe_dense.data.checks.inspection import inspect_known_set
+    from pe_dense.data.checks.known_sets import KNOWN_SETS
 
     known = KNOWN_SETS[args.command]
     if known.size_note:
@@ -115,7 +115,7 @@ def add_objects365_options(parser: argparse.ArgumentParser) -> None:
 def run_objects365(args: argparse.Namespace) -> int:
     """Compares a folder with Objects365, and makes the file that its recipes read."""
     if args.write_fixmiss:
-        from pe_dense.data.coco_subset import write_existing
+        from pe_dense.data.checks.coco_subset import write_existing
 
         source = args.root / "annotations" / "zhiyuan_objv2_train.json"
         target = source.with_name("zhiyuan_objv2_train_fixmiss.json")
@@ -144,9 +144,9 @@ def add_coco_format_options(parser: argparse.ArgumentParser) -> None:
 
 def run_coco_format(args: argparse.Namespace) -> int:
     """Looks through a folder with any classes, after dividing it where that is asked for."""
-    from pe_dense.data.coco_folder import single_json
-    from pe_dense.data.coco_subset import split_json
-    from pe_dense.data.inspection import inspect_folder, require_folder
+    from pe_dense.data.checks.coco_folder import single_json
+    from pe_dense.data.checks.coco_subset import split_json
+    from pe_dense.data.checks.inspection import inspect_folder, require_folder
 
     if args.split is None and args.json is not None:
         raise ValueError("--json names the file to divide; add --split SHARE")
@@ -189,7 +189,7 @@ def run_nyu(args: argparse.Namespace) -> int:
     if (args.from_mat is None) != (args.splits_mat is None):
         raise ValueError("--from-mat and --splits-mat belong together; give both or none")
     if args.from_mat is not None:
-        from pe_dense.data.nyu_labelled import convert_labelled
+        from pe_dense.data.checks.nyu_labelled import convert_labelled
 
         count = convert_labelled(
             args.from_mat, args.splits_mat, args.root, late_progress(args.from_mat.name)
@@ -201,7 +201,7 @@ def run_nyu(args: argparse.Namespace) -> int:
 
 def run_depth(args: argparse.Namespace) -> int:
     """Compares a folder with a published depth data set."""
-    from pe_dense.data.depth_folder import KNOWN_DEPTH_SETS, inspect_depth_set
+    from pe_dense.data.checks.depth_folder import KNOWN_DEPTH_SETS, inspect_depth_set
 
     lists = {"train": args.train_list, "test": args.test_list}
     known = KNOWN_DEPTH_SETS[args.command]
@@ -240,7 +240,7 @@ def add_cityscapes_options(parser: argparse.ArgumentParser) -> None:
 def run_voc(args: argparse.Namespace) -> int:
     """Writes the augmented set where that is asked for, and checks a folder of VOC 2012."""
     if args.aug is not None:
-        from pe_dense.data.label_map_files import write_augmented_voc
+        from pe_dense.data.checks.label_map_files import write_augmented_voc
 
         written, kept = write_augmented_voc(args.root, args.aug, late_progress("trainaug"))
         print(f"{args.root}: {written} label maps of trainaug written, {kept} were there")
@@ -254,7 +254,7 @@ def run_voc(args: argparse.Namespace) -> int:
 def run_cityscapes(args: argparse.Namespace) -> int:
     """Writes labelTrainIds where that is asked for, and checks a folder of Cityscapes."""
     if args.train_ids:
-        from pe_dense.data.label_map_files import write_train_ids
+        from pe_dense.data.checks.label_map_files import write_train_ids
 
         written, kept = write_train_ids(args.root, tuple(args.splits), late_progress("train ids"))
         print(f"{args.root}: {written} maps of training ids written, {kept} were there")
@@ -263,7 +263,7 @@ def run_cityscapes(args: argparse.Namespace) -> int:
 
 def run_segmentation(args: argparse.Namespace) -> int:
     """Compares a folder with a published segmentation data set."""
-    from pe_dense.data.segmentation_folder import KNOWN_SEGMENTATION, inspect_segmentation
+    from pe_dense.data.checks.segmentation_folder import KNOWN_SEGMENTATION, inspect_segmentation
 
     known = KNOWN_SEGMENTATION[args.command]
     return report(

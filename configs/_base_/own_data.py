@@ -1,8 +1,8 @@
 """Box detection on a person's own COCO-format folder: loading, augmentation, optimiser, schedule.
 
 Which files the folder has, its classes and their number are found by looking
-(pe_dense/data/coco_folder.py); each can be given. The schedule counts iterations, so that it does
-not depend on the number of images.
+(pe_dense/data/checks/coco_folder.py); each can be given. The schedule counts iterations, so that it
+does not depend on the number of images.
 
 The config that uses this defines encoder and weights, and may change whatever is named below.
 """
@@ -14,7 +14,7 @@ data_root = None  # --cfg-options data_root=DIR
 # Below data_root; None is found by looking.
 train_json, val_json = None, None
 train_images, val_images = None, None
-data_facts = "pe_dense.data.coco_folder:facts"
+data_facts = "pe_dense.data.checks.coco_folder:facts"
 data_check = "pe_dense.detection.coco_check:check_config"
 classes, num_classes = "$data.classes", "$data.num_classes"
 

@@ -1,1 +1,1 @@
-"""Generated scenes and shared data transforms."""
+"""Reading data: lists, maps, images with and without labels; `checks` looks through folders."""

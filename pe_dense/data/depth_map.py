@@ -36,7 +36,7 @@ def read_depth_steps(path: str | Path) -> NDArray[np.uint16]:
         )
     if steps.ndim != 2:
         raise ValueError(
-            f"depth map {path} has {steps.shape[2]} channels; a map holds one depth a pixel "
+            f"depth map {path} has {steps.shape[2]} channels; a map holds one depth per pixel "
             "(a picture of colours shows depth but does not hold it)"
         )
     if steps.dtype != np.uint16:
@@ -90,7 +90,7 @@ def metres(
         [[2.5]]
     """
     if not scale > 0:
-        raise ValueError(f"depth scale is {scale}; pass steps a metre, such as 1000 or 256")
+        raise ValueError(f"depth scale is {scale}; pass steps per metre, such as 1000 or 256")
     if not 0 <= bit_rotation <= 15:
         raise ValueError(f"bit_rotation is {bit_rotation}; pass 0, or 3 for SUN RGB-D")
     if bit_rotation:

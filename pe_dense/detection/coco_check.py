@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pe_dense.data.class_table import class_table
-from pe_dense.data.coco_file import CocoFile, read_coco_file, require_sound
+from pe_dense.data.checks.class_table import class_table
+from pe_dense.data.checks.coco_file import CocoFile, read_coco_file, require_sound
 from pe_dense.data.config_datasets import datasets_of
 from pe_dense.data.image_files import decoded_size, known_to_be_absent
 

@@ -15,7 +15,7 @@ import torch
 from mmengine.dataset import Compose
 from pycocotools.coco import COCO
 
-from pe_dense.data.coco_file import NAMING
+from pe_dense.data.checks.coco_file import NAMING
 from pe_dense.data.image_files import spread
 from pe_dense.detection.box_matching import CROWD, Matches, match_boxes
 from pe_dense.detection.coco_check import NAMING_OF_TYPE

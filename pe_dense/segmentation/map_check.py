@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pe_dense.data.checks.segmentation_folder import strange_labels
 from pe_dense.data.config_datasets import datasets_of
-from pe_dense.data.segmentation_folder import strange_labels
 
 # Up to this many label maps are decoded before training; more are checked as they are loaded.
 MAX_DECODED = 500
@@ -132,7 +132,7 @@ def check_pair(image: Path, label: Path, num_classes: int, reduce_zero_label: bo
         raise ValueError(f"{image} or {label} cannot be decoded; replace it ({error})") from error
     if labels.ndim != 2:
         raise ValueError(
-            f"label map {label} has {labels.shape[2]} channels; a map holds one class a pixel "
+            f"label map {label} has {labels.shape[2]} channels; a map holds one class per pixel "
             "(a picture of colours must be converted first)"
         )
     if labels.shape[::-1] != size:

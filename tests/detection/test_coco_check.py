@@ -16,7 +16,7 @@ pytest.importorskip("mmengine")
 
 import cv2
 
-from pe_dense.data.coco_file import read_coco_file
+from pe_dense.data.checks.coco_file import read_coco_file
 from pe_dense.data.config_datasets import leaf_datasets
 from pe_dense.detection.coco_check import check_config, check_split
 

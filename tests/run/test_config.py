@@ -214,7 +214,7 @@ def test_protocols_of_two_configs_differ() -> None:
 
 def own_data(path: Path, mini_root: Path) -> dict[str, str]:
     """Data for a config that asks for the user's own; the others need none to be loaded."""
-    needed = load_template(path).get("data_facts") == "pe_dense.data.coco_folder:facts"
+    needed = load_template(path).get("data_facts") == "pe_dense.data.checks.coco_folder:facts"
     return {"data_root": str(mini_root / "coco")} if needed else {}
 
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pe_dense.data.class_table import class_table
-from pe_dense.data.coco_file import CocoFile, read_coco_file
-from pe_dense.data.coco_findings import (
+from pe_dense.data.checks.class_table import class_table
+from pe_dense.data.checks.coco_file import CocoFile, read_coco_file
+from pe_dense.data.checks.coco_findings import (
     box_findings,
     content_findings,
     image_findings,
     leak_findings,
 )
-from pe_dense.data.coco_folder import find_images, find_splits
-from pe_dense.data.findings import Finding
-from pe_dense.data.known_sets import KnownSet, KnownSplit
+from pe_dense.data.checks.coco_folder import find_images, find_splits
+from pe_dense.data.checks.findings import Finding
+from pe_dense.data.checks.known_sets import KnownSet, KnownSplit
 
 # Title of a piece of work -> callback (done, total).
 Progress = Callable[[str], Callable[[int, int], None]]

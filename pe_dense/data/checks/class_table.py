@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pe_dense.data.coco_file import CocoFile
+from pe_dense.data.checks.coco_file import CocoFile
 
 MAX_ROWS = 12
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pe_dense.data.coco_file import CocoFile
-from pe_dense.data.findings import MAX_EXAMPLES, Finding, FindingCollector
+from pe_dense.data.checks.coco_file import CocoFile
+from pe_dense.data.checks.findings import MAX_EXAMPLES, Finding, FindingCollector
 from pe_dense.data.image_files import (
     decoded_size,
     existing_files,

@@ -18,10 +18,10 @@ pytest.importorskip("cv2")
 import cv2
 from depth_folders import HEIGHT, WIDTH, kitti_names, write_kitti, write_nyu, write_png
 
-from pe_dense.data import depth_folder, nyu_labelled
-from pe_dense.data.depth_folder import KNOWN_DEPTH_SETS
+from pe_dense.data.checks import depth_folder, nyu_labelled
+from pe_dense.data.checks.depth_folder import KNOWN_DEPTH_SETS
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_data.py"
+TOOL = Path(__file__).resolve().parents[3] / "tools" / "prepare_data.py"
 NUM_IMAGES = 5
 
 

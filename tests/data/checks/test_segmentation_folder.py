@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pe_dense.data import label_map_files
-from pe_dense.data.label_map_files import train_ids, write_augmented_voc, write_train_ids
-from pe_dense.data.segmentation_folder import KNOWN_SEGMENTATION, inspect_segmentation
+from pe_dense.data.checks import label_map_files
+from pe_dense.data.checks.label_map_files import train_ids, write_augmented_voc, write_train_ids
+from pe_dense.data.checks.segmentation_folder import KNOWN_SEGMENTATION, inspect_segmentation
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ADE, VOC, CITY = (KNOWN_SEGMENTATION[name] for name in ("ade20k", "voc", "cityscapes"))
 
 

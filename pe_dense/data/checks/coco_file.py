@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from pe_dense.data.findings import Finding, FindingCollector, problems
-from pe_dense.data.json_stream import NotJsonError, ObjectReader
+from pe_dense.data.checks.findings import Finding, FindingCollector, problems
+from pe_dense.data.checks.json_stream import NotJsonError, ObjectReader
 
 PARTS = ("images", "annotations", "categories")
 _LARGEST_ID = 2**63 - 1

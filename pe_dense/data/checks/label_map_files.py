@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pe_dense.data.segmentation_folder import read_names
+from pe_dense.data.checks.segmentation_folder import read_names
 from pe_dense.files import atomic_write_bytes
 
 IGNORED = 255

@@ -14,8 +14,8 @@ pytest.importorskip("cv2")
 
 from coco_folders import changed, content_of
 
-from pe_dense.data import json_stream
-from pe_dense.data.coco_file import CocoFile, places, read_coco_file, require_sound
+from pe_dense.data.checks import json_stream
+from pe_dense.data.checks.coco_file import CocoFile, places, read_coco_file, require_sound
 
 GOOD = content_of(["a.jpg", "b.jpg", "c.jpg"])
 

@@ -15,12 +15,12 @@ pytest.importorskip("cv2")
 
 from coco_folders import changed, content_of, edit, write_folder, write_image
 
-from pe_dense.data import known_sets
-from pe_dense.data.class_table import class_table
-from pe_dense.data.coco_file import read_coco_file
-from pe_dense.data.known_sets import COCO_IDS, KNOWN_SETS
+from pe_dense.data.checks import known_sets
+from pe_dense.data.checks.class_table import class_table
+from pe_dense.data.checks.coco_file import read_coco_file
+from pe_dense.data.checks.known_sets import COCO_IDS, KNOWN_SETS
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_data.py"
+TOOL = Path(__file__).resolve().parents[3] / "tools" / "prepare_data.py"
 
 
 @pytest.fixture(scope="module")

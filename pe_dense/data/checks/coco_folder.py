@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pe_dense.data.coco_file import read_coco_file, require_sound
+from pe_dense.data.checks.coco_file import read_coco_file, require_sound
 from pe_dense.data.image_files import spread
 
 SPLIT_COMMAND = "python tools/prepare_data.py coco-format {root} --split 0.2 --seed 0"

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pe_dense.data.findings import Finding, FindingCollector
-from pe_dense.data.inspection import Inspection, Progress, require_folder
+from pe_dense.data.checks.findings import Finding, FindingCollector
+from pe_dense.data.checks.inspection import Inspection, Progress, require_folder
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ pytest.importorskip("cv2")
 
 from coco_folders import content_of, edit, write_folder, write_split
 
-from pe_dense.data import coco_subset
-from pe_dense.data.coco_file import read_coco_file
-from pe_dense.data.coco_subset import copy_subset, divide, split_json, write_existing
+from pe_dense.data.checks import coco_subset
+from pe_dense.data.checks.coco_file import read_coco_file
+from pe_dense.data.checks.coco_subset import copy_subset, divide, split_json, write_existing
 
 NAMES = [f"{i}.jpg" for i in range(20)]
 
@@ -61,7 +61,7 @@ def test_a_file_with_the_name_of_a_part_is_not_overwritten(tmp_path: Path) -> No
     train, val = split_json(tmp_path, "annotations/train.json", 0.25)
     assert (train.name, val.name) == ("train_split.json", "val_split.json")
     assert (tmp_path / "annotations/train.json").read_bytes() == before
-    from pe_dense.data.coco_folder import find_splits
+    from pe_dense.data.checks.coco_folder import find_splits
 
     assert find_splits(tmp_path) == ("annotations/train_split.json", "annotations/val_split.json")
 

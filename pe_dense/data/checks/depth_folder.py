@@ -16,9 +16,9 @@ import numpy as np
 
 from pe_dense.data.depth_list import file_below, read_depth_list
 from pe_dense.data.depth_map import metres, picture_size, read_depth_steps
-from pe_dense.data.findings import Finding, FindingCollector
+from pe_dense.data.checks.findings import Finding, FindingCollector
 from pe_dense.data.image_files import spread
-from pe_dense.data.inspection import Inspection, Progress, require_folder
+from pe_dense.data.checks.inspection import Inspection, Progress, require_folder
 
 _LISTS = "the lists of BTS or of the Monocular-Depth-Estimation-Toolbox"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pe_dense.data import json_stream
-from pe_dense.data.json_stream import NotJsonError, ObjectReader
+from pe_dense.data.checks import json_stream
+from pe_dense.data.checks.json_stream import NotJsonError, ObjectReader
 
 CONTENT = {
     "info": {"year": 2017, "nested": [1, [2, {"a": None}]]},

@@ -11,7 +11,7 @@ pytest.importorskip("cv2")
 
 from coco_folders import content_of, edit, write_folder, write_split
 
-from pe_dense.data.coco_folder import facts, find_images, find_splits, single_json
+from pe_dense.data.checks.coco_folder import facts, find_images, find_splits, single_json
 
 LAYOUTS = {
     "plain": ("annotations/train.json", "images", "annotations/val.json", "images"),

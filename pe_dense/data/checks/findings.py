@@ -58,11 +58,11 @@ class FindingCollector:
 
         Args:
             kind: As in `Finding`.
-            marked: (N,) bool, or the places, int64.
+            marked: (N,) bool.
             example: Place -> what is wrong there, of the first few; None gives no examples.
             is_problem: As in `Finding`.
         """
-        places = np.flatnonzero(marked) if marked.dtype == bool else marked
+        places = np.flatnonzero(marked)
         if len(places):
             count, examples = self._kinds.get((kind, is_problem), (0, []))
             for place in places[: MAX_EXAMPLES - len(examples)] if example is not None else ():

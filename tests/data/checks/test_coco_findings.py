@@ -13,14 +13,14 @@ pytest.importorskip("cv2")
 
 from coco_folders import HEIGHT, WIDTH, changed, content_of, write_image
 
-from pe_dense.data.coco_file import CocoFile, read_coco_file
-from pe_dense.data.coco_findings import (
+from pe_dense.data.checks.coco_file import CocoFile, read_coco_file
+from pe_dense.data.checks.coco_findings import (
     box_findings,
     content_findings,
     image_findings,
     leak_findings,
 )
-from pe_dense.data.findings import Finding
+from pe_dense.data.checks.findings import Finding
 from pe_dense.data.image_files import existing_files, spread
 
 NAMES = ["a.jpg", "b.jpg", "c.jpg"]

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pe_dense.data.coco_file import CocoFile, places, read_coco_file, require_sound
+from pe_dense.data.checks.coco_file import CocoFile, places, read_coco_file, require_sound
 from pe_dense.data.image_files import existing_files
-from pe_dense.data.json_stream import ObjectReader
+from pe_dense.data.checks.json_stream import ObjectReader
 from pe_dense.files import temporary_beside
 
 # The best of so many shuffles is taken: the one that divides the classes most evenly.
