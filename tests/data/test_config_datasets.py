@@ -1,0 +1,44 @@
+"""Data sets of a config are found inside wrappers, loader by loader."""
+
+from __future__ import annotations
+
+import pytest
+from mmengine.registry import Registry
+
+from pe_dense.data.config_datasets import (
+    datasets_of,
+    published_classes,
+    require_published_classes,
+)
+
+A, B, C = (dict(type=name, ann_file=f"{name}.json") for name in "ABC")
+
+
+def test_wrappers_held_out_parts_and_loaders_that_are_none() -> None:
+    held = dict(type="HoldoutSubset", part="holdout", dataset=dict(type="Repeat", dataset=A))
+    kept = dict(type="HoldoutSubset", part="train", dataset=B)
+    cfg = dict(
+        train_dataloader=dict(dataset=dict(type="Concat", datasets=[held, kept])),
+        val_dataloader=None,
+        test_dataloader=dict(dataset=C),
+    )
+    found = list(datasets_of(cfg, ("test", "val", "train")))
+    assert found == [("test", C, False), ("train", A, True), ("train", B, False)]
+    assert list(datasets_of(cfg, ("val",))) == []
+
+
+def test_classes_of_published_sets() -> None:
+    registry = Registry("sets")
+
+    @registry.register_module()
+    class Shapes:
+        METAINFO = {"classes": ("disc", "box")}  # noqa: RUF012
+
+    known = published_classes(registry, "Shapes", "a library", "use Shapes")
+    assert known == {"classes": ["disc", "box"], "num_classes": 2}
+    with pytest.raises(ValueError, match="'Discs' is no data set .* in a library; use Shapes"):
+        published_classes(registry, "Discs", "a library", "use Shapes")
+    cfg = dict(dataset_type="Shapes", classes=("disc", "box"))
+    require_published_classes(cfg, known["classes"], "metainfo")
+    with pytest.raises(ValueError, match="1 names, but Shapes reads its own 2.* metainfo"):
+        require_published_classes(dict(cfg, classes=["disc"]), known["classes"], "metainfo")
