@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pe_dense.results.evidence import VideoObjectEvidence
-from pe_dense.tracking.region_and_boundary import many_statistics
+from pe_dense.tracking.region_and_boundary import sequence_statistics
 
 STATISTICS = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay")
 
@@ -29,7 +29,7 @@ def object_statistics(scores_TLSK2: np.ndarray) -> np.ndarray:
         if scored_T.any():
             # Time last and contiguous: sums then round as those of one sequence alone.
             values_LS2T = np.ascontiguousarray(np.moveaxis(scores_TLSK2[scored_T, :, :, k], 0, -1))
-            out_LSK6[:, :, k] = many_statistics(values_LS2T).reshape(layers, settings, 6)
+            out_LSK6[:, :, k] = sequence_statistics(values_LS2T).reshape(layers, settings, 6)
     return out_LSK6
 
 

@@ -7,8 +7,7 @@ Rules that the paper leaves open:
 * J of two empty masks is 1.
 * F of two empty boundaries is 1, of one empty boundary 0. A mask that covers the whole frame has
   no boundary: the frame's own edge is none.
-* Void pixels are taken out of both masks, so they lie on no side of J, and the edge between an
-  object and void is a boundary.
+* Void pixels are background: the semi-supervised task leaves none out.
 
 Deviations: the original casts frame numbers to 8 bits, so that decay is wrong or nan above 256
 frames; here it is right (`sequence_statistics`). Boundaries are matched on a crop around both
@@ -21,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,27 +29,9 @@ from itertools import zip_longest
 import cv2
 import numpy as np
 
-from pe_dense.results.evidence import VideoObjectEvidence
-
 VOID = 255  # label of pixels that DAVIS leaves unlabelled
 BOUNDARY_THRESHOLD = 0.008  # share of the image diagonal
 RECALL_THRESHOLD = 0.5
-
-
-@dataclass(frozen=True)
-class SequenceStatistics:
-    """Mean, recall and decay of a measure over the frames of one object.
-
-    Attributes:
-        mean: Over frames, 0..1.
-        recall: Share of frames above 0.5, 0..1.
-        decay: Mean of the first quarter minus mean of the last, -1..1; neighbouring quarters
-            share one frame.
-    """
-
-    mean: float
-    recall: float
-    decay: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,61 +45,6 @@ class VideoScores:
 
     j_KT: np.ndarray
     f_KT: np.ndarray
-
-
-def region_similarity(
-    annotation: np.ndarray, prediction: np.ndarray, void: np.ndarray | None = None
-) -> np.ndarray:
-    """J: intersection over union of masks, 1 where both are empty.
-
-    Args:
-        annotation: (..., H, W), zero or False is background.
-        prediction: Like `annotation`.
-        void: Like `annotation`; pixels that count for neither, or None.
-
-    Returns:
-        (...) float64 in 0..1.
-
-    Raises:
-        ValueError: If shapes differ or a mask has fewer than two dimensions.
-    """
-    annotation, prediction = _masks(annotation, prediction, void)
-    intersection = np.count_nonzero(annotation & prediction, axis=(-2, -1))
-    union = np.count_nonzero(annotation | prediction, axis=(-2, -1))
-    return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
-
-
-def boundary_accuracy(
-    annotation: np.ndarray,
-    prediction: np.ndarray,
-    void: np.ndarray | None = None,
-    threshold: float = BOUNDARY_THRESHOLD,
-) -> np.ndarray:
-    """F: harmonic mean of the precision and recall of boundary pixels.
-
-    A boundary pixel counts as found if the other boundary has one within `boundary_radius`.
-
-    Args:
-        annotation: (..., H, W), zero or False is background.
-        prediction: Like `annotation`.
-        void: Like `annotation`; pixels that count as background in both, or None.
-        threshold: Tolerance, see `boundary_radius`.
-
-    Returns:
-        (...) float64 in 0..1.
-
-    Raises:
-        ValueError: If shapes differ, a mask has fewer than two dimensions, or the threshold is
-            neither a share nor whole pixels.
-    """
-    annotation, prediction = _masks(annotation, prediction, void)
-    height, width = annotation.shape[-2:]
-    radius = boundary_radius((height, width), threshold)
-    pairs = zip(
-        annotation.reshape(-1, height, width), prediction.reshape(-1, height, width), strict=True
-    )
-    values = [_mask_scores(first, second, radius)[1] for first, second in pairs]
-    return np.array(values, np.float64).reshape(annotation.shape[:-2])
 
 
 def boundary_radius(image_hw: tuple[int, int], threshold: float = BOUNDARY_THRESHOLD) -> int:
@@ -164,44 +90,21 @@ def boundary_map(mask_HW: np.ndarray) -> np.ndarray:
     return boundary_HW
 
 
-def sequence_statistics(values_T: np.ndarray) -> SequenceStatistics:
-    """Mean, recall and decay of one object over its frames.
+def sequence_statistics(values: np.ndarray) -> np.ndarray:
+    """Mean, recall and decay of J or F over the frames of one object; any number of objects.
 
-    Frames that are nan are left out of the mean and the decay; for recall they are not above 0.5,
-    as in the original.
-
-    Args:
-        values_T: J or F of each scored frame, 0..1.
-
-    Raises:
-        ValueError: If there is no frame, or not one value a frame.
-    """
-    values_T = np.asarray(values_T, np.float64)
-    if values_T.ndim != 1 or not len(values_T):
-        raise ValueError(
-            f"statistics of values of shape {values_T.shape} are undefined; "
-            "pass one value for each of at least one frame"
-        )
-    first, last = _quarters(len(values_T))
-    first, last = values_T[first], values_T[last]
-    return SequenceStatistics(
-        mean=_mean_of_known(values_T),
-        recall=float(np.mean(values_T > RECALL_THRESHOLD)),
-        decay=_mean_of_known(first) - _mean_of_known(last),
-    )
-
-
-def many_statistics(values: np.ndarray) -> np.ndarray:
-    """`sequence_statistics` of many sequences of one length, without nan.
+    Recall is the share of frames above 0.5. Decay is the mean of the first quarter minus the mean
+    of the last, -1..1; neighbouring quarters share one frame.
 
     Args:
-        values: (..., T) float64, T at least 1.
+        values: (..., T) float64 of each scored frame, 0..1 without nan, T at least 1.
 
     Returns:
         (..., 3): mean, recall, decay.
     """
-    first, last = _quarters(values.shape[-1])
-    decay = values[..., first].mean(-1) - values[..., last].mean(-1)
+    edges = (np.round(np.linspace(1, values.shape[-1], 5) + 1e-10) - 1).astype(np.int64)
+    first, last = values[..., : edges[1] + 1], values[..., edges[3] : edges[4] + 1]
+    decay = first.mean(-1) - last.mean(-1)
     return np.stack([values.mean(-1), (values > RECALL_THRESHOLD).mean(-1), decay], axis=-1)
 
 
@@ -217,7 +120,7 @@ def video_scores(
 
     Objects are labels 1 to the highest one in the first annotated frame; labels above it that
     appear later in the annotation are background, and so is 255. An object that is not predicted
-    has an empty mask. No void pixels are left out: the semi-supervised task of DAVIS passes none.
+    has an empty mask.
 
     Args:
         annotations: Label maps (H, W) of integers.
@@ -261,42 +164,6 @@ def video_scores(
         )
     j_KT, f_KT = (np.stack(rows, axis=1) for rows in zip(*columns, strict=True))
     return VideoScores(j_KT, f_KT)
-
-
-def video_object_evidence(scores: Mapping[str, VideoScores]) -> VideoObjectEvidence:
-    """One row for each object of each video, with mean, recall and decay of J and F.
-
-    Args:
-        scores: By name of the video. Objects are called by their label, '1', '2' and so on.
-    """
-    videos, objects, statistics = [], [], []
-    for video, video_score in scores.items():
-        for k, (j_T, f_T) in enumerate(zip(video_score.j_KT, video_score.f_KT, strict=True)):
-            videos.append(video)
-            objects.append(str(k + 1))
-            statistics.append((sequence_statistics(j_T), sequence_statistics(f_T)))
-    columns = {
-        f"{measure}{suffix}_N": np.array([getattr(pair[i], field) for pair in statistics])
-        for i, measure in enumerate("jf")
-        for suffix, field in (("", "mean"), ("_recall", "recall"), ("_decay", "decay"))
-    }
-    return VideoObjectEvidence(video_ids=tuple(videos), object_ids=tuple(objects), **columns)
-
-
-def _masks(
-    annotation: np.ndarray, prediction: np.ndarray, void: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Both masks as bool, without void pixels."""
-    annotation, prediction = np.asarray(annotation, bool), np.asarray(prediction, bool)
-    named = {"annotation": annotation, "prediction": prediction}
-    if void is not None:
-        named["void"] = void = np.asarray(void, bool)
-    shapes = {name: mask.shape for name, mask in named.items()}
-    if len(set(shapes.values())) > 1 or annotation.ndim < 2:
-        raise ValueError(f"masks have shapes {shapes}; pass the same (..., H, W) for all")
-    if void is None:
-        return annotation, prediction
-    return annotation & ~void, prediction & ~void
 
 
 def _frames(
@@ -394,14 +261,3 @@ def _num_near(places_N: np.ndarray, boundary_HW: np.ndarray, radius: int) -> int
         if not len(y_N):
             break
     return len(places_N) - len(y_N)
-
-
-def _quarters(num_frames: int) -> tuple[slice, slice]:
-    """Frames of the first and of the last quarter."""
-    edges = (np.round(np.linspace(1, num_frames, 5) + 1e-10) - 1).astype(np.int64)
-    return slice(0, edges[1] + 1), slice(edges[3], edges[4] + 1)
-
-
-def _mean_of_known(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(np.mean(known)) if len(known) else math.nan

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pe_dense.tracking import region_and_boundary as measures
+from pe_dense.tracking.object_statistics import evidence_of_objects
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "jf_measure.npz"
 REAL = Path(__file__).resolve().parents[3] / "shared" / "golden" / "jf_measure_real.npz"
@@ -51,18 +52,27 @@ def plain_f(annotation: np.ndarray, prediction: np.ndarray, radius: int) -> floa
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
+def j_and_f(
+    annotation: np.ndarray,
+    prediction: np.ndarray,
+    threshold: float = measures.BOUNDARY_THRESHOLD,
+) -> np.ndarray:
+    """(2, ...) J and F of masks (..., H, W), each as the one object of a frame."""
+    shape = annotation.shape
+    radius = measures.boundary_radius(shape[-2:], threshold)
+    pairs = zip(*(np.reshape(masks, (-1, *shape[-2:])) != 0 for masks in (annotation, prediction)))
+    found = [measures.frame_scores(first, second, 1, radius) for first, second in pairs]
+    return np.moveaxis(np.array(found), 0, -1).reshape(2, *shape[:-2])
+
+
 @pytest.mark.parametrize("part, num", [("synthetic", 4), ("realistic", 3)])
 def test_golden_masks(golden, part, num):
     names = cases(golden, part)
     assert len(names) == num
     for name in names:
-        masks = golden[f"{name}/annotation"], golden[f"{name}/prediction"]
-        np.testing.assert_allclose(
-            measures.region_similarity(*masks), golden[f"{name}/J"], err_msg=name, **TIGHT
-        )
-        np.testing.assert_allclose(
-            measures.boundary_accuracy(*masks), golden[f"{name}/F"], err_msg=name, **TIGHT
-        )
+        found = j_and_f(golden[f"{name}/annotation"], golden[f"{name}/prediction"])
+        expected = golden[f"{name}/J"], golden[f"{name}/F"]
+        np.testing.assert_allclose(found, expected, err_msg=name, **TIGHT)
 
 
 def test_golden_thresholds_and_boundaries(golden):
@@ -72,36 +82,29 @@ def test_golden_thresholds_and_boundaries(golden):
         for mask, edge in zip(annotation, golden[f"{name}/boundary_annotation"]):
             np.testing.assert_array_equal(measures.boundary_map(mask), edge)
         for threshold in (0.02, 3):
-            actual = measures.boundary_accuracy(annotation, prediction, threshold=threshold)
+            actual = j_and_f(annotation, prediction, threshold)[1]
             np.testing.assert_allclose(actual, golden[f"{name}/F_bound_{threshold}"], **TIGHT)
 
 
 def test_golden_void(golden):
-    masks = [golden[f"void/{name}"] for name in ("annotation", "prediction", "void")]
-    np.testing.assert_allclose(measures.region_similarity(*masks), golden["void/J"], **TIGHT)
-    np.testing.assert_allclose(measures.boundary_accuracy(*masks), golden["void/F"], **TIGHT)
-    assert not np.allclose(measures.region_similarity(*masks[:2]), golden["void/J"])
+    """Void pixels are background in both masks, and their edge is a boundary."""
+    masks = [golden[f"void/{name}"] != 0 for name in ("annotation", "prediction", "void")]
+    found = j_and_f(*(mask & ~masks[2] for mask in masks[:2]))
+    np.testing.assert_allclose(found, (golden["void/J"], golden["void/F"]), **TIGHT)
+    assert not np.allclose(j_and_f(*masks[:2])[0], golden["void/J"])
 
 
 def test_golden_video_and_statistics(golden):
-    masks = golden["video/annotation"], golden["video/prediction"]
-    for letter, measure in (
-        ("J", measures.region_similarity),
-        ("F", measures.boundary_accuracy),
-    ):
-        values_KT = measure(*masks)
+    found = j_and_f(golden["video/annotation"], golden["video/prediction"])
+    for letter, values_KT in zip("JF", found, strict=True):
         np.testing.assert_allclose(values_KT, golden[f"video/{letter}"], **TIGHT)
         for values, suffix in (
             (values_KT, ""),
             (values_KT[:, 1:-1], "_without_first_and_last_frame"),
         ):
-            actual = [as_tuple(measures.sequence_statistics(row)) for row in values]
+            actual = measures.sequence_statistics(values)
             expected = golden[f"video/{letter}_statistics{suffix}"]
             np.testing.assert_allclose(actual, expected, **TIGHT)
-
-
-def as_tuple(statistics: measures.SequenceStatistics) -> tuple[float, float, float]:
-    return statistics.mean, statistics.recall, statistics.decay
 
 
 def test_golden_statistics(golden):
@@ -109,17 +112,17 @@ def test_golden_statistics(golden):
     assert len(names) == 8
     for name in names:
         expected = golden[name.replace("values", "mean_recall_decay")]
-        actual = as_tuple(measures.sequence_statistics(golden[name]))
+        actual = measures.sequence_statistics(golden[name])
         np.testing.assert_allclose(actual, expected, **TIGHT)
 
 
 def test_decay_is_right_above_256_frames(golden):
     part = "statistics_over_256_frames"
-    actual = as_tuple(measures.sequence_statistics(golden[f"{part}/values"]))
+    actual = measures.sequence_statistics(golden[f"{part}/values"])
     np.testing.assert_allclose(actual[:2], golden[f"{part}/mean_recall"], **TIGHT)
     np.testing.assert_allclose(actual[2], golden[f"{part}/decay_without_uint8_wrap"], **TIGHT)
     falling = np.repeat([1.0, 0.75, 0.5, 0.25], 200)
-    assert measures.sequence_statistics(falling).decay == pytest.approx(0.75, abs=5e-3)
+    assert measures.sequence_statistics(falling)[2] == pytest.approx(0.75, abs=5e-3)
 
 
 def test_real_masks():
@@ -129,13 +132,9 @@ def test_real_masks():
         names = [n.removesuffix("/annotation") for n in arrays if n.endswith("/annotation")]
         assert len(names) == 10
         for name in names:
-            masks = arrays[f"{name}/annotation"], arrays[f"{name}/prediction"]
-            np.testing.assert_allclose(
-                measures.region_similarity(*masks), arrays[f"{name}/J"], **TIGHT
-            )
-            np.testing.assert_allclose(
-                measures.boundary_accuracy(*masks), arrays[f"{name}/F"], **TIGHT
-            )
+            found = j_and_f(arrays[f"{name}/annotation"], arrays[f"{name}/prediction"])
+            expected = arrays[f"{name}/J"], arrays[f"{name}/F"]
+            np.testing.assert_allclose(found, expected, **TIGHT)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -151,7 +150,7 @@ def test_crop_equals_whole_frame(seed):
                 axes = int(rng.integers(1, 12)), int(rng.integers(1, 12))
                 cv2.ellipse(mask, centre, axes, 0, 0, 360, 1, -1)
             masks.append((mask ^ (rng.random(mask.shape) < 0.01 * (radius % 3))).astype(bool))
-        actual = measures.boundary_accuracy(*masks, threshold=radius)
+        actual = j_and_f(*masks, radius)[1]
         assert actual == pytest.approx(plain_f(*masks, radius), abs=1e-12)
 
 
@@ -168,8 +167,8 @@ def test_one_pixel_wide_frames():
     line = np.array([[0, 1, 1, 0, 0]], bool)
     assert measures.boundary_map(line).tolist() == [[True, False, True, False, False]]
     assert measures.boundary_map(line.T).ravel().tolist() == [True, False, True, False, False]
-    assert measures.boundary_accuracy(line, line) == 1
-    assert measures.region_similarity(line, ~line) == 0
+    assert j_and_f(line, line)[1] == 1
+    assert j_and_f(line, ~line)[0] == 0
 
 
 def label_maps(seed: int, num_frames: int, num_objects: int) -> np.ndarray:
@@ -193,15 +192,18 @@ def test_video_scores_equal_masks_one_by_one(threads):
     assert scores.j_KT.shape == scores.f_KT.shape == (3, 10)
     for k in range(3):
         masks = annotations[1:-1] == k + 1, predictions[1:-1] == k + 1
-        np.testing.assert_array_equal(scores.j_KT[k], measures.region_similarity(*masks))
-        np.testing.assert_array_equal(scores.f_KT[k], measures.boundary_accuracy(*masks))
+        np.testing.assert_array_equal((scores.j_KT[k], scores.f_KT[k]), j_and_f(*masks))
     assert measures.video_scores(annotations, predictions, skip_ends=False).j_KT.shape == (3, 12)
 
 
 def test_evidence_is_a_mean_over_objects():
-    first = measures.VideoScores(np.array([[0.2, 0.6], [1, 1]]), np.array([[0.4, 0.4], [1, 1]]))
-    second = measures.VideoScores(np.zeros((1, 5)), np.full((1, 5), 0.6))
-    evidence = measures.video_object_evidence({"a": first, "b": second})
+    first_2KT = np.array([[[0.2, 0.6], [1, 1]], [[0.4, 0.4], [1, 1]]])  # J, then F
+    second_2KT = np.array([[[0.0] * 5], [[0.6] * 5]])
+    statistics = [
+        np.concatenate(measures.sequence_statistics(scores), axis=1)
+        for scores in (first_2KT, second_2KT)
+    ]
+    evidence = evidence_of_objects(("a", "b"), (("1", "2"), ("1",)), statistics)
     assert evidence.item_ids == ("a/1", "a/2", "b/1")
     scores = evidence.metrics()
     assert scores["J"] == pytest.approx((0.4 + 1 + 0) / 3)
@@ -219,19 +221,9 @@ def test_a_video_without_objects_has_no_rows():
 
 
 def test_bad_input():
-    mask = np.ones((4, 5), bool)
-    with pytest.raises(ValueError, match="same"):
-        measures.region_similarity(mask, mask[:3])
-    with pytest.raises(ValueError, match="void"):
-        measures.boundary_accuracy(mask, mask, mask[:3])
-    with pytest.raises(ValueError, match="same"):
-        measures.boundary_accuracy(mask[0], mask[0])
     for threshold in (-0.1, 2.5, float("nan")):
         with pytest.raises(ValueError, match="threshold"):
-            measures.boundary_accuracy(mask, mask, threshold=threshold)
-    for values in ([], [[0.5]]):
-        with pytest.raises(ValueError, match="at least one frame"):
-            measures.sequence_statistics(np.array(values))
+            measures.boundary_radius((4, 5), threshold)
     frames = label_maps(0, 4, 2)
     frames[0, 0, 0] = 2
     with pytest.raises(ValueError, match="length after 3 frames"):
@@ -251,7 +243,6 @@ def test_bad_input():
 @pytest.mark.parametrize("frames", [1, 2, 5, 22, 300])
 def test_many_sequences_as_each_alone(frames: int) -> None:
     values = np.random.default_rng(frames).random((3, 2, frames))
-    found = measures.many_statistics(values)
+    found = measures.sequence_statistics(values)
     for at in np.ndindex(3, 2):
-        alone = measures.sequence_statistics(values[at])
-        assert tuple(found[at]) == (alone.mean, alone.recall, alone.decay)
+        assert np.array_equal(found[at], measures.sequence_statistics(values[at]))

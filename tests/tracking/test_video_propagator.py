@@ -22,9 +22,9 @@ from pe_dense.tracking.frames import read_frame, read_label_map
 from pe_dense.tracking.label_maps import label_map_from_soft, labels_on_grid
 from pe_dense.tracking.label_propagation import propagate_labels
 from pe_dense.tracking.layer_choice import best_of
-from pe_dense.tracking.object_statistics import STATISTICS, object_statistics
+from pe_dense.tracking.object_statistics import object_statistics
 from pe_dense.tracking.reference import PropagationSetting
-from pe_dense.tracking.region_and_boundary import video_object_evidence, video_scores
+from pe_dense.tracking.region_and_boundary import sequence_statistics, video_scores
 from pe_dense.tracking.video_propagator import VideoPropagator
 from pe_dense.tracking.vos_metric import VideoObjectMetric
 
@@ -93,8 +93,8 @@ def plain_statistics(item: dict, block: int, setting: dict, upsample: str) -> np
     for (soft,) in propagate_labels(iter(maps), labels, [PropagationSetting(**setting)]):
         patch = 4 if upsample == "patch" else None
         found.append(label_map_from_soft(soft, masks[0].shape, patch, upsample == "patch"))
-    evidence = video_object_evidence({"v": video_scores(masks, found)})
-    return np.stack([getattr(evidence, f"{name}_N") for name in STATISTICS], axis=1)
+    scores = video_scores(masks, found)
+    return np.concatenate([sequence_statistics(scores.j_KT), sequence_statistics(scores.f_KT)], 1)
 
 
 @pytest.mark.parametrize("upsample", ["image", "patch"])
