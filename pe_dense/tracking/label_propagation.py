@@ -58,7 +58,7 @@ def propagate_labels(
             any, they replace what was propagated to it, in the result and for later frames.
 
     Yields:
-        For each frame from the second on one (C, h, w) a setting, in the order of `settings`.
+        For each frame from the second on one (C, h, w) per setting, in the order of `settings`.
 
     Raises:
         ValueError: If there is no setting, or frames differ in shape from each other or from

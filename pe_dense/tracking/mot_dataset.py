@@ -81,7 +81,7 @@ class MOTSequences(BaseVideoDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """One entry a sequence with all its frames, as mmdet's video data sets have them."""
+        """One entry per sequence with all its frames, as mmdet's video data sets have them."""
         videos, next_id = [], 0
         for video_id, info in enumerate(find_sequences(self.data_root, self.pattern)):
             images = self._images(info, next_id)

@@ -76,7 +76,7 @@ def find_sequences(root: str | Path, pattern: str = "*") -> list[SequenceInfo]:
     """Sequences of a split, in the order of their names.
 
     Args:
-        root: Folder that holds one folder a sequence.
+        root: Folder that holds one folder per sequence.
         pattern: Names that count; '*-FRCNN' takes each sequence of MOT17 once.
 
     Raises:
@@ -128,7 +128,7 @@ def read_ground_truth(file: str | Path, num_frames: int | None = None) -> BoxRow
     """Read a `gt.txt`; an empty file is a sequence without boxes.
 
     Args:
-        file: The file: nine numbers a row, as MOT17 has them. Empty lines are skipped.
+        file: The file: nine numbers per row, as MOT17 has them. Empty lines are skipped.
         num_frames: Frames of the sequence; None does not check the highest frame.
 
     Raises:

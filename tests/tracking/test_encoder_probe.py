@@ -32,7 +32,7 @@ class MeanColour(torch.nn.Module):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A red square of 8 px that moves 4 px a frame over blue."""
+    """A red square of 8 px that moves 4 px per frame over blue."""
     for kind in ("JPEGImages", "Annotations"):
         (tmp_path / kind / "480p" / "walk").mkdir(parents=True)
     (tmp_path / "ImageSets" / "2017").mkdir(parents=True)

@@ -14,7 +14,7 @@ COLOURS = np.array([[40, 40, 40], [250, 30, 30], [30, 250, 30], [30, 30, 250]], 
 
 
 def moving_squares(frames: int, starts: dict[int, int], size: int = SIZE) -> list[np.ndarray]:
-    """Label maps in which object k appears in frame starts[k] and moves 4 px a frame."""
+    """Label maps in which object k appears in frame starts[k] and moves 4 px per frame."""
     maps = []
     for t in range(frames):
         labels_HW = np.zeros((size, size), np.uint8)
