@@ -1,19 +1,28 @@
-"""What every depth head ends with: depth from the scores of bins, and the losses of a batch.
+"""What every depth head has: maps of some layers at its start, depth from bins at its end.
 
-Shape legend: B images, K bins, h, w grid of the head's output, H, W pixels of the annotation.
+Shape legend: B images, C width of the encoder, K bins, h, w grid of the head's output, H, W pixels
+of the annotation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 import torch
-import torch.nn.functional as F
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.utils import SampleList
 from torch import Tensor, nn
 
-from pe_dense.pixelwise.depth_bins import BinNorm, BinStrategy, depth_bins, expected_depth
+from pe_dense.pixelwise.depth_bins import (
+    BinNorm,
+    BinStrategy,
+    depth_bins,
+    expected_depth,
+    resized,
+)
+
+LayerOutput = Tensor | tuple[Tensor, Tensor]  # a map (B, C, h, w), or with a class token (B, C)
 
 
 class BinDecoder(nn.Module):
@@ -52,6 +61,97 @@ class BinDecoder(nn.Module):
         return expected_depth(logits_BKhw, self.bins_K, self.norm)
 
 
+class BinnedDepthHead(BaseDecodeHead):
+    """Base of the depth heads: options, layers that are read, bins, losses.
+
+    Args:
+        in_channels: C.
+        channels: Width of what the last layer reads.
+        num_layers: How many layers the backbone gives.
+        with_class_token: Whether their class tokens are read.
+        bin_decoder: From the scores of the last layer to depth.
+        losses: Configs of losses that take prediction and annotation, (B, 1, H, W) in m.
+        dropout_ratio: Share of channels dropped in training before the last layer.
+        **kwargs: Of mmseg's `BaseDecodeHead`.
+
+    Raises:
+        ValueError: If an option is not for depth heads.
+    """
+
+    OWN_OPTIONS = frozenset({
+        "loss_decode", "sampler", "threshold", "num_classes", "out_channels", "in_index",
+        "input_transform", "align_corners",
+    })  # fmt: skip
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        num_layers: int,
+        with_class_token: bool,
+        bin_decoder: BinDecoder,
+        losses: Sequence[Mapping[str, Any]],
+        dropout_ratio: float,
+        **kwargs: Any,
+    ) -> None:
+        refused = sorted(self.OWN_OPTIONS & set(kwargs))
+        if refused:
+            raise ValueError(
+                f"{type(self).__name__} scores bins and takes no {', '.join(refused)}; remove it "
+                "from decode_head (losses=[...] names the losses, num_bins the outputs)"
+            )
+        num_bins = len(bin_decoder.bins_K)
+        super().__init__(
+            in_channels=[in_channels] * num_layers,
+            channels=channels,
+            num_classes=num_bins,
+            out_channels=num_bins,
+            dropout_ratio=dropout_ratio,
+            in_index=list(range(num_layers)),
+            input_transform="multiple_select",
+            loss_decode=list(losses),
+            **kwargs,
+        )
+        self.num_layers, self.with_class_token = num_layers, with_class_token
+        self.bin_decoder = bin_decoder
+
+    def maps_and_tokens(self, layers: Sequence[LayerOutput]) -> tuple[list[Tensor], list[Tensor]]:
+        """Maps (B, C, h, w) and class tokens (B, C) of the layers; no tokens where none are read.
+
+        A head that reads no class token also accepts a backbone that gives them.
+
+        Raises:
+            ValueError: If the backbone gives another number of layers, or no class tokens.
+        """
+        if len(layers) != self.num_layers:
+            raise ValueError(
+                f"decode_head.num_layers is {self.num_layers}, but the backbone gives "
+                f"{len(layers)} maps; make it the length of out_indices"
+            )
+        paired = not isinstance(layers[0], Tensor)
+        if self.with_class_token and not paired:
+            raise ValueError(
+                "the depth head reads class tokens, but the backbone gives maps alone; set "
+                "with_class_token=True in backbone"
+            )
+        maps = [layer[0] if paired else layer for layer in layers]
+        return maps, [token for _, token in layers] if self.with_class_token else []
+
+    def loss_by_feat(self, depth_B1hw: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Every loss, at the resolution of the annotation, by its `loss_name`.
+
+        The prediction is upsampled bilinearly (align_corners False), never the annotation, whose
+        missing pixels would bleed.
+        """
+        target_B1HW = annotated_depth(batch_data_samples)
+        depth_B1HW = resized(depth_B1hw, target_B1HW.shape[2:])
+        found: dict[str, Tensor] = {}
+        for loss in self.loss_decode:
+            name, value = loss.loss_name, loss(depth_B1HW, target_B1HW)
+            found[name] = found[name] + value if name in found else value
+        return found
+
+
 def annotated_depth(samples: SampleList) -> Tensor:
     """`gt_depth_map` of all samples, (B, 1, H, W) in m; 0 where nothing is annotated.
 
@@ -72,22 +172,3 @@ def annotated_depth(samples: SampleList) -> Tensor:
             )
         maps.append(depth)
     return torch.stack(maps)
-
-
-def depth_losses(
-    losses: Iterable[nn.Module], depth_B1hw: Tensor, samples: SampleList
-) -> dict[str, Tensor]:
-    """Every loss, at the resolution of the annotation, by its `loss_name`.
-
-    The prediction is upsampled bilinearly (align_corners False), never the annotation, whose
-    missing pixels would bleed.
-    """
-    target_B1HW = annotated_depth(samples)
-    depth_B1HW = F.interpolate(
-        depth_B1hw, size=target_B1HW.shape[2:], mode="bilinear", align_corners=False
-    )
-    found: dict[str, Tensor] = {}
-    for loss in losses:
-        value = loss(depth_B1HW, target_B1HW)
-        found[loss.loss_name] = found[loss.loss_name] + value if loss.loss_name in found else value
-    return found

@@ -9,19 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
-from mmseg.utils import SampleList
 from torch import Tensor, nn
 
-from pe_dense.depth.bin_decoding import BinDecoder, depth_losses
-from pe_dense.depth.layer_inputs import split_layers
-from pe_dense.pixelwise.depth_bins import BinNorm, BinStrategy
+from pe_dense.depth.bin_decoding import BinDecoder, BinnedDepthHead, LayerOutput
+from pe_dense.pixelwise.depth_bins import BinNorm, BinStrategy, upsampled
 
 
 @MODELS.register_module()
-class DepthBinsHead(BaseDecodeHead):
+class DepthBinsHead(BinnedDepthHead):
     """What a linear layer reads of depth from features of an encoder.
 
     DINOv2's linear head on one layer is `num_layers=1, with_class_token=True, upsample=4`, on four
@@ -66,32 +62,28 @@ class DepthBinsHead(BaseDecodeHead):
         dropout_ratio: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        refuse_foreign_options("DepthBinsHead", kwargs)
         if upsample < 1 or upsample != int(upsample):
             raise ValueError(f"upsample {upsample} is no whole number above 0; DINOv2 uses 4")
         width = in_channels * num_layers * (1 + with_class_token)
         super().__init__(
-            in_channels=[in_channels] * num_layers,
-            channels=width,
-            num_classes=num_bins,
-            out_channels=num_bins,
-            dropout_ratio=dropout_ratio,
-            in_index=list(range(num_layers)),
-            input_transform="multiple_select",
-            loss_decode=list(losses),
+            in_channels,
+            width,
+            num_layers,
+            with_class_token,
+            BinDecoder(num_bins, min_depth, max_depth, strategy, norm),
+            losses,
+            dropout_ratio,
             **kwargs,
         )
-        self.num_layers, self.with_class_token = num_layers, with_class_token
         self.upsample = int(upsample)
         self.bn = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
-        self.bin_decoder = BinDecoder(num_bins, min_depth, max_depth, strategy, norm)
 
-    def forward(self, layers: Sequence[Tensor] | Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(self, layers: Sequence[LayerOutput]) -> Tensor:
         """L maps (B, C, h, w), or pairs with class tokens (B, C) -> depth (B, 1, h', w') in m.
 
         h' and w' are `upsample` times those of the first map.
         """
-        parts, tokens = split_layers(layers, self.num_layers, self.with_class_token)
+        parts, tokens = self.maps_and_tokens(layers)
         if tokens:
             parts = [  # map and token of a layer, then those of the next
                 part
@@ -99,30 +91,4 @@ class DepthBinsHead(BaseDecodeHead):
                 for part in (map_BChw, token_BC[:, :, None, None].expand_as(map_BChw))
             ]
         features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        logits_BKhw = self.cls_seg(self.bn(features))
-        if self.upsample > 1:
-            size = [side * self.upsample for side in logits_BKhw.shape[2:]]
-            logits_BKhw = F.interpolate(logits_BKhw, size, mode="bilinear", align_corners=False)
-        return self.bin_decoder(logits_BKhw)
-
-    def loss_by_feat(self, depth_B1hw: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """The losses at the resolution of the annotation; see `depth_losses`."""
-        return depth_losses(self.loss_decode, depth_B1hw, batch_data_samples)
-
-
-def refuse_foreign_options(head: str, options: Mapping[str, Any]) -> None:
-    """Options of mmseg's base head that a depth head sets itself.
-
-    Raises:
-        ValueError: If there are any.
-    """
-    own = {
-        "loss_decode", "sampler", "threshold", "num_classes", "out_channels", "in_index",
-        "input_transform", "align_corners",
-    }  # fmt: skip
-    refused = sorted(own & set(options))
-    if refused:
-        raise ValueError(
-            f"{head} scores bins and takes no {', '.join(refused)}; remove it from decode_head "
-            "(losses=[...] names the losses, num_bins the outputs)"
-        )
+        return self.bin_decoder(upsampled(self.cls_seg(self.bn(features)), self.upsample))

@@ -10,14 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
-from mmseg.utils import SampleList
 from torch import Tensor, nn
 
-from pe_dense.depth.bin_decoding import BinDecoder, depth_losses
-from pe_dense.depth.bins_head import refuse_foreign_options
-from pe_dense.depth.layer_inputs import split_layers
+from pe_dense.depth.bin_decoding import BinDecoder, BinnedDepthHead, LayerOutput
 from pe_dense.pixelwise.depth_bins import BinNorm, BinStrategy
 
 Readout = Literal["ignore", "add", "project"]
@@ -106,7 +102,7 @@ class Fusion(nn.Module):
 
 
 @MODELS.register_module()
-class DPTDepthHead(BaseDecodeHead):
+class DPTDepthHead(BinnedDepthHead):
     """Dense prediction transformer head that scores depth bins at 8 times the token grid.
 
     Args:
@@ -152,7 +148,6 @@ class DPTDepthHead(BaseDecodeHead):
         dropout_ratio: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        refuse_foreign_options("DPTDepthHead", kwargs)
         if num_layers not in (1, NUM_STAGES):
             raise ValueError(f"num_layers {num_layers} does not fit DPT; use 1 or {NUM_STAGES}")
         if readout not in get_args(Readout):
@@ -165,17 +160,15 @@ class DPTDepthHead(BaseDecodeHead):
                 "leave them out for C / 8, C / 4, C / 2, C"
             )
         super().__init__(
-            in_channels=[in_channels] * num_layers,
-            channels=channels,
-            num_classes=num_bins,
-            out_channels=num_bins,
-            dropout_ratio=dropout_ratio,
-            in_index=list(range(num_layers)),
-            input_transform="multiple_select",
-            loss_decode=list(losses),
+            in_channels,
+            channels,
+            num_layers,
+            readout != "ignore",
+            BinDecoder(num_bins, min_depth, max_depth, strategy, norm),
+            losses,
+            dropout_ratio,
             **kwargs,
         )
-        self.num_layers, self.with_class_token = num_layers, readout != "ignore"
         self.reassemble = nn.ModuleList(
             Reassemble(in_channels, width, stage, readout)
             for stage, width in enumerate(stage_channels)
@@ -192,11 +185,10 @@ class DPTDepthHead(BaseDecodeHead):
             nn.BatchNorm2d(channels) if batch_norm else nn.Identity(),
             nn.ReLU(),
         )
-        self.bin_decoder = BinDecoder(num_bins, min_depth, max_depth, strategy, norm)
 
-    def bin_logits(self, layers: Sequence[Tensor] | Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def bin_logits(self, layers: Sequence[LayerOutput]) -> Tensor:
         """L maps (B, C, h, w), or pairs with class tokens (B, C) -> (B, K, 8 h, 8 w)."""
-        maps, tokens = split_layers(layers, self.num_layers, self.with_class_token)
+        maps, tokens = self.maps_and_tokens(layers)
         repeats = NUM_STAGES // self.num_layers
         maps, tokens = maps * repeats, (tokens or [None]) * NUM_STAGES
         stages = [
@@ -212,10 +204,6 @@ class DPTDepthHead(BaseDecodeHead):
             x_BFhw = self.fusion[stage](x_BFhw, skip, sizes[stage])
         return self.cls_seg(self.smooth(x_BFhw))
 
-    def forward(self, layers: Sequence[Tensor] | Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(self, layers: Sequence[LayerOutput]) -> Tensor:
         """L maps (B, C, h, w), or pairs with class tokens (B, C) -> depth (B, 1, 8 h, 8 w) in m."""
         return self.bin_decoder(self.bin_logits(layers))
-
-    def loss_by_feat(self, depth_B1hw: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """The losses at the resolution of the annotation; see `depth_losses`."""
-        return depth_losses(self.loss_decode, depth_B1hw, batch_data_samples)

@@ -18,8 +18,15 @@ from mmseg.utils import SampleList
 from torch import Tensor
 
 from pe_dense.encoders.whole_patches import Margins, Place, pad_to_multiple
-from pe_dense.pixelwise.banded_inference import windows_of
+from pe_dense.pixelwise.depth_bins import resized
 from pe_dense.pixelwise.depth_errors import flip_average
+from pe_dense.pixelwise.windows import (
+    mean_of_windows,
+    mirrored,
+    padding_of,
+    window_outputs,
+    windows_of,
+)
 
 
 @MODELS.register_module()
@@ -96,44 +103,24 @@ class DenseDepthEstimator(DepthEstimator):
         else:
             depth_B1HW = self.depth_of(images_B3HW)
         for sample, depth_1HW in zip(data_samples, depth_B1HW, strict=True):
-            meta = sample.metainfo
-            if meta.get("flip"):  # the pipeline has mirrored the image
-                depth_1HW = depth_1HW.flip(-1 if meta["flip_direction"] == "horizontal" else -2)
-            depth_1PQ = _resize(depth_1HW[None], tuple(meta["ori_shape"][:2]))[0]
+            if flip := mirrored(sample):
+                depth_1HW = depth_1HW.flip(-1 if flip == "horizontal" else -2)
+            depth_1PQ = resized(depth_1HW[None], tuple(sample.ori_shape[:2]))[0]
             sample.set_data({"pred_depth_map": PixelData(data=depth_1PQ)})
         return data_samples
 
     def depth_of(self, images_B3HW: Tensor) -> Tensor:
         """Unpadded images of any size -> depth (B, 1, H, W) in m."""
-        size = tuple(images_B3HW.shape[2:])
-        windows = windows_of(self.test_cfg, size)
-        crops_NB3HW = torch.stack(  # all of one size: windows are moved back inside the image
-            [images_B3HW[:, :, w.top : w.bottom, w.left : w.right] for w in windows]
-        )
-        parts = crops_NB3HW.flatten(0, 1).split(self.test_cfg.get("window_batch", 8))
-        depths = torch.cat([self._whole(part) for part in parts])
-        if len(windows) == 1:
-            return depths
-        depths_NB1HW = depths.unflatten(0, (len(windows), -1))
-        sums_B1HW = depths.new_zeros(len(images_B3HW), 1, *size)
-        counts_HW = depths.new_zeros(size)
-        for w, depth_B1HW in zip(windows, depths_NB1HW, strict=True):
-            sums_B1HW[:, :, w.top : w.bottom, w.left : w.right] += depth_B1HW
-            counts_HW[w.top : w.bottom, w.left : w.right] += 1
-        assert bool((counts_HW > 0).all()), "windows leave pixels out"
-        return sums_B1HW / counts_HW
+        windows = windows_of(self.test_cfg, tuple(images_B3HW.shape[2:]))
+        at_once = self.test_cfg.get("window_batch", 8)
+        depths_NB1HW = window_outputs(self._whole, images_B3HW, windows, at_once)
+        return mean_of_windows(depths_NB1HW, windows)
 
     def _whole(self, images_B3HW: Tensor) -> Tensor:
         """Depth (B, 1, H, W) of images that run as they are, padding cut."""
         padded, margins = pad_to_multiple(images_B3HW, self.size_divisor, self.pad_place)
         depth_B1hw = self.decode_head(self.extract_feat(padded))
-        return margins.cut(_resize(depth_B1hw, tuple(padded.shape[2:])))
-
-
-def _resize(depth_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(depth_B1hw.shape[2:]) == size:
-        return depth_B1hw
-    return F.interpolate(depth_B1hw, size=size, mode="bilinear", align_corners=False)
+        return margins.cut(resized(depth_B1hw, tuple(padded.shape[2:])))
 
 
 def _padded_annotation(sample: SegDataSample, margins: Margins) -> SegDataSample:
@@ -146,11 +133,7 @@ def _padded_annotation(sample: SegDataSample, margins: Margins) -> SegDataSample
 
 def _margins_of(samples: Sequence[SegDataSample]) -> Margins:
     """What the data preprocessor has padded."""
-    found = set()
-    for sample in samples:
-        meta = sample.metainfo
-        padding = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
-        found.add(tuple(int(side) for side in padding))
+    found = set(map(padding_of, samples))
     if len(found) > 1:
         raise ValueError(
             f"images of one batch have different padding, {sorted(found)}; use batch_size=1 to test"

@@ -100,6 +100,19 @@ def expected_depth(logits_BKhw: Tensor, bins_K: Tensor, norm: BinNorm = "linear"
     return depth_Bn.view(batch, 1, height, width)
 
 
+def resized(maps_BChw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps of another size, bilinear, align_corners False; as they are if they have it."""
+    if tuple(maps_BChw.shape[2:]) == tuple(size):
+        return maps_BChw
+    return F.interpolate(maps_BChw, size, mode="bilinear", align_corners=False)
+
+
+def upsampled(logits_BKhw: Tensor, factor: int) -> Tensor:
+    """Scores of bins on a grid that is finer by a whole factor; their expectation comes after."""
+    h, w = logits_BKhw.shape[2:]
+    return resized(logits_BKhw, (h * factor, w * factor))
+
+
 def bin_probabilities(logits_BKhw: Tensor, norm: BinNorm = "linear") -> Tensor:
     """Weights of the bins that `expected_depth` uses: (B, K, h, w), above 0, sum 1 over K.
 

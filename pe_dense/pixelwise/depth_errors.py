@@ -13,32 +13,18 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pe_dense.pixelwise.windows import PixelBox
 from pe_dense.results.evidence import DepthEvidence
 
 METRICS = (
     "rmse", "abs_rel", "delta1", "delta2", "delta3", "sq_rel", "rmse_log", "log10", "silog", "mae",
 )  # fmt: skip
 KB_HEIGHT, KB_WIDTH = 352, 1216
-
-
-class PixelBox(NamedTuple):
-    """Rows top..bottom - 1 and columns left..right - 1 of an image; may reach beyond it."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Index of the last two axes: `depth_HW[box.slices]`."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
 def nyu_eigen_box(height: int, width: int) -> PixelBox:
@@ -174,10 +160,19 @@ class DepthErrorSums:
     log10_absolute: float = 0.0
 
     def __add__(self, other: DepthErrorSums) -> DepthErrorSums:
-        names = (field.name for field in dataclasses.fields(self))
-        return DepthErrorSums(
-            **{name: getattr(self, name) + getattr(other, name) for name in names}
-        )
+        return DepthErrorSums.from_row([a + b for a, b in zip(self.row, other.row, strict=True)])
+
+    @classmethod
+    def from_row(cls, row: Sequence[float]) -> DepthErrorSums:
+        """The sums of a row of numbers, in the order above."""
+        fields = dataclasses.fields(cls)
+        kinds = [type(field.default) for field in fields]
+        return cls(**{f.name: kind(v) for f, kind, v in zip(fields, kinds, row, strict=True)})
+
+    @property
+    def row(self) -> tuple[float, ...]:
+        """All sums in the order above."""
+        return dataclasses.astuple(self)
 
     def metrics(self, *, silog_focus: float = 1.0, silog_scale: float = 100.0) -> dict[str, float]:
         """The metrics of `METRICS`; all nan if no pixel counts.

@@ -62,21 +62,24 @@ def log_difference(
     return (prediction + eps).log() - (depth + eps).log(), counts
 
 
-def scale_invariant_log_loss(difference: Tensor, counts: Tensor, mean_weight: float) -> Tensor:
+def scale_invariant_log_loss(
+    difference: Tensor, counts: Tensor, mean_weight: float, scale_only: Tensor | bool = False
+) -> Tensor:
     """sqrt(var(g) + `mean_weight` * mean(g)^2) over all counted pixels of the batch; a scalar.
 
     With the mean weight 0.15 this is sqrt(mean(g^2) - 0.85 mean(g)^2), the form of BTS, up to the
     variance, which is divided by n - 1 as in the released code. One pixel has variance 0.
+
+    With `scale_only` (a bool, on the device or not), as in a warm-up, the variance is left out.
     """
-    mean, variance = _mean_and_variance(difference, counts)
-    return _safe_sqrt(variance + mean_weight * mean.square())
-
-
-def _mean_and_variance(difference: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     num = counts.sum()
     mean = difference.sum() / num.clamp(min=1)
     centred = torch.where(counts, difference - mean, 0.0)
-    return mean, centred.square().sum() / (num - 1).clamp(min=1)
+    variance = centred.square().sum() / (num - 1).clamp(min=1)
+    loss = _safe_sqrt(variance + mean_weight * mean.square())
+    if scale_only is False:
+        return loss
+    return torch.where(scale_only, mean_weight**0.5 * mean.abs(), loss)
 
 
 def _safe_sqrt(value: Tensor) -> Tensor:
@@ -169,11 +172,10 @@ class ScaleInvariantLogLoss(nn.Module):
         difference, counts = log_difference(
             prediction, depth, valid, eps=self.eps, max_depth=self.max_depth
         )
-        loss = scale_invariant_log_loss(difference, counts, self.mean_weight)
-        if self.warm_up_steps and self.training:
-            mean, _ = _mean_and_variance(difference, counts)
-            scale_only = self.mean_weight**0.5 * mean.abs()
-            loss = torch.where(self.num_steps < self.warm_up_steps, scale_only, loss)
+        is_warming = self.warm_up_steps > 0 and self.training
+        scale_only = is_warming and self.num_steps < self.warm_up_steps
+        loss = scale_invariant_log_loss(difference, counts, self.mean_weight, scale_only)
+        if is_warming:
             self.num_steps += 1
         return self.loss_weight * loss
 

@@ -97,6 +97,20 @@ def _refuse_strange(
             )
 
 
+def counts_evidence(
+    names: Sequence[str], classes: Sequence[str], counts_N3K: np.ndarray
+) -> SegmentationEvidence:
+    """`image_counts` of N images as evidence."""
+    right_NK, predicted_NK, annotated_NK = counts_N3K.astype(np.int64).swapaxes(0, 1)
+    return SegmentationEvidence(
+        image_ids=tuple(names),
+        classes=tuple(classes),
+        intersection_NK=right_NK,
+        prediction_NK=predicted_NK,
+        target_NK=annotated_NK,
+    )
+
+
 @METRICS.register_module()
 class MeanIoU(BaseMetric):
     """mIoU, accuracy and the IoU of every class, in 0..1.
@@ -148,12 +162,8 @@ class MeanIoU(BaseMetric):
                 f"none of {len(names)} images has an annotated pixel, first {names[0]}: all labels "
                 f"are {self.ignore_index}; check the label maps and reduce_zero_label"
             )
-        self._evidence = SegmentationEvidence(
-            image_ids=_short_names(names),
-            classes=tuple(self.dataset_meta["classes"]),
-            intersection_NK=counts_N3K[:, 0],
-            prediction_NK=counts_N3K[:, 1],
-            target_NK=counts_N3K[:, 2],
+        self._evidence = counts_evidence(
+            short_names(names), self.dataset_meta["classes"], counts_N3K
         )
         scores = self._evidence.metrics()
         return {name: float(value) for name, value in scores.items() if np.isfinite(value)}
@@ -169,11 +179,11 @@ class MeanIoU(BaseMetric):
         return self._evidence
 
 
-def _short_names(paths: Sequence[str]) -> tuple[str, ...]:
+def short_names(paths: Sequence[str]) -> tuple[str, ...]:
     """File names without folders; whole paths where those would repeat.
 
     Example:
-        >>> _short_names(["a/1.jpg", "a/2.jpg"])
+        >>> short_names(["a/1.jpg", "a/2.jpg"])
         ('1.jpg', '2.jpg')
     """
     short = [path.replace("\\", "/").rpartition("/")[2] for path in paths]

@@ -56,16 +56,21 @@ def source_name(layers: Sequence[int]) -> str:
     return "+".join(map(str, layers))
 
 
-def resolve_sources(sources: Sequence[Source], depth: int) -> tuple[tuple[int, ...], ...]:
-    """Layers of every source as 0..depth-1.
+def resolve_sources(sources: Sequence[Source] | str, depth: int) -> tuple[tuple[int, ...], ...]:
+    """Layers of every source as 0..depth-1; 'all' is every layer alone.
 
     Raises:
-        ValueError: If a layer lies outside the encoder, or a source is empty or there twice.
+        ValueError: If a layer lies outside the encoder, a source is empty or there twice, or
+            another word stands there.
 
     Example:
         >>> resolve_sources([0, (-2, -1)], depth=12)
         ((0,), (10, 11))
     """
+    if isinstance(sources, str):
+        if sources != "all":
+            raise ValueError(f"sources is {sources!r}; use 'all' or a list of layers")
+        sources = range(depth)
     found: list[tuple[int, ...]] = []
     for source in sources:
         layers = (source,) if isinstance(source, int) else tuple(source)

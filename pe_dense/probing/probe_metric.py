@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -15,18 +15,17 @@ from mmengine.registry import METRICS
 
 from pe_dense.pixelwise.depth_errors import METRICS as DEPTH_METRICS
 from pe_dense.pixelwise.depth_errors import DepthErrorSums, depth_evidence
+from pe_dense.pixelwise.mean_iou import counts_evidence, short_names
 from pe_dense.probing.head_bank import HeadSetting, Source, head_settings, resolve_sources
 from pe_dense.probing.head_bank import source_name as name_of
-from pe_dense.probing.probe_tasks import DEPTH_SUMS
 from pe_dense.probing.selection import ChosenHeads, select_heads
-from pe_dense.results.evidence import SegmentationEvidence
 from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.metrics import metric_of
 from pe_dense.results.record import IntervalInfo, Selection
 from pe_dense.results.statistics import PairedDifference, paired_difference
 
 SelectOn = Literal["holdout", "val"]
-_INTEGERS = {"num_pixels", "within1", "within2", "within3"}
+T = TypeVar("T")
 
 
 class ScoredImage(NamedTuple):
@@ -121,9 +120,7 @@ class ProbeMetric(BaseMetric):
             raise ValueError(f"select_on {select_on!r} is not known; use {get_args(SelectOn)}")
         self.task, self.select_on = task, select_on
         self.metric = metric or {"segmentation": "mIoU", "depth": "rmse"}[task]
-        self.sources = resolve_sources(
-            range(encoder_depth) if isinstance(sources, str) else sources, encoder_depth
-        )
+        self.sources = resolve_sources(sources, encoder_depth)
         self.settings: tuple[HeadSetting, ...] = head_settings(lrs, weight_decays, seeds)
         self.seeds = tuple(seeds)
         self.allow_absent_classes = allow_absent_classes
@@ -198,34 +195,15 @@ class ProbeMetric(BaseMetric):
             )
 
     def _evidence(self, images: Sequence[ScoredImage], source: int, head: int) -> ItemEvidence:
-        paths = [image.name.replace("\\", "/") for image in images]
-        short = [path.rpartition("/")[2] for path in paths]
-        names = tuple(short if len(set(short)) == len(short) else paths)
+        names = short_names([image.name.replace("\\", "/") for image in images])
         counts_N = np.stack([image.counts[source, head] for image in images])
-        if self.task == "segmentation":  # (N, 3, K)
-            counts_N = counts_N.astype(np.int64)
-            return SegmentationEvidence(
-                image_ids=names,
-                classes=tuple(self.dataset_meta["classes"]),
-                intersection_NK=counts_N[:, 0],
-                prediction_NK=counts_N[:, 1],
-                target_NK=counts_N[:, 2],
-            )
-        metric_names = (self.metric, *(name for name in DEPTH_METRICS if name != self.metric))
-        sums = [
-            DepthErrorSums(
-                **{
-                    name: int(value) if name in _INTEGERS else float(value)
-                    for name, value in zip(DEPTH_SUMS, row, strict=True)
-                }
-            )
-            for row in counts_N
-        ]
+        if self.task == "segmentation":
+            return counts_evidence(names, self.dataset_meta["classes"], counts_N)
         sequences = [image.sequence for image in images]
         return depth_evidence(
             names,
-            sums,
-            metric_names=metric_names,
+            [DepthErrorSums.from_row(row) for row in counts_N],
+            metric_names=(self.metric, *(name for name in DEPTH_METRICS if name != self.metric)),
             sequence_ids=None if None in sequences else [str(name) for name in sequences],
         )
 
@@ -279,9 +257,7 @@ class ProbeMetric(BaseMetric):
 
     def evidence_by_seed(self) -> dict[int, ItemEvidence]:
         """Evidence of the chosen source and setting with every seed of the bank."""
-        if self._of_seeds is None:
-            raise RuntimeError("ProbeMetric has evaluated nothing yet")
-        return dict(self._of_seeds)
+        return dict(self._found(self._of_seeds))
 
     def selection(self) -> Selection:
         """How the reported head was chosen, as records keep it."""
@@ -304,16 +280,12 @@ class ProbeMetric(BaseMetric):
 
     def summary(self) -> ProbeSummary:
         """What was chosen and found in the last evaluation."""
-        if self._summary is None:
-            raise RuntimeError("ProbeMetric has evaluated nothing yet")
-        return self._summary
+        return self._found(self._summary)
 
     def by_source(self) -> dict[str, dict[str, float]]:
         """Metric -> {source: score of its chosen head}, undefined scores left out."""
-        if self._chosen is None:
-            raise RuntimeError("ProbeMetric has evaluated nothing yet")
         found: dict[str, dict[str, float]] = {}
-        for source, evidence in self._chosen.items():
+        for source, evidence in self._found(self._chosen).items():
             for name, value in evidence.metrics().items():
                 if np.isfinite(value):
                     found.setdefault(name, {})[source] = float(value)
@@ -327,10 +299,13 @@ class ProbeMetric(BaseMetric):
         }
 
     def _of_source(self, source: str) -> ItemEvidence:
-        if self._chosen is None:
+        chosen = self._found(self._chosen)
+        if source not in chosen:
+            raise ValueError(f"source {source!r} was not probed; use one of {', '.join(chosen)}")
+        return chosen[source]
+
+    @staticmethod
+    def _found(result: T | None) -> T:
+        if result is None:
             raise RuntimeError("ProbeMetric has evaluated nothing yet")
-        if source not in self._chosen:
-            raise ValueError(
-                f"source {source!r} was not probed; use one of {', '.join(self._chosen)}"
-            )
-        return self._chosen[source]
+        return result

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from pe_dense.pixelwise.banded_inference import windows_of
+from pe_dense.pixelwise.windows import unpadded_size, window_outputs, windows_of
 from pe_dense.probing.head_bank import HeadBank, Source, head_settings, resolve_sources
 from pe_dense.probing.probe_tasks import TASKS
 
@@ -79,10 +79,6 @@ class LayerProbe(BaseModel):
                 f"the probed layers were listed for an encoder of {listed_depth} blocks, but this "
                 f"one has {encoder_depth}; set sources='all', or list layers and listed_depth anew"
             )
-        if isinstance(sources, str):
-            if sources != "all":
-                raise ValueError(f"sources is {sources!r}; use 'all' or a list of layers")
-            sources = range(encoder_depth)
         resolved = resolve_sources(sources, encoder_depth)
         layers = sorted({layer for source in resolved for layer in source})
         settings = copy.deepcopy(dict(backbone))
@@ -192,25 +188,17 @@ class LayerProbe(BaseModel):
         """
         size = tuple(inputs.shape[2:])
         windows = windows_of(self.test_cfg, size)
-        crops = torch.stack([inputs[:, :, w.top : w.bottom, w.left : w.right] for w in windows])
-        found: list[list[Tensor]] = [[] for _ in self.bank.sources]
-        for part in crops.flatten(0, 1).split(self.test_cfg.get("window_batch", 8)):
-            for of_source, logits in zip(found, self.token_logits(part), strict=True):
-                of_source.append(logits)
-        by_source = [torch.cat(parts) for parts in found]  # (windows * B, P, K, h, w)
+        logits_NBSPKhw = window_outputs(
+            lambda part: torch.stack(self.token_logits(part), 1),
+            inputs,
+            windows,
+            self.test_cfg.get("window_batch", 8),
+        )
         for b, sample in enumerate(samples):
-            left, right, top, bottom = sample.get(
-                "img_padding_size", sample.get("padding_size", [0] * 4)
-            )
-            if left or top:
-                raise ValueError(
-                    f"image {sample.get('img_path', '?')} is padded at the left or top; probes "
-                    "expect padding at the right and bottom"
-                )
-            image_hw = size[0] - bottom, size[1] - right
+            image_hw = unpadded_size(sample, size, "probes expect")
             counts = [
-                self.task.counts(list(logits[b :: len(inputs)]), windows, image_hw, sample)
-                for logits in by_source
+                self.task.counts(logits_NPKhw, windows, image_hw, sample)
+                for logits_NPKhw in logits_NBSPKhw[:, b].unbind(1)
             ]
             sample.set_field(torch.stack(counts).cpu(), "probe_counts")
         return samples

@@ -1,32 +1,41 @@
 """What the heads of a bank predict: how they are trained, and what each leaves behind of an image.
 
-Shape legend: B images, P heads, K outputs of a head, h w token grid of a window, H W pixels of an
-image, Q sums of a depth error.
+Shape legend: B images, N windows, P heads, K outputs of a head, h w token grid of a window, H W
+pixels of an image, Q sums of a depth error.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from pe_dense.pixelwise.banded_inference import Window, labels_of_windows
-from pe_dense.pixelwise.depth_bins import BinNorm, BinStrategy, depth_bins, expected_depth
+from pe_dense.pixelwise.banded_inference import BandedLogits
+from pe_dense.pixelwise.depth_bins import (
+    BinNorm,
+    BinStrategy,
+    depth_bins,
+    expected_depth,
+    resized,
+    upsampled,
+)
 from pe_dense.pixelwise.depth_errors import DepthErrorSums, depth_error_sums
 from pe_dense.pixelwise.depth_losses import (
     log_difference,
     log_gradient_loss,
     scale_invariant_log_loss,
 )
-from pe_dense.probing.head_labels import label_bands
-from pe_dense.probing.head_losses import LabelMaps, head_cross_entropy, losses_head_by_head
-
-DEPTH_SUMS = tuple(field.name for field in dataclasses.fields(DepthErrorSums))
+from pe_dense.pixelwise.upsampled_loss import (
+    LabelMaps,
+    band_numel,
+    upsampled_cross_entropy,
+    with_gradient,
+)
+from pe_dense.pixelwise.windows import PixelBox, mean_of_windows, mirrored
 
 
 class ProbeTask(Protocol):
@@ -44,12 +53,12 @@ class ProbeTask(Protocol):
 
     def counts(
         self,
-        logits: Sequence[Tensor],
-        windows: Sequence[Window],
+        logits_NPKhw: Tensor,
+        windows: Sequence[PixelBox],
         image_hw: tuple[int, int],
         sample: BaseDataElement,
     ) -> Tensor:
-        """What is kept of one image, a row for each head, from (P, K, h, w) of every window."""
+        """What is kept of one image, a row for each head, from the logits of its N windows."""
         ...
 
 
@@ -59,7 +68,7 @@ class SegmentationTask(nn.Module):
     Args:
         num_classes: K.
         ignore_index: Label of pixels that do not count.
-        average_counted: See `head_cross_entropy`.
+        average_counted: See `upsampled_cross_entropy`.
     """
 
     def __init__(
@@ -76,12 +85,12 @@ class SegmentationTask(nn.Module):
 
     def losses(self, logits_BPKhw: Tensor, targets: LabelMaps) -> Tensor:
         """Cross-entropy of every head, (P,)."""
-        return head_cross_entropy(logits_BPKhw, targets, average_counted=self.average_counted)
+        return upsampled_cross_entropy(logits_BPKhw, targets, average_counted=self.average_counted)
 
     def counts(
         self,
-        logits: Sequence[Tensor],
-        windows: Sequence[Window],
+        logits_NPKhw: Tensor,
+        windows: Sequence[PixelBox],
         image_hw: tuple[int, int],
         sample: BaseDataElement,
     ) -> Tensor:
@@ -90,36 +99,27 @@ class SegmentationTask(nn.Module):
         Raises:
             ValueError: If a label is out of range.
         """
-        target_HW = sample.gt_sem_seg.data[0].to(logits[0].device)
-        flip = sample.get("flip_direction") if sample.get("flip") else None
+        target_HW = sample.gt_sem_seg.data[0].to(logits_NPKhw.device)
         counted_HW = target_HW != self.ignore_index
         used = target_HW[counted_HW]
-        classes, heads = self.num_outputs, len(logits[0])
+        classes, h = logits_NPKhw.shape[2:4]
         if used.numel() and not 0 <= int(used.min()) <= int(used.max()) < classes:
             raise ValueError(
                 f"{sample.get('seg_map_path', sample.get('img_path', 'a label map'))} holds class "
                 f"{int(used.max())}, but there are {classes} (and {self.ignore_index} to "
                 "ignore); check reduce_zero_label and the class list"
             )
-        if len(windows) == 1:
-            padded_hw = windows[0].bottom, windows[0].right
-            bands = label_bands(logits[0], padded_hw, image_hw, tuple(target_HW.shape), flip)
-        else:
-            maps = [
-                labels_of_windows(
-                    [of[p] for of in logits], windows, image_hw, target_HW.shape, flip
-                )
-                for p in range(heads)
-            ]
-            bands = iter([(slice(None), torch.stack(maps))])
-        table = torch.zeros(heads * classes**2, dtype=torch.int64, device=target_HW.device)
-        first_P1 = torch.arange(heads, device=target_HW.device)[:, None] * classes**2
-        for rows, found_PRW in bands:
-            counted_RW = counted_HW[rows]
-            target = target_HW[rows][counted_RW].long() * classes
-            pairs = found_PRW[:, counted_RW] + target + first_P1
-            table += torch.bincount(pairs.flatten(), minlength=len(table))
-        table_PKK = table.view(heads, classes, classes)
+        target_T = target_HW[counted_HW].long() * classes
+        tables = []
+        wide = len(windows) * classes * h * target_HW.shape[1]  # of a head, columns upsampled
+        at_once = max(1, band_numel(target_HW.device) // wide)
+        for part in logits_NPKhw.split(at_once, dim=1):
+            view = BandedLogits(part, windows, image_hw, target_HW.shape, mirrored(sample))
+            first_p1 = torch.arange(part.shape[1], device=part.device)[:, None] * classes**2
+            pairs_pT = view.labels()[:, counted_HW] + target_T + first_p1
+            counted = torch.bincount(pairs_pT.flatten(), minlength=len(first_p1) * classes**2)
+            tables.append(counted.view(-1, classes, classes))
+        table_PKK = torch.cat(tables)
         return torch.stack(
             [table_PKK.diagonal(dim1=1, dim2=2), table_PKK.sum(1), table_PKK.sum(2)], 1
         )
@@ -176,26 +176,20 @@ class DepthTask(nn.Module):
 
     def depth(self, logits_BKhw: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, H, W) in m."""
-        if self.upsample > 1:
-            logits_BKhw = F.interpolate(
-                logits_BKhw, scale_factor=self.upsample, mode="bilinear", align_corners=False
-            )
-        depth_B1hw = expected_depth(logits_BKhw, self.bins_K, self.norm)
-        return F.interpolate(depth_B1hw, size, mode="bilinear", align_corners=False)[:, 0]
+        logits_BKhw = upsampled(logits_BKhw, self.upsample)
+        return resized(expected_depth(logits_BKhw, self.bins_K, self.norm), size)[:, 0]
 
     def losses(self, logits_BPKhw: Tensor, targets_BHW: Tensor) -> Tensor:
         """Scale-invariant and gradient loss of every head, (P,)."""
         size = tuple(targets_BHW.shape[1:])
-        warm_up = self.num_steps <= self.warm_up_steps  # the step was counted in `prepare`
+        # The step was counted in `prepare`.
+        scale_only = self.warm_up_steps > 0 and self.num_steps <= self.warm_up_steps
 
         def loss(logits_BKhw: Tensor) -> Tensor:
             difference, counts = log_difference(
                 self.depth(logits_BKhw, size), targets_BHW, max_depth=self.max_depth
             )
-            value = scale_invariant_log_loss(difference, counts, mean_weight=0.15)
-            if self.warm_up_steps:
-                mean = difference.sum() / counts.sum().clamp(min=1)
-                value = torch.where(warm_up, 0.15**0.5 * mean.abs(), value)
+            value = scale_invariant_log_loss(difference, counts, 0.15, scale_only)
             if self.gradient_weight:
                 edges = log_gradient_loss(difference, counts, (-2, -1))
                 value = value + self.gradient_weight * edges
@@ -205,12 +199,12 @@ class DepthTask(nn.Module):
 
     def counts(
         self,
-        logits: Sequence[Tensor],
-        windows: Sequence[Window],
+        logits_NPKhw: Tensor,
+        windows: Sequence[PixelBox],
         image_hw: tuple[int, int],
         sample: BaseDataElement,
     ) -> Tensor:
-        """(P, Q) float64 sums in the order of `DEPTH_SUMS`.
+        """(P, Q) float64 sums of every head, as `DepthErrorSums.row`.
 
         Windows overlap by their mean depth. All nan for a head that diverged.
 
@@ -219,38 +213,43 @@ class DepthTask(nn.Module):
         """
         if sample.get("flip"):
             raise ValueError("depth probes are scored without flips; remove it from the pipeline")
-        target_HW = sample.gt_depth_map.data.squeeze(0).to(logits[0].device)
-        rows = [
-            self._error_sums([of[p] for of in logits], windows, image_hw, target_HW)
-            for p in range(len(logits[0]))
-        ]
+        target_HW = sample.gt_depth_map.data.squeeze(0).to(logits_NPKhw.device)
+        rows = []
+        for logits_NKhw in logits_NPKhw.unbind(1):
+            depth_NHW = self.depth(logits_NKhw, windows[0].size)
+            depth_HW = mean_of_windows(depth_NHW, windows)[: image_hw[0], : image_hw[1]]
+            depth_HW = resized(depth_HW[None, None], target_HW.shape)[0, 0]
+            if bool(torch.isfinite(depth_HW).all()):
+                rows.append(
+                    depth_error_sums(
+                        depth_HW,
+                        target_HW,
+                        min_depth=self.min_depth,
+                        max_depth=self.max_depth,
+                        crop=self.crop,
+                    ).row
+                )
+            else:  # a head that diverged in training
+                rows.append((math.nan,) * len(DepthErrorSums().row))
         return torch.tensor(rows, dtype=torch.float64)
 
-    def _error_sums(
-        self,
-        logits: Sequence[Tensor],
-        windows: Sequence[Window],
-        image_hw: tuple[int, int],
-        target_HW: Tensor,
-    ) -> list[float]:
-        bottom, right = (max(getattr(w, side) for w in windows) for side in ("bottom", "right"))
-        sums_HW = logits[0].new_zeros(bottom, right, dtype=torch.float32)
-        times_HW = torch.zeros_like(sums_HW)
-        for tokens_Khw, w in zip(logits, windows, strict=True):
-            place = slice(w.top, w.bottom), slice(w.left, w.right)
-            sums_HW[place] += self.depth(tokens_Khw[None], (w.bottom - w.top, w.right - w.left))[0]
-            times_HW[place] += 1
-        depth_HW = (sums_HW / times_HW)[: image_hw[0], : image_hw[1]]
-        if depth_HW.shape != target_HW.shape:
-            depth_HW = F.interpolate(
-                depth_HW[None, None], tuple(target_HW.shape), mode="bilinear", align_corners=False
-            )[0, 0]
-        if not bool(torch.isfinite(depth_HW).all()):  # a head that diverged in training
-            return [float("nan")] * len(DEPTH_SUMS)
-        found = depth_error_sums(
-            depth_HW, target_HW, min_depth=self.min_depth, max_depth=self.max_depth, crop=self.crop
-        )
-        return [float(getattr(found, name)) for name in DEPTH_SUMS]
+
+def losses_head_by_head(logits_BPKhw: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """(P,) values of `loss`, a function from (B, K, h, w) to a scalar, with their gradients.
+
+    What the function keeps for its backward pass exists for one head at a time. The gradients
+    cannot be differentiated again.
+    """
+    wants_grad = logits_BPKhw.requires_grad and torch.is_grad_enabled()
+    grad = torch.empty_like(logits_BPKhw) if wants_grad else None
+    losses = []
+    for p in range(logits_BPKhw.shape[1]):
+        logits_BKhw = logits_BPKhw[:, p].detach().requires_grad_(wants_grad)
+        value = loss(logits_BKhw)
+        if grad is not None:
+            (grad[:, p],) = torch.autograd.grad(value, logits_BKhw)
+        losses.append(value.detach())
+    return with_gradient(logits_BPKhw, torch.stack(losses), grad)
 
 
 TASKS = {"segmentation": SegmentationTask, "depth": DepthTask}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
@@ -12,7 +9,8 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import SampleList
 from torch import Tensor
 
-from pe_dense.pixelwise.banded_inference import BandedLogits, Window, windows_of
+from pe_dense.pixelwise.banded_inference import BandedLogits
+from pe_dense.pixelwise.windows import mirrored, unpadded_size, window_outputs, windows_of
 
 
 @MODELS.register_module()
@@ -23,7 +21,7 @@ class DenseSegmentor(EncoderDecoder):
     `test_cfg.window_batch` (default 8) of them at a time. Results carry `pred_sem_seg` alone.
 
     `test_cfg`: mode 'whole', or 'slide' with crop_size and stride, as in mmseg; a stride may also
-    be a share of crop_size, see `pe_dense.pixelwise.banded_inference.strides`.
+    be a share of crop_size, see `pe_dense.pixelwise.windows.strides`.
     """
 
     def predict(self, inputs: Tensor, data_samples: SampleList | None = None) -> SampleList:
@@ -45,40 +43,19 @@ class DenseSegmentor(EncoderDecoder):
         """
         size = tuple(inputs.shape[2:])
         windows = windows_of(self.test_cfg, size)
-        found = []
-        for sample, of_image in zip(
-            data_samples, self._window_logits(inputs, windows), strict=True
-        ):
-            meta = sample.metainfo
-            padding = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
-            left, right, top, bottom = padding
-            if left or top:
-                raise ValueError(
-                    f"image {meta.get('img_path', '?')} is padded at the left or top; "
-                    "DenseSegmentor expects padding at the right and bottom"
-                )
-            found.append(
-                BandedLogits(
-                    of_image,
-                    windows,
-                    (size[0] - bottom, size[1] - right),
-                    tuple(meta["ori_shape"][:2]),
-                    meta.get("flip_direction") if meta.get("flip") else None,
-                )
-            )
-        return found
-
-    def _window_logits(self, inputs: Tensor, windows: Sequence[Window]) -> list[list[Tensor]]:
-        """Token logits (K, h, w) of every window, by image."""
-        crops = [
-            inputs[:, :, w.top : w.bottom, w.left : w.right] for w in windows
-        ]  # all of one size: windows are moved back inside the image, not cut
-        crops_NB3HW = torch.stack(crops)
-        num = len(inputs)
-        found = torch.cat(
-            [
-                self.decode_head(self.extract_feat(part))
-                for part in crops_NB3HW.flatten(0, 1).split(self.test_cfg.get("window_batch", 8))
-            ]
+        logits_NBKhw = window_outputs(
+            lambda part: self.decode_head(self.extract_feat(part)),
+            inputs,
+            windows,
+            self.test_cfg.get("window_batch", 8),
         )
-        return [list(found[b::num]) for b in range(num)]
+        return [
+            BandedLogits(
+                logits_NKhw,
+                windows,
+                unpadded_size(sample, size, "DenseSegmentor expects"),
+                tuple(sample.ori_shape[:2]),
+                mirrored(sample),
+            )
+            for sample, logits_NKhw in zip(data_samples, logits_NBKhw.unbind(1), strict=True)
+        ]

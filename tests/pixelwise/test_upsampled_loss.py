@@ -5,14 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from pe_dense.pixelwise import upsampled_loss
-from pe_dense.pixelwise.upsampled_loss import interpolation_matrix, upsampled_cross_entropy
-
-
-def plain(logits, labels, average_counted=False, ignore_index=255):
-    large = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
-    losses = F.cross_entropy(large, labels.long(), ignore_index=ignore_index, reduction="none")
-    counted = int((labels != ignore_index).sum())
-    return losses.sum() / (counted if average_counted else labels.numel())
+from pe_dense.pixelwise.upsampled_loss import (
+    interpolation_matrix,
+    reference_cross_entropy,
+    upsampled_cross_entropy,
+)
 
 
 def case(seed, batch=2, classes=7, grid=(5, 6), size=(37, 50), ignored=0.2):
@@ -31,17 +28,49 @@ def test_loss_and_gradient_equal_the_plain_path(monkeypatch, band, average_count
     logits, labels = case(0, size=size)
     found = upsampled_cross_entropy(logits, labels, average_counted=average_counted)
     (gradient,) = torch.autograd.grad(2 * found, logits)
-    expected = plain(logits, labels, average_counted)
+    expected = reference_cross_entropy(logits, labels, 255, average_counted)
     (expected_gradient,) = torch.autograd.grad(2 * expected, logits)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("band", [1, 200, 10**7])
+@pytest.mark.parametrize("spread", [1.0, 300.0])
+@pytest.mark.parametrize("average_counted", [False, True])
+def test_many_heads_have_the_losses_and_gradients_of_each(
+    monkeypatch, band, spread, average_counted
+):
+    monkeypatch.setitem(upsampled_loss.BAND_NUMEL, "cpu", band)
+    torch.manual_seed(0)
+    logits = (spread * torch.randn(2, 3, 5, 4, 6)).requires_grad_()
+    labels = torch.randint(0, 5, (2, 37, 50))
+    labels[0, :20] = 255
+    factors = torch.tensor([1.0, 0.5, 2.0])
+    found = upsampled_cross_entropy(logits, labels, average_counted=average_counted)
+    (gradient,) = torch.autograd.grad((found * factors).sum(), logits)
+    expected = torch.stack(
+        [reference_cross_entropy(logits[:, p], labels, 255, average_counted) for p in range(3)]
+    )
+    (expected_gradient,) = torch.autograd.grad((expected * factors).sum(), logits)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_a_head_of_nan_leaves_the_others_as_they_are():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3, 5, 4, 6)
+    labels = torch.randint(0, 5, (2, 37, 50))
+    expected = upsampled_cross_entropy(logits, labels)
+    logits[1, 1, 0, 0, 0] = torch.nan
+    found = upsampled_cross_entropy(logits, labels)
+    assert found[1].isnan() and torch.equal(found[[0, 2]], expected[[0, 2]])
 
 
 def test_logits_that_lie_otherwise_in_memory():
     logits, labels = case(8)
     moved = logits.detach().permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).requires_grad_()
     upsampled_cross_entropy(moved, labels).backward()
-    (expected,) = torch.autograd.grad(plain(logits, labels), logits)
+    (expected,) = torch.autograd.grad(reference_cross_entropy(logits, labels), logits)
     torch.testing.assert_close(moved.grad, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -49,7 +78,7 @@ def test_large_logits_do_not_overflow():
     logits, labels = case(1)
     huge = (logits.detach() * 1000).requires_grad_()
     found = upsampled_cross_entropy(huge, labels)
-    torch.testing.assert_close(found, plain(huge, labels), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, reference_cross_entropy(huge, labels), rtol=1e-5, atol=1e-5)
     found.backward()
     assert torch.isfinite(huge.grad).all()
 
@@ -59,7 +88,9 @@ def test_half_precision_logits_are_computed_in_float32():
     low = logits.detach().bfloat16().requires_grad_()
     found = upsampled_cross_entropy(low, labels)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, plain(low.float(), labels), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        found, reference_cross_entropy(low.float(), labels), rtol=1e-5, atol=1e-6
+    )
     found.backward()
     assert low.grad.dtype == torch.bfloat16
 
@@ -76,10 +107,11 @@ def test_nothing_counts():
 def test_labels_of_eight_bits_and_another_ignored_label():
     logits, labels = case(4)
     found = upsampled_cross_entropy(logits, labels.to(torch.uint8))
-    torch.testing.assert_close(found, plain(logits, labels))
+    torch.testing.assert_close(found, reference_cross_entropy(logits, labels))
     zero = torch.where(labels == 255, 0, labels)
     torch.testing.assert_close(
-        upsampled_cross_entropy(logits, zero, ignore_index=0), plain(logits, zero, ignore_index=0)
+        upsampled_cross_entropy(logits, zero, ignore_index=0),
+        reference_cross_entropy(logits, zero, ignore_index=0),
     )
 
 
@@ -112,7 +144,7 @@ def test_without_gradient_none_is_kept():
     with torch.no_grad():
         found = upsampled_cross_entropy(logits, labels)
     assert not found.requires_grad
-    torch.testing.assert_close(found, plain(logits.detach(), labels))
+    torch.testing.assert_close(found, reference_cross_entropy(logits.detach(), labels))
 
 
 def test_autocast_around_it_changes_nothing():
@@ -127,7 +159,7 @@ def test_autocast_around_it_changes_nothing():
 
 def test_a_second_derivative_is_refused_and_the_first_is_not():
     logits, labels = case(10)
-    (expected,) = torch.autograd.grad(plain(logits, labels), logits)
+    (expected,) = torch.autograd.grad(reference_cross_entropy(logits, labels), logits)
     (gradient,) = torch.autograd.grad(
         upsampled_cross_entropy(logits, labels), logits, create_graph=True
     )

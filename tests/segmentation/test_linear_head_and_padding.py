@@ -9,7 +9,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 import pe_dense.segmentation  # noqa: F401
-from pe_dense.pixelwise.banded_inference import strides
+from pe_dense.pixelwise.windows import strides
 
 TOWER = dict(patch_size=4, embed_dim=16, depth=2, num_heads=2, mlp_hidden=24, image_size=32)
 

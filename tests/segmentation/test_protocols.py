@@ -45,7 +45,7 @@ def config_of(name: str, **arguments):
     ],
 )  # fmt: skip
 def test_settings(name, encoder, crop, short, stride, iterations, decay, dropout):
-    from pe_dense.pixelwise.banded_inference import strides
+    from pe_dense.pixelwise.windows import strides
 
     cfg = config_of(name, encoder=encoder)
     assert tuple(cfg.model.test_cfg.crop_size) == (crop, crop)

@@ -16,7 +16,8 @@ from PIL import Image
 
 import pe_dense.segmentation  # noqa: F401
 from pe_dense.pixelwise import upsampled_loss
-from pe_dense.pixelwise.banded_inference import BandedLogits, Window, labels_of_views
+from pe_dense.pixelwise.banded_inference import BandedLogits, labels_of_views
+from pe_dense.pixelwise.windows import PixelBox
 
 SEGMENTOR = dict(
     data_preprocessor=dict(
@@ -97,7 +98,7 @@ def test_labels_equal_mmseg_s(tmp_path, monkeypatch, band):
 
 
 def test_probabilities_are_averaged_not_logits():
-    whole = [Window(0, 0, 1, 1)]
+    whole = [PixelBox(0, 1, 0, 1)]
     sure, unsure = torch.tensor([9.0, 0.0, 0.0]), torch.tensor([0.0, 1.4, 1.0])
     views = [
         BandedLogits([logits[:, None, None]], whole, (1, 1), (1, 1))
@@ -110,7 +111,7 @@ def test_probabilities_are_averaged_not_logits():
 
 def test_views_of_different_images_are_refused():
     views = [
-        BandedLogits([torch.zeros(2, 1, 1)], [Window(0, 0, 4, 4)], (4, 4), (n, 4)) for n in (4, 5)
+        BandedLogits([torch.zeros(2, 1, 1)], [PixelBox(0, 4, 0, 4)], (4, 4), (n, 4)) for n in (4, 5)
     ]
     with pytest.raises(ValueError, match="2 kinds"):
         labels_of_views(views)
