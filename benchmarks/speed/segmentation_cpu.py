@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from measure import (
     FOLDER,
     command_line,
@@ -34,7 +33,7 @@ from mmseg.structures import SegDataSample
 
 import pe_dense.segmentation  # noqa: F401 (registers its parts)
 from pe_dense.pixelwise.mean_iou import image_counts
-from pe_dense.pixelwise.upsampled_loss import upsampled_cross_entropy
+from pe_dense.pixelwise.upsampled_loss import reference_cross_entropy, upsampled_cross_entropy
 
 VARIANTS = ("pe_dense", "mmseg")
 CLASSES = 150
@@ -52,9 +51,7 @@ def loss_runs() -> dict[str, Callable[[], object]]:
         return float(loss)
 
     def plain() -> float:
-        large = F.interpolate(logits, (512, 512), mode="bilinear", align_corners=False)
-        losses = F.cross_entropy(large, labels, ignore_index=255, reduction="none")
-        loss = losses.mean()
+        loss = reference_cross_entropy(logits, labels)
         loss.backward()
         logits.grad = None
         return float(loss)
