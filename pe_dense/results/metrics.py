@@ -168,8 +168,13 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=key)
 
 
-def check_direction(name: str, higher_is_better: bool) -> None:
+def check_direction(name: str, higher_is_better: bool, where: str = "") -> None:
     """Checks that a protocol and the table agree; a metric that the table lacks may be either.
+
+    Args:
+        name: Main metric of the protocol.
+        higher_is_better: Its direction there.
+        where: Begins the error: 'configs/own.py: '.
 
     Raises:
         ValueError: If they contradict each other.
@@ -177,6 +182,6 @@ def check_direction(name: str, higher_is_better: bool) -> None:
     metric = metric_of(name)
     if name.lower() in _PLACES and metric.higher_is_better != higher_is_better:
         raise ValueError(
-            f"'{name}' comes with higher_is_better={higher_is_better}, but {metric.direction} is "
-            "better; correct it, or give a metric of another meaning another name"
+            f"{where}metric '{name}' comes with higher_is_better={higher_is_better}, but "
+            f"{metric.direction} is better; correct it, or give another metric another name"
         )

@@ -81,23 +81,12 @@ def load_reported(root: str | os.PathLike[str]) -> list[Record]:
     """All reported numbers of a folder as records; empty if the folder is missing.
 
     Raises:
-        ValueError: If a file is wrong, or two of them use one protocol id for different things.
+        ValueError: If a file is not of the layout above, a number cannot be right, or two files
+            use one protocol id for different things; it names the file, the place and the field.
     """
     if Path(root).is_file():
         raise ValueError(f"{root}: is a file; name the folder of reported numbers")
     found = [place for path in sorted(Path(root).glob("*.json")) for place in _read(path)]
-    _check_together(found)
-    return [record for _, record in found]
-
-
-def read_reported(path: str | os.PathLike[str]) -> list[Record]:
-    """The numbers of one file as records.
-
-    Raises:
-        ValueError: If the file is not of the layout above, or a number cannot be right; it names
-            the file, the place in it, and the field.
-    """
-    found = _read(Path(path))
     _check_together(found)
     return [record for _, record in found]
 

@@ -169,9 +169,7 @@ def interval(
         ValueError: If the metric or unit is unknown, there is only one unit, or the metric is
             undefined, on all items or in more than half of the resamples.
     """
-    draws = Draws(evidence, resamples, seed, unit, level)
-    score = score_of(evidence, metric)
-    return _interval(draws, metric, score, evidence.metrics(draws.weights_RN, [metric])[metric])
+    return intervals(evidence, [metric], resamples, seed, unit, level)[metric]
 
 
 def intervals(
@@ -182,16 +180,10 @@ def intervals(
     unit: str | None = None,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """Intervals of several metrics on the same resamples.
+    """Intervals of several metrics on the same resamples; the other arguments are `interval`'s.
 
-    Args:
-        evidence: Any kind.
-        metrics: Names; default: all that have an interval. One that is undefined, on all items
-            or in more than half of the resamples, is left out then.
-        resamples: Number of draws.
-        seed: Seed of the draws.
-        unit: What to draw; default: `evidence.unit`.
-        level: Share of resamples inside, between 0 and 1.
+    Without `metrics` these are all that have an interval: one that is undefined, on all items or in
+    more than half of the resamples, is left out.
 
     Raises:
         ValueError: As `interval`, for metrics that were named.
@@ -202,14 +194,10 @@ def intervals(
     found = {}
     for name in names:
         if metrics is not None or draws.usable(scores[name], drawn[name]):
-            found[name] = _interval(draws, name, scores[name], drawn[name])
+            kept_R = draws.defined(name, scores[name], drawn[name])
+            low, high = draws.bounds(kept_R, scores[name])
+            found[name] = Interval(low, high, sample_sd(kept_R), **draws.about(kept_R))
     return found
-
-
-def _interval(draws: Draws, metric: str, score: float, drawn_R: np.ndarray) -> Interval:
-    kept_R = draws.defined(metric, score, drawn_R)
-    low, high = draws.bounds(kept_R, score)
-    return Interval(low, high, sample_sd(kept_R), **draws.about(kept_R))
 
 
 # ---- two scores ------------------------------------------------------------------------------
@@ -231,14 +219,8 @@ def paired_difference(
     least as far from 0 as the measured one, (1 + count) / (1 + resamples), as a test never shows
     a probability of 0.
 
-    Args:
-        evidence_a: One of the two; its order of items decides about the draws.
-        evidence_b: Of the same kind and the same items, in any order.
-        metric: One of their metrics.
-        resamples: Number of draws.
-        seed: Seed of the draws.
-        unit: What to draw; default: `evidence_a.unit`.
-        level: Share of resamples inside, between 0 and 1.
+    `evidence_b` is of the same kind and the same items as `evidence_a`, in any order; the order of
+    `evidence_a` decides about the draws. The other arguments are those of `interval`.
 
     Raises:
         ValueError: As `interval`, and if kinds, items or their units differ.
@@ -304,13 +286,7 @@ def combined_interval(
     does to single items is in both parts; the interval is a little too wide rather than too
     narrow. With one seed there is no second part, and `seed_standard_error` is nan.
 
-    Args:
-        evidences: One for each seed, on the same items.
-        metric: One of their metrics.
-        resamples: Number of draws.
-        seed: Seed of the draws.
-        unit: What to draw; default: that of the evidence.
-        level: Share of resamples inside, between 0 and 1.
+    `evidences` holds one for each seed, on the same items; the other arguments are `interval`'s.
 
     Raises:
         ValueError: As `paired_difference`, and if there is no evidence.
@@ -376,12 +352,8 @@ def resampled_scores(
 ) -> ResampledScores:
     """Scores of several encoders on shared resamples, for comparing all of them.
 
-    Args:
-        evidences: Name -> one evidence for each seed; all of the same items.
-        metric: One of their metrics.
-        resamples: Number of draws.
-        seed: Seed of the draws.
-        unit: What to draw; default: that of the evidence.
+    `evidences` maps a name to one evidence for each seed, all of the same items; the other
+    arguments are those of `interval`.
 
     Raises:
         ValueError: As `combined_interval`.

@@ -18,6 +18,7 @@ from typing import Any
 from mmengine.config import Config
 
 from pe_dense.files import atomic_write_text, file_sha256
+from pe_dense.results.metrics import check_direction
 from pe_dense.results.record import ProtocolInfo
 from pe_dense.run.checkpoint import RunFacts
 from pe_dense.run.config import load_template
@@ -183,11 +184,13 @@ def protocol_info(template: Config, config: str, digest: str) -> ProtocolInfo:
     """The protocol of a config; its id ends in '.mod-<hash>' where `digest` is not its own."""
     changed = digest != protocol_sha256(load_template(config)) or has_other_data(template)
     name = f"{template.protocol.id}.mod-{digest[:8]}" if changed else template.protocol.id
+    metric, higher_is_better = template.protocol.metric, template.protocol.higher_is_better
+    check_direction(metric, higher_is_better, f"{config}: ")
     return ProtocolInfo(
         name,
         template.protocol.version,
-        template.protocol.metric,
-        template.protocol.higher_is_better,
+        metric,
+        higher_is_better,
         digest,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pe_dense.results.reported import add_reported, load_reported, read_reported
+from pe_dense.results.reported import add_reported, load_reported
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "reported"
 GOOD = {
@@ -141,7 +141,7 @@ def changed(place, value):
 
 
 def test_a_good_file(tmp_path):
-    first, second = read_reported(written(tmp_path, GOOD))
+    first, second = load_reported(written(tmp_path, GOOD).parent)
     assert first.scores == {"rmse": 0.3} and first.source.mark == ""
     assert second.source.mark == "uncertain" and second.created == "2026-01-31T00:00:00Z"
     assert load_reported(tmp_path / "nowhere") == []
@@ -173,7 +173,7 @@ BAD = [
 @pytest.mark.parametrize(("place", "value", "words"), BAD)
 def test_wrong_files_are_refused_in_one_sentence(tmp_path, place, value, words):
     with pytest.raises(ValueError, match=r"f\.json: ") as caught:
-        read_reported(written(tmp_path, changed(place, value)))
+        load_reported(written(tmp_path, changed(place, value)).parent)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -181,7 +181,7 @@ def test_wrong_files_are_refused_in_one_sentence(tmp_path, place, value, words):
 def test_other_json_is_refused(tmp_path, text):
     (tmp_path / "f.json").write_text(text)
     with pytest.raises(ValueError, match=r"f\.json: "):
-        read_reported(tmp_path / "f.json")
+        load_reported(tmp_path)
 
 
 def test_adding_a_file(tmp_path):

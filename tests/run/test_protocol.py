@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pe_dense.run import protocol as protocol_hashes
+from pe_dense.run.config import load_template
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "bccd-detection-scratch-v1"
@@ -122,6 +123,14 @@ def test_a_broken_file_is_named(tmp_path, text):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(ValueError, match=r"p.json is not a list of protocols; restore it"):
         protocol_hashes.stored_protocols(tmp_path / "p.json")
+
+
+def test_a_direction_that_the_metric_does_not_have_is_refused(configs):
+    file = configs / "depth/linear_pe_t16_mini.py"
+    edit(file, "higher_is_better=False", "higher_is_better=True")
+    template = load_template(file)
+    with pytest.raises(ValueError, match=r"mini\.py: metric 'rmse' comes with .*lower is"):
+        protocol_hashes.protocol_info(template, str(file), "0" * 64)
 
 
 def test_the_tool_says_what_changed(configs):
