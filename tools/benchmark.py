@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     )
     add("--records", default=DEFAULT_ROOT, help="root of records (%(default)s)")
     add("--work-dir", default="work_dirs", help="folder of all runs (%(default)s)")
-    add("--parallel", type=int, help="runs at a time; default: one a GPU, or one")
+    add("--parallel", type=int, help="runs at a time; default: one per GPU, or one")
     add("--amp", action="store_true", help="encoders in bfloat16; another protocol in the records")
     add("--dry-run", action="store_true", help="print the plan and its estimated cost")
     add("--slurm", metavar="FILE", help="write an array script for sbatch instead of running")

@@ -78,7 +78,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def page_data(records: Sequence[Record], ranks: Mapping[str, Rank]) -> list[dict[str, Any]]:
-    """What the script draws: one entry a protocol version, rows best first.
+    """What the script draws: one entry per protocol version, rows best first.
 
     Raises:
         ValueError: As `render_html`.

@@ -1,6 +1,6 @@
 """Numbers that papers report: read from compact files, kept apart from measured ones.
 
-One file a paper, in benchmarks/reported:
+One file per paper, in benchmarks/reported:
 
     {"schema_version": 1,
      "paper": "arXiv:2504.13181 (Perception Encoder)",

@@ -3,6 +3,10 @@
 Strict both ways: an unknown, missing or doubled key, a number that is not finite, true where a
 number is wanted, each is an error. The hints understood are those that records use: scalars,
 'X | None', dict[str, X], tuple[X, ...], tuple[X, Y] and further dataclasses.
+
+Why not a library: msgspec does not name the key of a dict ('scores[...]'), lets unknown keys of
+dataclasses, doubled keys and infinity pass, and takes no NumPy numbers; pydantic takes 0.19 s to
+import and a translator of its errors as long as this file.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def run_jobs(
         plan: Jobs, in the order in which they start.
         records: Root of the records.
         gpus: Values for CUDA_VISIBLE_DEVICES, one job at a time on each; empty: on the CPU.
-        parallel: Jobs at a time, instead of one a GPU or one on the CPU.
+        parallel: Jobs at a time, instead of one per GPU or one on the CPU.
         show: Called about every `refresh_s` seconds with the state of everything.
         refresh_s: Seconds between two calls of `show`.
 

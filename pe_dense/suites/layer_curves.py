@@ -1,7 +1,7 @@
 """Scores by layer of several tasks in one figure and one table, in the manner of PE's layer figure.
 
-Source of the form: PE (arXiv:2504.13181, figure 8): one panel a task, the layer along the x axis,
-one line an encoder, the best layer marked.
+Source of the form: PE (arXiv:2504.13181, figure 8): one panel per task, the layer along the x
+axis, one line per encoder, the best layer marked.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def layer_curves(records: Iterable[Record]) -> list[LayerCurve]:
 
 
 def markdown_table(curves: Sequence[LayerCurve]) -> str:
-    """One row a curve: chosen, best and last layer with their scores.
+    """One row per curve: chosen, best and last layer with their scores.
 
     Raises:
         ValueError: If there is no curve.
