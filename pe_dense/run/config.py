@@ -10,15 +10,26 @@ four-layer heads read, as DINOv2), and side_of_8_tokens, side_of_32_tokens and s
 pixels.
 `$data.<fact>` is a fact of the data: what the function that the config names in `data_facts`
 ('package.module:function') finds out, given the names at the top of the config.
+
+References are what a config file wrote. Text that a person gives (`--encoder`, `--weights`,
+`--cfg-options`) or that is found in the data goes in as it is, a '$' in a path or a class name
+included; only an option that is nothing but the name of something, `key='$max_epochs'`, is one.
+
+A base says which names it expects from the config that uses it, in a tuple of its own name:
+`REQUIRED_probing = ("encoder", "weights", "model.task_options")` in probing.py. A config that lacks
+one is refused, and so is one with a name at the top that nothing reads, most often a slip of the
+pen: no '$name' and no Python of its files, and no code (`READ_BY_CODE`).
 """
 
 from __future__ import annotations
 
+import ast
+import difflib
 import importlib
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +40,40 @@ from pe_dense.run.launch import is_first_process
 
 # Only encoder and data have facts behind a dot, so that '$split.json' is a name and a suffix.
 _REFERENCE = re.compile(r"\$((?:encoder|data)\.\w+|[A-Za-z_]\w*)", re.ASCII)
+_REQUIRED = "REQUIRED_"
+
+# Names at the top of a config that code reads, and who does; all others need a '$name' somewhere.
+READ_BY_CODE: dict[str, tuple[str, ...]] = {
+    "MMEngine's Config and Runner": (
+        "activation_checkpointing", "auto_scale_lr", "compile", "custom_hooks", "custom_imports",
+        "data_preprocessor", "default_hooks", "default_scope", "efficient_conv_bn_eval", "env_cfg",
+        "experiment_name", "find_unused_parameters", "launcher", "load_from", "log_level",
+        "log_processor", "model", "model_wrapper_cfg", "optim_wrapper", "param_scheduler",
+        "randomness", "resume", "runner_type", "sync_bn", "test_cfg", "test_dataloader",
+        "test_evaluator", "train_cfg", "train_dataloader", "val_cfg", "val_dataloader",
+        "val_evaluator", "visualizer", "work_dir",
+    ),
+    "pe_dense.run": (
+        "canvas", "classes", "data_check", "data_facts", "data_root", "encoder", "evaluation_only",
+        "journal_dir", "layer", "processes", "protocol", "results_dir", "sharding",
+        "start_without", "trained_with", "training_free", "tta_model", "weights",
+    ),
+    "pe_dense.suites and tools": ("layer", "report", "seeds"),
+    "functions of data_facts and data_check": (
+        "classes", "data_root", "dataset_type", "max_depth", "num_classes", "train_images",
+        "train_json", "val_images", "val_json",
+    ),
+    # Nobody reads it; it tells protocols apart whose data differ in nothing but the folder.
+    "the hash of a protocol": ("dataset",),
+}  # fmt: skip
+# Packages whose reading of a config the table knows.
+_KNOWN_CODE = ("pe_dense", "mmengine", "mmcv", "mmdet", "mmseg")
+
+
+class Given(str):
+    """Text from a person: a '$' in it means nothing. In resolved configs it is plain text."""
+
+    __slots__ = ()
 
 
 def encoder_facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -76,10 +121,10 @@ def four_layers(depth: int) -> list[int]:
 
 
 def substitute(value: Any, names: Mapping[str, Any]) -> Any:
-    """Replace '$name' everywhere in a nested config value.
+    """Replace '$name' everywhere in a nested config value, but not in what is `Given`.
 
     A string that is one reference takes the named value whatever its type; inside a longer
-    string the value must be a string or a number.
+    string the value must be a string or a number. Values go in as they are: a '$' in them stays.
 
     Raises:
         ValueError: If a name is unknown.
@@ -92,6 +137,8 @@ def substitute(value: Any, names: Mapping[str, Any]) -> Any:
         return type(value)({key: substitute(item, names) for key, item in value.items()})
     if isinstance(value, (list, tuple)):
         return type(value)(substitute(item, names) for item in value)
+    if isinstance(value, Given):
+        return str(value)
     if not isinstance(value, str) or "$" not in value:
         return value
 
@@ -105,6 +152,15 @@ def substitute(value: Any, names: Mapping[str, Any]) -> Any:
 
     whole = _REFERENCE.fullmatch(value)
     return lookup(whole) if whole else _REFERENCE.sub(lambda m: str(lookup(m)), value)
+
+
+def _references(value: Any) -> set[str]:
+    """The names that `substitute` would look up."""
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(_references, value))
+    if isinstance(value, dict):
+        return _references(list(value.values()))
+    return set(_REFERENCE.findall(value)) if type(value) is str else set()
 
 
 def load_config(
@@ -125,8 +181,8 @@ def load_config(
         The resolved config, and the same with references still in place.
 
     Raises:
-        ValueError: If the file is missing or broken, an override names nothing, or a reference
-            is unknown.
+        ValueError: If the file is missing or broken, lacks a name that a base requires or has one
+            that nothing reads, an override names nothing, or a reference is unknown.
     """
     template = load_template(path, encoder, weights, options)
     return resolved(template, path), template
@@ -148,22 +204,25 @@ def load_template(
         cfg = Config.fromfile(str(path))
     except Exception as error:  # a config is code, which may raise anything
         raise ValueError(f"config {path} cannot be read: {error}") from error
-    for key in options or {}:
+    _require_names(cfg, path)
+    given = {key: _as_given(value, cfg) for key, value in (options or {}).items()}
+    for key, value in given.items():
         _require_key(cfg, key, path)
         if key in ("model.backbone.encoder", "model.backbone.weights"):
             name = key.rsplit(".", 1)[1]
             raise ValueError(f"--cfg-options {key}: use --{name}, which heads and records follow")
-        _require_type(cfg.get(key), options[key], key)
-    if options:
-        cfg.merge_from_dict(dict(options))
-    for name, value in (("encoder", encoder), ("weights", weights)):
-        if value is None:
+        _require_type(cfg.get(key), value, key)
+    if given:
+        cfg.merge_from_dict(given)
+    for name, text in (("encoder", encoder), ("weights", weights)):
+        if text is None:
             continue
         if name not in cfg:
             raise ValueError(f"config {path} has no free {name!r}, so --{name} does nothing there")
-        cfg[name] = value
+        cfg[name] = Given(text)
     if isinstance(cfg.get("data_root"), str):
-        cfg.data_root = os.path.expanduser(cfg.data_root)  # noqa: PTH111 (keeps the text else)
+        kind = type(cfg.data_root)
+        cfg.data_root = kind(os.path.expanduser(cfg.data_root))  # noqa: PTH111 (keeps the text else)
     return Config(cfg.to_dict(), filename=cfg.filename)
 
 
@@ -171,42 +230,125 @@ def resolved(template: Config, path: str | Path) -> Config:
     """Fill in the references of a config; `path` is how errors call it."""
     cfg = Config(template.to_dict(), filename=template.filename)
     names = {key: value for key, value in cfg.items() if not isinstance(value, dict)}
+    facts: dict[str, Any] = {}
     if "encoder" in cfg:
-        backbone = cfg.get("model", {}).get("backbone", {})
-        own = _own_names(names, path)
-        facts = encoder_facts(cfg.encoder, substitute(backbone.get("encoder_options") or {}, own))
-        names |= {f"encoder.{key}": value for key, value in facts.items()}
+        options = cfg.get("model", {}).get("backbone", {}).get("encoder_options") or {}
+        own = _values(_own_names(names), {}, path)
+        found = encoder_facts(str(cfg.encoder), substitute(options, own))
+        facts |= {f"encoder.{key}": value for key, value in found.items()}
     if "data_facts" in cfg:
-        module, function = cfg.data_facts.split(":")
-        find_facts = getattr(importlib.import_module(module), function)
-        facts = find_facts(_own_names(names, path))
-        names |= {f"data.{key}": value for key, value in facts.items()}
-    filled = substitute(cfg._cfg_dict, _without_chains(names, path))
+        found = _named_function(cfg.data_facts)(_values(_own_names(names), {}, path))
+        facts |= {f"data.{key}": value for key, value in found.items()}
+    filled = substitute(cfg._cfg_dict, _values(names, facts, path))
     return Config(ConfigDict(filled), filename=cfg.filename)
 
 
-def _own_names(names: dict[str, Any], path: str | Path) -> dict[str, Any]:
+def _own_names(names: Mapping[str, Any]) -> dict[str, Any]:
     """The names whose values depend on no fact of encoder or data, directly or through others."""
     own = dict(names)
     while True:
-        references = {k: set(_REFERENCE.findall(str(v))) for k, v in own.items()}
-        strange = {k for k, found in references.items() if any("." in r for r in found)}
         gone = names.keys() - own.keys()
-        strange |= {k for k, found in references.items() if found & gone}
+        strange = {
+            key
+            for key, value in own.items()
+            if any("." in name or name in gone for name in _references(value))
+        }
         if not strange:
-            return _without_chains(own, path)
-        own = {k: v for k, v in own.items() if k not in strange}
+            return own
+        own = {key: value for key, value in own.items() if key not in strange}
 
 
-def _without_chains(names: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    """The names with values that refer to no other name."""
-    for _ in range(len(names)):
-        filled = {key: substitute(value, names) for key, value in names.items()}
-        if filled == names and not any("$" in str(value) for value in names.values()):
-            return names
-        names = filled
-    circle = sorted(f"${key}" for key, value in names.items() if "$" in str(value))
-    raise ValueError(f"config {path}: {', '.join(circle)} refer to each other in a circle")
+def _values(names: Mapping[str, Any], facts: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """Facts as they are, and names with the values of the names that they refer to."""
+    values = dict(facts)
+    left = dict(names)
+    while left:
+        ready = {k: v for k, v in left.items() if not _references(v) & left.keys()}
+        if not ready:
+            circle = ", ".join(f"${key}" for key in sorted(left))
+            raise ValueError(f"config {path}: {circle} refer to each other in a circle")
+        known = {**names, **values}  # all, for errors; those that are looked up are in `values`
+        values |= {key: substitute(value, known) for key, value in ready.items()}
+        left = {key: value for key, value in left.items() if key not in ready}
+    return values
+
+
+def _as_given(value: Any, cfg: Config) -> Any:
+    """An option with its text marked as a person's, but for references to names of the config."""
+    if isinstance(value, dict):
+        return {key: _as_given(item, cfg) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_as_given(item, cfg) for item in value)
+    return Given(value) if isinstance(value, str) and not _is_reference(value, cfg) else value
+
+
+def _is_reference(text: str, cfg: Config) -> bool:
+    """Whether text is nothing but '$name', of a name or of facts that the config has."""
+    whole = _REFERENCE.fullmatch(text)
+    if whole is None:
+        return False
+    first, dot, _ = whole.group(1).partition(".")
+    return ("data_facts" if dot and first == "data" else first) in cfg
+
+
+def _require_names(cfg: Config, path: str | Path) -> None:
+    """Refuse a config that lacks what a base requires, or has what nothing reads."""
+    required = {key: cfg.pop(key) for key in list(cfg) if key.startswith(_REQUIRED)}
+    for key, names in required.items():
+        for name in names:
+            if not _has(cfg, name):
+                raise ValueError(
+                    f"config {path} defines no {name!r}, which its base "
+                    f"{key.removeprefix(_REQUIRED)}.py requires; define it there"
+                )
+    read = _read_in_files(Path(path))
+    code = [*(cfg.get("custom_imports") or {}).get("imports", [])]
+    code += [cfg[key] for key in ("data_facts", "data_check") if cfg.get(key)]
+    if read is None or any(module.split(".")[0] not in _KNOWN_CODE for module in code):
+        return  # nobody knows what other code reads
+    read = read.union(*READ_BY_CODE.values())
+    for name in sorted(cfg.keys() - read):
+        near = difflib.get_close_matches(name, sorted(read | set(cfg) - {name}), n=1)
+        hint = f" (near: {near[0]})" if near else ""
+        raise ValueError(
+            f"config {path} defines {name!r}, which nothing reads{hint}; correct the name, refer "
+            f"to it as '${name}' or remove it"
+        )
+
+
+def _has(cfg: Config, dotted: str) -> bool:
+    node: Any = cfg._cfg_dict
+    for part in dotted.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def _read_in_files(path: Path) -> set[str] | None:
+    """The names that a config file and its bases read, as '$name' or by Python.
+
+    None where that cannot be told: a file that is no Python, imports code, or lies in a package.
+    """
+    if path.suffix != ".py":
+        return None
+    text = path.read_text(encoding="utf-8")
+    read, bases = set(re.findall(r"_base_\.(\w+)", text)), []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            return None
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            read.add(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            read |= set(_REFERENCE.findall(node.value))
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_base_":
+            bases = ast.literal_eval(node.value)
+    for base in [bases] if isinstance(bases, str) else bases:
+        found = None if "::" in base else _read_in_files(path.parent / base)
+        if found is None:
+            return None
+        read |= found
+    return read
 
 
 def _require_key(cfg: Config, dotted: str, path: str | Path) -> None:
@@ -227,7 +369,7 @@ def _require_key(cfg: Config, dotted: str, path: str | Path) -> None:
 
 def _require_type(old: Any, new: Any, key: str) -> None:
     """Refuse text where the config has a number or a list; most often a slip of the pen."""
-    if isinstance(new, str) and not new.startswith("$") and isinstance(old, (int, float, list)):
+    if isinstance(new, Given) and isinstance(old, (int, float, list)):
         raise ValueError(
             f"--cfg-options {key}={new}: the config has {old!r} there; give a "
             f"{type(old).__name__}, for example '{key}={old}'"
@@ -240,7 +382,11 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     What it returns, a table of what the data hold, is printed by the first process.
     """
     if "data_check" in cfg:
-        module, function = cfg.data_check.split(":")
-        table = getattr(importlib.import_module(module), function)(cfg, splits)
+        table = _named_function(cfg.data_check)(cfg, splits)
         if table and is_first_process():
             print_log(table)
+
+
+def _named_function(text: str) -> Callable[..., Any]:
+    module, function = text.split(":")
+    return getattr(importlib.import_module(module), function)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ast
 import copy
+import inspect
+import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,13 +15,21 @@ import torch
 
 pytest.importorskip("mmengine")
 
-from pe_dense.run.config import encoder_facts, load_config, load_template, substitute
+from pe_dense.run.config import (
+    READ_BY_CODE,
+    encoder_facts,
+    load_config,
+    load_template,
+    resolved,
+    substitute,
+)
 from pe_dense.run.protocol import config_sha256, protocol_settings
 
 REPO = Path(__file__).resolve().parents[2]
-NOT_RUN = ("_base_", "suites")  # parts of configs, and lists of configs
-CONFIGS = sorted(p for p in (REPO / "configs").rglob("*.py") if p.parent.name not in NOT_RUN)
+NOT_RUN = {"_base_", "suites"}  # parts of configs, and lists of configs
+CONFIGS = sorted(p for p in (REPO / "configs").rglob("*.py") if not NOT_RUN & set(p.parts))
 MINI = REPO / "configs" / "detection" / "dino_pe_t16_mini.py"
+OWN_DATA = REPO / "configs" / "detection" / "dino_pe_custom.py"
 TOY = """
 encoder = "pe_spatial_t16_512"
 weights = "random"
@@ -30,9 +42,9 @@ model = dict(
     neck=dict(in_channels="$encoder.embed_dim"),
     mean="$encoder.mean_255",
 )
-layers = [dict(depth="$encoder.depth"), ("$lr", "prefix-$max_epochs")]
-loader = dict(num_workers="$num_workers", path="$data_root/train")
-schedule = [dict(end="$max_epochs")]
+custom_hooks = [dict(depth="$encoder.depth"), ("$lr", "prefix-$max_epochs")]
+train_dataloader = dict(num_workers="$num_workers", path="$data_root/train")
+param_scheduler = [dict(end="$max_epochs")]
 """
 
 
@@ -71,18 +83,18 @@ def test_references_are_filled_in(toy: Path) -> None:
     assert cfg.model.backbone.to_dict() == {"encoder": "pe_spatial_t16_512", "weights": "random"}
     assert cfg.model.neck.in_channels == 192
     assert cfg.model.mean == [127.5, 127.5, 127.5]
-    assert cfg.layers[0].depth == 12 and tuple(cfg.layers[1]) == (1e-3, "prefix-8")
-    assert cfg.loader.path == "data/toy/train" and cfg.schedule[0].end == 8
+    assert cfg.custom_hooks[0].depth == 12 and tuple(cfg.custom_hooks[1]) == (1e-3, "prefix-8")
+    assert cfg.train_dataloader.path == "data/toy/train" and cfg.param_scheduler[0].end == 8
     assert template.model.neck.in_channels == "$encoder.embed_dim"
-    assert template.schedule[0].end == "$max_epochs"
+    assert template.param_scheduler[0].end == "$max_epochs"
 
 
 def test_overrides_act_before_references_are_filled_in(toy: Path) -> None:
     cfg, _ = load_config(toy, options={"max_epochs": 3, "data_root": "/d", "model.neck.new": 1})
-    assert cfg.schedule[0].end == 3 and cfg.layers[1][1] == "prefix-3"
-    assert cfg.loader.path == "/d/train"
+    assert cfg.param_scheduler[0].end == 3 and cfg.custom_hooks[1][1] == "prefix-3"
+    assert cfg.train_dataloader.path == "/d/train"
     assert cfg.model.neck.to_dict() == {"in_channels": 192, "new": 1}
-    assert load_config(toy, options={"schedule.0.end": 5})[0].schedule[0].end == 5
+    assert load_config(toy, options={"param_scheduler.0.end": 5})[0].param_scheduler[0].end == 5
 
 
 def test_another_encoder_changes_what_depends_on_it(toy: Path) -> None:
@@ -93,7 +105,7 @@ def test_another_encoder_changes_what_depends_on_it(toy: Path) -> None:
     by_option, _ = load_config(toy, options={"encoder": "pe_spatial_s16_512"})
     assert by_option.model.neck.in_channels == 384
     deep, _ = load_config(toy, encoder="pe_lang_l14_448")
-    assert deep.layers[0].depth == 23 and deep.model.neck.in_channels == 1024
+    assert deep.custom_hooks[0].depth == 23 and deep.model.neck.in_channels == 1024
 
 
 def test_encoder_facts_hold_no_weights() -> None:
@@ -105,26 +117,123 @@ def test_encoder_facts_hold_no_weights() -> None:
 
 
 def test_chains_of_references_are_followed(tmp_path: Path) -> None:
-    path = written(tmp_path, 'a = "$b"\nb = "$c"\nc = 3\nx = dict(y="$a", z="$b")\n')
-    assert load_config(path)[0].x.to_dict() == {"y": 3, "z": 3}
+    path = written(tmp_path, 'a = "$b"\nb = "$c"\nc = 3\nmodel = dict(y="$a", z="$b")\n')
+    assert load_config(path)[0].model.to_dict() == {"y": 3, "z": 3}
 
 
 def test_a_circle_of_references_is_an_error(tmp_path: Path) -> None:
-    path = written(tmp_path, 'a = "$b"\nb = "$a"\nx = dict(y="$a")\n')
+    path = written(tmp_path, 'a = "$b"\nb = "$a"\nmodel = dict(y="$a")\n')
     with pytest.raises(ValueError, match=r"\$(a|b)"):
         load_config(path)
+
+
+# Text of persons and data
+
+
+def test_a_dollar_in_what_a_person_gives_means_nothing(toy: Path) -> None:
+    cfg, template = load_config(
+        toy,
+        weights="/models/$HOME/$lr.pt",
+        options={"data_root": "/data/$HOME/$max_epochs", "model.neck.names": ["US$cents", "$x"]},
+    )
+    assert cfg.weights == cfg.model.backbone.weights == "/models/$HOME/$lr.pt"
+    assert cfg.train_dataloader.path == "/data/$HOME/$max_epochs/train"
+    assert cfg.model.neck.names == ["US$cents", "$x"]
+    assert type(cfg.data_root) is str and type(cfg.model.neck.names[0]) is str
+    again = copy.deepcopy(template)
+    assert resolved(again, toy).train_dataloader.path == "/data/$HOME/$max_epochs/train"
+
+
+def test_an_option_that_is_a_name_of_the_config_refers_to_it(toy: Path) -> None:
+    options = {"num_workers": "$max_epochs", "model.neck.width": "$encoder.embed_dim"}
+    cfg, _ = load_config(toy, options=options)
+    assert cfg.train_dataloader.num_workers == 8 and cfg.model.neck.width == 192
+    with pytest.raises(ValueError, match=r"num_workers=\$max_epoch: the config has 2 there"):
+        load_config(toy, options={"num_workers": "$max_epoch"})
+
+
+def test_class_names_found_in_data_may_hold_a_dollar(tmp_path: Path, mini_root: Path) -> None:
+    folder = tmp_path / "$max_iters"
+    shutil.copytree(mini_root / "coco", folder)
+    for file in (folder / "annotations").glob("*.json"):
+        content = json.loads(file.read_text())
+        content["categories"][0]["name"] = "US$cents"
+        content["categories"][1]["name"] = "$lr"
+        file.write_text(json.dumps(content))
+    cfg, _ = load_config(OWN_DATA, options={"data_root": str(folder)})
+    assert cfg.classes[:2] == cfg.train_dataloader.dataset.metainfo.classes[:2]
+    assert list(cfg.classes[:2]) == ["US$cents", "$lr"]
+    assert cfg.val_evaluator.ann_file == f"{folder}/annotations/val.json"
+
+
+# Names that are required, and names that nothing reads
+
+
+def test_a_base_says_which_names_it_requires(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(
+        'REQUIRED_one = ("lr", "model.head")\noptim_wrapper = dict(lr="$lr")\n'
+    )
+    (tmp_path / "two.py").write_text('REQUIRED_two = ("lr",)\nlog_level = "$level"\n')
+    bases = '_base_ = ["one.py", "two.py"]\nlevel = "INFO"\n'
+    cfg, template = load_config(written(tmp_path, bases + "lr = 1\nmodel = dict(head=2)\n"))
+    assert cfg.optim_wrapper.lr == 1
+    assert set(template) == {"optim_wrapper", "log_level", "level", "lr", "model"}
+    path = written(tmp_path, bases + "lr = 1\nmodel = dict(heads=2)\n")
+    with pytest.raises(ValueError, match=rf"{path} defines no 'model.head', .* base one.py"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("text", ["max_epoch = 3", "max_epochs, max_epoch = 4, 3"])
+def test_a_name_that_nothing_reads_is_refused(toy: Path, text: str) -> None:
+    path = written(toy.parent, f"_base_ = 'toy.py'\n{text}\n")
+    with pytest.raises(ValueError, match=r"defines 'max_epoch', .* \(near: max_epochs\)"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "side = 64\nmodel = dict(scale=side)",  # read by Python
+        "side = 64\nmodel = dict(scale='$side')",
+        "rate = 1\nmodel = dict(lr=_base_.lr, rate='$rate')",
+        "val_cfg = dict(type='ValLoop')",  # read by the Runner
+        "custom_imports = dict(imports=['json'])\nside = 64",  # other code may read it
+        "import math\nside = math.sqrt(16)",
+    ],
+)
+def test_a_name_that_something_reads_or_may_read_is_not(toy: Path, text: str) -> None:
+    load_template(written(toy.parent, f"_base_ = ['toy.py']\n{text}\n"))
+
+
+def test_the_table_of_names_that_code_reads_is_true() -> None:
+    from mmengine.runner import Runner
+
+    table = dict(READ_BY_CODE)
+    in_runner = set(re.findall(r"cfg\.get\('(\w+)'", inspect.getsource(Runner.from_cfg)))
+    assert len(in_runner) > 20 and in_runner <= set(table.pop("MMEngine's Config and Runner"))
+    table.pop("the hash of a protocol")
+    code = "".join(path.read_text() for path in (REPO / "pe_dense").rglob("*.py"))
+    for name in set().union(*table.values()):
+        _, _, rest = name.partition("_")  # names.get(f"{split}_images")
+        read = rf'(cfg|template|names|plain)(\.|\[f?"|\.get\(f?")({name}|{{split}}_{rest})\b'
+        assert re.search(rf'{read}|"{name}" (not )?in (cfg|plain)', code), name
 
 
 # Errors
 
 
 def test_unknown_reference_names_itself_and_the_known_ones(tmp_path: Path) -> None:
-    path = written(tmp_path, 'max_epochs = 3\nschedule = dict(end="$max_epoch")\n')
+    path = written(
+        tmp_path,
+        'max_epochs = 3\nparam_scheduler = [dict(end="$max_epochs"), dict(end="$max_epoch")]\n',
+    )
     with pytest.raises(ValueError, match=r"refers to \$max_epoch,.*it has max_epochs"):
         load_config(path)
 
 
-@pytest.mark.parametrize("key", ["max_epoch", "modle.neck.in_channels", "lr.x", "schedule.3.end"])
+@pytest.mark.parametrize(
+    "key", ["max_epoch", "modle.neck.in_channels", "lr.x", "param_scheduler.3.end"]
+)
 def test_unknown_option_lists_the_names(toy: Path, key: str) -> None:
     with pytest.raises(ValueError, match=f"--cfg-options {key}: .*max_epochs, model"):
         load_config(toy, options={key: 1})
@@ -137,7 +246,7 @@ def test_unknown_encoder_lists_near_names(toy: Path) -> None:
 
 def test_encoder_of_a_config_without_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no free 'encoder'"):
-        load_config(written(tmp_path, "lr = 1\n"), encoder="pe_spatial_t16_512")
+        load_config(written(tmp_path, "log_level = 1\n"), encoder="pe_spatial_t16_512")
 
 
 @pytest.mark.parametrize(
@@ -257,11 +366,11 @@ def test_names_that_depend_on_facts_through_others(tmp_path: Path) -> None:
     config = tmp_path / "c.py"
     config.write_text(
         "encoder, weights = 'pe_spatial_t16_512', 'random'\n"
-        "side = '$encoder.side_of_32_tokens'\nsteps = [dict(scale='$side')]\n"
+        "side = '$encoder.side_of_32_tokens'\ncustom_hooks = [dict(scale='$side')]\n"
         "model = dict(backbone=dict(encoder_options=dict(depth='$depth')))\ndepth = 2\n"
     )
     cfg, _ = load_config(config)
-    assert cfg.steps[0].scale == 512 and cfg.model.backbone.encoder_options.depth == 2
+    assert cfg.custom_hooks[0].scale == 512 and cfg.model.backbone.encoder_options.depth == 2
 
 
 PROBING = [path for path in CONFIGS if "probing.py" in path.read_text(encoding="utf-8")]
