@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pe_dense.encoders.contract import check_choice
 from pe_dense.encoders.fingerprint import state_sha256
+from pe_dense.openmmlab.backbone import AMP_DTYPES
 
-AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 RESAMPLINGS = ("bilinear", "antialias", "area")
 
 
@@ -59,10 +60,9 @@ class FrozenTeacher(nn.Module):
         sha256: str | None = None,
     ) -> None:
         super().__init__()
-        if resampling not in RESAMPLINGS:
-            raise ValueError(f"resampling={resampling!r} is not one of {', '.join(RESAMPLINGS)}")
-        if amp_dtype is not None and amp_dtype not in AMP_DTYPES:
-            raise ValueError(f"amp_dtype={amp_dtype!r} is not one of {', '.join(AMP_DTYPES)}")
+        check_choice("resampling", resampling, RESAMPLINGS)
+        if amp_dtype is not None:
+            check_choice("amp_dtype", amp_dtype, tuple(AMP_DTYPES))
         self.num_channels, self.resampling, self.amp_dtype = num_channels, resampling, amp_dtype
         if network is not None:
             network.requires_grad_(False).eval()
@@ -103,7 +103,7 @@ class FrozenTeacher(nn.Module):
         Args:
             images_B3HW: RGB in 0..1; the teacher normalises by its own mean and deviation.
             grid_hw: The student's grid, which covers the same images.
-            data_samples: One an image, for teachers that read annotations.
+            data_samples: One per image, for teachers that read annotations.
 
         Raises:
             ValueError: If the images are none, are not in 0..1 (looked at once), or cannot be cut

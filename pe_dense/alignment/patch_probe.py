@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pe_dense.alignment.frozen_teacher import normalised
 from pe_dense.alignment.teacher_cache import whole_image
@@ -27,7 +26,7 @@ IGNORED = 255
 
 
 def nearest_centroid_segmentation(
-    encoder: Any,
+    encoder: nn.Module,
     data_root: str,
     num_classes: int,
     train: tuple[str, str] = ("images/training", "annotations/training"),
@@ -40,13 +39,13 @@ def nearest_centroid_segmentation(
     """Mean IoU and pixel accuracy of an encoder on folders of images and label maps.
 
     Args:
-        encoder: Fulfils the encoder contract; in eval mode.
+        encoder: Fulfils `contract.MapEncoder`; in eval mode.
         data_root: Folder that the pairs (images, label maps) are relative to.
         num_classes: K.
         train: Where centroids come from.
         val: What is scored.
         reduce_zero_label: Label 0 is ignored and label k is class k - 1.
-        grid_side: Images are stretched to so many patches a side.
+        grid_side: Images are stretched to so many patches per side.
         limit: At most so many images of each; None takes all.
         layer: Block whose map is read.
 

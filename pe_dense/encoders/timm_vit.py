@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pe_dense.encoders.contract import WeightsInfo, check_choice, resolve_indices
 from pe_dense.encoders.conversion import shorten
 from pe_dense.encoders.fingerprint import state_sha256
-from pe_dense.encoders.weights import read_state_dict
+from pe_dense.encoders.weights import differences, read_state_dict
 from pe_dense.encoders.whole_patches import REMAINDERS, fit_to_patches
 from pe_dense.files import file_sha256
 
@@ -190,19 +190,10 @@ class TimmEncoder(nn.Module):
         state, notes = self._to_timm_layout(state, path)
         expected = self.model.state_dict()
         cut = sorted((state.keys() & self._cut_keys) | (state.keys() & self._classifier_keys()))
-        missing = sorted(expected.keys() - state.keys())
-        unexpected = sorted(state.keys() - expected.keys() - set(cut))
-        shapes = [
-            f"{key} {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
-            for key in sorted(expected.keys() & state.keys())
-            if state[key].shape != expected[key].shape
-        ]
-        if missing or unexpected or shapes:
-            raise ValueError(
-                f"{path} does not fit {self.name}: missing {shorten(missing)}; unexpected "
-                f"{shorten(unexpected)}; other shapes {shorten(shapes)}"
-            )
-        self.model.load_state_dict({key: state[key] for key in expected}, strict=True)
+        used = {key: value for key, value in state.items() if key not in cut}
+        if problem := differences(used, expected):
+            raise ValueError(f"{path} does not fit {self.name}: {problem}")
+        self.model.load_state_dict(used, strict=True)
         return (*notes, f"left out: {shorten(cut)}") if cut else notes
 
     def _classifier_keys(self) -> set[str]:

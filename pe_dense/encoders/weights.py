@@ -406,7 +406,7 @@ def fit_to_tower(
         )
         grids = f"{old_side}x{old_side} resampled to {side}x{side}"
         notes.append(f"positions {grids}, {position_resample}")
-    if _differences(state, tower):
+    if differences(state, tower):
         raise mismatch()
     return state, tuple(notes)
 
@@ -438,7 +438,7 @@ def _is_square(number: int) -> bool:
     return number > 0 and math.isqrt(number) ** 2 == number
 
 
-def _differences(state: Mapping[str, Tensor], tower: Mapping[str, Tensor]) -> str:
+def differences(state: Mapping[str, Tensor], tower: Mapping[str, Tensor]) -> str:
     """Keys that do not fit, shortened; empty if all do."""
     missing = [key for key in tower if key not in state]
     unexpected = [key for key in state if key not in tower]
@@ -447,8 +447,12 @@ def _differences(state: Mapping[str, Tensor], tower: Mapping[str, Tensor]) -> st
         for key, value in state.items()
         if key in tower and value.shape != tower[key].shape
     ]
-    no_floats = [f"{k} ({v.dtype})" for k, v in state.items() if not v.is_floating_point()]
-    parts = {"missing": missing, "unexpected": unexpected, "shape": other, "type": no_floats}
+    types = [
+        f"{key} ({value.dtype})"
+        for key, value in state.items()
+        if key in tower and value.is_floating_point() != tower[key].is_floating_point()
+    ]
+    parts = {"missing": missing, "unexpected": unexpected, "shape": other, "type": types}
     return "; ".join(f"{what} {shorten(keys)}" for what, keys in parts.items() if keys)
 
 
@@ -463,5 +467,5 @@ def _mismatch(
     looks = f"looks like {name} ({have.describe()})" if name else f"has {have.describe()}"
     if remedy is None:
         remedy = f"build {name}, or give another file" if name else "give another file"
-    differences = _differences(state, tower) or "no key differs"
-    return f"the file {looks}, the tower has {want.describe()}; {remedy} [{differences}]"
+    found = differences(state, tower) or "no key differs"
+    return f"the file {looks}, the tower has {want.describe()}; {remedy} [{found}]"

@@ -37,7 +37,7 @@ def propagation_scores(
     """Mean J, F and J&F over the objects of a folder in the layout of DAVIS 2017.
 
     Args:
-        encoder: Fulfils the encoder contract; in eval mode.
+        encoder: Fulfils `contract.MapEncoder`; in eval mode.
         data_root: Folder of ImageSets, JPEGImages and Annotations.
         split: File of ImageSets/2017, without ending.
         resolution: Folder between.

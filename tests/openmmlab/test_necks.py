@@ -12,7 +12,7 @@ pytest.importorskip("mmengine")
 
 from pe_dense.openmmlab.necks import SimplePyramid
 
-GOLDEN = Path(__file__).parent / "golden" / "pe_windowed.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "pe_windowed.npz"
 CASE = "vitdet_spatial"
 WIDTH = 48
 # Position in our levels -> detectron2's name of the layer.
