@@ -45,6 +45,7 @@ def pad_to_multiple(
         ValueError: If the place is unknown or the multiple not positive.
 
     Example:
+        >>> import torch
         >>> pad_to_multiple(torch.ones(1, 3, 4, 7), 4, "centre")[1]
         Margins(left=0, right=1, top=0, bottom=0)
     """
