@@ -7,13 +7,14 @@ learning rate (cosine to 0, as the schedule has no other parameter), eps of LAMB
 paper), that norms and biases decay and get a trust ratio like the rest (LAMB's algorithm as it
 stands), and that no gradient is clipped (the trust ratio bounds the step).
 
-The config that uses this defines encoder, weights, data_root, crop_size, batch_size (of one
-process), accumulation (iterations that make one step), max_iters (iterations, not steps), lr,
-weight_decay, teachers and losses, and its hooks. It may change core_to_spatial (where weights are
-of a Core tower), drop_path_rate, mask_ratio, mask_size, mask_token, layer_scale, amp_dtype,
-grad_checkpointing, dataset_type, sampler and num_workers.
+batch_size is that of one process, accumulation the iterations that make one step, max_iters counts
+iterations. core_to_spatial is for weights of a Core tower.
 """
 
+REQUIRED_alignment = (
+    "encoder", "weights", "data_root", "crop_size", "batch_size", "accumulation", "max_iters", "lr",
+    "weight_decay", "teachers", "losses",
+)  # fmt: skip
 custom_imports = dict(
     imports=[
         "pe_dense.run.resume",

@@ -5,6 +5,7 @@ convolutions in the head, a width of 96, and three pyramid levels (SimplePyramid
 arXiv:2203.16527) instead of five.
 """
 
+REQUIRED_atss_small = ("encoder", "weights", "num_classes")
 default_scope = "mmdet"
 width = 96
 block = -1  # the pyramid is built on the output of this encoder block

@@ -1,10 +1,10 @@
-"""Box detection on a small COCO-format data set: loading, augmentation, optimiser, schedule.
+"""Box detection on a small COCO-format data set: loading, augmentation, optimiser, schedule."""
 
-The config that uses this defines classes, num_classes, data_root, train_images, val_images,
-image_scale, train_scales, flip_prob, flip_direction, batch_size, max_epochs, val_interval, lr,
-backbone_lr_mult and layer_decay.
-"""
-
+REQUIRED_coco_small = (
+    "classes", "num_classes", "data_root", "train_images", "val_images", "image_scale",
+    "train_scales", "flip_prob", "flip_direction", "batch_size", "max_epochs", "val_interval", "lr",
+    "backbone_lr_mult", "layer_decay", "model",
+)  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.detection"], allow_failed_imports=False
 )

@@ -1,21 +1,19 @@
 """Depth probes of every layer on published data: loaders with a holdout.
 
-Layer, learning rate and weight decay are chosen on a tenth of the training sequences; the reported
-split is scored once, with three seeds of the head. Encoders of every patch size see one token for
-16 x 16 pixels: 1,200 for an image of NYUv2, whose tower of patch 14 runs at 420 x 560.
-
-The config that uses this defines max_epochs, and uses nyu_depth.py or kitti_depth.py, which say
-what data, crops and range are.
+Encoders of every patch size see one token for 16 x 16 pixels: 1,200 for an image of NYUv2, whose
+tower of patch 14 runs at 420 x 560. Used with probing.py, and datasets/nyu.py or kitti.py.
 """
 
+REQUIRED_depth_probing = (
+    "encoder", "weights", "dataset_type", "data_root", "train_list", "val_list", "image_folder",
+    "depth_folder", "train_cut", "val_cut", "crop_size", "brightness", "min_depth", "max_depth",
+    "score_crop", "holdout_share",
+)  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.probing", "pe_dense.depth"],
     allow_failed_imports=False,
 )
 default_scope = "mmseg"
-select_on = "holdout"
-holdout_share = 0.1
-allow_absent_classes = False
 data_check = "pe_dense.depth.depth_check:check_config"
 task = "depth"
 sources = "all"
@@ -115,37 +113,3 @@ test_dataloader = dict(
         ],
     ),
 )
-test_evaluator = dict(
-    type="ProbeMetric",
-    task="$task",
-    encoder_depth="$encoder.depth",
-    sources="$sources",
-    lrs="$lrs",
-    weight_decays="$weight_decays",
-    seeds="$seeds",
-    select_on="$select_on",
-    allow_absent_classes="$allow_absent_classes",
-)
-optim_wrapper = dict(
-    type="OptimWrapper",
-    constructor="HeadBankOptimizer",
-    optimizer=dict(type="GroupedAdamW", lr=1.0, betas=(0.9, 0.999)),  # lr: factor of all heads
-)
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs="$max_epochs", val_interval="$max_epochs")
-# Selection belongs to the evaluation: it scores the holdout and the reported split in one pass.
-val_dataloader = None
-val_evaluator = None
-val_cfg = None
-test_cfg = dict(type="TestLoop")
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end="$warmup_iters"),
-    dict(
-        type="PolyLR",
-        power=1.0,
-        eta_min=0.0,
-        by_epoch=True,
-        begin=0,
-        end="$max_epochs",
-        convert_to_iter_based=True,
-    ),
-]

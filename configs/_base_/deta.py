@@ -3,10 +3,10 @@
 Source: DETA, arXiv:2212.06137; perception_models @ 3e352cc, apps/detection/DETA_pe. One deviation:
 heads have one channel a class instead of one a raw category id (80, not 91, for COCO).
 
-The config that uses this defines encoder, weights, num_classes, canvas, amp_dtype and
-grad_checkpointing, and may set model.backbone.encoder_options.
+model.backbone.encoder_options may be set.
 """
 
+REQUIRED_deta = ("encoder", "weights", "num_classes", "canvas", "amp_dtype", "grad_checkpointing")
 default_scope = "mmdet"
 num_queries = 900
 # ImageNet's, not PE's own 0.5.

@@ -5,6 +5,7 @@ with 2 + 2 layers, width 128, FFN 512 and 100 queries instead of 6 + 6, 256, 204
 without a fixed canvas: the encoder keeps its own positions.
 """
 
+REQUIRED_deta_small = ("encoder", "weights", "num_classes")
 default_scope = "mmdet"
 num_queries = 100
 width = 128

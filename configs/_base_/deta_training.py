@@ -3,12 +3,13 @@
 Source: perception_models @ 3e352cc, apps/detection/DETA_pe: Pillow images, AdamW (SGD in stage 4),
 no warm-up, gradient norm clipped to 0.1, weight decay 1e-4 on every parameter, a tenth of the rate
 for sampling offsets, one drop of the rate by 10.
-
-The config that uses this defines dataset_type, data_root, train_json, val_json,
-train_images, val_images, canvas, batch_size, lr, backbone_lr_mult, layer_decay,
-max_epochs, lr_drop and val_interval.
 """
 
+REQUIRED_deta_training = (
+    "dataset_type", "data_root", "train_json", "val_json", "train_images", "val_images", "canvas",
+    "batch_size", "lr", "backbone_lr_mult", "layer_decay", "max_epochs", "lr_drop", "val_interval",
+    "model",
+)  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.detection"], allow_failed_imports=False
 )

@@ -4,6 +4,7 @@ Source: DINO, arXiv:2203.03605, as mmdet implements it (configs/dino), with 2 + 
 and 100 queries instead of 6 + 6, 256 and 900, on a SimplePyramid (ViTDet, arXiv:2203.16527).
 """
 
+REQUIRED_dino_small = ("encoder", "weights", "num_classes")
 default_scope = "mmdet"
 num_queries = 100
 width = 128

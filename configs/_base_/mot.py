@@ -1,9 +1,12 @@
 """Multi-object tracking of MOTChallenge sequences, frame by frame, and its scores.
 
-The config that uses this defines data_root, pattern, half, image_scale, tracked_classes, benchmark
-and out_dir. Tracking by detection trains nothing: it takes the checkpoint of a detector.
+Tracking by detection trains nothing: it takes the checkpoint of a detector.
 """
 
+REQUIRED_mot = (
+    "data_root", "pattern", "half", "image_scale", "tracked_classes", "benchmark", "out_dir",
+    "model",
+)  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.detection", "pe_dense.tracking.mot"],
     allow_failed_imports=False,
@@ -14,7 +17,7 @@ test_dataloader = dict(
     batch_size=1,
     num_workers=1,
     drop_last=False,
-    sampler=dict(type="TrackImgSampler"),  # one frame after the other, whole sequences a process
+    sampler=dict(type="TrackImgSampler"),  # one frame after the other, whole sequences per process
     dataset=dict(
         type="MOTSequences",
         data_root="$data_root",

@@ -3,10 +3,9 @@
 Which files the folder has, its classes and their number are found by looking
 (pe_dense/data/checks/coco_folder.py); each can be given. The schedule counts iterations, so that it
 does not depend on the number of images.
-
-The config that uses this defines encoder and weights, and may change whatever is named below.
 """
 
+REQUIRED_own_data = ("encoder", "weights", "model")
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.detection"], allow_failed_imports=False
 )

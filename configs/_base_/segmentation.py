@@ -1,48 +1,20 @@
-"""Semantic segmentation with a linear head: loading, augmentation, optimiser, schedule.
+"""Semantic segmentation of a small data set: loading, augmentation, optimiser, schedule.
 
-Source: the linear evaluation of DINOv2 (arXiv:2304.07193) on mmseg: batch norm and a 1x1
-convolution, random scale and crop, flip, photometric distortion, AdamW.
-
-The config that uses this defines encoder, weights, layers, num_layers, frozen, classes,
-num_classes, data_root, train_images, train_maps, val_images, val_maps, reduce_zero_label,
-image_scale, ratio_range, crop_size, batch_size, max_epochs, val_interval, lr, weight_decay,
-backbone_lr_mult, layer_decay and warmup_iters.
+Source: the linear evaluation of DINOv2 (arXiv:2304.07193) on mmseg: random scale and crop, flip,
+photometric distortion, AdamW.
 """
 
+REQUIRED_segmentation = (
+    "classes", "num_classes", "data_root", "train_images", "train_maps", "val_images", "val_maps",
+    "reduce_zero_label", "image_scale", "ratio_range", "crop_size", "batch_size", "max_epochs",
+    "val_interval", "lr", "weight_decay", "backbone_lr_mult", "layer_decay", "warmup_iters",
+    "model",
+)  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.segmentation"], allow_failed_imports=False
 )
 default_scope = "mmseg"
 data_check = "pe_dense.segmentation.map_check:check_config"
-test_mode = "whole"
-model = dict(
-    type="DenseSegmentor",
-    data_preprocessor=dict(
-        type="SegDataPreProcessor",
-        mean="$encoder.mean_255",
-        std="$encoder.std_255",
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size="$crop_size",
-        test_cfg=dict(size_divisor="$encoder.patch_size"),
-    ),
-    backbone=dict(
-        type="DenseBackbone",
-        encoder="$encoder",
-        weights="$weights",
-        out_indices="$layers",
-        frozen="$frozen",
-        norm=False,
-    ),
-    decode_head=dict(
-        type="LinearSegHead",
-        in_channels="$encoder.embed_dim",
-        num_layers="$num_layers",
-        num_classes="$num_classes",
-    ),
-    test_cfg=dict(mode="$test_mode"),
-)
 train_dataloader = dict(
     batch_size="$batch_size",
     num_workers=1,

@@ -6,12 +6,15 @@ head; 1,500 iterations of warm-up from 1e-6 of the learning rate, which decays l
 that are no multiple of the patch are padded around the image or window, and the padded map is
 stretched over it, as there: a shift of less than half a patch.
 
-The config that uses this defines encoder, weights, layers (of maps, concatenated), num_layers,
-norm, dropout_ratio, resize_features, crop_size, test_mode, test_stride (of 'slide', whose windows
-are crop_size; in pixels or as a share), test_divisor (sides are padded at the right and bottom to
-multiples), lr, weight_decay and max_iters.
+Maps of several layers are concatenated. Windows of test_mode 'slide' are crop_size, test_stride is
+in pixels or a share of them; test_divisor: sides are padded at the right and bottom to multiples.
 """
 
+REQUIRED_segmentation_linear = (
+    "encoder", "weights", "layers", "num_layers", "num_classes", "norm", "dropout_ratio",
+    "resize_features", "crop_size", "test_mode", "test_stride", "test_divisor", "lr",
+    "weight_decay", "max_iters",
+)  # fmt: skip
 model = dict(
     type="DenseSegmentor",
     data_preprocessor=dict(

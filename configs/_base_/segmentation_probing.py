@@ -1,22 +1,19 @@
-"""Segmentation probes of every layer on published data: a holdout, 1,024 tokens a crop.
+"""Segmentation probes of every layer on published data: a holdout, 1,024 tokens per crop.
 
 A crop and a sliding window have 32 x 32 tokens for every encoder: 448 px at patch 14, 512 at 16.
-Layer, learning rate and weight decay are chosen on a tenth of the training images; the reported
-split is scored once, with three seeds of the head.
-
-The config that uses this defines dataset_type, data_root, img_suffix, seg_map_suffix,
-reduce_zero_label, train_images, train_maps, train_list, val_images, val_maps, val_list (see
-segmentation_data.py), short_side and max_epochs.
+Used with probing.py. train_list and val_list are as in segmentation_data.py.
 """
 
+REQUIRED_segmentation_probing = (
+    "encoder", "weights", "dataset_type", "data_root", "img_suffix", "seg_map_suffix",
+    "reduce_zero_label", "train_images", "train_maps", "train_list", "val_images", "val_maps",
+    "val_list", "short_side", "holdout_share",
+)  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.probing", "pe_dense.segmentation"],
     allow_failed_imports=False,
 )
 default_scope = "mmseg"
-select_on = "holdout"
-holdout_share = 0.1
-allow_absent_classes = False
 data_facts = "pe_dense.segmentation.known_datasets:facts"
 classes, num_classes = "$data.classes", "$data.num_classes"
 data_check = "pe_dense.segmentation.known_datasets:check_config"
@@ -120,37 +117,3 @@ test_dataloader = dict(
         ],
     ),
 )
-test_evaluator = dict(
-    type="ProbeMetric",
-    task="$task",
-    encoder_depth="$encoder.depth",
-    sources="$sources",
-    lrs="$lrs",
-    weight_decays="$weight_decays",
-    seeds="$seeds",
-    select_on="$select_on",
-    allow_absent_classes="$allow_absent_classes",
-)
-optim_wrapper = dict(
-    type="OptimWrapper",
-    constructor="HeadBankOptimizer",
-    optimizer=dict(type="GroupedAdamW", lr=1.0, betas=(0.9, 0.999)),  # lr: factor of all heads
-)
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs="$max_epochs", val_interval="$max_epochs")
-# Selection belongs to the evaluation: it scores the holdout and the reported split in one pass.
-val_dataloader = None
-val_evaluator = None
-val_cfg = None
-test_cfg = dict(type="TestLoop")
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end="$warmup_iters"),
-    dict(
-        type="PolyLR",
-        power=1.0,
-        eta_min=0.0,
-        by_epoch=True,
-        begin=0,
-        end="$max_epochs",
-        convert_to_iter_based=True,
-    ),
-]

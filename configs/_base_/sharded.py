@@ -4,7 +4,7 @@ Command:  torchrun --nproc-per-node 8 tools/train.py CONFIG --launcher pytorch, 
           "../_base_/sharded.py" in its _base_; --cfg-options sharding=None turns it off (DDP).
 
 Memory of each of N GPUs, for float32 and AdamW: parameters, gradients and two moments are 16 bytes
-a parameter, over N. For DETA on PE G (1.88 billion parameters: 50 blocks of 37 million and 30
+per parameter, over N. For DETA on PE G (1.88 billion parameters: 50 blocks of 37 million and 30
 million others):
 
     one GPU, or DDP   30.1 GB

@@ -1,10 +1,12 @@
 """Video object segmentation by label propagation: what all its evaluations share.
 
-Nothing is trained. The config that uses this defines encoder, weights, data_root, resolution,
-style, split_file, norm, layers, listed_depth, settings, size_rule, short_side, upsample, stretch
-and report.
+Nothing is trained.
 """
 
+REQUIRED_tracking = (
+    "encoder", "weights", "data_root", "resolution", "style", "split_file", "norm", "layers",
+    "settings", "size_rule", "short_side", "upsample", "stretch", "report",
+)  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.tracking"], allow_failed_imports=False
 )

@@ -6,11 +6,13 @@ two convolutions in the RPN, no low-quality matches in the second stage, pixels 
 Deviation: the RPN has a ReLU behind the last of its convolutions too, as mmdet's always has; it is
 applied twice to the same values, which changes nothing.
 
-The config that uses this defines encoder, weights, num_classes, canvas,
-score_thr, max_per_img, amp_dtype, grad_checkpointing, frozen and layer, and may set
-model.backbone.encoder_options.
+model.backbone.encoder_options may be set.
 """
 
+REQUIRED_vitdet = (
+    "encoder", "weights", "num_classes", "canvas", "score_thr", "max_per_img", "amp_dtype",
+    "grad_checkpointing", "frozen", "layer",
+)  # fmt: skip
 default_scope = "mmdet"
 pixel_mean, pixel_std = [127.0] * 3, [127.0] * 3
 strides, roi_strides = [4, 8, 16, 32, 64], [4, 8, 16, 32]  # of a patch of 16

@@ -6,11 +6,13 @@ everything, norms and positions included; float16 and gradients sent as float16;
 released, a share of the run that was fixed before the run was shortened (90 iterations, not 250).
 Deviations: OpenCV resizes where detectron2 uses Pillow, which averages when it shrinks; an image
 whose only objects are crowds stays in the training set, without objects.
-
-The config that uses this defines dataset_type, data_root, train_json, val_json, train_images,
-val_images, canvas, batch_size, lr, layer_decay, max_iters, lr_drops, warmup_iters, val_interval.
 """
 
+REQUIRED_vitdet_training = (
+    "dataset_type", "data_root", "train_json", "val_json", "train_images", "val_images", "canvas",
+    "batch_size", "lr", "layer_decay", "max_iters", "lr_drops", "warmup_iters", "val_interval",
+    "model",
+)  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.detection"], allow_failed_imports=False
 )

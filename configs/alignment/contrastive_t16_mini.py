@@ -4,7 +4,7 @@ Paper:    the contrastive stage of Perception Encoder (arXiv:2504.13181) at toy 
           pooling, a text tower, softmax loss. Neither its data, resolution schedule nor optimiser.
 Data:     drawn as it starts and kept in data/mini_captions: 6,000 pictures of 128 px, 2 minutes
 Command:  python tools/train.py configs/alignment/contrastive_t16_mini.py
-Cost:     0.6 to 1.3 s an iteration on one CPU core, the latter on a busy machine: 9 to 20 minutes.
+Cost:     0.6 to 1.3 s per iteration on one CPU core, the latter on a busy machine: 9 to 20 minutes.
 Expected: not measured as a whole. With max_iters=300 and 3,000 pictures the loss falls from 4.3 to
           1.7, and of 256 pictures 19 % find their own caption first (chance: 0.4 %).
 Choices:  10 blocks of width 96 and patch 16: 65 tokens a picture. Mirrored pictures get mirrored

@@ -18,7 +18,7 @@ Choices:  The paper's semantic teacher lies at 82 % of G's depth, which is neare
           spatial_align_g14_448.py.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/alignment.py"]
+_base_ = ["../_base_/runtime.py", "../_base_/alignment.py", "../_base_/mini_world_probes.py"]
 protocol = dict(
     id="spatial-align-b16-one-gpu",
     version=1,
@@ -60,19 +60,6 @@ teachers = [
 losses = [
     dict(name="core", teacher="core", type="TokenCosineLoss"),
     dict(name="locality", teacher="sam", type="PairwiseSimilarityLoss", temperature=20.0),
-]
-probes = [
-    dict(
-        name="mini_segmentation",
-        function="pe_dense.alignment.patch_probe:nearest_centroid_segmentation",
-        data_root="data/mini/ade",
-        num_classes=10,
-    ),
-    dict(
-        name="mini_propagation",
-        function="pe_dense.tracking.encoder_probe:propagation_scores",
-        data_root="data/mini/davis",
-    ),
 ]
 probe_interval = 4_000
 checkpoint_interval = 1_600

@@ -8,7 +8,7 @@ Command:  python tools/train.py configs/alignment/spatial_align_b16_one_gpu_cach
 Cost:     58 GiB of cache for the 118,287 images of COCO (--dry-run says the size); time not
           measured. Pays from the second epoch on: 1.3 million views are 11 epochs.
 Expected: not measured.
-Choices:  256 points an image instead of 1,024, which would take 231 GiB. Views cut tokens from
+Choices:  256 points per image instead of 1,024, which would take 231 GiB. Views cut tokens from
           those of the whole image, so that SAM sees neither crop nor colour jitter; a mirrored view
           takes mirrored logits. Everything else as spatial_align_b16_one_gpu.py.
 """

@@ -11,8 +11,8 @@ Command:  torchrun --nnodes 8 --nproc-per-node 8 tools/train.py \\
           python tools/export_student.py work_dirs/spatial_align_g14_448 spatial_g.safetensors
 Cost:     64 GPUs of 80 GB x 24 images x 8 accumulated, 192,000 iterations; time and memory not
           measured. A process holds the semantic teacher (41 of 50 blocks, 6 GB) and SAM (0.9 GB)
-          whole beside its share of the student; SAM's decoder (1024 points an image) should be most
-          of the time.
+          whole beside its share of the student; SAM's decoder (1024 points per image) should be
+          most of the time.
 Expected: not measured. The paper's PE Spatial G: 48.9 mIoU on ADE20K with its last
           layer, 61.5 J&F on DAVIS.
 Choices:  Unknown and chosen: masked tokens are zeros plus positions (the paper adds no parameter
@@ -22,7 +22,12 @@ Choices:  Unknown and chosen: masked tokens are zeros plus positions (the paper 
           as published, which damps every block at first: core_to_spatial='preserve' starts as Core.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/alignment.py", "../_base_/sharded.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/alignment.py",
+    "../_base_/mini_world_probes.py",
+    "../_base_/sharded.py",
+]
 protocol = dict(
     id="spatial-align-g14",
     version=1,
@@ -59,19 +64,6 @@ teachers = [
 losses = [
     dict(name="core", teacher="core", type="TokenCosineLoss"),
     dict(name="locality", teacher="sam", type="PairwiseSimilarityLoss", temperature=20.0),
-]
-probes = [
-    dict(
-        name="mini_segmentation",
-        function="pe_dense.alignment.patch_probe:nearest_centroid_segmentation",
-        data_root="data/mini/ade",
-        num_classes=10,
-    ),
-    dict(
-        name="mini_propagation",
-        function="pe_dense.tracking.encoder_probe:propagation_scores",
-        data_root="data/mini/davis",
-    ),
 ]
 probe_interval = 8_000
 checkpoint_interval = 4_000

@@ -7,7 +7,7 @@ Paper:    spatial alignment of Perception Encoder (arXiv:2504.13181), with two s
 Data:     python tools/prepare_data.py mini
 Command:  python tools/train.py configs/alignment/spatial_align_t16_mini.py
           python tools/export_student.py work_dirs/spatial_align_t16_mini student.safetensors
-Cost:     0.4 s an iteration on one CPU core, about 3 min in all.
+Cost:     0.4 s per iteration on one CPU core, about 3 min in all.
 Expected: not measured as a whole. In a run of 20 iterations loss_core falls from 0.01 to -0.09. The
           probes' scores are no result.
 Choices:  128 px (8 x 8 tokens), warm-up of 20 iterations and a larger learning rate than the

@@ -21,7 +21,7 @@ Choices:  Unknown and chosen: learning rate 2e-4, which is G's by the root of th
           as G; the linear layer is dropped at export, as the released files hold none.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/alignment.py"]
+_base_ = ["../_base_/runtime.py", "../_base_/alignment.py", "../_base_/mini_world_probes.py"]
 protocol = dict(
     id="spatial-distill-b16",
     version=1,
@@ -61,19 +61,6 @@ losses = [
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end="$warmup_iters"),
     dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=0, end="$max_iters"),
-]
-probes = [
-    dict(
-        name="mini_segmentation",
-        function="pe_dense.alignment.patch_probe:nearest_centroid_segmentation",
-        data_root="data/mini/ade",
-        num_classes=10,
-    ),
-    dict(
-        name="mini_propagation",
-        function="pe_dense.tracking.encoder_probe:propagation_scores",
-        data_root="data/mini/davis",
-    ),
 ]
 probe_interval = 4_000
 checkpoint_interval = 2_000

@@ -10,16 +10,17 @@ Command:  torchrun --nproc-per-node 8 tools/train.py configs/depth/nyu_dpt_dinov
 Cost:     8 GPUs x 2 images, 38,400 iterations; hours not measured.
 Expected: RMSE 0.356 / 0.317 / 0.293 / 0.279 for DINOv2 S / B / L / g (reported, DINOv2 paper). PE:
           none published under this protocol.
-Choices:  DINOv2's gradient loss is left out: as released it slices the wrong axes and is exactly 0
-          at 2 images a process (DepthGradientLoss(as_released=True) has that; without, the loss
-          that was meant). Its save_best on the test set is not imitated either: the last model is
-          scored. Padding of patch 14 is cut from predictions, in training and test, where DINOv2
-          stretches it.
-          Encoders without a class token go without (readout "ignore"). Released DPT heads of DINOv2
-          regress depth without bins; here 256 bins are scored, and theirs cannot be loaded.
+Choices:  As ../_base_/depth_dinov2.py says; without a class token readout "ignore". Released DPT
+          heads of DINOv2 regress depth without bins; here 256 bins are scored, and theirs cannot
+          be loaded.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/depth.py", "../_base_/nyu_depth.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/depth.py",
+    "../_base_/depth_dinov2.py",
+    "../_base_/datasets/nyu.py",
+]
 protocol = dict(
     id="nyu-dpt-dinov2",
     version=1,
@@ -30,19 +31,10 @@ protocol = dict(
     higher_is_better=False,
 )
 
-encoder = "pe_spatial_l14_448"
-weights = "released"
 layers = "$encoder.four_layers"
-frozen = True
-batch_size = 2
-processes = 8
-max_iters, val_interval = 38_400, 3_840
-lr, weight_decay = 1e-4, 1e-2
-backbone_lr_mult, layer_decay = 1.0, 1.0
-warmup_iters = 12_800
 model = dict(
-    backbone=dict(with_class_token="$encoder.has_class_token", center_pad=True),
     decode_head=dict(
+        _delete_=True,
         type="DPTDepthHead",
         in_channels="$encoder.embed_dim",
         num_layers=4,
@@ -52,13 +44,6 @@ model = dict(
         readout="$encoder.dpt_readout",
         losses=[dict(type="ScaleInvariantLogLoss", warm_up_steps=100)],
     ),
-    test_cfg=dict(mode="whole", flip=True, pad="centre"),
 )
-optim_wrapper = dict(paramwise_cfg=dict(decay_norm_and_bias=True))
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end="$warmup_iters"),
-    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=0, end="$max_iters"),
-    dict(type="OneCycleMomentum", by_epoch=False, begin=0, end="$max_iters"),
-]
 default_hooks = dict(checkpoint=dict(interval="$val_interval", by_epoch=False))
 log_processor = dict(by_epoch=False)

@@ -14,7 +14,12 @@ Choices:  Loss, learning rate, batch and image size are not published; those of 
           are used. The width of the head is half of the encoder's.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/depth.py", "../_base_/nyu_depth.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/depth.py",
+    "../_base_/depth_model.py",
+    "../_base_/datasets/nyu.py",
+]
 protocol = dict(
     id="nyu-dpt-pe-last-layer",
     version=1,

@@ -18,7 +18,12 @@ Choices:  Padding of patch 14 is cut from predictions, in training and test; the
           norm give their last block as it is.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/depth.py", "../_base_/nyu_depth.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/depth.py",
+    "../_base_/depth_model.py",
+    "../_base_/datasets/nyu.py",
+]
 protocol = dict(
     id="nyu-linear-dinov3",
     version=1,

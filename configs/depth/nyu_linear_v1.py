@@ -14,8 +14,9 @@ Expected: not measured yet. Near: RMSE 0.362 for PE Spatial G/14 by DINOv3's pro
 
 _base_ = [
     "../_base_/runtime.py",
+    "../_base_/probing.py",
     "../_base_/depth_probing.py",
-    "../_base_/nyu_depth.py",
+    "../_base_/datasets/nyu.py",
 ]
 protocol = dict(
     id="nyu-linear",

@@ -10,7 +10,12 @@ few hundred steps that fit into a demo. Only the first two blocks are used: the 
 encoder with random weights need far longer to become useful.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/coco_small.py", "../_base_/atss_small.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/coco_small.py",
+    "../_base_/atss_small.py",
+    "../_base_/datasets/mini_detection.py",
+]
 protocol = dict(
     id="mini-detection",
     version=1,
@@ -26,16 +31,9 @@ protocol = dict(
 encoder = "pe_spatial_t16_512"
 weights = "random"
 block = 1
-data_root = "data/mini/coco"
-classes = ["disc", "box", "triangle", "star", "ring", "cross"]
-num_classes = 6
 max_epochs = 7
 batch_size = 4
 lr = 1e-3
 backbone_lr_mult, layer_decay = 1.0, 1.0
-image_scale = (256, 256)
-train_scales = [(256, 256)]
-flip_prob, flip_direction = 0.5, "horizontal"
-train_images, val_images = "images/train/", "images/val/"
 val_interval = 7
 optim_wrapper = dict(clip_grad=dict(max_norm=10.0))

@@ -15,7 +15,12 @@ Expected: not measured yet.
 lr is for a total batch of 16; scale it with the square root of the batch.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/deta.py", "../_base_/deta_training.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/deta.py",
+    "../_base_/deta_training.py",
+    "../_base_/datasets/coco.py",
+]
 protocol = dict(
     id="coco-detection-deta-b16-12ep",
     version=1,
@@ -47,10 +52,6 @@ model = dict(
 )
 amp_dtype = None  # --amp sets it to bfloat16
 grad_checkpointing = False
-data_root = "data/coco"
-dataset_type = "CocoDataset"
-train_json, train_images = "annotations/instances_train2017.json", "train2017/"
-val_json, val_images = "annotations/instances_val2017.json", "val2017/"
 canvas = 1024
 batch_size = 2
 processes = 8

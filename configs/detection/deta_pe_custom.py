@@ -11,7 +11,7 @@ Expected: depends on the data; from random weights BCCD reaches AP 0.567 in abou
           iterations (deta_pe_t16_bccd.py), DINO 0.517.
 
 Options and advice as in dino_pe_custom.py. One-to-many assignment learns faster from few images
-than DINO's one-to-one matching; more than 100 objects an image want a larger num_queries.
+than DINO's one-to-one matching; more than 100 objects per image want a larger num_queries.
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/own_data.py", "../_base_/deta_small.py"]

@@ -5,13 +5,18 @@ Data:     as in dino_pe_t16_bccd.py.
 Command:  python tools/train.py configs/detection/deta_pe_t16_bccd.py --cfg-options data_root=DIR
           python tools/test.py configs/detection/deta_pe_t16_bccd.py work_dirs/deta_pe_t16_bccd \\
               --cfg-options data_root=DIR
-Cost:     about 30 min on 2 CPU cores (1 GB of memory), a few minutes on a GPU; the recorded run
-          shared its cores with other programs.
+Cost:     51 min on 2 CPU cores that ran other programs too (1 GB of memory), a few minutes on a
+          GPU.
 Expected: AP 0.567, AP50 0.869 on val (benchmarks/records; one seed, so allow +-0.02). The DINO of
           dino_pe_t16_bccd.py reaches 0.517 and 0.799 in the same number of steps.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/coco_small.py", "../_base_/deta_small.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/coco_small.py",
+    "../_base_/deta_small.py",
+    "../_base_/datasets/bccd.py",
+]
 protocol = dict(
     id="bccd-detection-scratch-deta",
     version=1,
@@ -26,15 +31,8 @@ protocol = dict(
 
 encoder = "pe_spatial_t16_512"
 weights = "random"
-data_root = "data/bccd"
-classes = ["RBC", "WBC", "Platelets"]
-num_classes = 3
 max_epochs = 32
 batch_size = 2
 lr = 4e-4
 backbone_lr_mult, layer_decay = 0.25, 1.0
-image_scale = (320, 240)
-train_scales = [(256, 192), (288, 216), (320, 240)]
-flip_prob, flip_direction = [0.4, 0.4], ["horizontal", "vertical"]
-train_images, val_images = "images/", "images/"
 val_interval = 8

@@ -8,7 +8,12 @@ Cost:     5 min on 2 CPU cores.
 Expected: AP 0.008, AP50 0.030: too short for DETA from random weights.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/coco_small.py", "../_base_/deta_small.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/coco_small.py",
+    "../_base_/deta_small.py",
+    "../_base_/datasets/mini_detection.py",
+]
 protocol = dict(
     id="mini-detection-deta",
     version=1,
@@ -25,15 +30,8 @@ encoder = "pe_spatial_t16_512"
 weights = "random"
 block = 1
 model = dict(backbone=dict(out_indices=["$block"]))
-data_root = "data/mini/coco"
-classes = ["disc", "box", "triangle", "star", "ring", "cross"]
-num_classes = 6
 max_epochs = 7
 batch_size = 4
 lr = 8e-4
 backbone_lr_mult, layer_decay = 1.0, 1.0
-image_scale = (256, 256)
-train_scales = [(256, 256)]
-flip_prob, flip_direction = 0.5, "horizontal"
-train_images, val_images = "images/train/", "images/val/"
 val_interval = 7

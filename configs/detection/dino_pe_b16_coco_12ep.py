@@ -10,7 +10,12 @@ Cost:     8 GPUs x 2 images.
 Expected: not measured yet.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/dino_small.py", "../_base_/deta_training.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/dino_small.py",
+    "../_base_/deta_training.py",
+    "../_base_/datasets/coco.py",
+]
 protocol = dict(
     id="coco-detection-dino-b16-12ep",
     version=1,
@@ -60,10 +65,6 @@ model = dict(
     dn_cfg=dict(label_noise_scale=0.5, box_noise_scale=1.0),
     test_cfg=dict(max_per_img="$max_detections"),
 )
-data_root = "data/coco"
-dataset_type = "CocoDataset"
-train_json, train_images = "annotations/instances_train2017.json", "train2017/"
-val_json, val_images = "annotations/instances_val2017.json", "val2017/"
 batch_size = 2
 processes = 8
 lr = 1e-4

@@ -17,7 +17,7 @@ ones learn faster and from fewer images: --weights released, or a larger encoder
 --encoder pe_spatial_b16_512 --weights released --cfg-options layer_decay=0.8.
 
 What to change first: image_scale=(640,640) for small objects, max_iters with the number of images
-(two images an iteration), flip_prob=0 where left and right differ in meaning. Files in other
+(two images per iteration), flip_prob=0 where left and right differ in meaning. Files in other
 places: train_json, val_json, train_images, val_images, all below data_root.
 
 Records are filed under this protocol and the hash of the annotations, so that results on other

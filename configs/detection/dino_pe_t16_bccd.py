@@ -10,7 +10,12 @@ Cost:     about 30 min on 2 CPU cores (1 GB of memory), a few minutes on a GPU.
 Expected: AP 0.517, AP50 0.799 on val (benchmarks/records; one seed, so allow +-0.02).
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/coco_small.py", "../_base_/dino_small.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/coco_small.py",
+    "../_base_/dino_small.py",
+    "../_base_/datasets/bccd.py",
+]
 protocol = dict(
     id="bccd-detection-scratch",
     version=1,
@@ -25,17 +30,10 @@ protocol = dict(
 
 encoder = "pe_spatial_t16_512"
 weights = "random"
-data_root = "data/bccd"
-classes = ["RBC", "WBC", "Platelets"]
-num_classes = 3
 max_epochs = 32
 batch_size = 2
 lr = 4e-4
 # From random weights the encoder wants a smaller step than the new layers, the same for every
 # block; from released weights use backbone_lr_mult=1.0 layer_decay=0.8 lr=1e-4.
 backbone_lr_mult, layer_decay = 0.25, 1.0
-image_scale = (320, 240)
-train_scales = [(256, 192), (288, 216), (320, 240)]
-flip_prob, flip_direction = [0.4, 0.4], ["horizontal", "vertical"]
-train_images, val_images = "images/", "images/"
 val_interval = 8

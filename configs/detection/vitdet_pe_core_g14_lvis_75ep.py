@@ -8,7 +8,7 @@ Command:  torchrun --nproc-per-node 8 --nnodes 8 ... tools/train.py \\
 Cost:     as released 64 GPUs x 1 image, float16.
 Expected: box AP 51.9, mask AP 47.9 (Core G), 54.2 and 49.3 (Spatial G) (table 14 of the paper).
 
-Sigmoid loss over 50 sampled classes, images of rare classes repeated, 300 detections an image.
+Sigmoid loss over 50 sampled classes, images of rare classes repeated, 300 detections per image.
 """
 
 _base_ = ["./vitdet_pe_core_g14_coco_75ep.py"]

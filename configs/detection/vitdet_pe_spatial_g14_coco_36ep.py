@@ -10,7 +10,12 @@ Expected: box AP 57.8, mask AP 50.3 on val2017 (README of apps/detection, percep
           3e352cc, mask_rcnn_PEspatial_G_coco36ep.pth).
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/vitdet.py", "../_base_/vitdet_training.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/vitdet.py",
+    "../_base_/vitdet_training.py",
+    "../_base_/datasets/coco.py",
+]
 protocol = dict(
     id="coco-detection-vitdet-g-36ep",
     version=1,
@@ -43,10 +48,6 @@ model = dict(
 )
 amp_dtype = None  # the whole model runs in float16
 grad_checkpointing = True
-data_root = "data/coco"
-dataset_type = "CocoDataset"
-train_json, train_images = "annotations/instances_train2017.json", "train2017/"
-val_json, val_images = "annotations/instances_val2017.json", "val2017/"
 canvas = 1024
 score_thr, max_per_img = 0.05, 100
 batch_size = 1

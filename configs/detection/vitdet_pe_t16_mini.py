@@ -8,7 +8,12 @@ Cost:     5 min on 2 CPU cores.
 Expected: not measured yet.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/coco_small.py", "../_base_/vitdet.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/coco_small.py",
+    "../_base_/vitdet.py",
+    "../_base_/datasets/mini_detection.py",
+]
 protocol = dict(
     id="mini-instance",
     version=1,
@@ -51,18 +56,11 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200)),
 )
-data_root = "data/mini/coco"
-classes = ["disc", "box", "triangle", "star", "ring", "cross"]
-num_classes = 6
 score_thr, max_per_img = 0.01, 100
 max_epochs = 7
 batch_size = 4
 lr = 1e-3
 backbone_lr_mult, layer_decay = 1.0, 1.0
-image_scale = (256, 256)
-train_scales = [(256, 256)]
-flip_prob, flip_direction = 0.5, "horizontal"
-train_images, val_images = "images/train/", "images/val/"
 val_interval = 7
 optim_wrapper = dict(clip_grad=dict(max_norm=10.0))
 train_dataloader = dict(

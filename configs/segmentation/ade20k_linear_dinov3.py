@@ -1,4 +1,4 @@
-"""ADE20K by a linear head on the frozen last layer, as DINOv3 measures it: 1,024 tokens a crop.
+"""ADE20K by a linear head on the frozen last layer, as DINOv3 measures it: 1,024 tokens per crop.
 
 Paper:    DINOv3 (arXiv:2508.10104, section 6.1 and appendix D; dinov3 @ 6876159).
           Crop and window of 32 x 32 tokens (512 px for patch 16, 448 for 14), short side of one
@@ -23,6 +23,7 @@ _base_ = [
     "../_base_/runtime.py",
     "../_base_/segmentation_data.py",
     "../_base_/segmentation_linear.py",
+    "../_base_/datasets/ade20k.py",
 ]
 protocol = dict(
     id="ade20k-linear-dinov3",
@@ -40,11 +41,6 @@ layers, num_layers = [-1], 1
 norm = "$encoder.has_final_norm"
 dropout_ratio = 0.1
 resize_features = None
-data_root = "data/ade/ADEChallengeData2016"
-dataset_type = "ADE20KDataset"
-img_suffix, seg_map_suffix, reduce_zero_label = ".jpg", ".png", True
-train_images, train_maps, train_list = "images/training", "annotations/training", ""
-val_images, val_maps, val_list = "images/validation", "annotations/validation", ""
 crop_size = ("$encoder.side_of_32_tokens", "$encoder.side_of_32_tokens")
 train_scale, ratio_range = (99_999_999, "$encoder.side_of_32_tokens"), (0.5, 2.0)
 test_scale = (99_999_999, "$encoder.side_of_32_tokens")

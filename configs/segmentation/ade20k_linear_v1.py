@@ -14,7 +14,9 @@ Expected: not measured yet. Near: 44.4 for PE Spatial B/16 by PE's own protocol 
 
 _base_ = [
     "../_base_/runtime.py",
+    "../_base_/probing.py",
     "../_base_/segmentation_probing.py",
+    "../_base_/datasets/ade20k.py",
 ]
 protocol = dict(
     id="ade20k-linear",
@@ -28,10 +30,5 @@ protocol = dict(
 
 encoder = "pe_spatial_b16_512"
 weights = "released"
-data_root = "data/ade/ADEChallengeData2016"
-dataset_type = "ADE20KDataset"
-img_suffix, seg_map_suffix, reduce_zero_label = ".jpg", ".png", True
-train_images, train_maps, train_list = "images/training", "annotations/training", ""
-val_images, val_maps, val_list = "images/validation", "annotations/validation", ""
 short_side = "$encoder.side_of_32_tokens"
 max_epochs = 35

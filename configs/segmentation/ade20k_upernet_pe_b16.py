@@ -16,7 +16,11 @@ Choices:  The last map alone feeds all levels (mmseg's ViT takes four blocks). C
           32 x 32 tokens, step two thirds.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/segmentation_data.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/segmentation_data.py",
+    "../_base_/datasets/ade20k.py",
+]
 protocol = dict(
     id="ade20k-upernet-b-160k",
     version=1,
@@ -31,11 +35,6 @@ encoder = "pe_spatial_b16_512"
 weights = "released"
 drop_path_rate = 0.1
 grad_checkpointing = False
-data_root = "data/ade/ADEChallengeData2016"
-dataset_type = "ADE20KDataset"
-img_suffix, seg_map_suffix, reduce_zero_label = ".jpg", ".png", True
-train_images, train_maps, train_list = "images/training", "annotations/training", ""
-val_images, val_maps, val_list = "images/validation", "annotations/validation", ""
 crop_size = ("$encoder.side_of_32_tokens", "$encoder.side_of_32_tokens")
 train_scale, ratio_range = (2048, "$encoder.side_of_32_tokens"), (0.5, 2.0)
 test_scale = (2048, "$encoder.side_of_32_tokens")

@@ -14,7 +14,9 @@ Expected: not measured yet. Near: 73.2 for PE Spatial G/14 by DINOv3's protocol 
 
 _base_ = [
     "../_base_/runtime.py",
+    "../_base_/probing.py",
     "../_base_/segmentation_probing.py",
+    "../_base_/datasets/cityscapes.py",
 ]
 protocol = dict(
     id="cityscapes-linear",
@@ -28,11 +30,5 @@ protocol = dict(
 
 encoder = "pe_spatial_b16_512"
 weights = "released"
-data_root = "data/cityscapes"
-dataset_type = "CityscapesDataset"
-img_suffix, seg_map_suffix = "_leftImg8bit.png", "_gtFine_labelTrainIds.png"
-reduce_zero_label = False
-train_images, train_maps, train_list = "leftImg8bit/train", "gtFine/train", ""
-val_images, val_maps, val_list = "leftImg8bit/val", "gtFine/val", ""
 short_side = "$encoder.side_of_64_tokens"  # at 32, a pole is thinner than a patch
 max_epochs = 120

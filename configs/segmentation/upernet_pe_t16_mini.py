@@ -9,7 +9,12 @@ Cost:     2 CPU cores; minutes not measured.
 Expected: not measured yet.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/segmentation.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/segmentation.py",
+    "../_base_/segmentation_model.py",
+    "../_base_/datasets/mini_segmentation.py",
+]
 protocol = dict(
     id="mini-segmentation-upernet",
     version=1,
@@ -23,14 +28,6 @@ protocol = dict(
 encoder = "pe_spatial_t16_512"
 weights = "random"
 layers, frozen = [3], False
-data_root = "data/mini/ade"
-classes = ["sky", "wall", "ground", "path", "disc", "box", "triangle", "star", "ring", "cross"]
-num_classes = 10
-train_images, train_maps = "images/training", "annotations/training"
-val_images, val_maps = "images/validation", "annotations/validation"
-reduce_zero_label = True
-image_scale, ratio_range = (256, 256), (0.8, 1.5)
-crop_size = (256, 256)
 batch_size = 4
 max_epochs, val_interval = 8, 8
 lr, weight_decay = 1e-3, 1e-2
@@ -45,7 +42,6 @@ model = dict(
         num_extra_levels=0,
     ),
     decode_head=dict(
-        _delete_=True,
         type="UPerHead",
         in_channels=[64, 64, 64, 64],
         in_index=[0, 1, 2, 3],

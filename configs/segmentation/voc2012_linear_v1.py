@@ -14,7 +14,9 @@ Expected: not measured yet. Near: 82.7 for PE Spatial G/14 by DINOv3's protocol 
 
 _base_ = [
     "../_base_/runtime.py",
+    "../_base_/probing.py",
     "../_base_/segmentation_probing.py",
+    "../_base_/datasets/voc2012.py",
 ]
 protocol = dict(
     id="voc2012-linear",
@@ -28,12 +30,5 @@ protocol = dict(
 
 encoder = "pe_spatial_b16_512"
 weights = "released"
-data_root = "data/voc/VOC2012"
-dataset_type = "PascalVOCDataset"
-img_suffix, seg_map_suffix, reduce_zero_label = ".jpg", ".png", False
-train_images, train_maps = "JPEGImages", "SegmentationClassAug"
-train_list = "ImageSets/Segmentation/trainaug.txt"
-val_images, val_maps = "JPEGImages", "SegmentationClass"
-val_list = "ImageSets/Segmentation/val.txt"
 short_side = "$encoder.side_of_32_tokens"
 max_epochs = 40

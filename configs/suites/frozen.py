@@ -2,7 +2,7 @@
 
 Data:     BCCD as COCO JSON, its folder given by --data bccd=DIR.
 Command:  python tools/benchmark.py --suite frozen --encoders pe_spatial_b16_512 dinov2_b14
-Cost:     about 10 min an encoder and seed on a GPU.
+Cost:     about 10 min per encoder and seed on a GPU.
 """
 
 suite = dict(

@@ -2,7 +2,7 @@
 
 Data:     ADE20K, NYUv2, DAVIS 2017 and COCO, their folders given by --data ade20k=DIR nyu=DIR ...
 Command:  python tools/benchmark.py --suite layers --encoders pe_spatial_b16_512 pe_core_b16_224
-Cost:     hours an encoder on a GPU; frozen detection trains once for each of six layers.
+Cost:     hours per encoder on a GPU; frozen detection trains once for each of six layers.
 
 Draws work_dirs/layers/layers.{png,svg} and a table, in the manner of PE's layer figure.
 """

@@ -1,8 +1,8 @@
-"""The mini suite: every task on generated data, from random weights. What `make demo` runs.
+"""The mini suite: detection on generated data, from random weights. What `make demo` runs.
 
 Data:     python tools/prepare_data.py mini
 Command:  python tools/benchmark.py --suite mini --encoders pe_spatial_t16_512 pe_core_t16_384
-Cost:     about 3 min an encoder on 2 CPU cores.
+Cost:     about 3 min per encoder on 2 CPU cores.
 """
 
 suite = dict(

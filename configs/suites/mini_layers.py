@@ -2,7 +2,7 @@
 
 Data:     python tools/prepare_data.py mini
 Command:  python tools/benchmark.py --suite mini_layers --encoders pe_spatial_t16_512=released
-Cost:     about half an hour an encoder on 2 CPU cores.
+Cost:     about half an hour per encoder on 2 CPU cores.
 
 Draws work_dirs/mini_layers/layers.{png,svg} and a table.
 """

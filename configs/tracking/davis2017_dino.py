@@ -14,7 +14,11 @@ Deviations: colours are normalised by the encoder's own mean and deviation (DINO
 patches that do not divide 64, such as 14, run at 476 x 826.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/tracking.py",
+    "../_base_/datasets/davis2017.py",
+]
 protocol = dict(
     id="davis-dino",
     version=1,
@@ -27,9 +31,6 @@ protocol = dict(
 
 encoder = "pe_spatial_s16_512"
 weights = "random"
-data_root = "data/davis2017"
-resolution, style = "480p", "davis"
-split_file = "ImageSets/2017/val.txt"
 norm = "$encoder.has_final_norm"
 layers = [-1]
 settings = [dict(last_frames=7, radius=12, neighbourhood="square", topk=5, temperature=0.1)]

@@ -12,36 +12,7 @@ Expected: J&F 79.7 (DINOv3-7B), 73.6 (DINOv2 g), 74.5 (PE spatial G) (DINOv3, ta
           Not reproduced here yet.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
-protocol = dict(
-    id="davis-dinov3-m",
-    version=1,
-    task="tracking",
-    dataset="davis2017",
-    split="val",
-    metric="J&F",
-    higher_is_better=True,
-)
+_base_ = ["./davis2017_dinov3_small.py"]
+protocol = dict(id="davis-dinov3-m")
 
-encoder = "pe_spatial_s16_512"
-weights = "random"
-data_root = "data/davis2017"
-resolution, style = "480p", "davis"
-split_file = "ImageSets/2017/val.txt"
-test_dataloader = dict(dataset=dict(selection=dict(split_file="ImageSets/2017/train.txt")))
-norm = "$encoder.has_final_norm"
-layers = [-1]
-notebook = dict(last_frames=7, radius=12, neighbourhood="circle", topk=5, temperature=0.2)
-settings = [
-    notebook,
-    *[dict(notebook, last_frames=n) for n in (4, 10, 15)],
-    *[dict(notebook, radius=r) for r in (5, 24, 36)],
-    *[dict(notebook, radius=r, neighbourhood="square") for r in (5, 12, 24, 36, 0)],
-    *[dict(notebook, topk=k) for k in (3, 10, 15)],
-    *[dict(notebook, temperature=t) for t in (0.01, 0.1, 0.7)],
-]
-del notebook
-size_rule, short_side = "dinov3", 60
-upsample, stretch = "image", False
-report = "selected"
-default_hooks = dict(logger=dict(interval=1))  # one iteration is one video
+short_side = 60

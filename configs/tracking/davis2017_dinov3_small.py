@@ -12,7 +12,11 @@ Expected: J&F 71.1 (DINOv3-7B), 63.9 (DINOv2 g), 68.4 (PE spatial G) (DINOv3, ta
           Not reproduced here yet.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/tracking.py",
+    "../_base_/datasets/davis2017.py",
+]
 protocol = dict(
     id="davis-dinov3-s",
     version=1,
@@ -25,9 +29,6 @@ protocol = dict(
 
 encoder = "pe_spatial_s16_512"
 weights = "random"
-data_root = "data/davis2017"
-resolution, style = "480p", "davis"
-split_file = "ImageSets/2017/val.txt"
 test_dataloader = dict(dataset=dict(selection=dict(split_file="ImageSets/2017/train.txt")))
 norm = "$encoder.has_final_norm"
 layers = [-1]

@@ -18,7 +18,11 @@ neighbourhood or number of neighbours; those of DINO are used, without the final
 longer side is rounded up to whole patches.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/tracking.py",
+    "../_base_/datasets/davis2017.py",
+]
 protocol = dict(
     id="davis-layers-pe",
     version=1,
@@ -31,9 +35,6 @@ protocol = dict(
 
 encoder = "pe_spatial_g14_448"
 weights = "random"
-data_root = "data/davis2017"
-resolution, style = "480p", "davis"
-split_file = "ImageSets/2017/val.txt"
 norm = False
 layers = "all"
 settings = [dict(last_frames=7, radius=12, neighbourhood="square", topk=5, temperature=0.1)]

@@ -9,7 +9,12 @@ Cost:     not measured yet; one encoder pass over 60 train and 30 val videos.
 Expected: not measured yet; no paper has this protocol.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/tracking.py",
+    "../_base_/propagation_grid.py",
+    "../_base_/datasets/davis2017.py",
+]
 protocol = dict(
     id="davis2017",
     version=1,
@@ -22,18 +27,7 @@ protocol = dict(
 
 encoder = "pe_spatial_s16_512"
 weights = "random"
-data_root = "data/davis2017"
-resolution, style = "480p", "davis"
-split_file = "ImageSets/2017/val.txt"
 test_dataloader = dict(dataset=dict(selection=dict(split_file="ImageSets/2017/train.txt")))
-norm = False
-layers = "all"
-settings = [
-    dict(last_frames=n, radius=12, neighbourhood="circle", topk=k, temperature=t)
-    for n in (7, 15)
-    for k, t in ((5, 0.1), (5, 0.2), (10, 0.1))
-]
-size_rule, short_side = "dinov3", 30
-upsample, stretch = "image", False
+short_side = 30
 report = "selected"
 default_hooks = dict(logger=dict(interval=1))  # one iteration is one video

@@ -8,7 +8,12 @@ Cost:     14 s on one CPU core; one layer and setting takes 6 s.
 Expected: J&F 0.123 with random weights (layer 0); no trained encoder measured yet.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/tracking.py",
+    "../_base_/propagation_grid.py",
+    "../_base_/datasets/mini_videos.py",
+]
 protocol = dict(
     id="mini-vos-layers",
     version=1,
@@ -21,18 +26,7 @@ protocol = dict(
 
 encoder = "pe_spatial_t16_512"
 weights = "random"
-data_root = "data/mini/davis"
-resolution, style = "480p", "davis"
-split_file = "ImageSets/2017/val.txt"
-norm = False
-layers = "all"
+short_side = 16
 listed_depth = 12
-settings = [
-    dict(last_frames=n, radius=12, neighbourhood="circle", topk=k, temperature=t)
-    for n in (7, 15)
-    for k, t in ((5, 0.1), (5, 0.2), (10, 0.1))
-]
-size_rule, short_side = "dinov3", 16
-upsample, stretch = "image", False
 report = "best"
 default_hooks = dict(logger=dict(interval=1))  # one iteration is one video

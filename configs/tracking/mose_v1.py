@@ -13,7 +13,7 @@ The videos with the lowest sha256 of their names are the 20 %. Objects that appe
 with their first mask and scored in the annotated frames after it.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/tracking.py"]
+_base_ = ["../_base_/runtime.py", "../_base_/tracking.py", "../_base_/propagation_grid.py"]
 protocol = dict(
     id="mose",
     version=1,
@@ -31,14 +31,6 @@ dataset = "mose"  # part of the protocol, unlike the folder
 resolution, style = None, "youtube"
 split_file = None
 test_dataloader = dict(dataset=dict(part="val", selection=dict(part="train")))
-norm = False
-layers = "all"
-settings = [
-    dict(last_frames=n, radius=12, neighbourhood="circle", topk=k, temperature=t)
-    for n in (7, 15)
-    for k, t in ((5, 0.1), (5, 0.2), (10, 0.1))
-]
-size_rule, short_side = "dinov3", 30
-upsample, stretch = "image", False
+short_side = 30
 report = "selected"
 default_hooks = dict(logger=dict(interval=1))  # one iteration is one video

@@ -11,39 +11,13 @@ The thresholds are lower than those of the paper, which are for YOLOX: ATSS mult
 and centredness.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/mot.py", "../_base_/atss_small.py"]
-protocol = dict(
-    id="mini-mot-ocsort",
-    version=1,
-    task="tracking",
-    dataset="mini-mot",
-    split="val",
-    metric="HOTA",
-    higher_is_better=True,
-)
-evaluation_only = True
+_base_ = ["./bytetrack_pe_t16_mini.py"]
+protocol = dict(id="mini-mot-ocsort")
 
-encoder = "pe_spatial_t16_512"
-weights = "random"
-block = 1
-num_classes = 6
-data_root, pattern, half = "data/mini/mot/test", "*", None
-tracked_classes = ["object"]
-benchmark, out_dir = "MOT17", "work_dirs/mot_results"
-image_scale = (256, 256)
 model = dict(
-    _delete_=True,
     type="ObservationCentricTracking",
-    data_preprocessor=dict(
-        type="TrackDataPreprocessor",
-        mean="$encoder.mean_255",
-        std="$encoder.std_255",
-        bgr_to_rgb=True,
-        pad_size_divisor="$encoder.patch_size",
-    ),
-    detector=_base_.model,
-    merge_classes=0.7,
     tracker=dict(
+        _delete_=True,
         type="OCSORTTracker",
         motion=dict(type="KalmanFilter"),
         obj_score_thr=0.15,

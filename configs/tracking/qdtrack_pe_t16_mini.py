@@ -6,7 +6,7 @@ Data:     python tools/prepare_data.py mini
 Command:  python tools/train.py configs/tracking/qdtrack_pe_t16_mini.py
           python tools/test.py configs/tracking/qdtrack_pe_t16_mini.py \\
               work_dirs/qdtrack_pe_t16_mini
-Cost:     not measured yet; 1.5 s an iteration of 2 pairs of frames on one CPU core.
+Cost:     not measured yet; 1.5 s per iteration of 2 pairs of frames on one CPU core.
 Expected: not measured yet.
 """
 

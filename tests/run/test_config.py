@@ -15,6 +15,8 @@ import torch
 
 pytest.importorskip("mmengine")
 
+from mmengine.config import Config
+
 from pe_dense.run.config import (
     READ_BY_CODE,
     encoder_facts,
@@ -29,6 +31,7 @@ REPO = Path(__file__).resolve().parents[2]
 NOT_RUN = {"_base_", "suites"}  # parts of configs, and lists of configs
 CONFIGS = sorted(p for p in (REPO / "configs").rglob("*.py") if not NOT_RUN & set(p.parts))
 MINI = REPO / "configs" / "detection" / "dino_pe_t16_mini.py"
+BASES = sorted((REPO / "configs" / "_base_").rglob("*.py"))
 OWN_DATA = REPO / "configs" / "detection" / "dino_pe_custom.py"
 TOY = """
 encoder = "pe_spatial_t16_512"
@@ -217,6 +220,21 @@ def test_the_table_of_names_that_code_reads_is_true() -> None:
         _, _, rest = name.partition("_")  # names.get(f"{split}_images")
         read = rf'(cfg|template|names|plain)(\.|\[f?"|\.get\(f?")({name}|{{split}}_{rest})\b'
         assert re.search(rf'{read}|"{name}" (not )?in (cfg|plain)', code), name
+
+
+@pytest.mark.parametrize("path", BASES, ids=named)
+def test_bases_require_the_names_that_they_refer_to(path: Path) -> None:
+    """Exactly those that they do not define themselves, or more that code reads."""
+    content = Config.fromfile(path).to_dict()
+    required = set(content.pop(f"REQUIRED_{path.stem}", ()))
+    assert not [key for key in content if key.startswith("REQUIRED")]
+    references = set(re.findall(r"\$([A-Za-z_]\w*)\b(?!\.)", repr(content)))
+    if "$encoder." in repr(content):
+        references.add("encoder")
+    missing = references - set(content) - {"data"}
+    assert missing <= required
+    code = set().union(*READ_BY_CODE.values())
+    assert {name for name in required - missing if "." not in name} <= code - set(content)
 
 
 # Errors

@@ -15,6 +15,7 @@ from pe_dense.run.config import load_template
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "bccd-detection-scratch-v1"
+BCCD = "detection/dino_pe_t16_bccd.py"  # its config
 
 
 @pytest.fixture
@@ -56,15 +57,15 @@ def test_nothing_changed_in_a_copy(configs):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("file", "old", "new"),
     [
-        ("lr = 4e-4", "lr = 5e-4"),
-        ("max_epochs = 32", "max_epochs = 33"),
-        ("image_scale = (320, 240)", "image_scale = (640, 480)"),
+        (BCCD, "lr = 4e-4", "lr = 5e-4"),
+        (BCCD, "max_epochs = 32", "max_epochs = 33"),
+        ("_base_/datasets/bccd.py", "image_scale = (320, 240)", "image_scale = (640, 480)"),
     ],
 )
-def test_changed_settings_are_caught(configs, old, new):
-    edit(configs / "detection/dino_pe_t16_bccd.py", old, new)
+def test_changed_settings_are_caught(configs, file, old, new):
+    edit(configs / file, old, new)
     found = [change for change in changes(configs) if KEY in change]
     assert len(found) == 1 and "raise protocol.version" in found[0]
     with pytest.raises(ValueError, match="raise protocol.version"):
@@ -77,16 +78,16 @@ def test_a_change_in_a_base_is_caught_in_all_that_use_it(configs):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("file", "old", "new"),
     [
-        ('data_root = "data/bccd"', 'data_root = "/elsewhere"'),
-        ('encoder = "pe_spatial_t16_512"', 'encoder = "pe_core_t16_384"'),
-        ('weights = "random"', 'weights = "released"'),
-        ("Cost:     about 30 min", "Cost:     about 20 min"),
+        ("_base_/datasets/bccd.py", 'data_root = "data/bccd"', 'data_root = "/elsewhere"'),
+        (BCCD, 'encoder = "pe_spatial_t16_512"', 'encoder = "pe_core_t16_384"'),
+        (BCCD, 'weights = "random"', 'weights = "released"'),
+        (BCCD, "Cost:     about 30 min", "Cost:     about 20 min"),
     ],
 )
-def test_what_is_no_setting_may_change(configs, old, new):
-    edit(configs / "detection/dino_pe_t16_bccd.py", old, new)
+def test_what_is_no_setting_may_change(configs, file, old, new):
+    edit(configs / file, old, new)
     assert changes(configs) == []
 
 
