@@ -80,6 +80,13 @@ def token_labels(labels_HW: np.ndarray, patch_size: int, num_classes: int) -> np
     return np.where(votes_hwK.any(axis=-1), votes_hwK.argmax(axis=-1), IGNORE)
 
 
+def reference_top_k(queries_QC: np.ndarray, bank_NC: np.ndarray, k: int) -> np.ndarray:
+    """`index_Qk` of `exact_top_k`, slow: all cosines, sorted by (-cosine, index)."""
+    q, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries_QC, bank_NC))
+    cosine_QN = (q.astype(np.float64) @ b.T.astype(np.float64)).round(6)
+    return (-cosine_QN).argsort(axis=1, kind="stable")[:, :k]
+
+
 def exact_top_k(
     queries_QC: Tensor, bank_NC: np.ndarray | Tensor, k: int, chunk: int = CHUNK
 ) -> Neighbours:
@@ -116,12 +123,9 @@ def exact_top_k(
         part = torch.as_tensor(np.array(bank_NC[start : start + chunk]), device=queries_QC.device)
         cosine_Qn = queries_QC @ _unit(part).T
         index_n = torch.arange(start, start + len(part), device=queries_QC.device)
-        # Kept ones stand in front and have lower indices, so position says which of equals wins.
-        order = best.index_Qk.argsort(dim=1)
-        cosine = torch.cat([best.cosine_Qk.gather(1, order), cosine_Qn], dim=1)
-        index = torch.cat(
-            [best.index_Qk.gather(1, order), index_n.expand(len(queries_QC), -1)], dim=1
-        )
+        # Of equals the one with the lower index stands in front, also among the kept ones.
+        cosine = torch.cat([best.cosine_Qk, cosine_Qn], dim=1)
+        index = torch.cat([best.index_Qk, index_n.expand(len(queries_QC), -1)], dim=1)
         best = _largest(cosine, index, min(k, cosine.shape[1]))
     return best
 
@@ -150,7 +154,7 @@ def vote(
         weights_Qk = ((cosine_Qk - cosine_Qk[:, :1]) / temperature).exp()
     votes_QK = weights_Qk.new_zeros(len(cosine_Qk), num_classes)
     votes_QK.scatter_add_(1, labels_N[neighbours.index_Qk], weights_Qk)
-    return _first_largest(votes_QK)
+    return votes_QK.max(dim=1).indices  # the first of equals, which argmax does not promise
 
 
 def class_centroids(train: TokenSet, num_classes: int, chunk: int = CHUNK) -> Tensor:
@@ -176,7 +180,7 @@ def nearest_centroid(queries_QC: Tensor, centroids_KC: Tensor) -> Tensor:
     directions = F.normalize(centroids_KC.nan_to_num(0.0), dim=1).to(queries_QC.device)
     cosine_QK = _unit(queries_QC) @ directions.T
     cosine_QK[:, is_empty_K.to(queries_QC.device)] = -torch.inf
-    return _first_largest(cosine_QK)
+    return cosine_QK.max(dim=1).indices
 
 
 def probe_neighbours(
@@ -267,9 +271,3 @@ def _largest(cosine: Tensor, index: Tensor, k: int) -> Neighbours:
         cosine, index = cosine.gather(1, columns), index.gather(1, columns)
     order = cosine.argsort(dim=1, descending=True, stable=True)
     return Neighbours(cosine.gather(1, order), index.gather(1, order))
-
-
-def _first_largest(scores_QK: Tensor) -> Tensor:
-    # argmax of torch does not promise the first of equal values.
-    is_best = scores_QK == scores_QK.max(dim=1, keepdim=True).values
-    return is_best.byte().argsort(dim=1, descending=True, stable=True)[:, 0]

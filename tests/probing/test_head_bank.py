@@ -5,10 +5,15 @@ import copy
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from planted import CLASSES, WIDTH, batch, probe
 from torch import nn
 
-import pe_dense.probing  # noqa: F401
+import pe_dense.probing
+import pe_dense.segmentation  # noqa: F401
 from pe_dense.pixelwise.upsampled_loss import reference_cross_entropy, upsampled_cross_entropy
 from pe_dense.probing.grouped_adamw import GroupedAdamW
 from pe_dense.probing.head_bank import HeadBank, head_settings, resolve_sources
@@ -76,19 +81,42 @@ def test_a_head_that_diverges_harms_no_other() -> None:
     torch.testing.assert_close(model.bank.weights[0][:4], calm.bank.weights[0], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["fused", "head by head"])
-def test_second_derivatives_are_refused(kind) -> None:
+def test_second_derivatives_of_losses_head_by_head_are_refused() -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 3, 5, 4, 6, requires_grad=True)
     labels = torch.randint(0, 5, (2, 37, 50))
-    losses = (
-        upsampled_cross_entropy(logits, labels)
-        if kind == "fused"
-        else losses_head_by_head(logits, lambda one: upsampled_cross_entropy(one, labels))
-    )
+    losses = losses_head_by_head(logits, lambda one: upsampled_cross_entropy(one, labels))
     (grad,) = torch.autograd.grad(losses.sum(), logits, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         (grad.square().sum() + logits.square().sum()).backward()
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_linear_head_is_a_bank_of_one(batch_norm) -> None:
+    """Same logits, loss, gradients and running statistics, whichever road a config takes."""
+    torch.manual_seed(0)
+    bank = HeadBank([(0, 1)], 6, 5, head_settings([1.0], [0.0], [3]), batch_norm)
+    init_default_scope("mmseg")
+    head = MODELS.build(
+        dict(
+            type="LinearSegHead", in_channels=6, num_layers=2, num_classes=5, batch_norm=batch_norm
+        )
+    )
+    head.conv_seg.weight.data = bank.weights[0].data[0, :, :, None, None].clone()
+    head.conv_seg.bias.data = bank.biases[0].data[0].clone()
+    maps = [2 + torch.randn(2, 6, 4, 7) for _ in range(2)]
+    labels = torch.randint(0, 5, (2, 31, 50))
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=label[None])) for label in labels]
+    alone = head(maps)
+    (together,) = bank(dict(enumerate(maps)))
+    torch.testing.assert_close(together[:, 0], alone)
+    head.loss_by_feat(alone, samples)["loss_ce"].backward()
+    upsampled_cross_entropy(together, labels).sum().backward()
+    torch.testing.assert_close(bank.weights[0].grad[0], head.conv_seg.weight.grad[..., 0, 0])
+    torch.testing.assert_close(bank.biases[0].grad[0], head.conv_seg.bias.grad)
+    if batch_norm:
+        means = torch.cat([bank.norms[str(layer)].running_mean for layer in (0, 1)])
+        torch.testing.assert_close(means, head.bn.running_mean)
 
 
 @pytest.mark.parametrize("warm_up_steps", [0, 2])
