@@ -12,6 +12,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from pe_dense.pixelwise.depth_errors import scored_pixels
+
 # Subsampling steps of DINOv2's GradientLoss; MegaDepth takes 1, 2, 4, 8.
 GRADIENT_STEPS = (1, 2, 4, 6)
 
@@ -45,16 +47,9 @@ def log_difference(
             f"prediction of shape {tuple(prediction.shape)} and depth of {tuple(depth.shape)}; "
             "resize the prediction and keep the channel axis in both or none"
         )
-    counts = torch.isfinite(depth) & (depth > 0)
+    counts = scored_pixels(depth, valid, min_depth=0)
     if max_depth is not None:
         counts &= depth <= max_depth
-    if valid is not None:
-        if valid.dtype != torch.bool or valid.shape != depth.shape:
-            raise ValueError(
-                f"valid is {valid.dtype} of shape {tuple(valid.shape)}; pass bool of the shape "
-                f"of depth, {tuple(depth.shape)}"
-            )
-        counts = counts & valid
     dtype = torch.promote_types(prediction.dtype, torch.float32)
     # Selected before the logarithm: nan * 0 is nan, in the backward pass as well.
     prediction = torch.where(counts, prediction.to(dtype), 1.0)
