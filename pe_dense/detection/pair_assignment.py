@@ -136,8 +136,10 @@ def plain_pairs(
     iou_GN = shared_GN / (areas_G1 + areas_N - shared_GN)
 
     best_N, own_N = iou_GN.max(dim=0)
-    is_best_N = (iou_GN == iou_GN.amax(dim=1, keepdim=True)).any(dim=0)
-    positive = ((best_N >= positive_iou) | is_best_N).nonzero().squeeze(1)
+    positive_N = best_N >= positive_iou
+    for iou_N in iou_GN:
+        positive_N |= iou_N == iou_N.max()
+    positive = positive_N.nonzero().squeeze(1)
     if len(positive) > max_positives:
         positive = positive[torch.randperm(len(positive), device=positive.device)[:max_positives]]
     predictions, objects = [], []

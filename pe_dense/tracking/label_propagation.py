@@ -79,18 +79,7 @@ def propagate_layers(
     given: Mapping[int, Tensor],
     pool: ThreadPoolExecutor,
 ) -> Iterator[list[tuple[Tensor, ...]]]:
-    """`propagate_labels` of several layers at once, each in a thread of `pool`.
-
-    Args:
-        maps_of_frames: Token features (h, w, D) of each layer, for one frame after the other.
-        first_labels_Chw: As there.
-        settings: As there.
-        given: As there.
-        pool: May have other work, too.
-
-    Yields:
-        For each frame from the second on and each layer what `propagate_labels` yields.
-    """
+    """`propagate_labels` for the maps (h, w, D) of several layers, each layer in a thread."""
     streams: list[Iterator[tuple[Tensor, ...]]] = []
     for t, maps in enumerate(maps_of_frames):
         if t == 0:
