@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 import setup_environment  # noqa: E402
-from setup_steps import machine, progress, stamps, torchvision_schemas  # noqa: E402
+from setup_steps import installed, machine, progress, torchvision_schemas, versions  # noqa: E402
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 11, 7), (3, 12, 99)])
@@ -92,59 +92,44 @@ def test_machine_size():
     assert memory_gib > 0
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 def test_progress_reads_the_lines_of_ninja():
-    clock = Clock()
-    state = progress.Progress("compiling mmcv", clock)
-    clock.now = 20.0
-    state.feed("  Running command Building wheel for onedl-mmcv (pyproject.toml)\n")
-    state.feed("  copying mmcv/version.py -> build/lib.linux-x86_64-cpython-311/mmcv\n")
-    assert str(state).strip() == "compiling mmcv: 20 s"
-    clock.now = 140.0
-    state.feed("  [19/78] c++ -MMD -MF /tmp/build/roi_align.o.d -DNDEBUG -fPIC\n")
-    state.feed("  [20/78] c++ -MMD -MF /tmp/build/nms.o.d -DNDEBUG -fPIC\n")
-    state.feed("     89 |   bool view_replay_enabled_ : 1 = false; // [3/9] is not progress\n")
-    assert str(state).strip() == (
-        "compiling mmcv: 2 min 20 s, 20 of 78 files (25 %), about 6 min left"
+    output = "  copying mmcv/version.py -> build/lib.linux-x86_64-cpython-311/mmcv\n"
+    assert progress.progress_line("compiling mmcv", 20.0, output).strip() == "compiling mmcv: 20 s"
+    output += "  [19/78] c++ -MMD -MF /tmp/build/roi_align.o.d -DNDEBUG -fPIC\n"
+    output += "  [20/78] c++ -MMD -MF /tmp/build/nms.o.d -DNDEBUG -fPIC\n"
+    output += "     89 |   bool view_replay_enabled_ : 1 = false; // [3/9] is not progress\n"
+    assert progress.progress_line("compiling mmcv", 140.0, output).strip() == (
+        "compiling mmcv: 2 min 20 s, 20 of 78 files (25 %), about 7 min left"
     )
-    state.feed("  [78/78] c++ -MMD\n")
-    assert str(state).endswith("78 of 78 files (100 %)")
+    output += "  [78/78] c++ -MMD\n"
+    assert progress.progress_line("x", 500.0, output).endswith("78 of 78 files (100 %)")
 
 
 def test_run_logged_keeps_output_and_status(tmp_path):
     log = tmp_path / "stage.log"
+    log.write_text("before\n")
     command = [sys.executable, "-c", "import sys; print('out'); sys.exit('[1/2] err')"]
-    assert progress.run_logged(command, log, os.environ, "a stage") == 1
-    assert log.read_text().splitlines()[1:] == ["out", "[1/2] err"]
+    status, output = progress.run_logged(command, log, os.environ, "a stage")
+    assert status == 1 and output.splitlines() == ["out", "[1/2] err"]
+    assert log.read_text().splitlines()[2:] == ["out", "[1/2] err"]
 
 
-def test_stamp_holds_until_the_key_changes(tmp_path):
-    state = stamps.Stamps(tmp_path / "stamps")
-    key = stamps.stage_key("torch==2.13.0", "3.11.7")
-    assert not state.matches("torch", key)
-    state.write("torch", key)
-    assert state.matches("torch", key)
-    assert not state.matches("torch", stamps.stage_key("torch==2.13.0", "3.12.1"))
-    state.remove("torch")
-    assert not state.matches("torch", key)
-    state.remove("torch")
+def test_a_long_step_says_how_far_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SAY_EVERY_S", 0.05)
+    command = [sys.executable, "-c", "import time; print('[4/8] c++', flush=True); time.sleep(1)"]
+    assert progress.run_logged(command, tmp_path / "log", os.environ, "compiling")[0] == 0
+    assert "compiling: 0 s, 4 of 8 files (50 %), about 1 min left\n" in capsys.readouterr().out
 
 
 def test_versions_are_read_from_the_environment_folder(tmp_path):
-    assert stamps.venv_python_version(tmp_path) is None
-    assert stamps.installed_version("torch", tmp_path) is None
+    assert installed.venv_python_version(tmp_path) is None
+    assert installed.installed_version("torch", tmp_path) is None
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").touch()
     (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11.7\n")
     (tmp_path / "lib/python3.11/site-packages/torch-2.13.0+cpu.dist-info").mkdir(parents=True)
-    assert stamps.venv_python_version(tmp_path) == "3.11.7"
-    assert stamps.installed_version("torch", tmp_path) == "2.13.0+cpu"
+    assert installed.venv_python_version(tmp_path) == "3.11.7"
+    assert installed.installed_version("torch", tmp_path) == "2.13.0+cpu"
 
 
 def make_package(site, name, files, missing=(), record=True):
@@ -164,33 +149,41 @@ def test_packages_that_pip_left_incomplete_are_forgotten(tmp_path):
     make_package(tmp_path, "half", ["half.py", "half_more.py"], missing=["half_more.py"])
     make_package(tmp_path, "unfinished", ["unfinished.py"], record=False)
     (tmp_path / "~orch").mkdir()
-    removed = stamps.remove_broken_installs(tmp_path)
+    removed = installed.remove_broken_installs(tmp_path)
     assert removed == ["half-1.0.dist-info", "unfinished-1.0.dist-info"]
     assert (tmp_path / "whole-1.0.dist-info").is_dir()
     assert not (tmp_path / "~orch").exists()
 
 
-def pinned():
-    texts = [setup_environment.TORCH, setup_environment.MMCV]
-    texts += [*setup_environment.STACK, *setup_environment.TIMM]
-    return {item.name.lower(): item for item in map(Requirement, texts)}
+def test_what_is_installed_is_allowed():
+    pins = [Requirement(item) for item in versions.installed()]
+    pins += map(Requirement, versions.installed("onedl-mmcv"))
+    allowed = {
+        item.name: item
+        for extra in ("", "timm", "sam", "mot", "dev")
+        for item in map(Requirement, versions.allowed(extra))
+    }
+    assert len(allowed) >= 20 and {"torch", "numpy", "timm", "pytest"} <= allowed.keys()
+    for pin in pins:
+        for clause in pin.specifier:
+            if clause.operator in ("==", ">=") and pin.name in allowed:
+                assert Version(clause.version) in allowed[pin.name].specifier, pin
+    assert {pin.name for pin in pins} >= allowed.keys() - {"transformers"}
 
 
-def test_pins_meet_the_package_metadata():
-    text = (ROOT / "setup.py").read_text()
-    required = [Requirement(item) for item in re.findall(r'"([a-z][\w-]*(?:[<>=][^"]*)?)"', text)]
-    pins = pinned()
-    required = [item for item in required if item.name.lower() in pins]
-    assert len(required) >= 14
-    for item in required:
-        for clause in pins[item.name.lower()].specifier:
-            if clause.operator == "==":
-                assert Version(clause.version) in item.specifier, item
+def test_the_metadata_has_the_list(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "pe_dense.egg-info" / "requires.txt").read_text()
+    assert "torch>=2.6\n" in text and "\n[mot]\ntrackeval<1.4,>=1.3\n" in text
 
 
 def test_torch_is_pinned_wherever_it_could_be_replaced():
-    assert setup_environment.TORCH in setup_environment.TIMM
-    assert Requirement(setup_environment.TORCH).name == "torch"
+    assert versions.installed("torch")[0] in versions.installed()
+    assert Requirement(versions.installed("torch")[0]).specifier.__str__().startswith("==")
 
 
 def test_second_call_recognises_a_finished_setup(tmp_path, monkeypatch, capsys):
@@ -201,22 +194,11 @@ def test_second_call_recognises_a_finished_setup(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(setup_environment, "VENV", venv)
     monkeypatch.setattr(setup_environment, "VENV_PYTHON", venv / "bin" / "python")
     monkeypatch.setattr(sys, "argv", ["setup_environment.py"])
-    stamps.Stamps(venv / "setup-stamps").write("complete", setup_environment.complete_key())
+    setup_environment.write_stamp("complete", setup_environment.complete_key())
     assert setup_environment.main() == 0
     assert capsys.readouterr().out == ""
-
-
-def test_stage_is_repeated_when_a_package_was_uninstalled(tmp_path, monkeypatch):
-    monkeypatch.setattr(setup_environment, "VENV", tmp_path)
-    info = tmp_path / "lib/python3.11/site-packages/opencv_python-4.12.0.88.dist-info"
-    info.mkdir(parents=True)
-    with (tmp_path / "lock").open("w") as lock:
-        setup = setup_environment.Setup(lock)
-    assert not setup.is_done("stack", "key", ["opencv-python==4.12.0.88"])
-    setup.stamps.write("stack", "key")
-    assert setup.is_done("stack", "key", ["opencv-python==4.12.0.88"])
-    info.rmdir()
-    assert not setup.is_done("stack", "key", ["opencv-python==4.12.0.88"])
+    (venv / "lib/python3.11/site-packages/torch-2.13.0.dist-info").mkdir(parents=True)
+    assert setup_environment.read_stamp("complete") != setup_environment.complete_key()
 
 
 def test_failed_stage_shows_the_end_of_the_log(tmp_path, monkeypatch):
@@ -225,9 +207,10 @@ def test_failed_stage_shows_the_end_of_the_log(tmp_path, monkeypatch):
     with (tmp_path / "lock").open("w") as lock:
         setup = setup_environment.Setup(lock)
         setup.logs.mkdir()
+        setup.announce("installing things")
         code = "import sys; [print('line', n) for n in range(50)]; sys.exit(3)"
         with pytest.raises(setup_environment.SetupError) as caught:
-            setup.python("stack", "installing things", ["-c", code], "check the network")
+            setup.python("stack", ["-c", code], "check the network")
     message = str(caught.value)
     assert "line 29" not in message
     assert "line 30\n" in message

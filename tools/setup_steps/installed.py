@@ -1,52 +1,10 @@
-"""What is already installed: stamps of finished stages, and a check of what pip left behind."""
+"""What is already installed in `.venv`, and what an interrupted pip left behind."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shutil
 from pathlib import Path
-
-
-def stage_key(*parts: object) -> str:
-    """A hash of everything that a stage depends on."""
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
-
-
-class Stamps:
-    """One small file a stage that says with which key it was finished.
-
-    Args:
-        folder: Where the files are; made on the first `write`.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def matches(self, stage: str, key: str) -> bool:
-        """Whether the stage was finished with this key."""
-        path = self.folder / stage
-        return path.is_file() and path.read_text().strip() == key
-
-    def exists(self, stage: str) -> bool:
-        """Whether the stage was finished with any key."""
-        return (self.folder / stage).is_file()
-
-    def write(self, stage: str, key: str) -> None:
-        """Record that the stage is finished; all or nothing."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"{stage}.partial"
-        partial.write_text(f"{key}\n")
-        partial.replace(self.folder / stage)
-
-    def clear(self) -> None:
-        """Forget every stage."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def remove(self, stage: str) -> None:
-        """Forget a stage."""
-        (self.folder / stage).unlink(missing_ok=True)
 
 
 def installed_version(package: str, venv: Path) -> str | None:

@@ -1,0 +1,72 @@
+"""The one list of packages: what pe_dense allows, and what `make setup` installs and is tested.
+
+Read by `setup.py` and `tools/setup_environment.py`; standard library only.
+"""
+
+from typing import NamedTuple
+
+
+class Package(NamedTuple):
+    """One package; a version is None where that reader leaves the package out.
+
+    Attributes:
+        name: As pip knows it.
+        allowed: What a `pip install pe_dense` accepts.
+        installed: What `make setup` installs.
+        extra: `pip install pe_dense[extra]`; "" for what is always needed.
+    """
+
+    name: str
+    allowed: str | None
+    installed: str | None
+    extra: str = ""
+
+
+PACKAGES = (
+    Package("torch", ">=2.6", "==2.13.0"),
+    # trackeval wants NumPy 2.3.2, which OpenCV 4.12 excludes; imaug, of mmdet, excludes later ones.
+    Package("numpy", ">=2.0", ">=2.3.2,<2.5; python_version >= '3.11'"),
+    Package("numpy", None, ">=2.2.6,<2.3; python_version < '3.11'"),
+    Package("opencv-python", ">=4.11.0.86,<4.13", "==4.11.0.86"),
+    Package("opencv-python-headless", None, "==4.11.0.86"),
+    Package("pillow", ">=11", ">=11"),
+    Package("onedl-mmengine", ">=0.10.12,<0.11", "==0.10.12"),
+    Package("onedl-mmcv", ">=2.3.6,<2.4", "==2.3.6"),
+    Package("onedl-mmdetection", ">=3.5.1,<3.6", "==3.5.1"),
+    Package("onedl-mmsegmentation", ">=1.4.2,<1.5", "==1.4.2"),
+    Package("pycocotools", ">=2.0.8", "==2.0.11"),
+    Package("faster-coco-eval", ">=1.6", "==1.8.0"),
+    Package("safetensors", ">=0.5", ">=0.5,<1"),
+    Package("huggingface_hub", ">=0.30", ">=0.30,<3"),
+    Package("rich", ">=13", ">=13,<16"),
+    Package("matplotlib", ">=3.9", ">=3.9,<4"),
+    # timm requires torchvision, which PyPI has as a CUDA build only. With torch installed and named
+    # again, pip takes the torchvision that is pinned to this torch (8 MB) and nothing else. Beside
+    # a CPU-only torch that build does not load: see torchvision_schemas.py.
+    Package("timm", ">=1.0.20", "==1.0.31", "timm"),
+    Package("torchvision", "", "==0.28.0", "timm"),
+    Package("transformers", ">=4.56", None, "sam"),
+    Package("trackeval", ">=1.3,<1.4", "==1.3.0", "mot"),
+    Package("lap", ">=0.5.12,<0.6", "==0.5.13", "mot"),
+    Package("pytest", ">=8", ">=8,<10", "dev"),
+    Package("pytest-xdist", ">=3.6", ">=3.6,<4", "dev"),
+    Package("ruff", ">=0.12", ">=0.12,<0.18", "dev"),
+    Package("selenium", ">=4.20", ">=4.20,<5", "dev"),
+    # What compiles onedl-mmcv against the torch that is there.
+    Package("setuptools", None, ">=80,<85", "build"),
+    Package("wheel", None, "", "build"),
+    Package("packaging", None, ">=24.2", "build"),
+    Package("ninja", None, "", "build"),
+    Package("psutil", None, "", "build"),
+)
+
+
+def allowed(extra: str = "") -> list[str]:
+    """What the package metadata requires for one extra."""
+    return [p.name + p.allowed for p in PACKAGES if p.extra == extra and p.allowed is not None]
+
+
+def installed(*names: str) -> list[str]:
+    """What pip is told to install: the named packages, or all but the compiled one."""
+    chosen = [p for p in PACKAGES if p.name in names or (not names and p.name != "onedl-mmcv")]
+    return [p.name + p.installed for p in chosen if p.installed is not None]
