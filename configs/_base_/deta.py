@@ -1,7 +1,7 @@
 """DETA as PE Spatial uses it: five levels, 6 + 6 layers, 900 queries, a fixed square canvas.
 
 Source: DETA, arXiv:2212.06137; perception_models @ 3e352cc, apps/detection/DETA_pe. One deviation:
-heads have one channel a class instead of one a raw category id (80, not 91, for COCO).
+heads have one channel per class instead of one per raw category id (80, not 91, for COCO).
 
 model.backbone.encoder_options may be set.
 """

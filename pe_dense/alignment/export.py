@@ -163,7 +163,7 @@ def model_card(
 ) -> str:
     """Markdown that says what a student is: weights, data, teachers, losses, scores."""
     alignment, weights = facts["alignment"], facts.get("weights") or {}
-    images_a_step = (
+    images_per_step = (
         alignment["batch_size"] * alignment["world_size"] * alignment["accumulation"]
         if alignment.get("batch_size")
         else None
@@ -176,7 +176,7 @@ def model_card(
         ("started from", f"{weights.get('source')}, sha256 `{weights.get('sha256')}`"),
         ("notes on the start", "; ".join(weights.get("notes") or ()) or "none"),
         ("iterations", meta.get("iter")),
-        ("images a step", images_a_step),
+        ("images per step", images_per_step),
         ("masking", _words(alignment["masking"]) if alignment["masking"] else "none"),
         ("LayerScale", layer_scale),
         ("seed", facts.get("seed")),

@@ -116,7 +116,7 @@ def fit_basis(
     """Principal components of the tokens of one or several maps, and the ends of the channels.
 
     Args:
-        maps_Chw: Features, one map an image or frame; grids may differ.
+        maps_Chw: Features, one map per image or frame; grids may differ.
         foreground_hw: Boolean grids, one a map; the PCA sees these tokens alone. None is all.
 
     Raises:

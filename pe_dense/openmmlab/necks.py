@@ -74,7 +74,7 @@ class SimplePyramid(BaseModule):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Last of `maps`, (B, C, h, w) -> one (B, out_channels, ., .) map a level."""
+        """Last of `maps`, (B, C, h, w) -> one (B, out_channels, ., .) map per level."""
         if maps[-1].shape[1] != self.in_channels:
             raise ValueError(
                 f"SimplePyramid was built for {self.in_channels} channels but the backbone gives "

@@ -55,7 +55,7 @@ class Sharding:
             None gathers float32. Either way, results are those of plain training up to the order
             of sums.
         cpu_offload: Keep parameters, gradients and optimiser state in the memory of the host and
-            step there. Slow, and it frees 16 bytes a parameter on the GPUs.
+            step there. Slow, and it frees 16 bytes per parameter on the GPUs.
     """
 
     blocks: str | None = None
@@ -339,7 +339,7 @@ class ShardedOptimWrapper(OptimWrapper):
 class ShardedRunner(Runner):
     """MMEngine's Runner with a sharded model; its config holds `sharding`, see `Sharding`.
 
-    Needs a launcher. The model is initialised whole on every process (4 bytes a parameter for a
+    Needs a launcher. The model is initialised whole on every process (4 bytes per parameter for a
     moment) with the values of the first, then sharded. Evaluation within training is sharded, too:
     all processes must see the same number of batches, which is checked.
     """

@@ -160,7 +160,7 @@ def read_ground_truth(file: str | Path, num_frames: int | None = None) -> BoxRow
         if row[6] and key in seen:
             raise ValueError(
                 f"{path} line {number} has identity {key[1]} in frame {key[0]} again, after line "
-                f"{seen[key]}; an object has one box a frame"
+                f"{seen[key]}; an object has one box per frame"
             )
         if row[6]:
             seen[key] = number

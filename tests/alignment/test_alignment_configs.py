@@ -19,7 +19,7 @@ CONFIGS = sorted(FOLDER.glob("spatial_*.py"))
 named = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
 
-def images_a_step(cfg) -> int:
+def images_per_step(cfg) -> int:
     count = cfg.optim_wrapper.accumulative_counts
     return cfg.train_dataloader.batch_size * count * cfg.get("processes", 1)
 
@@ -31,7 +31,7 @@ def test_there_are_recipes() -> None:
 def test_g_is_as_published() -> None:
     cfg, _ = load_config(FOLDER / "spatial_align_g14_448.py")
     steps = cfg.train_cfg.max_iters // cfg.optim_wrapper.accumulative_counts
-    assert (images_a_step(cfg), steps) == (12_288, 24_000)
+    assert (images_per_step(cfg), steps) == (12_288, 24_000)
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ("LAMB", 5e-4, 0.05)
     assert tuple(optimizer.betas) == (0.9, 0.95)

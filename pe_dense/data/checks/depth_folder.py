@@ -230,7 +230,7 @@ def file_findings(
         middle = quantiles[-1][1]
         if not low <= middle <= high:
             text = f"the median of {depth} is {middle:.3g} m, but {low:g} to {high:g} m are usual"
-            collected.add(f"depth maps with another scale than {known.scale:g} a metre", text)
+            collected.add(f"depth maps with another scale than {known.scale:g} per metre", text)
     summary = "no depth map was decoded"
     if quantiles:
         shallow, middle, deep = np.median(quantiles, axis=0)
