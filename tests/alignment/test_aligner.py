@@ -85,6 +85,11 @@ def test_only_student_and_projection_are_in_state_and_gradient() -> None:
 
 def test_masks_hide_pixels_from_the_student_but_not_from_teachers(monkeypatch) -> None:
     seen = []
+    # A Runner of another test may have left a hub, whose seed and step would draw the masks.
+    hub = SimpleNamespace(get_info=lambda key: None)
+    monkeypatch.setattr(
+        aligner_module, "MessageHub", SimpleNamespace(get_current_instance=lambda: hub)
+    )
     model = built(masking=dict(ratio=0.75))
     for target in model.teachers.values():
         monkeypatch.setattr(
