@@ -181,4 +181,4 @@ def command_line(argv: Sequence[str], root: str | os.PathLike[str] | None = None
 
 def repository_root() -> Path:
     """Folder of the checkout that this package runs from."""
-    return Path(__file__).resolve().parents[1]
+    return Path(__file__).resolve().parents[2]

@@ -182,3 +182,10 @@ def test_atomic_write_replaces_and_cleans_up(tmp_path, monkeypatch):
         atomic_write_bytes(path, b"third")
     assert path.read_bytes() == b"second"
     assert [p.name for p in path.parent.iterdir()] == ["page.md"]
+
+
+def test_the_repository_is_the_folder_of_the_checkout() -> None:
+    from pe_dense.results.provenance import repository_root
+
+    assert (repository_root() / "setup.py").is_file()
+    assert (repository_root() / "pe_dense" / "__init__.py").is_file()
