@@ -1,7 +1,8 @@
 """Dense prediction with Perception Encoder: backbones, heads, protocols and results.
 
-Importing it also answers to module names of version 0.1 that stand in people's configs and
-scripts; each use warns, and version 0.3 will not know them any more.
+Importing it also answers to module names of version 0.1 that stand in people's configs; each use
+warns, and version 0.3 will not know them any more. Scripts find the functions of those modules
+under `pe_dense.run` (CHANGELOG).
 """
 
 import importlib
@@ -31,16 +32,22 @@ MOVED = {
 }
 
 
+def _new_name(name):
+    """Where a module is now, or None if it did not move; parts of a package moved with it."""
+    for old, new in MOVED.items():
+        if name == old or name.startswith(f"{old}."):
+            return new + name.removeprefix(old)
+    return None
+
+
 class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Gives the new module under the old name: one module object, so nothing registers twice."""
 
     def find_spec(self, name, path=None, target=None):
-        if name not in MOVED:
-            return None
-        return importlib.machinery.ModuleSpec(name, self)
+        return importlib.machinery.ModuleSpec(name, self) if _new_name(name) else None
 
     def exec_module(self, module):
-        new = MOVED[module.__name__]
+        new = _new_name(module.__name__)
         warnings.warn(f"{module.__name__} is now {new}", FutureWarning, stacklevel=3)
         sys.modules[module.__name__] = importlib.import_module(new)
 

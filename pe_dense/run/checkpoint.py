@@ -67,17 +67,23 @@ class RunFacts:
             ValueError: If something is missing.
         """
         needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+        strange = ValueError(
+            f"checkpoint {file} was not written by tools/train.py, or by another version of it; "
+            "train it there"
+        )
         if not meta.keys() >= needed:
-            raise ValueError(
-                f"checkpoint {file} was not written by tools/train.py, or by another version of "
-                "it; train it there"
-            )
+            raise strange
         own = {f.name: meta[f.name] for f in dataclasses.fields(cls) if f.name in meta}
         # MMEngine's configs have a class for dicts, which a safe loader of checkpoints refuses.
         own |= {name: dict(value) for name, value in own.items() if isinstance(value, Mapping)}
         for name in ("weights", "start_from"):
-            if own[name] is not None:
-                own[name] = WeightsInfo(**{**own[name], "notes": tuple(own[name].get("notes", ()))})
+            if own[name] is None:
+                continue
+            try:
+                notes = tuple(own[name].get("notes", ()))
+                own[name] = WeightsInfo(own[name]["source"], own[name]["sha256"], notes)
+            except (AttributeError, KeyError, TypeError):
+                raise strange from None
         return cls(**own)
 
     def to_meta(self) -> dict[str, Any]:

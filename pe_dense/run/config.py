@@ -26,6 +26,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import logging
 import math
 import os
 import re
@@ -206,6 +207,7 @@ def load_template(
         raise ValueError(f"config {path} cannot be read: {error}") from error
     _require_names(cfg, path)
     given = {key: _as_given(value, cfg) for key, value in (options or {}).items()}
+    _tell_literal_names(given, cfg)
     for key, value in given.items():
         _require_key(cfg, key, path)
         if key in ("model.backbone.encoder", "model.backbone.weights"):
@@ -282,6 +284,19 @@ def _as_given(value: Any, cfg: Config) -> Any:
     return Given(value) if isinstance(value, str) and not _is_reference(value, cfg) else value
 
 
+def _tell_literal_names(given: Mapping[str, Any], cfg: Config) -> None:
+    """Warn where an option holds the '$name' of something that the config has, and more text."""
+    for key, value in given.items():
+        if isinstance(value, Given):
+            names = [f"${name}" for name in _REFERENCE.findall(value) if name in cfg]
+            if names:
+                print_log(
+                    f"--cfg-options {key}={value}: {', '.join(names)} is taken as text there; only "
+                    "an option that is nothing but '$name' refers to a name",
+                    level=logging.WARNING,
+                )
+
+
 def _is_reference(text: str, cfg: Config) -> bool:
     """Whether text is nothing but '$name', of a name or of facts that the config has."""
     whole = _REFERENCE.fullmatch(text)
@@ -301,6 +316,8 @@ def _require_names(cfg: Config, path: str | Path) -> None:
                     f"config {path} defines no {name!r}, which its base "
                     f"{key.removeprefix(_REQUIRED)}.py requires; define it there"
                 )
+    if not _references(cfg._cfg_dict):
+        return  # all is filled in, as in the copy that MMEngine writes into a work dir
     read = _read_in_files(Path(path))
     code = [*(cfg.get("custom_imports") or {}).get("imports", [])]
     code += [cfg[key] for key in ("data_facts", "data_check") if cfg.get(key)]

@@ -475,3 +475,14 @@ def test_detector_builds_and_leaves_the_protocol_alone(path: Path, mini_root: Pa
     assert head.num_classes == cfg.num_classes == len(cfg.classes)
     if not own_tower:
         assert cfg.model.data_preprocessor.mean == [127.5] * 3
+
+
+def test_an_option_that_holds_a_name_and_more_is_told_to_be_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = REPO / "configs/segmentation/linear_pe_t16_mini.py"
+    for root, told in (("a/$max_epochs", True), ("a/$HOME", False), ("plain", False)):
+        cfg, _ = load_config(config, options={"data_root": root})
+        assert cfg.data_root == root
+        out = capsys.readouterr()
+        assert ("$max_epochs is taken as text" in out.out + out.err) is told

@@ -111,6 +111,13 @@ def test_a_checkpoint_of_another_program_is_not_continued(tmp_path: Path) -> Non
         continued(file, facts_of())
 
 
+@pytest.mark.parametrize("weights", ["w.pt", {"source": "w.pt"}, {"notes": None}])
+def test_weights_that_no_training_wrote_are_one_sentence(weights: object) -> None:
+    meta = facts_of().to_meta() | {"weights": weights}
+    with pytest.raises(ValueError, match="x.pth was not written by tools/train.py"):
+        RunFacts.from_meta(meta, "x.pth")
+
+
 def test_checkpoints_name_the_weights_and_nothing_that_is_merely_called_so() -> None:
     class Encoder(torch.nn.Module):
         def weights_info(self) -> WeightsInfo:  # timm's is a method
