@@ -30,7 +30,7 @@ MAY_IMPORT = {
 }
 BUILDING_BLOCKS = set(MAY_IMPORT)
 MAY_IMPORT |= dict.fromkeys(TASKS, BUILDING_BLOCKS)
-MAY_IMPORT["run"] = {"files", "encoders", "openmmlab", "results"}
+MAY_IMPORT["run"] = {"files", "data", "encoders", "openmmlab", "results"}
 MAY_IMPORT["suites"] = {"files", "encoders", "pictures", "results", "run"}
 OPEN_MMLAB = {"mmengine", "mmcv", "mmdet", "mmseg"}
 ONLY_IN = {

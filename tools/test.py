@@ -60,6 +60,7 @@ def main() -> None:
             seed=args.seed,
             amp=args.amp,
             argv=sys.argv,
+            accept=args.accept,
         ),
         checkpoint=Path(args.checkpoint) if args.checkpoint else None,
         records=None if args.no_record else Path(args.records),

@@ -50,6 +50,7 @@ def main() -> None:
             seed=args.seed,
             amp=args.amp,
             argv=sys.argv,
+            accept=args.accept,
         ),
         resume=args.resume,
     )

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class RunFacts:
         canvas: Side in pixels that positions are bound to, or None.
         classes: Names that were found in the data, or None where the config has them.
         own_annotations: sha256 of the user's annotation files by split, or None.
+        accepted: Faults of the data that were accepted by name, 'negative-boxes (3)'.
     """
 
     encoder: str
@@ -58,6 +59,7 @@ class RunFacts:
     canvas: Any = None
     classes: list[str] | None = None
     own_annotations: dict[str, str | None] | None = None
+    accepted: list[str] = field(default_factory=list)
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], file: str | Path) -> RunFacts:
@@ -66,7 +68,11 @@ class RunFacts:
         Raises:
             ValueError: If something is missing.
         """
-        needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+        needed = {
+            f.name
+            for f in dataclasses.fields(cls)
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        }
         strange = ValueError(
             f"checkpoint {file} was not written by tools/train.py, or by another version of it; "
             "train it there"
@@ -99,7 +105,7 @@ class RunFacts:
 
     def settings(self) -> dict[str, Any]:
         """What a run may not change when it goes on; the rest tells how it went."""
-        told = ("weights", "train_command", "train_seconds", "commit", "dirty")
+        told = ("weights", "train_command", "train_seconds", "commit", "dirty", "accepted")
         return {name: value for name, value in self.to_meta().items() if name not in told}
 
 

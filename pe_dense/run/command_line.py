@@ -37,6 +37,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override config values, for example data_root=DIR max_epochs=3",
     )
+    parser.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="FAULT",
+        help="use data in spite of a fault that the check names; written into the record",
+    )
     parser.add_argument("--work-dir", help="folder of checkpoints and logs")
     parser.add_argument(
         "--launcher",

@@ -37,6 +37,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from pe_dense.data.checks.rules import CheckedData, require_known, require_sound
 from pe_dense.run.launch import is_first_process
 
 # Only encoder and data have facts behind a dot, so that '$split.json' is a name and a suffix.
@@ -55,9 +56,10 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
         "val_evaluator", "visualizer", "work_dir",
     ),
     "pe_dense.run": (
-        "canvas", "classes", "data_check", "data_facts", "data_root", "encoder", "evaluation_only",
-        "journal_dir", "layer", "processes", "protocol", "results_dir", "sharding",
-        "start_without", "trained_with", "training_free", "tta_model", "weights",
+        "accept", "canvas", "classes", "data_check", "data_facts", "data_root", "encoder",
+        "evaluation_only", "journal_dir", "layer", "processes", "protocol", "results_dir",
+        "sharding", "start_without", "trained_with", "training_free", "tta_model",
+        "weights",
     ),
     "pe_dense.suites and tools": ("layer", "report", "seeds"),
     "functions of data_facts and data_check": (
@@ -393,15 +395,36 @@ def _require_type(old: Any, new: Any, key: str) -> None:
         )
 
 
-def check_data(cfg: Config, splits: Sequence[str]) -> None:
+def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
     """Run the check that the config names, 'package.module:function', on the given splits.
 
-    What it returns, a table of what the data hold, is printed by the first process.
+    The table of what the data hold and the notes are printed by the first process. A check may
+    set what follows from the data in the config, such as objects that scores leave out.
+
+    Args:
+        cfg: Resolved config; its `accept` names rules of sound data that may be broken.
+        splits: Of 'train', 'val', 'test'.
+
+    Returns:
+        What was accepted, for the record: 'negative-boxes (3)'.
+
+    Raises:
+        ValueError: With the first problem that is not accepted, or if `accept` names none.
     """
-    if "data_check" in cfg:
-        table = _named_function(cfg.data_check)(cfg, splits)
-        if table and is_first_process():
-            print_log(table)
+    names = list(cfg.get("accept", ()))
+    if "data_check" not in cfg:
+        require_known(names, ())
+        return []
+    found = _named_function(cfg.data_check)(cfg, splits)
+    if not isinstance(found, CheckedData):  # a check of the user's own
+        found = CheckedData(found or "")
+    require_known(names, found.rules)
+    accepted = require_sound(found.findings, names)
+    notes = [f for f in found.findings if f in accepted or not f.is_problem]
+    lines = [line for finding in notes for line in finding.lines()]
+    if is_first_process() and (found.table or lines):
+        print_log("\n".join(filter(None, [found.table, *lines])))
+    return [f"{finding.rule.name} ({finding.count:,})" for finding in accepted]
 
 
 def _named_function(text: str) -> Callable[..., Any]:

@@ -49,7 +49,7 @@ def evaluate(
     new_record = None if supersede else records
     if run.content is not None:  # before anything is built
         refuse_existing(new_record, run.facts, protocol)
-    check_data(run.cfg, ("test",))
+    accepted = check_data(run.cfg, ("test",))
     runner = build_runner(run, request)
     model = bare_model(runner)
     if run.content is None:
@@ -65,7 +65,7 @@ def evaluate(
     for name, value in scores.items():
         print(f"{name:>16} {value:.4f}")
     if records is not None:
-        record = record_of(run, request, protocol, scores, runner, seconds)
+        record = record_of(run, request, protocol, scores, runner, seconds, accepted)
         save_with_evidence(record, runner.test_evaluator.metrics, records, supersede)
     return scores
 

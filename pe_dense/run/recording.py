@@ -48,6 +48,7 @@ def record_of(
     scores: Mapping[str, float],
     runner: Runner,
     seconds: float,
+    accepted: Sequence[str] = (),
 ) -> Record:
     """The record of a finished evaluation, without intervals.
 
@@ -58,6 +59,7 @@ def record_of(
         scores: Scores by name.
         runner: The Runner that scored, for the model and the data.
         seconds: Duration of the evaluation.
+        accepted: Faults of the scored data that were accepted, as `check_data` names them.
     """
     cfg, facts = run.cfg, run.facts
     encoder = bare_model(runner).backbone.encoder
@@ -91,7 +93,7 @@ def record_of(
         versions=provenance.library_versions(),
         hardware=provenance.hardware(gpu=torch.cuda.get_device_name() if cuda else None),
         cost=Cost(facts.train_seconds, seconds, memory),
-        notes="; ".join(notes_of(run)),
+        notes="; ".join(notes_of(run, accepted)),
     )
 
 
@@ -107,9 +109,12 @@ def code_of(run: TrainedRun) -> CodeInfo:
     return CodeInfo(run.facts.commit, run.facts.dirty or dirty)
 
 
-def notes_of(run: TrainedRun) -> list[str]:
+def notes_of(run: TrainedRun, accepted: Sequence[str] = ()) -> list[str]:
     """What a record should say besides."""
     notes = ["encoder in bfloat16"] if run.facts.amp else []
+    for where, faults in (("trained", run.facts.accepted), ("scored", accepted)):
+        if faults:
+            notes.append(f"accepted in the data that were {where}: {', '.join(faults)}")
     commit, _ = provenance.git_state(provenance.repository_root())
     if commit != run.facts.commit:
         notes.append(f"evaluated at commit {commit}")

@@ -26,6 +26,7 @@ class RunRequest:
         seed: Replaces the config's seed.
         amp: Run the encoder in bfloat16.
         argv: The command line, for the record.
+        accept: Names of rules of sound data that the data may break.
     """
 
     config: str
@@ -37,6 +38,7 @@ class RunRequest:
     seed: int | None = None
     amp: bool = False
     argv: Sequence[str] = ("tools/train.py",)
+    accept: Sequence[str] = ()
 
     def load(self) -> tuple[Config, Config]:
         """The resolved config with the seed that was asked for, and the config as it is hashed.
@@ -45,6 +47,8 @@ class RunRequest:
             ValueError: As `load_config`.
         """
         cfg, template = load_config(self.config, self.encoder, self.weights, self.options)
+        for config in (cfg, template) if self.accept else ():  # where it is hashed and where read
+            config.accept = sorted({*config.get("accept", ()), *self.accept})
         if self.seed is not None:
             cfg.randomness.seed = self.seed
         return cfg, template

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
             "another total batch: its protocol id will end in .mod",
             level=logging.WARNING,
         )
-    check_data(cfg, ("train", "val"))
+    facts = dataclasses.replace(facts, accepted=check_data(cfg, ("train", "val")))
     hooks = [hook for hook in cfg.custom_hooks if hook.type == "ExactResumeHook"]
     if not hooks:
         raise ValueError(
