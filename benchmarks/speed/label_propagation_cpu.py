@@ -8,10 +8,9 @@ of all tokens with all of them, mask, top-k over the context, labels by a matrix
 is made once and not repeated for each context frame, so it is not slowed down by that. Context:
 the first and the last 7 frames, radius 12, top 5, 4 labels. Both find the same (the script checks
 it).
-Targets: 60 x 104 at most 1/8 of the time and of the peak memory, 30 x 52 at most 1/3 of the time.
-Both targets, and the rows stored so far, are against the original's own order of steps
-(exponential before the mask, top-k down the columns), which takes 1.5 to 1.8 times as long as this
-plain form on one core.
+Targets: 60 x 104 at most 1/8 of the time and of the peak memory, 30 x 52 at most 1/3 of the time,
+both against the original's own order of steps (exponential before the mask, top-k down the
+columns), which takes 1.5 to 1.8 times as long as this plain form on one core.
 'settings' is how many settings one pass of pe_dense serves; the plain one runs once for each.
 Peak memory holds the features of the context in both: pe_dense passes over a whole video, the
 plain one copies the context as its queue would hold it and makes one step.
