@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "mini_world": {"files", "data", "pictures"},
     "pictures": {"files"},
     "pixelwise": {"results"},
-    "openmmlab": {"encoders", "files"},
+    "openmmlab": {"data", "encoders", "files"},
 }
 BUILDING_BLOCKS = set(MAY_IMPORT)
 MAY_IMPORT |= dict.fromkeys(TASKS, BUILDING_BLOCKS)

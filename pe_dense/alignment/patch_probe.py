@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pe_dense.alignment.frozen_teacher import normalised
 from pe_dense.alignment.teacher_cache import whole_image
+from pe_dense.data.picture import read_picture
 
 IGNORED = 255
 
@@ -130,10 +131,12 @@ def _pairs(
         raise ValueError(f"{images} holds no .jpg or .png; check the probe's data_root")
     for file in files:
         target = maps / f"{file.stem}.png"
-        image_HW3 = cv2.imread(str(file), cv2.IMREAD_COLOR)
+        image_HW3 = read_picture(file, as_stored=True)[..., ::-1].copy()
         raw_HW = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)
-        if image_HW3 is None or raw_HW is None or raw_HW.ndim != 2:
-            raise ValueError(f"{file} or its label map {target} is missing or unreadable")
+        if raw_HW is None or raw_HW.shape != image_HW3.shape[:2]:
+            raise ValueError(
+                f"label map {target} is missing or unreadable, or has another size than {file}"
+            )
         labels_HW = torch.from_numpy(raw_HW.astype(np.int64))
         ignored_HW = labels_HW == IGNORED
         if reduce_zero_label:

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pe_dense.data.picture import read_picture
 from pe_dense.encoders.build import build_loaded
 from pe_dense.encoders.contract import WeightsInfo
-from pe_dense.pictures.folder import read_image
 
 
 class EncoderImage(NamedTuple):
@@ -57,19 +57,22 @@ def open_encoder(
     return encoder.eval(), info
 
 
-def read_for_encoder(file: Path, encoder: nn.Module, short_side: int | None = None) -> EncoderImage:
+def read_for_encoder(
+    file: Path, encoder: nn.Module, short_side: int | None = None, as_stored: bool = False
+) -> EncoderImage:
     """Reads an image and resizes it to whole patches, its shape kept as far as they allow.
 
     Args:
-        file: Any image that OpenCV reads.
+        file: Any image that `decode_picture` reads.
         encoder: Gives patch, normalisation and native side.
         short_side: Pixels of the shorter side, rounded to a multiple of the patch; None is the
             side that the encoder was built for. Encoders of one size get that, whatever the shape.
+        as_stored: Not turned as Exif says, for images whose masks are maps of stored pixels.
 
     Raises:
         ValueError: If the image cannot be read or is smaller than one patch, or the side is.
     """
-    image_HW3, patch = read_image(file), encoder.patch_size
+    image_HW3, patch = read_picture(file, as_stored), encoder.patch_size
     native_hw = image_HW3.shape[:2]
     if min(native_hw) < patch:
         raise ValueError(
@@ -121,7 +124,7 @@ def foreground_grid(file: Path, image: EncoderImage, patch_size: int) -> np.ndar
     Raises:
         ValueError: If the mask cannot be read, or has another size than its image.
     """
-    mask_HW = read_image(file).any(axis=-1)
+    mask_HW = read_picture(file, as_stored=True).any(axis=-1)
     if mask_HW.shape != image.native_hw:
         raise ValueError(
             f"mask {file} has {mask_HW.shape[1]} x {mask_HW.shape[0]} px, its image {image.file} "

@@ -81,10 +81,10 @@ class Views:
         """Blocks from 0."""
         return resolve_indices(self.layers, self.encoder.depth)
 
-    def images(self) -> Iterator[EncoderImage]:
+    def images(self, as_stored: bool = False) -> Iterator[EncoderImage]:
         """Images as the encoder sees them, each told once it is done with."""
         for number, file in enumerate(self.files, start=1):
-            yield read_for_encoder(file, self.encoder, self.short_side)
+            yield read_for_encoder(file, self.encoder, self.short_side, as_stored)
             self.on_progress(number, len(self.files))
 
 
@@ -120,7 +120,7 @@ def write_feature_pictures(
     if masks is not None and guess:
         raise ValueError("masks and a guessed foreground exclude each other; choose one")
     folder, images, maps_IL, lines = Folder(views.out), [], [], []
-    for image in views.images():
+    for image in views.images(as_stored=masks is not None):
         images.append(image)
         found = layer_maps(encoder, image, indices)
         maps_IL.append([low_pass(each, mix).astype(np.float32) for each in found])

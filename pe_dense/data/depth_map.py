@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pe_dense.data.picture_header import picture_header
+
 SUN_BIT_ROTATION = 3  # how SUN RGB-D stores depth; see `metres`
 
 
@@ -99,17 +101,10 @@ def metres(
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
-    """Height and width from the head of a file, without decoding it.
+    """Height and width of the stored pixels, from the head of a file.
 
     Raises:
         ValueError: If the file is missing or no picture.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return picture.size[1], picture.size[0]
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is missing; check data_root and data_prefix") from error
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be decoded; replace it ({error})") from error
+    width, height = picture_header(path).size
+    return height, width

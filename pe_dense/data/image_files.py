@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pe_dense.data.picture import read_picture
+
 # Images that Objects365 v2 lists but does not ship. Source: mmdet 3.5.1, Objects365V2Dataset,
 # which leaves them out.
 OBJECTS365_ABSENT = frozenset(
@@ -56,13 +58,7 @@ def decoded_size(file: Path) -> tuple[int, int]:
     A rotation that the file asks for (EXIF) is applied, as in loading.
 
     Raises:
-        ValueError: If the file is empty or cannot be decoded.
+        ValueError: If the file is missing or cannot be decoded.
     """
-    import cv2
-
-    # As the loader reads it: imread would accept half a JPEG and fill the rest with grey.
-    content = np.fromfile(file, dtype=np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if image is None:
-        raise ValueError(f"image {file} cannot be decoded")
-    return image.shape[1], image.shape[0]
+    image_HW3 = read_picture(file)
+    return image_HW3.shape[1], image_HW3.shape[0]

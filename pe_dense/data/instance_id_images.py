@@ -1,6 +1,7 @@
 """Images with a map of instances: 0 the background, 1, 2, ... objects, -1 void.
 
-They serve teachers that make masks from annotations. Samples are those of `UnlabelledImages` with
+They serve teachers that make masks from annotations. Annotations of COCO belong to the image as it
+is shown, turned as Exif says, here as in detection. Samples are those of `UnlabelledImages` with
 'instance_ids' (H, W) int32 beside 'img'; unreadable images or maps are skipped and listed alike.
 """
 
@@ -59,6 +60,7 @@ class CocoInstanceIds(UnlabelledImages):
                 {
                     "name": (Path(self._img_folder) / image["file_name"]).as_posix(),
                     "num_bytes": -1,
+                    "image_hw": (image.get("height"), image.get("width")),
                     "masks": masks[image["id"]],
                 }
                 for image in images
@@ -78,11 +80,15 @@ class CocoInstanceIds(UnlabelledImages):
 
         Raises:
             OSError: If the image cannot be read.
-            ValueError: If it cannot be decoded or a mask has another size.
+            ValueError: If it cannot be decoded, or the JSON or a mask has another size.
         """
-        sample = super().load_sample(index)
-        masks = self.get_data_info(index)["masks"]
-        return {**sample, "instance_ids": paint_instances(masks, sample["ori_shape"])}
+        sample, entry = super().load_sample(index), self.get_data_info(index)
+        found_hw, said_hw = sample["ori_shape"], entry["image_hw"]
+        if None not in said_hw and said_hw != found_hw:
+            raise ValueError(
+                f"it is {found_hw}, turned as Exif says, but {self.ann_file} {said_hw}"
+            )
+        return {**sample, "instance_ids": paint_instances(entry["masks"], found_hw)}
 
 
 def paint_instances(masks: list[dict[str, Any]], image_hw: tuple[int, int]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Images without labels, from a folder; files that cannot be read are skipped and listed.
 
-A sample before the pipeline: 'img' (H, W, 3) BGR uint8, turned as the file says (EXIF),
+A sample before the pipeline: 'img' (H, W, 3) BGR uint8, turned as the file says (EXIF): no label
+depends on it, and an encoder should see a photo as people do;
 'img_path', 'ori_shape' (H, W), 'sample_idx', and 'image_sha256' where asked for.
 """
 
@@ -11,11 +12,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
+from pe_dense.data.picture import decode_picture, require_bits
 from pe_dense.data.unreadable import UnreadableImages
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -35,6 +36,7 @@ class UnlabelledImages(BaseDataset):
         hash_images: Whether samples carry the SHA-256 of their file, which a teacher cache needs.
         unreadable_list: File that lists the unreadable ones, best in the work_dir; None: the log.
         max_unreadable_share: Above this share (and above ten) of unreadable files loading stops.
+        bits: How many of 16 bits the images use; see `decode_picture`.
         **kwargs: Of MMEngine's `BaseDataset`.
 
     Raises:
@@ -49,9 +51,11 @@ class UnlabelledImages(BaseDataset):
         hash_images: bool = False,
         unreadable_list: str | Path | None = None,
         max_unreadable_share: float = 0.01,
+        bits: int | None = None,
         **kwargs: Any,
     ) -> None:
         self._suffixes, self._hash_images = tuple(suffixes), hash_images
+        self._bits = require_bits(bits)
         self.unreadable = UnreadableImages(unreadable_list, max_unreadable_share)
         super().__init__(data_root=str(data_root), pipeline=list(pipeline), **kwargs)
 
@@ -109,14 +113,7 @@ class UnlabelledImages(BaseDataset):
         Raises:
             ValueError: If it cannot be decoded.
         """
-        try:
-            # In memory: imread would accept half a JPEG and fill the rest with grey.
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error as error:
-            raise ValueError(f"OpenCV cannot decode it ({error.err})") from error
-        if image is None:
-            raise ValueError("OpenCV cannot decode it")
-        return image
+        return decode_picture(content, "it", bits=self._bits)
 
     def note_unreadable(self, index: int, error: Exception) -> None:
         """List an image that could not be read.

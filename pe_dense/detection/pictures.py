@@ -17,10 +17,11 @@ from pycocotools.coco import COCO
 
 from pe_dense.data.checks.coco_file import NAMING
 from pe_dense.data.image_files import spread
+from pe_dense.data.picture import read_picture
 from pe_dense.detection.box_matching import CROWD, Matches, match_boxes
 from pe_dense.detection.coco_check import NAMING_OF_TYPE
 from pe_dense.pictures.boxes import Boxes, side_by_side
-from pe_dense.pictures.folder import Look, read_image
+from pe_dense.pictures.folder import Look
 
 
 class Seen(NamedTuple):
@@ -92,6 +93,7 @@ class Detector:
         dataset, classes = cfg["test_dataloader"]["dataset"], cfg["classes"]
         steps = [step for step in dataset["pipeline"] if step["type"] != "LoadAnnotations"]
         self.model, self.load, self.score_thr = model, Compose(steps), score_thr
+        self.bits = cfg.get("image_bits")
         self.json = Path(dataset["data_root"]) / dataset["ann_file"]
         self.truth = Truth(dataset, classes) if self.json.is_file() else None
         self.look_at = functools.partial(look_at, classes=classes)
@@ -117,7 +119,7 @@ class Detector:
             ValueError: If it is missing or cannot be decoded.
         """
         detected, truth = self.detect(file), None if self.truth is None else self.truth(file)
-        return Seen(read_image(file), detected, truth)
+        return Seen(read_picture(file, bits=self.bits), detected, truth)
 
     def detect(self, file: Path) -> Boxes:
         """What is found in one image."""

@@ -1,28 +1,87 @@
-"""Reading images in a way that explains what is wrong with a file."""
+"""Loading images in pipelines of mmdet and mmseg, by the rule of `pe_dense.data.picture`."""
 
 from __future__ import annotations
 
-from mmcv.transforms import LoadImageFromFile
+from pathlib import Path
+
+from mmcv.transforms import BaseTransform
+from mmengine import fileio
 from mmengine.registry import TRANSFORMS
+
+from pe_dense.data.picture import decode_picture, require_backend, require_bits
+from pe_dense.data.picture_header import picture_header, unreadable
+
+# What samples carry whose labels are maps of stored pixels: those of mmseg's and our depth data
+# sets, and of mmdet's with a panoptic or semantic map.
+_KEYS_OF_MAPS = ("seg_fields", "seg_map_path", "depth_map_path")
 
 
 @TRANSFORMS.register_module()
-class LoadImage(LoadImageFromFile):
-    """mmcv's image loader, with one sentence instead of an assertion for a broken file.
+class LoadImage(BaseTransform):
+    """Add 'img' (H, W, 3) BGR uint8 and its shape.
+
+    Where the labels are maps of stored pixels, the image is read as it is stored; otherwise it is
+    turned as its Exif entry says, which is what annotation tools show.
+
+    Args:
+        imdecode_backend: 'cv2' or 'pillow', decoder of 8-bit files.
+        bits: How many of 16 bits the images of the set use; see `decode_picture`. Set by
+            `image_bits` of a config.
+        backend_args: Of mmengine's file backends.
 
     Raises:
-        ValueError: If the file is missing, empty or cannot be decoded.
+        ValueError: If the file is missing, cannot be decoded to its end, has no known white, or
+            has another size than its annotations say.
     """
 
+    def __init__(
+        self,
+        imdecode_backend: str = "cv2",
+        bits: int | None = None,
+        backend_args: dict | None = None,
+    ) -> None:
+        self.backend = require_backend(imdecode_backend)
+        self.bits, self.backend_args = require_bits(bits), backend_args
+
     def transform(self, results: dict) -> dict:
-        """Add 'img' (H, W, 3) BGR uint8 and its shape to `results`."""
+        """See the class."""
         path = results["img_path"]
         try:
-            return super().transform(results)
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise ValueError(f"image {path} is missing; check data_root and the JSON") from error
-        except Exception as error:  # OpenCV and Pillow raise many kinds for a broken file
+            content = fileio.get(path, backend_args=self.backend_args)
+        except OSError as error:
+            raise unreadable(f"image {path}", error) from error
+        as_stored = any(results.get(key) is not None for key in _KEYS_OF_MAPS)
+        image_HW3 = decode_picture(content, f"image {path}", as_stored, self.backend, self.bits)
+        require_size(results, image_HW3.shape[:2])
+        results["img"] = image_HW3
+        results["img_shape"] = results["ori_shape"] = image_HW3.shape[:2]
+        return results
+
+
+def require_size(results: dict, found_hw: tuple[int, int]) -> None:
+    """Refuse an image whose annotations were made for another size.
+
+    Compares height and width that the annotations say, and those of a label map; depth maps are
+    compared where they are decoded.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    label = results.get("seg_map_path")
+    if label is not None and Path(label).is_file():  # whoever loads it says if it is missing
+        width, height = picture_header(label).size
+        if (height, width) != found_hw:
             raise ValueError(
-                f"image {path} cannot be decoded ({type(error).__name__}); replace the file or "
-                "take it out of the annotation JSON"
-            ) from error
+                f"label map {label} is {width}x{height} px but its image {results['img_path']} is "
+                f"{found_hw[1]}x{found_hw[0]} as stored; they must agree"
+            )
+    said_hw = results.get("height"), results.get("width")
+    if None in said_hw or said_hw == found_hw:
+        return
+    is_turned = said_hw == found_hw[::-1]
+    hint = ", turned by its Exif entry?" if is_turned else ""
+    raise ValueError(
+        f"image {results['img_path']} has {found_hw[1]} x {found_hw[0]} px, but its annotations "
+        f"say {said_hw[1]} x {said_hw[0]}{hint}; boxes would be misplaced, so put the sizes (and "
+        "boxes) right, or save the image as it is shown, without the entry"
+    )

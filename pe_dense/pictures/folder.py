@@ -115,23 +115,6 @@ def write_looks(
     return folder.close([text for _, text in sorted(lines)])
 
 
-def read_image(file: Path) -> np.ndarray:
-    """(H, W, 3) RGB uint8, turned as the file says.
-
-    Raises:
-        ValueError: If it is missing or cannot be decoded.
-    """
-    import cv2
-
-    if not file.is_file():
-        raise ValueError(f"image {file} does not exist")
-    content = np.fromfile(file, dtype=np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if image is None:
-        raise ValueError(f"image {file} cannot be decoded")
-    return np.ascontiguousarray(image[..., ::-1])
-
-
 def encoded(image_HW3: np.ndarray, suffix: str = ".png", quality: int = 90) -> bytes:
     """A picture as the bytes of a PNG or JPEG file."""
     import cv2

@@ -15,6 +15,9 @@ References are what a config file wrote. Text that a person gives (`--encoder`, 
 `--cfg-options`) or that is found in the data goes in as it is, a '$' in a path or a class name
 included; only an option that is nothing but the name of something, `key='$max_epochs'`, is one.
 
+`image_bits`, which an option may bring, goes to all that decodes images: how many bits a set of
+16-bit images uses (see pe_dense.data.picture).
+
 A base says which names it expects from the config that uses it, in a tuple of its own name:
 `REQUIRED_probing = ("encoder", "weights", "model.task_options")` in probing.py. A config that lacks
 one is refused, and so is one with a name at the top that nothing reads, most often a slip of the
@@ -57,8 +60,8 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
     ),
     "pe_dense.run": (
         "accept", "canvas", "classes", "data_check", "data_facts", "data_root", "encoder",
-        "evaluation_only", "journal_dir", "layer", "processes", "protocol", "results_dir",
-        "sharding", "start_without", "trained_with", "training_free", "tta_model",
+        "evaluation_only", "image_bits", "journal_dir", "layer", "processes", "protocol",
+        "results_dir", "sharding", "start_without", "trained_with", "training_free", "tta_model",
         "weights",
     ),
     "pe_dense.suites and tools": ("layer", "report", "seeds"),
@@ -69,6 +72,10 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
     # Nobody reads it; it tells protocols apart whose data differ in nothing but the folder.
     "the hash of a protocol": ("dataset",),
 }  # fmt: skip
+# Names that an option may bring though the config has none.
+_FROM_OPTIONS = ("image_bits",)
+# Parts of a config that decode images of a data set, and take how many bits they use.
+_DECODERS = ("LoadImage", "UnlabelledImages", "ShardedImages", "CocoInstanceIds")
 # Packages whose reading of a config the table knows.
 _KNOWN_CODE = ("pe_dense", "mmengine", "mmcv", "mmdet", "mmseg")
 
@@ -244,7 +251,25 @@ def resolved(template: Config, path: str | Path) -> Config:
         found = _named_function(cfg.data_facts)(_values(_own_names(names), {}, path))
         facts |= {f"data.{key}": value for key, value in found.items()}
     filled = substitute(cfg._cfg_dict, _values(names, facts, path))
+    if filled.get("image_bits") is not None:
+        given = _with_bits(filled, filled["image_bits"])
+        if given == filled:
+            raise ValueError(
+                f"image_bits={filled['image_bits']} does nothing in {path}, whose images are read "
+                "without a setting; save them with 8 bits"
+            )
+        filled = given
     return Config(ConfigDict(filled), filename=cfg.filename)
+
+
+def _with_bits(value: Any, bits: int) -> Any:
+    """A config whose decoders of images know how many bits the set uses."""
+    if isinstance(value, dict):
+        mine = {"bits": bits} if value.get("type") in _DECODERS else {}
+        return {**{key: _with_bits(item, bits) for key, item in value.items()}, **mine}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_bits(item, bits) for item in value)
+    return value
 
 
 def _own_names(names: Mapping[str, Any]) -> dict[str, Any]:
@@ -372,6 +397,8 @@ def _read_in_files(path: Path) -> set[str] | None:
 
 def _require_key(cfg: Config, dotted: str, path: str | Path) -> None:
     node: Any = cfg._cfg_dict
+    if dotted in _FROM_OPTIONS:
+        return
     for part in dotted.split("."):
         if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
             node = node[int(part)]

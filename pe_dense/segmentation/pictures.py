@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pe_dense.data.picture import read_picture
 from pe_dense.data.scored_images import ScoredImages
 from pe_dense.pictures.colours import WRONG, class_colour, faint_grey, hatched
 from pe_dense.pictures.drawing import (
@@ -24,7 +25,7 @@ from pe_dense.pictures.drawing import (
     short_name,
     with_legend,
 )
-from pe_dense.pictures.folder import Look, read_image
+from pe_dense.pictures.folder import Look
 from pe_dense.pictures.masks import VOID, class_map
 from pe_dense.pixelwise.mean_iou import image_counts
 
@@ -138,6 +139,7 @@ class Segmenter:
         dataset, classes = cfg["test_dataloader"]["dataset"], cfg["classes"]
         self.model, self.images = model, ScoredImages(dataset, "LoadAnnotations", "seg_map_path")
         self.spread_files, palette_K3 = self.images.spread_files, palette_of(dataset, classes)
+        self.bits = cfg.get("image_bits")
         self.look_at = functools.partial(look_at, classes=classes, palette_K3=palette_K3)
 
     def see(self, file: Path) -> Segmented:
@@ -148,7 +150,8 @@ class Segmenter:
         """
         _, sample, is_annotated = self.images.predict(self.model, file)
         truth_HW = sample.gt_sem_seg.data[0].numpy() if is_annotated else None
-        return Segmented(read_image(file), sample.pred_sem_seg.data[0].numpy(), truth_HW)
+        image_HW3 = read_picture(file, as_stored=True, bits=self.bits)  # as it was loaded
+        return Segmented(image_HW3, sample.pred_sem_seg.data[0].numpy(), truth_HW)
 
 
 def draw_segmented(

@@ -100,7 +100,9 @@ def tracked_videos(
             tracks = frame.pred_track_instances
             own = Boxes(tracks.bboxes.cpu().numpy(), tracks.instances_id.cpu().numpy())
             truth = Boxes(boxes_N4, rows.ids_Q[counts_Q])
-            views.append(FrameView(Path(frame.metainfo["img_path"]), truth, own))
+            views.append(
+                FrameView(Path(frame.metainfo["img_path"]), truth, own, cfg.get("image_bits"))
+            )
         words = f"HOTA {metrics['HOTA']:.3f}  IDF1 {metrics['IDF1']:.3f}"
         yield VideoView(info.name, f"{words}  IDSW {metrics['IDSW']:.0f}", views)
 

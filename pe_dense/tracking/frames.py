@@ -28,6 +28,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pe_dense.data.picture import read_picture
 from pe_dense.files import atomic_write_bytes
 from pe_dense.mini_world.formats import davis_palette
 from pe_dense.tracking.region_and_boundary import VOID
@@ -38,20 +39,12 @@ MAX_GREY_ID = 14  # the darkest colour of the palette that objects get is 15 in 
 
 
 def read_frame(path: Path) -> np.ndarray:
-    """RGB uint8 (H, W, 3).
+    """RGB uint8 (H, W, 3), as stored, since masks are maps of stored pixels.
 
     Raises:
         ValueError: If the file is missing or cannot be decoded to its end.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise ValueError(f"frame {path} is missing; check data_root") from error
-    except Exception as error:  # Pillow raises many kinds for a broken file
-        raise ValueError(
-            f"frame {path} cannot be decoded ({type(error).__name__}: {error}); replace the file"
-        ) from error
+    return read_picture(path, as_stored=True, backend="pillow", noun="frame")
 
 
 def read_label_map(path: Path) -> np.ndarray:

@@ -17,10 +17,11 @@ import numpy as np
 from PIL import Image
 
 from pe_dense.data.image_files import spread
+from pe_dense.data.picture import read_picture
 from pe_dense.pictures.boxes import Boxes, draw_boxes
 from pe_dense.pictures.colours import INK, PAPER, id_colour
 from pe_dense.pictures.drawing import Panel, contact_sheet, panel_grid, panel_scale, resized
-from pe_dense.pictures.folder import Folder, read_image
+from pe_dense.pictures.folder import Folder
 from pe_dense.pictures.masks import draw_identities
 
 SHEET_FRAMES = 6
@@ -35,11 +36,13 @@ class FrameView(NamedTuple):
         image: File of the frame.
         truth: Label map uint8 (H, W), boxes labelled by identity, or None where there is none.
         found: The prediction, likewise.
+        bits: Of 16-bit images; see `decode_picture`.
     """
 
     image: Path
     truth: np.ndarray | Boxes | None
     found: np.ndarray | Boxes | None
+    bits: int | None = None
 
 
 class VideoView(NamedTuple):
@@ -67,7 +70,9 @@ def frame_picture(view: FrameView, words: str, side: int | None = None) -> np.nd
     Raises:
         ValueError: If the image cannot be read.
     """
-    image_HW3 = read_image(view.image)
+    # Label maps belong to stored pixels; boxes to what the tracker saw, turned as Exif says.
+    has_boxes = any(isinstance(objects, Boxes) for objects in (view.truth, view.found))
+    image_HW3 = read_picture(view.image, as_stored=not has_boxes, bits=view.bits)
     scale = panel_scale(*image_HW3.shape[:2], side)
     panels = []
     for heading, objects in (("truth", view.truth), ("prediction", view.found)):

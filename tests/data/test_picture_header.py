@@ -124,9 +124,7 @@ def test_float_and_signed_pictures() -> None:
 def test_white_that_a_file_states() -> None:
     pgm = header_of(b"P5\n# 12 bits\n20 12\n4095\n" + bytes(480), "x")
     assert (pgm.size, pgm.bits, pgm.largest) == ((20, 12), 16, 4095)
-    picture = Image.fromarray(GREY_HW.astype(np.uint16))
-    tiff = header_of(saved(picture, "TIFF", tiffinfo={281: 4095}), "x")
-    assert (tiff.bits, tiff.largest) == (16, 4095)
+    assert header_of(b"P4\n20 12\n" + bytes(36), "x").largest is None
 
 
 @pytest.mark.parametrize(
@@ -140,7 +138,7 @@ def test_white_that_a_file_states() -> None:
 def test_no_picture_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.jpg"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.jpg is .*replace the file$"):
+    with pytest.raises(ValueError, match=r"x\.jpg cannot be decoded .*replace the file"):
         picture_header(file)
 
 

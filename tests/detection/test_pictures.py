@@ -16,6 +16,7 @@ pytest.importorskip("mmdet")
 import torch
 from coco_folders import edit, write_folder, write_image
 
+from pe_dense.data.picture import read_picture
 from pe_dense.detection.pictures import (
     Detector,
     Seen,
@@ -24,7 +25,7 @@ from pe_dense.detection.pictures import (
     look_at,
 )
 from pe_dense.pictures.boxes import Boxes
-from pe_dense.pictures.folder import INDEX, MAX_ON_SHEET, SHEET, read_image, write_looks
+from pe_dense.pictures.folder import INDEX, MAX_ON_SHEET, SHEET, write_looks
 
 REPO = Path(__file__).resolve().parents[2]
 CLASSES = ["disc", "box"]
@@ -60,7 +61,7 @@ def detections(truth: Boxes | None, keep: int) -> Boxes:
 def write(out: Path, files: list, detect: object, objects_of: object, **more: object) -> list[str]:
     """Pictures of what a function detects."""
     return write_looks(
-        out, files, lambda file: Seen(read_image(file), detect(file), objects_of(file)),
+        out, files, lambda file: Seen(read_picture(file), detect(file), objects_of(file)),
         lambda seen, title: look_at(seen, title, CLASSES), 460, **more,
     )  # fmt: skip
 
@@ -86,7 +87,7 @@ def test_truth_with_masks_and_classes_in_another_order(mini_root: Path) -> None:
         found = truth(file)
         if not len(found.labels_Q):
             continue
-        assert found.masks_QHW.shape[1:] == read_image(file).shape[:2]
+        assert found.masks_QHW.shape[1:] == read_picture(file).shape[:2]
         for box, mask in zip(found.boxes_Q4, found.masks_QHW):
             ys, xs = np.nonzero(mask)
             ends = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
@@ -126,7 +127,7 @@ def test_pictures_sheet_and_index(root: Path, tmp_path: Path) -> None:
     assert "right   1  wrong   0  missed   1" in lines[1]
     assert lines[-1].endswith(str(root / "images" / "t0.jpg")) and "detected   0" in lines[-1]
     assert steps[-1] == (5, 5)
-    with_truth, alone = (read_image(tmp_path / "out" / f"{n}.png") for n in ("001_v0", "005_t0"))
+    with_truth, alone = (read_picture(tmp_path / "out" / f"{n}.png") for n in ("001_v0", "005_t0"))
     assert with_truth.shape[1] > 1.9 * alone.shape[1]
 
 
@@ -140,7 +141,7 @@ def test_the_sheet_holds_the_worst(root: Path, tmp_path: Path) -> None:
     write(tmp_path / "out", files, lambda f: detections(one, int(f in good)), lambda f: one)
     alone = write(tmp_path / "bad", files[4:], lambda f: detections(one, 0), lambda f: one)
     assert len(alone) == MAX_ON_SHEET
-    sheets = [read_image(tmp_path / name / SHEET) for name in ("out", "bad")]
+    sheets = [read_picture(tmp_path / name / SHEET) for name in ("out", "bad")]
     assert sheets[0].shape == sheets[1].shape
     differing = (sheets[0] != sheets[1]).any(-1).mean()
     assert differing < 0.02, "only the numbers in the captions differ"

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("cv2")
 
-from pe_dense.pictures.folder import INDEX, Folder, Look, read_image, write_looks
+from pe_dense.data.picture import read_picture
+from pe_dense.pictures.folder import INDEX, Folder, Look, write_looks
 
 PICTURE = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
 
@@ -17,7 +18,7 @@ PICTURE = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
 def test_a_picture_comes_back_as_it_was(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "out")
     assert folder.add(7, "x" * 99, PICTURE) == f"007_{'x' * 60}.png"
-    assert (read_image(tmp_path / "out" / f"007_{'x' * 60}.png") == PICTURE).all()
+    assert (read_picture(tmp_path / "out" / f"007_{'x' * 60}.png") == PICTURE).all()
     assert Folder(tmp_path / "more", 1000).stem(7, "x") == "0007_x"
 
 

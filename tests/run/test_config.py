@@ -249,6 +249,17 @@ def test_unknown_reference_names_itself_and_the_known_ones(tmp_path: Path) -> No
         load_config(path)
 
 
+def test_bits_of_images_go_to_all_that_decodes_them(toy: Path) -> None:
+    plain, template = load_config(MINI)
+    assert '"bits"' not in json.dumps(plain.to_dict())
+    deep, with_bits = load_config(MINI, options={"image_bits": 12})
+    loaders = [deep[f"{split}_dataloader"].dataset.pipeline[0] for split in ("train", "test")]
+    assert [loader.to_dict() for loader in loaders] == [{"type": "LoadImage", "bits": 12}] * 2
+    assert config_sha256(protocol_settings(template)) != config_sha256(protocol_settings(with_bits))
+    with pytest.raises(ValueError, match=r"image_bits=12 does nothing in .*toy\.py"):
+        load_config(toy, options={"image_bits": 12})
+
+
 @pytest.mark.parametrize(
     "key", ["max_epoch", "modle.neck.in_channels", "lr.x", "param_scheduler.3.end"]
 )

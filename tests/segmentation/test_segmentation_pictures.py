@@ -14,8 +14,9 @@ import pytest
 
 pytest.importorskip("mmseg")
 
+from pe_dense.data.picture import read_picture
 from pe_dense.pictures.colours import WRONG, class_colour
-from pe_dense.pictures.folder import INDEX, SHEET, read_image, write_looks
+from pe_dense.pictures.folder import INDEX, SHEET, write_looks
 from pe_dense.pictures.masks import VOID, class_map
 from pe_dense.segmentation.pictures import (
     Segmented,
@@ -143,7 +144,9 @@ def test_the_worst_image_comes_first(tmp_path: Path) -> None:
     assert [Path(line.split()[-1]).stem for line in lines] == ["bad", "good", "empty", "alone"]
     assert lines[0].startswith("mIoU 0.40  accuracy 0.73  004_bad.png")
     assert (out / INDEX).read_text().splitlines() == lines and (out / SHEET).is_file()
-    assert read_image(out / "001_good.png").shape[1] > read_image(out / "002_alone.png").shape[1]
+    assert (
+        read_picture(out / "001_good.png").shape[1] > read_picture(out / "002_alone.png").shape[1]
+    )
     found["bad"] = replace(maps(), labels_HW=np.full((4, 5), 7))
     with pytest.raises(ValueError, match=r"bad.png: the prediction holds class 7"):
         write(tmp_path / "b")
