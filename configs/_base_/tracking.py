@@ -10,6 +10,7 @@ REQUIRED_tracking = (
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.tracking"], allow_failed_imports=False
 )
+data_check = "pe_dense.tracking.video_check:check_config"
 training_free = True
 journal_dir = "journal"  # in the work dir; a killed run goes on at the next video
 results_dir = None  # a new folder: indexed PNGs at native size, as davis2017-evaluation reads them

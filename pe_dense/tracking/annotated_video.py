@@ -91,10 +91,8 @@ def read_annotated_video(video: Mapping[str, Any]) -> AnnotatedVideo:
             f"mask {masks[0]} has {native_hw[0]} x {native_hw[1]} px, its frame {frames[0]} "
             f"{frame_hw[0]} x {frame_hw[1]}; use frames and masks of one resolution"
         )
-    if video["style"] == "davis":  # all labels up to the highest are objects from there
-        starts_K = np.zeros(int(first_HW[first_HW != VOID].max(initial=0)), np.int64)
-    else:
-        starts_K = _first_frames(masks, native_hw)
+    # 'davis': later labels are background.
+    starts_K = _first_frames(masks[:1] if video["style"] == "davis" else masks, native_hw)
     if not len(starts_K):
         raise ValueError(f"mask {masks[0]} has no object; labels are passed on from there")
     return AnnotatedVideo(

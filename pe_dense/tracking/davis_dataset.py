@@ -5,12 +5,16 @@
 
 Two styles of annotation, `style`:
 
-* 'davis': every frame has a mask. Objects are those of the first frame, ids 1 to the highest;
-  ids that appear later are background, as in davisvideochallenge/davis2017-evaluation @ ac7c43f.
-  The first and the last frame are not scored, so a video needs three frames.
+* 'davis': every frame has a mask. Objects are those of the first frame; ids that appear later are
+  background, as in davisvideochallenge/davis2017-evaluation @ ac7c43f. The first and the last frame
+  are not scored, so a video needs three frames. Deviation: an id below the highest that is not in
+  the first frame is no object; there it is one that nobody can follow, and an absent one scores 1.
 * 'youtube': some frames have a mask (YouTube-VOS: every fifth). The video begins with its first
   mask. An object that appears later is given where it is first annotated, and is scored in the
   annotated frames after that one, the last frame included.
+
+Frames come in the order of the numbers in their names, and a mask belongs to the frame of its
+number, so that 9.jpg comes before 10.jpg and has 00009.png.
 """
 
 from __future__ import annotations
@@ -26,9 +30,10 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 
+from pe_dense.tracking.frame_files import frame_files
+
 STYLES = ("davis", "youtube")
 PARTS = ("train", "val")
-FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @DATASETS.register_module()
@@ -134,11 +139,16 @@ class DavisVideos(BaseDataset):
 
     def _listed(self, root: Path, images: Path, split_file: str | None) -> list[str]:
         if split_file is None:
-            return sorted(folder.name for folder in images.iterdir() if folder.is_dir())
+            folders = (path for path in images.iterdir() if path.is_dir())
+            return sorted(path.name for path in folders if not path.name.startswith("."))
         path = root / split_file
         if not path.is_file():
             raise ValueError(f"list of videos {path} does not exist; check split_file")
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"list of videos {path} is no text; save it as UTF-8") from error
+        names = [line.strip() for line in lines]
         names = [name for name in names if name]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{path} lists {repeated[0]!r} twice; remove one of the lines")
@@ -147,23 +157,29 @@ class DavisVideos(BaseDataset):
     def _video(self, name: str, images: Path, masks: Path, purpose: str) -> dict[str, Any]:
         if not images.is_dir():
             raise ValueError(f"video {name!r} has no folder {images}; download it or unlist it")
-        frames = sorted(p for p in images.iterdir() if p.suffix.lower() in FRAME_SUFFIXES)
-        if not frames:
+        numbered = frame_files(images)
+        if not numbered:
             raise ValueError(f"video {name!r} has no frame in {images}; download it or unlist it")
-        found = {path.stem: path for path in masks.glob("*.png")}
-        annotated = [frame.stem in found for frame in frames]
-        unknown = sorted(found.keys() - {frame.stem for frame in frames})
-        if unknown:
-            raise ValueError(f"mask {found[unknown[0]]} has no frame of that name in {images}")
+        found = frame_files(masks) if masks.is_dir() else {}
+        for number, mask in found.items():
+            if mask.suffix.lower() != ".png":
+                raise ValueError(f"mask {mask} is no PNG; save it as an indexed PNG, without loss")
+            if number not in numbered:
+                raise ValueError(
+                    f"mask {mask} has no frame of its number in {images}; remove it, or add the "
+                    "frame"
+                )
+        annotated = [number in found for number in numbered]
+        frames = list(numbered.items())
         if not any(annotated) or (self.style == "davis" and not annotated[0]):
             raise ValueError(
-                f"video {name!r} has no mask of its first frame, {masks / frames[0].stem}.png; "
+                f"video {name!r} has no mask of its first frame, {masks / frames[0][1].stem}.png; "
                 "labels are passed on from there"
             )
         first = annotated.index(True)
         frames, annotated = frames[first:], annotated[first:]
         if self.scored and self.style == "davis" and not all(annotated):
-            missing = frames[annotated.index(False)].stem
+            missing = frames[annotated.index(False)][1].stem
             raise ValueError(
                 f"video {name!r} has no mask {masks / missing}.png; scoring needs one for every "
                 "frame (style='davis'), or set scored=False"
@@ -176,8 +192,8 @@ class DavisVideos(BaseDataset):
             )
         return dict(
             video=name,
-            frame_paths=tuple(map(str, frames)),
-            mask_paths=tuple(str(found[f.stem]) if f.stem in found else None for f in frames),
+            frame_paths=tuple(str(frame) for _, frame in frames),
+            mask_paths=tuple(str(found[n]) if n in found else None for n, _ in frames),
             style=self.style,
             purpose=purpose,
             scored=self.scored,

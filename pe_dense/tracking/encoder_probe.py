@@ -8,18 +8,19 @@ Shape legend: T frames, H W pixels, h w token grid, C labels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pe_dense.tracking.annotated_video import read_annotated_video
+from pe_dense.tracking.davis_dataset import DavisVideos
 from pe_dense.tracking.frames import network_size, read_frame, read_label_map, resize_frame
-from pe_dense.tracking.label_maps import label_map_from_soft, labels_on_grid
+from pe_dense.tracking.label_maps import label_map_from_soft
 from pe_dense.tracking.label_propagation import propagate_labels
 from pe_dense.tracking.reference import PropagationSetting
-from pe_dense.tracking.region_and_boundary import VideoScores, video_scores
+from pe_dense.tracking.region_and_boundary import video_scores
 
 RULE = "dinov3"  # a number of patches on the short side, whatever the patch
 
@@ -52,47 +53,40 @@ def propagation_scores(
     Raises:
         ValueError: If the split is missing or empty, or a frame or annotation is.
     """
-    root, options = Path(data_root), PropagationSetting(**(setting or {}))
-    listed = root / "ImageSets" / "2017" / f"{split}.txt"
-    if not listed.is_file():
-        raise ValueError(f"{listed} does not exist; check the probe's data_root and split")
-    names = listed.read_text(encoding="utf-8").split()[:limit]
-    if not names:
-        raise ValueError(f"{listed} names no video; check the probe's split and limit")
-    found = [
-        _video_scores(encoder, root, resolution, name, short_side, layer, options) for name in names
-    ]
-    region = float(np.mean([j for scores in found for j in scores.j_KT.mean(1)]))
-    boundary = float(np.mean([f for scores in found for f in scores.f_KT.mean(1)]))
+    options = PropagationSetting(**(setting or {}))
+    split_file = f"ImageSets/2017/{split}.txt"
+    dataset = DavisVideos(data_root, split_file=split_file, resolution=resolution)
+    videos = [dataset.get_data_info(i) for i in range(len(dataset))][:limit]
+    if not videos:
+        raise ValueError(f"limit={limit} leaves no video to probe; take at least 1")
+    found = [_object_scores(encoder, video, short_side, layer, options) for video in videos]
+    region, boundary = np.concatenate(found).mean(axis=0).tolist()
     return {"J": region, "F": boundary, "J&F": (region + boundary) / 2}
 
 
-def _video_scores(
+def _object_scores(
     encoder: Any,
-    root: Path,
-    resolution: str,
-    name: str,
+    video: Mapping[str, Any],
     short_side: int,
     layer: int,
     setting: PropagationSetting,
-) -> VideoScores:
-    images = sorted((root / "JPEGImages" / resolution / name).glob("*.jpg"))
-    masks = [root / "Annotations" / resolution / name / f"{p.stem}.png" for p in images]
-    if len(images) < 3:
-        raise ValueError(f"video {name} of {root} has {len(images)} frames, and 3 are the fewest")
-    first_HW = read_label_map(masks[0])
-    size_hw = network_size(first_HW.shape, encoder.patch_size, RULE, short_side)
+) -> np.ndarray:
+    """(K, 2) mean J and F of the objects of a video."""
+    annotated = read_annotated_video(video)
+    native_hw = annotated.native_hw
+    size_hw = network_size(native_hw, encoder.patch_size, RULE, short_side)
     grid_hw = tuple(side // encoder.patch_size for side in size_hw)
-    frames = (frame_features(encoder, read_frame(p), size_hw, layer) for p in images)
-    first_Chw = labels_on_grid(first_HW, grid_hw, int(first_HW[first_HW < 255].max(initial=0)) + 1)
-    device = next(encoder.parameters()).device
+    frames = (frame_features(encoder, read_frame(p), size_hw, layer) for p in annotated.frame_paths)
+    first_Chw = annotated.first_labels(grid_hw).to(next(encoder.parameters()).device)
 
     def predictions() -> Iterator[np.ndarray]:
-        yield first_HW
-        for (soft_Chw,) in propagate_labels(frames, first_Chw.to(device), [setting]):
-            yield label_map_from_soft(soft_Chw, first_HW.shape, stretch=False)
+        yield annotated.first_HW
+        for (soft_Chw,) in propagate_labels(frames, first_Chw, [setting]):
+            yield label_map_from_soft(soft_Chw, native_hw, stretch=False)
 
-    return video_scores(map(read_label_map, masks), predictions())
+    scores = video_scores(map(read_label_map, annotated.mask_paths), predictions())
+    means_K2 = np.stack([scores.j_KT.mean(1), scores.f_KT.mean(1)], axis=1)
+    return means_K2[annotated.starts_K == 0]
 
 
 def frame_features(

@@ -48,10 +48,18 @@ def read_frame(path: Path) -> np.ndarray:
 
 
 def read_label_map(path: Path) -> np.ndarray:
-    """Object ids uint8 (H, W): 0 is background, 255 is void.
+    """Object ids uint8 (H, W): 0 is background, 255 is void; see `read_indexed`."""
+    return read_indexed(path)[0]
+
+
+def read_indexed(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Object ids of a mask and the colours that stand for them.
 
     The file is an indexed PNG. Without a palette it may be 8-bit grey whose values are ids, that
     is 0 to 14 and 255; larger values are those of a picture, or of a palette turned into grey.
+
+    Returns:
+        uint8 (H, W): 0 is background, 255 is void; and the palette uint8 (n, 3), None for grey.
 
     Raises:
         ValueError: If the file is missing, cannot be decoded, or holds colours rather than ids.
@@ -59,6 +67,7 @@ def read_label_map(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             mode, labels_HW = image.mode, np.asarray(image)
+            palette = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
     except FileNotFoundError as error:
         raise ValueError(f"mask {path} is missing; check data_root") from error
     except Exception as error:
@@ -66,7 +75,7 @@ def read_label_map(path: Path) -> np.ndarray:
             f"mask {path} cannot be decoded ({type(error).__name__}: {error}); replace the file"
         ) from error
     if mode == "P":
-        return labels_HW
+        return labels_HW, palette
     if mode != "L":
         raise ValueError(
             f"mask {path} has mode {mode}, whose values are not object ids; "
@@ -84,7 +93,7 @@ def read_label_map(path: Path) -> np.ndarray:
             f"mask {path} has no palette and only the values 0 and 255, where 255 means void; "
             "save the object with id 1"
         )
-    return labels_HW
+    return labels_HW, None
 
 
 def write_label_map(path: Path, labels_HW: np.ndarray) -> None:

@@ -60,11 +60,11 @@ def test_bad_folders(folder: Path) -> None:
     tower = MeanColour()
     with pytest.raises(ValueError, match="train.txt does not exist"):
         propagation_scores(tower, str(folder), "train")
-    with pytest.raises(ValueError, match="names no video"):
+    with pytest.raises(ValueError, match="limit=0 leaves no video"):
         propagation_scores(tower, str(folder), limit=0)
     (folder / "Annotations/480p/walk/00002.png").unlink()
     with pytest.raises(ValueError, match=r"00002\.png"):
         propagation_scores(tower, str(folder), short_side=8)
     (folder / "ImageSets/2017/val.txt").write_text("absent\n")
-    with pytest.raises(ValueError, match="has 0 frames"):
+    with pytest.raises(ValueError, match="video 'absent' has no folder"):
         propagation_scores(tower, str(folder))
