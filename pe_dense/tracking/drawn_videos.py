@@ -93,7 +93,7 @@ def tracked_videos(
         rows = read_ground_truth(place / "gt" / "gt.txt", info.num_frames)
         views = []
         for frame in found:
-            counts_Q = rows.active_Q & (rows.frames_Q == int(frame.metainfo["frame_number"]))
+            counts_Q = rows.is_active & (rows.frames_Q == int(frame.metainfo["frame_number"]))
             boxes_N4 = rows.boxes_xywh_Q4[counts_Q].copy()
             boxes_N4[:, :2] -= 1  # the first pixel is 1 in the file
             boxes_N4[:, 2:] += boxes_N4[:, :2]

@@ -13,7 +13,6 @@ Shape legend: B images, C channels, H W pixels, h w feature map, N boxes.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,58 +30,7 @@ from pe_dense.openmmlab.foreign_layouts import FOREIGN_LAYOUTS
 from pe_dense.tracking import mot_metric  # noqa: F401
 from pe_dense.tracking.appearance import box_embeddings
 from pe_dense.tracking.appearance_tracker import AppearanceByteTracker
-from pe_dense.tracking.mot_dataset import frame_range
-from pe_dense.tracking.mot_files import find_sequences, read_ground_truth
-
-NEEDED = ("lap", "trackeval")  # of the extra 'mot'
-
-
-def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> str:
-    """Check the optional packages and the sequences that a config will use.
-
-    Args:
-        cfg: Resolved config.
-        splits: Of 'train', 'val', 'test': the loaders that will be used.
-
-    Returns:
-        Sequences and frames by split.
-
-    Raises:
-        ValueError: If a package or a file is missing or wrong.
-    """
-    require_extra()
-    lines = []
-    for split in splits:
-        settings = cfg[f"{split}_dataloader"]["dataset"]
-        pattern, half = settings.get("pattern", "*"), settings.get("half")
-        found = find_sequences(settings["data_root"], pattern)
-        frames = 0
-        for info in found:
-            first, last = frame_range(info.num_frames, half)
-            frames += last - first + 1
-            read_ground_truth(info.folder / "gt" / "gt.txt", info.num_frames)
-            absent = [n for n in range(first, last + 1) if not info.image_path(n).is_file()]
-            if absent:
-                raise ValueError(
-                    f"image {info.image_path(absent[0])} is missing ({len(absent)} of "
-                    f"{last - first + 1} are); fetch the sequence again"
-                )
-        lines.append(f"{split}: {len(found)} sequences, {frames} frames")
-    return "\n".join(lines)
-
-
-def require_extra(needed: Sequence[str] = NEEDED) -> None:
-    """Refuse to go on without the packages of the extra 'mot'.
-
-    Raises:
-        ValueError: Naming the first package that is missing.
-    """
-    absent = [name for name in needed if importlib.util.find_spec(name) is None]
-    if absent:
-        raise ValueError(
-            f"multi-object tracking needs the package {absent[0]!r}, which is not installed; run: "
-            "pip install 'pe_dense[mot]'"
-        )
+from pe_dense.tracking.mot_check import NEEDED, check_config, require_extra  # noqa: F401
 
 
 class _DetectThenTrack:

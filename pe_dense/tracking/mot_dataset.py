@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from mmdet.datasets import BaseVideoDataset
 from mmdet.registry import DATASETS
 
-from pe_dense.tracking.mot_files import SequenceInfo, find_sequences, read_ground_truth
+from pe_dense.tracking.mot_files import BoxRows, SequenceInfo, find_sequences, read_ground_truth
 
 HALVES = (None, "first", "second")
 
@@ -101,14 +102,26 @@ class MOTSequences(BaseVideoDataset):
         """Frames without boxes were left out while reading; nothing remains to be done."""
         return self.data_list
 
+    def counting(self, rows: BoxRows) -> np.ndarray:
+        """(Q,) rows that are trained on; boxes of unknown visibility are."""
+        is_visible_Q = (rows.visibility_Q >= self.min_visibility) | (rows.visibility_Q < 0)
+        return rows.is_active & np.isin(rows.classes_Q, self.class_ids) & is_visible_Q
+
     def _images(self, info: SequenceInfo, next_id: int) -> list[dict]:
         first, last = frame_range(info.num_frames, self.half)
+        files = info.frames()
+        if absent := [number for number in range(first, last + 1) if number not in files]:
+            raise ValueError(
+                f"frame {absent[0]} of {info.folder / info.image_dir} is missing ({len(absent)} of "
+                f"{last - first + 1} are); fetch the sequence again, or correct seqLength in its "
+                "seqinfo.ini"
+            )
         instances: dict[int, list[dict]] = {}
         if not self.test_mode:  # the metric reads what it scores itself
             rows = read_ground_truth(info.folder / "gt" / "gt.txt", info.num_frames)
+            counts_Q = self.counting(rows)
             for i, frame in enumerate(rows.frames_Q.tolist()):
-                counts = rows.active_Q[i] and rows.visibility_Q[i] >= self.min_visibility
-                if not counts or rows.classes_Q[i] not in self.class_ids:
+                if not counts_Q[i]:
                     continue
                 x, y, w, h = rows.boxes_xywh_Q4[i].tolist()
                 instances.setdefault(frame, []).append(
@@ -121,7 +134,7 @@ class MOTSequences(BaseVideoDataset):
                 )
         return [
             {
-                "img_path": str(info.image_path(number)),
+                "img_path": str(files[number]),
                 "img_id": next_id + number - first,
                 "frame_id": number - first,
                 "frame_number": number,

@@ -2,7 +2,8 @@
 
 A sequence is a folder with `seqinfo.ini`, `img1/000001.jpg ...` and, where it is annotated,
 `gt/gt.txt`. Frames and pixels count from 1 in these files: a box that starts at the left edge of
-the image has x = 1. Here frames keep their number and boxes stay as they are written.
+the image has x = 1. Here frames keep their number and boxes stay as they are written. A frame is
+the picture of its number, with any number of digits and any usual suffix.
 
 Source: the format of MOT16/MOT17 (arXiv:1603.00831, section 4.3).
 
@@ -13,13 +14,16 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pe_dense.tracking.frame_files import frame_files
+
 MIN_COLUMNS = 9  # frame, id, x, y, w, h, active, class, visibility
+TARGET_CLASS = 1
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,6 @@ class SequenceInfo:
         num_frames: Frames, numbered 1 to this.
         height, width: Size of every frame in pixels.
         image_dir: Folder of the frames inside `folder`.
-        extension: Of the frames, with its dot.
     """
 
     folder: Path
@@ -39,16 +42,30 @@ class SequenceInfo:
     height: int
     width: int
     image_dir: str = "img1"
-    extension: str = ".jpg"
 
     @property
     def name(self) -> str:
         """Name of the sequence: that of its folder."""
         return self.folder.name
 
-    def image_path(self, frame_number: int) -> Path:
-        """The file of a frame, counted from 1."""
-        return self.folder / self.image_dir / f"{frame_number:06d}{self.extension}"
+    def frames(self) -> dict[int, Path]:
+        """Number -> file, of all pictures that are there, in their order.
+
+        Raises:
+            ValueError: If the folder is missing, or a picture has no number of its own.
+        """
+        folder = self.folder / self.image_dir
+        if not folder.is_dir():
+            raise ValueError(f"folder {folder} is missing; fetch the sequence again")
+        found: dict[int, Path] = {}
+        for numbers, file in frame_files(folder).items():
+            if numbers[-1] in found:
+                raise ValueError(
+                    f"{found[numbers[-1]]} and {file.name} are two files for frame {numbers[-1]}; "
+                    "remove one"
+                )
+            found[numbers[-1]] = file
+        return found
 
 
 @dataclass(frozen=True)
@@ -59,17 +76,30 @@ class BoxRows:
         frames_Q: int64, counted from 1.
         ids_Q: int64 identities.
         boxes_xywh_Q4: float64 pixels; the first pixel of the image is 1.
-        active_Q: bool; rows that are not active are no targets.
+        flags_Q: float64; rows with 0 are not active, and no targets.
         classes_Q: int64; 1 is the pedestrian of MOT17.
-        visibility_Q: float64, 0..1.
+        visibility_Q: float64, 0..1; negative where it is not known.
     """
 
     frames_Q: NDArray[np.int64]
     ids_Q: NDArray[np.int64]
     boxes_xywh_Q4: NDArray[np.float64]
-    active_Q: NDArray[np.bool_]
+    flags_Q: NDArray[np.float64]
     classes_Q: NDArray[np.int64]
     visibility_Q: NDArray[np.float64]
+
+    @property
+    def is_active(self) -> NDArray[np.bool_]:
+        """(Q,) rows whose flag is not 0."""
+        return self.flags_Q != 0
+
+    def part(self, kept_Q: NDArray[np.bool_]) -> BoxRows:
+        """Some of the rows."""
+        return BoxRows(*(getattr(self, column.name)[kept_Q] for column in fields(self)))
+
+    def targets(self, benchmark: str) -> NDArray[np.bool_]:
+        """(Q,) rows that tracks are scored with: the active ones of class 1, or of any in MOT15."""
+        return self.is_active & ((self.classes_Q == TARGET_CLASS) | (benchmark == "MOT15"))
 
 
 def find_sequences(root: str | Path, pattern: str = "*") -> list[SequenceInfo]:
@@ -82,7 +112,11 @@ def find_sequences(root: str | Path, pattern: str = "*") -> list[SequenceInfo]:
     Raises:
         ValueError: If none is there, or a `seqinfo.ini` is missing or wrong.
     """
-    folders = sorted(p for p in Path(root).glob(pattern) if p.is_dir())
+    try:
+        found = sorted(p for p in Path(root).glob(pattern) if p.is_dir())
+    except (NotImplementedError, ValueError) as error:  # empty, or of the root
+        raise ValueError(f"pattern={pattern!r} is none of names inside data_root") from error
+    folders = [folder for folder in found if not folder.name.startswith(".")]
     if not folders:
         raise ValueError(
             f"{root} holds no sequence named {pattern!r}; set data_root to a folder of "
@@ -98,9 +132,9 @@ def read_sequence_info(folder: str | Path) -> SequenceInfo:
         ValueError: If the file is missing, or a value is absent or no positive integer.
     """
     file = Path(folder) / "seqinfo.ini"
-    parser = configparser.ConfigParser()
+    parser = configparser.ConfigParser(interpolation=None)
     try:
-        found = parser.read(file, encoding="utf-8")
+        found = parser.read(file, encoding="utf-8-sig")
     except (configparser.Error, UnicodeDecodeError) as error:
         raise ValueError(
             f"{file} is no INI file ({error.__class__.__name__}); fetch it again"
@@ -120,7 +154,6 @@ def read_sequence_info(folder: str | Path) -> SequenceInfo:
         numbers["imHeight"],
         numbers["imWidth"],
         values.get("imDir", "img1"),
-        values.get("imExt", ".jpg"),
     )
 
 
@@ -128,16 +161,17 @@ def read_ground_truth(file: str | Path, num_frames: int | None = None) -> BoxRow
     """Read a `gt.txt`; an empty file is a sequence without boxes.
 
     Args:
-        file: The file: nine numbers per row, as MOT17 has them. Empty lines are skipped.
+        file: The file: nine numbers per row, as MOT17 has them, between commas or spaces. Empty
+            lines are skipped.
         num_frames: Frames of the sequence; None does not check the highest frame.
 
     Raises:
         ValueError: With file and line, if a row is not nine finite numbers, a frame is outside the
-            sequence, a box has no area, or an identity is twice in one frame.
+            sequence, a box has no area, or an identity is negative or twice in one frame.
     """
     path = Path(file)
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise ValueError(
             f"{path} is missing; a sequence is scored with its ground truth, and the test splits "
@@ -145,40 +179,47 @@ def read_ground_truth(file: str | Path, num_frames: int | None = None) -> BoxRow
         ) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text file; fetch it again") from error
-    rows, seen = [], {}
+    rows, ids, seen = [], [], {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        row = _row(f"{path} line {number}", line)
+        place = f"{path} line {number}"
+        row, identity = _row(place, line)
         if row[0] < 1 or (num_frames is not None and row[0] > num_frames):
             raise ValueError(
-                f"{path} line {number} is of frame {row[0]:g}, and the frames are 1 to "
+                f"{place} is of frame {row[0]:g}, and the frames are 1 to "
                 f"{num_frames or 'the last'}; correct the row or seqLength in seqinfo.ini"
             )
-        key = int(row[0]), int(row[1])
-        # MOT17 repeats identities among rows that are no targets.
+        if row[6] and identity < 0:
+            raise ValueError(
+                f"{place} has identity {identity}, which means none, and is active; give the "
+                "object a number of its own, or the row the flag 0"
+            )
+        key = int(row[0]), identity
+        # Rows that are no targets may repeat an identity.
         if row[6] and key in seen:
             raise ValueError(
-                f"{path} line {number} has identity {key[1]} in frame {key[0]} again, after line "
+                f"{place} has identity {identity} in frame {key[0]} again, after line "
                 f"{seen[key]}; an object has one box per frame"
             )
         if row[6]:
             seen[key] = number
         rows.append(row)
+        ids.append(identity)
     table_Q9 = np.array(rows, dtype=np.float64).reshape(-1, MIN_COLUMNS)
     return BoxRows(
         table_Q9[:, 0].astype(np.int64),
-        table_Q9[:, 1].astype(np.int64),
+        np.array(ids, dtype=np.int64),
         table_Q9[:, 2:6],
-        table_Q9[:, 6] != 0,
+        table_Q9[:, 6],
         table_Q9[:, 7].astype(np.int64),
         table_Q9[:, 8],
     )
 
 
-def _row(place: str, line: str) -> list[float]:
-    """Nine numbers of a line; `place` is how errors call it."""
-    cells = line.split(",")
+def _row(place: str, line: str) -> tuple[list[float], int]:
+    """Nine numbers of a line, and the identity, exact; `place` is how errors call it."""
+    cells = line.split("," if "," in line else None)
     if len(cells) < MIN_COLUMNS:
         raise ValueError(
             f"{place} has {len(cells)} of the nine numbers frame, id, x, y, w, h, active, class, "
@@ -192,22 +233,36 @@ def _row(place: str, line: str) -> list[float]:
         raise ValueError(f"{place} holds a number that is not finite; correct it")
     if any(values[i] != int(values[i]) for i in (0, 1, 7)):
         raise ValueError(f"{place} has a fraction as frame, identity or class; correct it")
+    if max(abs(values[i]) for i in (0, 1, 7)) >= 2**63:
+        raise ValueError(f"{place} has a frame, identity or class of more than 63 bits; correct it")
     if values[4] <= 0 or values[5] <= 0:
         raise ValueError(
             f"{place} has a box of {values[4]:g} x {values[5]:g} px; take the row out or correct it"
         )
-    return values
+    try:
+        return values, int(cells[1])
+    except ValueError:  # written as '7.0'
+        return values, int(values[1])
 
 
 def ground_truth_lines(rows: BoxRows, first: int, last: int) -> list[str]:
-    """Rows of the frames `first` to `last` as `gt.txt` has them, renumbered from 1."""
+    """Rows of the frames `first` to `last` as `gt.txt` has them, frames renumbered from 1.
+
+    Identities are renumbered from 1, too, since TrackEval makes a table as long as the highest;
+    rows that are no targets have one each, since it refuses one that a frame repeats.
+    """
     kept = np.flatnonzero((rows.frames_Q >= first) & (rows.frames_Q <= last))
-    return [
-        f"{rows.frames_Q[i] - first + 1},{rows.ids_Q[i]},"
-        + ",".join(repr(float(v)) for v in rows.boxes_xywh_Q4[i])
-        + f",{int(rows.active_Q[i])},{rows.classes_Q[i]},{float(rows.visibility_Q[i])!r}"
-        for i in kept
-    ]
+    known: dict[int | str, int] = {}
+    lines = []
+    for i in kept:
+        key = int(rows.ids_Q[i]) if rows.is_active[i] else f"row {i}"
+        identity = known.setdefault(key, len(known) + 1)
+        lines.append(
+            f"{rows.frames_Q[i] - first + 1},{identity},"
+            + ",".join(repr(float(v)) for v in rows.boxes_xywh_Q4[i])
+            + f",{int(rows.is_active[i])},{rows.classes_Q[i]},{float(rows.visibility_Q[i])!r}"
+        )
+    return lines
 
 
 def result_lines(

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 pytest.importorskip("mmdet")
-from mmdet.registry import MODELS
+from mmdet.registry import DATASETS, MODELS
 from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from pe_dense.data.checks.rules import problems
 from pe_dense.run.checkpoint import load_strictly
 from pe_dense.run.config import load_config
-from pe_dense.tracking import mot
+from pe_dense.tracking import mot, mot_check
 from pe_dense.tracking.appearance import box_embeddings, mixed_affinity, updated_embedding
 from pe_dense.tracking.mot_dataset import MOTSequences, frame_range
 
@@ -193,11 +194,11 @@ def test_a_share_out_of_range_is_refused():
 
 
 def test_a_missing_extra_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(mot.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(mot_check.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         ValueError, match=r"needs the package 'lap'.*pip install 'pe_dense\[mot\]'$"
     ):
-        mot.require_extra()
+        mot_check.require_extra()
 
 
 def built(name, root, **options):
@@ -211,15 +212,20 @@ def test_the_check_counts_frames_and_names_what_is_missing(mini_root, tmp_path):
     cfg, _ = load_config(
         str(CONFIGS / "bytetrack_pe_t16_mini.py"), None, "random", {"data_root": str(root)}
     )
-    assert mot.check_config(cfg, ("test",)) == "test: 1 sequences, 4 frames"
+    found = mot.check_config(cfg, ("test",))
+    assert not problems(found.findings)
+    [words, counts] = (line.split() for line in found.table.splitlines())
+    assert words[:2] == ["sequences", "frames"] and counts[:3] == ["test", "1", "4"]
     [source] = root.iterdir()
     clip = tmp_path / "clip"
-    (clip / "gt").mkdir(parents=True)
-    for file in ("seqinfo.ini", "gt/gt.txt"):
+    for file in ("seqinfo.ini", "gt/gt.txt", "img1/000002.jpg"):
+        (clip / file).parent.mkdir(parents=True, exist_ok=True)
         (clip / file).write_bytes((source / file).read_bytes())
     cfg.test_dataloader.dataset.data_root = str(tmp_path)
-    with pytest.raises(ValueError, match=r"000001.jpg is missing \(4 of 4 are\)"):
-        mot.check_config(cfg, ("test",))
+    [missing] = problems(mot.check_config(cfg, ("test",)).findings)
+    assert missing.sentence().startswith(f"{clip}/img1: frame 1 is missing (3 of 4 are); fetch")
+    with pytest.raises(ValueError, match=r"frame 1 of .*img1 is missing \(3 of 4 are\)"):
+        DATASETS.build(cfg.test_dataloader.dataset)
 
 
 @needs_extra

@@ -153,8 +153,9 @@ def _source_of(function: Callable[..., Any]) -> str:
 
 @functools.lru_cache
 def _code_sha256(source: str) -> str:
-    """Hash of a file, and of all code of this folder and the one above it."""
+    """Hash of the code beside a file, and of all code of this folder and the one above it."""
     digest = hashlib.sha256()
-    for file in [Path(source), *sorted(Path(__file__).parents[1].rglob("*.py"))]:
+    beside = sorted(Path(source).parent.glob("*.py"))
+    for file in [*beside, *sorted(Path(__file__).parents[1].rglob("*.py"))]:
         digest.update(file.read_bytes())
     return digest.hexdigest()
