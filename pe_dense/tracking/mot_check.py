@@ -199,11 +199,10 @@ def add_faults(faults: FindingCollector, clip: Clip, benchmark: str | None) -> N
     truth = info.folder / "gt" / "gt.txt"
     classes = Counter(rows.classes_Q.tolist())
     if not targets_Q.any():
-        value = "there are none" if not classes else (
-            f"classes are {_counts(classes)}, and {int(rows.is_active.sum())} of "
-            f"{len(targets_Q)} rows are active"
-        )  # fmt: skip
-        faults.add(NO_TARGET, f"no row of frames {_span(clip)} is a target:", value, file=truth)
+        found = f"of {len(targets_Q)} rows {int(rows.is_active.sum())} are active"
+        found += f", with rows by class {_counts(classes)}" if classes else ""
+        value = f"has no target in the {len(clip.frames)} frames that are used: {found}"
+        faults.add(NO_TARGET, "", value, file=truth)
     strange = sorted(k for k in classes if k not in CLASSES)
     if strange and benchmark not in (None, "MOT15"):
         value = f"has {classes[strange[0]]} rows of class {strange[0]}"
@@ -211,13 +210,13 @@ def add_faults(faults: FindingCollector, clip: Clip, benchmark: str | None) -> N
     boxes_T4 = rows.boxes_xywh_Q4[targets_Q]
     centres_T2 = boxes_T4[:, :2] - 1 + boxes_T4[:, 2:] / 2
     is_far_T = ((centres_T2 < 0) | (centres_T2 > size)).any(axis=1)
-    if is_far_T.sum() > MANY * len(is_far_T):
-        worst = boxes_T4[is_far_T][0].tolist()
-        value = f"has {is_far_T.sum()} of {len(is_far_T)} targets outside, such as {worst}"
-        faults.add(FAR_OUTSIDE, "", value, file=truth)
     if len(boxes_T4) and (boxes_T4[:, 2:] <= 1).all():
         value = f"has no target of more than 1 px, first {boxes_T4[0].tolist()}"
         faults.add(NO_PIXELS, "", value, file=truth)
+    elif is_far_T.sum() > MANY * len(is_far_T):
+        worst = boxes_T4[is_far_T][0].tolist()
+        value = f"has {is_far_T.sum()} of {len(is_far_T)} targets outside, such as {worst}"
+        faults.add(FAR_OUTSIDE, "", value, file=truth)
     faults.add_count(FLAGS, int((~np.isin(rows.flags_Q, (0, 1))).sum()))
     faults.add_count(UNKNOWN_VISIBILITY, int((rows.visibility_Q < 0).sum()))
 
@@ -238,8 +237,3 @@ def table_row(split: str, clips: Sequence[Clip]) -> list[Any]:
 
 def _counts(classes: Mapping[int, int]) -> str:
     return ", ".join(f"{k}: {count:,}" for k, count in sorted(classes.items()))
-
-
-def _span(clip: Clip) -> str:
-    numbers = clip.rows.frames_Q
-    return f"{numbers.min()} to {numbers.max()}" if len(numbers) else f"1 to {clip.info.num_frames}"

@@ -219,8 +219,9 @@ def _add_faults(
                 faults.add(LATE, f"object {k}", "begins there", file=place)
             elif video["scored"] and k not in scored:
                 faults.add(UNSCORED, f"object {k}", "begins in the last mask", file=place)
-        numbers = [frame_numbers(path.name)[-1] for path in _paths(video["frame_paths"])]
-        if gap := first_gap(numbers):
+        numbers = [frame_numbers(path.name) for path in _paths(video["frame_paths"])]
+        is_count = len({number[:-1] for number in numbers}) == 1  # not minutes and seconds
+        if is_count and (gap := first_gap([number[-1] for number in numbers])):
             value = f"goes from frame {gap[0]} to {gap[1]}"
             faults.add(GAPS, "", value, file=Path(video["frame_paths"][0]).parent)
     folder = Path(split[0][0]["mask_paths"][0]).parents[1]
