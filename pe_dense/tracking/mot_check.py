@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from mmdet.registry import DATASETS
 
+from pe_dense.data.checks.picture_findings import picture_findings
 from pe_dense.data.checks.rules import CheckedData, FindingCollector, Rule
 from pe_dense.data.checks.text_table import text_table
 from pe_dense.data.config_datasets import datasets_of
-from pe_dense.data.picture_header import picture_headers
+from pe_dense.data.picture_header import PictureHeader, picture_headers
 from pe_dense.tracking.copied_clips import copied_clips
 from pe_dense.tracking.mot_dataset import MOTSequences, frame_range
 from pe_dense.tracking.mot_files import (
@@ -91,12 +92,14 @@ class Clip:
     Attributes:
         info: The sequence.
         frames: Files of the frames that are used, in order.
+        headers: Of these.
         rows: Annotated boxes of these frames.
         targets_Q: Rows that are trained on or scored with.
     """
 
     info: SequenceInfo
     frames: list[Path]
+    headers: list[PictureHeader | ValueError]
     rows: BoxRows
     targets_Q: np.ndarray
 
@@ -117,7 +120,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     require_extra()
     faults = FindingCollector()
     table = [["", "sequences", "frames", "rows", "targets", "identities", "rows by class"]]
-    clips: dict[str, Sequence[Path]] = {}
+    clips: dict[str, Clip] = {}
     for split, settings, _ in datasets_of(cfg, splits):
         if DATASETS.get(settings["type"]) is not MOTSequences:
             continue
@@ -134,13 +137,16 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             clip = read_clip(info, dataset, None if trains else benchmark, faults)
             found.append(clip)
             add_faults(faults, clip, None if trains else benchmark)
-            clips[f"{split} {info.folder}"] = clip.frames
+            clips[f"{split} {info.folder}"] = clip
         table.append(table_row(split, found))
         if not any(clip.targets_Q.any() for clip in found):
             faults.add(NO_TARGET_AT_ALL, split, "has none", file=dataset.data_root)
-    for copy, original in copied_clips(clips):
+    for copy, original in copied_clips({name: clip.frames for name, clip in clips.items()}):
         faults.add(COPIES, "", f"is the same picture as {original}", file=copy)
-    return CheckedData(text_table(table), faults.findings(), RULES)
+    frames = [file for clip in clips.values() for file in clip.frames]
+    headers = [header for clip in clips.values() for header in clip.headers]
+    findings = [*faults.findings(), *picture_findings(frames, headers, as_stored=False)]
+    return CheckedData(text_table(table), findings, RULES)
 
 
 def require_extra(needed: Sequence[str] = NEEDED) -> None:
@@ -183,18 +189,19 @@ def read_clip(
     rows = every.part((every.frames_Q >= first) & (every.frames_Q <= last))
     targets_Q = dataset.counting(rows) if benchmark is None else rows.targets(benchmark)
     frames = [files[number] for number in range(first, last + 1) if number in files]
-    return Clip(info, frames, rows, targets_Q)
+    return Clip(info, frames, picture_headers(frames), rows, targets_Q)
 
 
 def add_faults(faults: FindingCollector, clip: Clip, benchmark: str | None) -> None:
     """What is wrong with frames and rows; `benchmark` as in `read_clip`."""
     info, rows, targets_Q = clip.info, clip.rows, clip.targets_Q
     size = info.width, info.height
-    for file, header in zip(clip.frames, picture_headers(clip.frames), strict=True):
+    for file, header in zip(clip.frames, clip.headers, strict=True):
         if isinstance(header, ValueError):
             raise header
-        if header.size != size:
-            value = "has {} x {} px, and seqinfo.ini says {} x {}".format(*header.size, *size)
+        if header.turned_size != size:
+            found = header.turned_size
+            value = "has {} x {} px, and seqinfo.ini says {} x {}".format(*found, *size)
             faults.add(FRAME_SIZE, "", value, file=file)
     truth = info.folder / "gt" / "gt.txt"
     classes = Counter(rows.classes_Q.tolist())

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
+from pe_dense.data.checks.picture_findings import picture_findings
 from pe_dense.data.checks.remembered import Answer, remembered
 from pe_dense.data.checks.rules import (
     CheckedData,
@@ -25,7 +26,7 @@ from pe_dense.data.checks.rules import (
     to_plain,
 )
 from pe_dense.data.checks.text_table import text_table
-from pe_dense.data.picture_header import picture_headers
+from pe_dense.data.picture_header import PictureHeader, picture_headers
 from pe_dense.tracking.copied_clips import copied_clips
 from pe_dense.tracking.davis_dataset import DavisVideos
 from pe_dense.tracking.frame_files import first_gap, frame_numbers
@@ -112,9 +113,12 @@ def look_at_videos(videos: Sequence[Mapping[str, Any]]) -> Answer:
             _add_faults(faults, words, split)
     for copy, original in copied_clips({v["video"]: _paths(v["frame_paths"]) for v in videos}):
         faults.add(COPIES, "", f"is the same picture as {original}, in another video", file=copy)
-    read = {path.parent for video in videos for path in _paths(video["frame_paths"])}
+    frames = [path for video in videos for path in _paths(video["frame_paths"])]
+    headers = [header for content in contents for header in content.headers]
+    findings = [*faults.findings(), *picture_findings(frames, headers, as_stored=True)]
+    read = {path.parent for path in frames}
     read |= {path.parent for video in videos for path in _paths(video["mask_paths"])}
-    return Answer({"table": rows, "findings": to_plain(faults.findings())}, read)
+    return Answer({"table": rows, "findings": to_plain(findings)}, read)
 
 
 @dataclass
@@ -124,12 +128,14 @@ class VideoContent:
     Attributes:
         starts: Object -> first annotated frame.
         num_pixels, num_void: Of all masks.
+        headers: Of all frames.
         faults: (rule, file, value) of what is wrong with one file.
     """
 
     starts: dict[int, int] = field(default_factory=dict)
     num_pixels: int = 0
     num_void: int = 0
+    headers: list[PictureHeader | ValueError] = field(default_factory=list)
     faults: list[tuple[Rule, Path, str]] = field(default_factory=list)
 
 
@@ -160,9 +166,8 @@ def read_content(video: Mapping[str, Any]) -> VideoContent:
                 if known[0] != colour:
                     value = f"has id {k + 1} in colour {colour}, {known[1]} in {known[0]}"
                     found.faults.append((PALETTE, Path(path), value))
-    for path, header in zip(
-        video["frame_paths"], picture_headers(video["frame_paths"]), strict=True
-    ):
+    found.headers = picture_headers(video["frame_paths"])
+    for path, header in zip(video["frame_paths"], found.headers, strict=True):
         if isinstance(header, ValueError):
             raise header
         if header.size != size:
