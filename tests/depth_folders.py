@@ -19,8 +19,11 @@ def write_png(path: Path, values: np.ndarray) -> None:
 def write_pair(
     image: Path, depth: Path, size: tuple[int, int] = (HEIGHT, WIDTH), steps: int = 2000
 ) -> None:
-    """An image of noise, and a depth map of median `steps` whose first row is not annotated."""
-    rng = np.random.default_rng(0)
+    """An image of noise, and a depth map of median `steps` whose first row is not annotated.
+
+    The noise is that of the image's name and folders below the set's.
+    """
+    rng = np.random.default_rng(list("/".join(image.parts[-5:]).encode()))
     write_png(image, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
     values = np.zeros(size, np.uint16)
     even = np.linspace(steps // 2, steps * 3 // 2, values[1:].size).round()

@@ -62,14 +62,9 @@ def run_mini(args: argparse.Namespace) -> None:
         print(f"{args.preview}: contact sheet")
 
 
-def add_folder_options(
-    parser: argparse.ArgumentParser, splits: tuple[str, ...], decoded: str = "images"
-) -> None:
-    """Adds what all checks of folders share: the folder, how much to decode, the splits."""
+def add_folder_options(parser: argparse.ArgumentParser, splits: tuple[str, ...]) -> None:
+    """Adds what all checks of folders share: the folder, and the splits."""
     parser.add_argument("root", type=Path, metavar="DIR", help="folder of the data set")
-    parser.add_argument(
-        "--decode", type=int, default=200, metavar="N", help=f"{decoded} per split that are decoded"
-    )
     if splits:
         parser.add_argument(
             "--splits", nargs="+", choices=splits, default=list(splits), help="to check"
@@ -79,6 +74,9 @@ def add_folder_options(
 
 def add_class_option(parser: argparse.ArgumentParser) -> None:
     """Adds what all checks of COCO files share besides."""
+    parser.add_argument(
+        "--decode", type=int, default=200, metavar="N", help="images per split that are decoded"
+    )
     parser.add_argument("--all-classes", action="store_true", help="list every class")
 
 
@@ -163,7 +161,7 @@ def run_coco_format(args: argparse.Namespace) -> int:
 
 def add_depth_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `kitti`, and those that `nyu` shares with it."""
-    add_folder_options(parser, ("train", "test"), "depth maps")
+    add_folder_options(parser, ("train", "test"))
     for split in ("train", "test"):
         parser.add_argument(
             f"--{split}-list", metavar="FILE", help="below DIR; found by its usual name"
@@ -205,9 +203,7 @@ def run_depth(args: argparse.Namespace) -> int:
 
     lists = {"train": args.train_list, "test": args.test_list}
     known = KNOWN_DEPTH_SETS[args.command]
-    return report(
-        inspect_depth_set(args.root, known, args.splits, late_progress, lists, args.decode), args
-    )
+    return report(inspect_depth_set(args.root, known, args.splits, late_progress, lists), args)
 
 
 def add_segmentation_options(parser: argparse.ArgumentParser) -> None:
@@ -266,9 +262,7 @@ def run_segmentation(args: argparse.Namespace) -> int:
     from pe_dense.data.checks.segmentation_folder import KNOWN_SEGMENTATION, inspect_segmentation
 
     known = KNOWN_SEGMENTATION[args.command]
-    return report(
-        inspect_segmentation(args.root, known, args.splits, late_progress, args.decode), args
-    )
+    return report(inspect_segmentation(args.root, known, args.splits, late_progress), args)
 
 
 def report(inspection: "Inspection", args: argparse.Namespace) -> int:

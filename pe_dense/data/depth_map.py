@@ -10,47 +10,55 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_dense.data.picture_header import picture_header
+from pe_dense.data.checks.rules import Rule, broken
 
 SUN_BIT_ROTATION = 3  # how SUN RGB-D stores depth; see `metres`
+UNREADABLE = Rule(
+    "depth-unreadable", "depth maps that cannot be read",
+    "replace the file, or take it out of the list",
+)  # fmt: skip
+COLOUR = Rule(
+    "depth-colour", "depth maps in colour",
+    "a map holds one depth per pixel; a picture of colours shows depth but does not hold it",
+)  # fmt: skip
+NOT_16_BIT = Rule(
+    "depth-not-16-bit", "depth maps that are not 16-bit",
+    "depth of 8 bits was made for looking at, so fetch or write 16-bit PNG of whole steps",
+)  # fmt: skip
+EMPTY = Rule(
+    "depth-empty", "depth maps without an annotated pixel", "take them out of the list"
+)
+SIZE = Rule(
+    "depth-size", "depth maps of another size than their image",
+    "they must agree, so write the map in the image's size",
+)  # fmt: skip
+FILE_RULES = (UNREADABLE, COLOUR, NOT_16_BIT, EMPTY, SIZE)
 
 
 def read_depth_steps(path: str | Path) -> NDArray[np.uint16]:
     """The numbers of a depth PNG as they are in the file, (H, W).
 
     Raises:
-        ValueError: If the file is missing, cannot be decoded, has several channels, is not of
-            16 bits, or is 0 everywhere.
+        UnsoundFileError: If the file is missing, cannot be decoded, has several channels, is not
+            of 16 bits, or is 0 everywhere.
     """
     import cv2
 
     try:
         content = np.fromfile(path, dtype=np.uint8)
+    except FileNotFoundError as error:
+        raise broken(UNREADABLE, path, "does not exist") from error
     except OSError as error:
-        raise ValueError(
-            f"depth map {path} is missing or cannot be read ({error.strerror}); check data_root "
-            "and data_prefix"
-        ) from error
+        raise broken(UNREADABLE, path, f"cannot be read ({error.strerror})") from error
     steps = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if steps is None:
-        raise ValueError(
-            f"depth map {path} cannot be decoded; replace the file or take it out of the list"
-        )
+        raise broken(UNREADABLE, path, "cannot be decoded")
     if steps.ndim != 2:
-        raise ValueError(
-            f"depth map {path} has {steps.shape[2]} channels; a map holds one depth per pixel "
-            "(a picture of colours shows depth but does not hold it)"
-        )
+        raise broken(COLOUR, path, f"has {steps.shape[2]} channels")
     if steps.dtype != np.uint16:
-        raise ValueError(
-            f"depth map {path} is {steps.dtype} and not uint16; depth of 8 bits was made for "
-            "looking at, so fetch the 16-bit PNG"
-        )
+        raise broken(NOT_16_BIT, path, f"is {steps.dtype} and not uint16")
     if not steps.any():
-        raise ValueError(
-            f"depth map {path} is 0 everywhere, so no pixel of it is annotated; take it out of "
-            "the list"
-        )
+        raise broken(EMPTY, path, "is 0 everywhere")
     return steps
 
 
@@ -58,13 +66,11 @@ def require_size(path: str | Path, steps_HW: NDArray[np.uint16], image_hw: tuple
     """Refuse a depth map of another size than its image.
 
     Raises:
-        ValueError: If it has.
+        UnsoundFileError: If it has.
     """
     if steps_HW.shape != image_hw:
-        raise ValueError(
-            f"depth map {path} is {steps_HW.shape[0]}x{steps_HW.shape[1]} px but its image is "
-            f"{image_hw[0]}x{image_hw[1]}; they must agree"
-        )
+        (h, w), (image_h, image_w) = steps_HW.shape, image_hw
+        raise broken(SIZE, path, f"is {h}x{w} px but its image is {image_h}x{image_w}")
 
 
 def metres(
@@ -93,18 +99,17 @@ def metres(
     """
     if not scale > 0:
         raise ValueError(f"depth scale is {scale}; pass steps per metre, such as 1000 or 256")
-    if not 0 <= bit_rotation <= 15:
-        raise ValueError(f"bit_rotation is {bit_rotation}; pass 0, or 3 for SUN RGB-D")
-    if bit_rotation:
-        steps_HW = (steps_HW >> bit_rotation) | (steps_HW << (16 - bit_rotation))
-    return steps_HW.astype(np.float32) / np.float32(scale)
+    return turned_back(steps_HW, bit_rotation).astype(np.float32) / np.float32(scale)
 
 
-def picture_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of the stored pixels, from the head of a file.
+def turned_back(steps_HW: NDArray[np.uint16], bit_rotation: int) -> NDArray[np.uint16]:
+    """Steps whose lowest bits were stored as the highest.
 
     Raises:
-        ValueError: If the file is missing or no picture.
+        ValueError: If `bit_rotation` is not 0 to 15.
     """
-    width, height = picture_header(path).size
-    return height, width
+    if not 0 <= bit_rotation <= 15:
+        raise ValueError(f"bit_rotation is {bit_rotation}; pass 0, or 3 for SUN RGB-D")
+    if not bit_rotation:
+        return steps_HW
+    return (steps_HW >> bit_rotation) | (steps_HW << (16 - bit_rotation))

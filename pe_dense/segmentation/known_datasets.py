@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pe_dense.data.checks.rules import CheckedData
 from pe_dense.data.config_datasets import published_classes, require_published_classes
 from pe_dense.segmentation import map_check
 
@@ -21,7 +22,7 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
     return published_classes(DATASETS, names["dataset_type"], "mmseg", remedy)
 
 
-def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> None:
+def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     """As `map_check.check_config`, for configs whose data sets bring their own classes.
 
     Raises:
@@ -33,4 +34,4 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> None:
         "type='BaseSegDataset', metainfo=dict(classes='$classes') and data_check="
         "'pe_dense.segmentation.map_check:check_config'",
     )
-    map_check.check_config(cfg, splits)
+    return map_check.check_config(cfg, splits)

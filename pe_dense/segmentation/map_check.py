@@ -2,30 +2,166 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from mmengine.registry import DefaultScope
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
 
-from pe_dense.data.checks.segmentation_folder import strange_labels
+from pe_dense.data.checks.known_sets import PUBLISHED_TOTAL
+from pe_dense.data.checks.label_maps import (
+    CLASS_ABSENT,
+    CONTENT_RULES,
+    LabelCounts,
+    LabelledSplit,
+    LabelNames,
+    class_findings,
+    count_labels,
+    label_table,
+    split_findings,
+)
+from pe_dense.data.checks.many_files import Progress, Tick, silent
+from pe_dense.data.checks.picture_pairs import PAIR_RULES, pair_files
+from pe_dense.data.checks.repeated_images import TRAINED_ON, repeated_images
+from pe_dense.data.checks.rules import CheckedData, Finding, FindingCollector, Rule
+from pe_dense.data.checks.segmentation_folder import published_split, total_findings
 from pe_dense.data.config_datasets import datasets_of
+from pe_dense.data.label_map import FILE_RULES, IGNORED
 
-# Up to this many label maps are decoded before training; more are checked as they are loaded.
-MAX_DECODED = 500
+PASSED_OVER = Rule(
+    "images-passed-over", "images that the data set passes over",
+    "rename them to its img_suffix, or use BaseSegDataset", "left out of training and of scores",
+)  # fmt: skip
+RULES = (*PAIR_RULES, *FILE_RULES, *CONTENT_RULES, PASSED_OVER, PUBLISHED_TOTAL, TRAINED_ON)
 
 
-def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> None:
+def check_config(
+    cfg: Mapping[str, Any], splits: Sequence[str], progress: Progress = silent
+) -> CheckedData:
     """Check the data that a segmentation config will read.
+
+    Every image must have its map and every map its image; all maps are read, once. Where only a
+    split that is scored is asked for, the images of train are compared with it if they are there.
 
     Args:
         cfg: Resolved config.
         splits: Of 'train', 'val', 'test': the loaders that will be used.
+        progress: Makes a progress callback from the title of a piece of work.
 
     Raises:
-        ValueError: With one sentence that names the file, the fault and the remedy.
+        ValueError: If the config contradicts itself.
     """
+    _require_classes(cfg)
+    split_of = {}
+    for split, dataset, is_held_out in datasets_of(cfg, splits):
+        split_of.setdefault("train" if is_held_out else split, []).append(_part(dataset, cfg))
+    parts = {split: list(dict.fromkeys(found)) for split, found in split_of.items()}
+    known = {part: _count(part, progress(part.where)) for part in set().union(*parts.values())}
+    findings = [f for found in parts.values() for part in found for f in part.findings]
+    labelled = _labelled(parts, known)
+    for split in labelled.values():
+        for counts, names in split.parts:
+            findings += split_findings(counts, names)
+    trained = parts.get("train") or _train_parts(cfg)
+    of_classes = class_findings(labelled) if labelled else []
+    if "train" not in parts and any(f.rule is CLASS_ABSENT for f in of_classes):
+        known |= {part: _count(part, progress(part.where)) for part in trained}
+        of_classes = class_findings(_labelled({"train": trained, **parts}, known))
+    findings += of_classes
+    scored = [part for split, found in parts.items() if split != "train" for part in found]
+    findings += repeated_images(_images(trained), _images(scored))
+    return CheckedData(label_table(labelled) if labelled else "", findings, RULES)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One data set of a config: where it lies, and what it reads."""
+
+    root: Path
+    where: str
+    files: tuple[tuple[Path, Path], ...]
+    names: LabelNames
+    findings: tuple[Finding, ...]
+
+
+def _part(dataset: Mapping[str, Any], cfg: Mapping[str, Any]) -> _Part:
+    root = Path(dataset.get("data_root") or "")
+    images, maps = (root / dataset["data_prefix"][key] for key in ("img_path", "seg_map_path"))
+    listed = root / dataset["ann_file"] if dataset.get("ann_file") else None
+    where = str(listed or maps)
+    if not (images.is_dir() and maps.is_dir() and (listed is None or listed.is_file())):
+        findings = pair_files(images, maps, ("", ""), listed).findings  # names what is absent
+        return _Part(root, where, (), LabelNames(()), findings)
+    settings = copy.deepcopy(dict(dataset)) | dict(pipeline=[], serialize_data=False)
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        built = DATASETS.build(settings)
+    infos = [built.get_data_info(index) for index in range(len(built))]
+    files = tuple((Path(info["img_path"]), Path(info["seg_map_path"])) for info in infos)
+    findings = getattr(built, "pair_findings", None)
+    if findings is None:  # a data set of the user's own
+        findings = _compared(built, files, images, maps, listed)
+    published = published_split(dataset)
+    if published is not None and not dataset.get("indices"):
+        findings = (*findings, *total_findings(*published, len(files), root))
+    return _Part(root, where, files, _label_names(built, cfg["classes"]), findings)
+
+
+def _compared(
+    dataset: BaseSegDataset, files: Sequence[Any], images: Path, maps: Path, listed: Path | None
+) -> tuple[Finding, ...]:
+    """What a data set that pairs files itself leaves out."""
+    suffixes = dataset.img_suffix, dataset.seg_map_suffix
+    pairs = pair_files(images, maps, suffixes, listed)
+    found = FindingCollector()
+    for image, _ in sorted(set(pairs.files) - set(files)):
+        found.add(PASSED_OVER, "", f"does not end in {suffixes[0]}", image)
+    return (*pairs.findings, *found.findings())
+
+
+def _label_names(dataset: BaseSegDataset, classes: Sequence[str]) -> LabelNames:
+    shift = int(dataset.reduce_zero_label)
+    classes = dataset.metainfo.get("classes") or classes
+    ignored = {0} if shift else set()
+    if dataset.label_map is None:
+        named = {index + shift: name for index, name in enumerate(classes)}
+    else:  # some classes of a published set
+        chosen = {old + shift: new for old, new in dataset.label_map.items()}
+        named = {old: classes[new] for old, new in chosen.items() if new != IGNORED}
+        ignored |= chosen.keys() - named.keys()
+    return LabelNames(tuple(named.items()), frozenset(ignored))
+
+
+def _count(part: _Part, tick: Tick) -> LabelCounts:
+    return count_labels(part.files, part.root, part.where, tick)
+
+
+def _labelled(
+    parts: Mapping[str, Sequence[_Part]], known: Mapping[_Part, LabelCounts]
+) -> dict[str, LabelledSplit]:
+    found = {
+        split: [(known[part], part.names) for part in of_split if known[part].num_maps]
+        for split, of_split in parts.items()
+    }
+    return {split: LabelledSplit(tuple(pairs)) for split, pairs in found.items() if pairs}
+
+
+def _train_parts(cfg: Mapping[str, Any]) -> list[_Part]:
+    """What is trained on, for a run that only scores; empty where it is not at hand."""
+    if cfg.get("train_dataloader") is None:
+        return []
+    found = [_part(dataset, cfg) for _, dataset, _ in datasets_of(cfg, ("train",))]
+    return [part for part in dict.fromkeys(found) if part.files]
+
+
+def _images(parts: Sequence[_Part]) -> list[Path]:
+    return [image for part in parts for image, _ in part.files]
+
+
+def _require_classes(cfg: Mapping[str, Any]) -> None:
     classes = cfg["classes"]
     if len(classes) != cfg["num_classes"]:
         raise ValueError(
@@ -36,115 +172,4 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> None:
         raise ValueError(
             f"model.decode_head.num_classes is {head['num_classes']} but there are {len(classes)} "
             "classes; make them agree"
-        )
-    done = set()
-    for _, dataset, _ in datasets_of(cfg, splits):
-        root = Path(dataset["data_root"]).expanduser()
-        images, maps = (root / dataset["data_prefix"][k] for k in ("img_path", "seg_map_path"))
-        names = root / dataset["ann_file"] if dataset.get("ann_file") else None
-        if (images, maps, names) not in done:
-            done.add((images, maps, names))
-            suffixes = dataset.get("img_suffix", ".jpg"), dataset.get("seg_map_suffix", ".png")
-            check_folders(
-                images,
-                maps,
-                suffixes,
-                len(classes),
-                dataset.get("reduce_zero_label", False),
-                names,
-            )
-
-
-def check_folders(
-    images: Path,
-    maps: Path,
-    suffixes: tuple[str, str],
-    num_classes: int,
-    reduce_zero_label: bool,
-    names: Path | None = None,
-) -> None:
-    """Check a folder of images and one of label maps with the same names.
-
-    Args:
-        images: Folder of images, searched with its subfolders.
-        maps: Folder of label maps.
-        suffixes: What follows a name in `images` and in `maps`.
-        num_classes: Number of classes.
-        reduce_zero_label: Whether 0 means no class, and 1 the first.
-        names: A file with a name on every line: only these are read; None reads all.
-
-    Raises:
-        ValueError: If a folder, an image or a map is missing, sizes differ, or a map holds other
-            labels than the classes, 255, and 0 where `reduce_zero_label` turns it into 255.
-    """
-    for folder in (images, maps):
-        if not folder.is_dir():
-            raise ValueError(f"folder {folder} does not exist; check data_root and data_prefix")
-    pairs = image_pairs(images, maps, suffixes, names)
-    if not pairs:
-        what = f"{images} has no *{suffixes[0]}" if names is None else f"{names} names no image"
-        raise ValueError(f"{what}; an empty set cannot be used")
-    lost = [image for image, _ in pairs if not image.is_file()]
-    if lost:
-        raise ValueError(
-            f"{len(lost)} of {len(pairs)} names in {names} have no image, first {lost[0]}"
-        )
-    absent = [label for _, label in pairs if not label.is_file()]
-    if absent:
-        raise ValueError(
-            f"{len(absent)} of {len(pairs)} images in {images} have no label map, first {absent[0]}"
-        )
-    if len(pairs) > MAX_DECODED:
-        return
-    for image, label in pairs:
-        check_pair(image, label, num_classes, reduce_zero_label)
-
-
-def image_pairs(
-    images: Path, maps: Path, suffixes: tuple[str, str], names: Path | None = None
-) -> list[tuple[Path, Path]]:
-    """Images and where their label maps should be, as mmseg's data sets pair them.
-
-    Arguments as those of `check_folders`.
-
-    Raises:
-        ValueError: If the file of names is missing.
-    """
-    if names is not None:
-        if not names.is_file():
-            raise ValueError(f"list of images {names} does not exist; check data_root and ann_file")
-        # mmseg strips lines too, and takes an empty one for a name.
-        stems = [line.strip() for line in names.read_text(encoding="utf-8").splitlines()]
-    else:
-        files = sorted(images.rglob(f"*{suffixes[0]}"))
-        stems = [str(file.relative_to(images))[: -len(suffixes[0])] for file in files]
-    return [(images / f"{stem}{suffixes[0]}", maps / f"{stem}{suffixes[1]}") for stem in stems]
-
-
-def check_pair(image: Path, label: Path, num_classes: int, reduce_zero_label: bool) -> None:
-    """Check one image and its label map; see `check_folders`."""
-    try:
-        with Image.open(image) as picture:
-            size = picture.size
-        with Image.open(label) as picture:
-            labels = np.asarray(picture)
-    except OSError as error:
-        raise ValueError(f"{image} or {label} cannot be decoded; replace it ({error})") from error
-    if labels.ndim != 2:
-        raise ValueError(
-            f"label map {label} has {labels.shape[2]} channels; a map holds one class per pixel "
-            "(a picture of colours must be converted first)"
-        )
-    if labels.shape[::-1] != size:
-        raise ValueError(
-            f"label map {label} is {labels.shape[1]}x{labels.shape[0]} px but its image is "
-            f"{size[0]}x{size[1]}; they must agree"
-        )
-    shift = int(reduce_zero_label)
-    allowed = (*range(num_classes + shift), 255)  # 0 becomes 255 where it is no class
-    if strange := strange_labels(labels, allowed):
-        raise ValueError(
-            f"label map {label} holds {strange[0]}, but {num_classes} classes are labelled "
-            f"{shift} to {num_classes + shift - 1} (255 is ignored); check reduce_zero_label and "
-            "classes"
         )

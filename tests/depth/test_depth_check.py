@@ -17,6 +17,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 
 import pe_dense.depth  # noqa: F401
+from pe_dense.data.checks.rules import require_known, require_sound
 from pe_dense.depth.depth_check import check_config
 from pe_dense.run.config import load_config
 
@@ -58,8 +59,19 @@ TEST = ("official_splits/test", "official_splits/test")
 DEPTH = "official_splits/test/study/sync_depth_00001.png"
 
 
-def check(root, *splits, **settings):
-    check_config(config_of(root, test=TEST, **settings), splits or ("train", "val"))
+PUBLISHED = ("published-total", "images-of-another-size")  # of which the folders are no copies
+
+
+def sound(cfg, splits, accept=PUBLISHED):
+    """As training does."""
+    checked = check_config(cfg, splits)
+    require_known(accept, checked.rules)
+    require_sound(checked.findings, accept)
+    return checked
+
+
+def check(root, *splits, accept=PUBLISHED, **settings):
+    return sound(config_of(root, test=TEST, **settings), splits or ("train", "val"), accept)
 
 
 def test_a_good_folder_passes(nyu):
@@ -69,11 +81,12 @@ def test_a_good_folder_passes(nyu):
 
 def test_missing_files_are_counted_and_named(nyu):
     (nyu / DEPTH).unlink()
-    with pytest.raises(ValueError, match=r"1 of 4 depth maps of nyu_test.txt .*study/sync_depth"):
+    with pytest.raises(ValueError, match=r"study/sync_depth_00001.png: does not exist; "):
         check(nyu)
     check(nyu, "train")
-    (nyu / "sync/kitchen_0001/rgb_00000.jpg").unlink()
-    with pytest.raises(ValueError, match=r"1 of 4 images of nyu_train.txt .*rgb_00000.jpg"):
+    for i in range(2):
+        (nyu / f"sync/kitchen_0001/rgb_{i:05d}.jpg").unlink()
+    with pytest.raises(ValueError, match=r"rgb_00000.jpg: does not exist \(and 1 more of this"):
         check(nyu, "train")
     (nyu / "nyu_train.txt").unlink()
     with pytest.raises(ValueError, match=r"nyu_train.txt .*cannot be read"):
@@ -96,13 +109,15 @@ def test_a_bad_depth_map_is_named(nyu, values, words):
 
 def test_a_broken_image_is_named(nyu):
     (nyu / "sync/study_0002/rgb_00001.jpg").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"study_0002/rgb_00001.jpg cannot be decoded"):
+    with pytest.raises(ValueError, match=r"study_0002/rgb_00001.jpg: is no picture"):
         check(nyu)
 
 
-@pytest.mark.parametrize(("scale", "words"), [(10, "above .* larger"), (1e6, "below .* smaller")])
+@pytest.mark.parametrize(
+    ("scale", "words"), [(10, "above .* too small"), (1e6, "below .* too large")]
+)
 def test_scales_that_cannot_be(nyu, scale, words):
-    with pytest.raises(ValueError, match=f"100 % of the depths .* are {words}"):
+    with pytest.raises(ValueError, match=f"100 % of its depths {words}"):
         check(nyu, depth_scale=scale)
 
 
@@ -113,22 +128,56 @@ def test_sun_rgbd_files_read_as_plain_millimetres(nyu):
         cv2.imwrite(str(file), (steps << 3) | (steps >> 13))
     cfg = config_of(nyu, test=TEST, bit_rotation=0)
     cfg.max_depth = cfg.model.decode_head.max_depth = 5.0
-    with pytest.raises(ValueError, match="bit_rotation is 0"):
-        check_config(cfg, ["train"])
+    with pytest.raises(ValueError, match="correct depth_scale .* bit_rotation"):
+        sound(cfg, ["train"])
     check(nyu, bit_rotation=3)
 
 
 def test_nothing_to_score(nyu):
     cfg = config_of(nyu, test=TEST)
     cfg.val_evaluator.crop = "nyu_eigen"  # begins at row 45, the images end at 24
-    with pytest.raises(ValueError, match="no annotated pixel of nyu_test.txt .*'nyu_eigen'"):
+    with pytest.raises(ValueError, match="nyu_test.txt: has no annotated pixel .*'nyu_eigen'"):
+        sound(cfg, ["val"])
+    cfg.val_evaluator.crop = "nyu"
+    with pytest.raises(ValueError, match="crop 'nyu' is not known"):
         check_config(cfg, ["val"])
 
 
 def test_an_image_that_is_trained_on_and_scored(nyu):
     (nyu / "nyu_test.txt").write_text((nyu / "nyu_train.txt").read_text())
-    with pytest.raises(ValueError, match=r"4 images are trained on and scored \(val\)"):
-        check_config(config_of(nyu), ["train", "val"])
+    cfg = config_of(nyu)
+    for splits in (["train", "val"], ["test"]):  # scoring alone sees it as well
+        with pytest.raises(ValueError, match=r"rgb_00000.jpg: is trained on \(and 3 more"):
+            sound(cfg, splits)
+    sound(cfg, ["train", "val"], (*PUBLISHED, "val-is-train"))
+
+
+def test_a_published_set_has_its_number_of_images(nyu):
+    with pytest.raises(ValueError, match="nyu_test.txt: has 4 pairs, but NYUv2 has 654"):
+        check(nyu, "val", accept=())
+    notes = [f.rule.name for f in check(nyu, "train").findings if not f.is_problem]
+    assert notes == ["other-total"]  # papers train on other shares
+
+
+def test_the_table_shows_range_and_shares(nyu):
+    write_png(nyu / DEPTH, np.full((24, 32), 4000, np.uint16))
+    table = [line.split() for line in check(nyu).table.splitlines()]
+    files = sorted((nyu / "official_splits").rglob("*.png"))
+    slow = np.stack([cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files])
+    share = f"{100 * (slow > 0).mean():.2f}"
+    assert ["pixels", "known", "95.83", "%", share, "%"] in table
+    low, high = np.quantile(slow[slow > 0] / 1000, (0.01, 0.99), method="inverted_cdf")
+    (depth,) = (row for row in table if row[:2] == ["depth,", "1"])
+    assert depth[-4:] == [f"{low:.2f}", "to", f"{high:.2f}", "m"]
+
+
+def test_65535_that_stands_for_unknown(nyu):
+    steps = np.full((24, 32), 2000, np.uint16)
+    steps[:8] = 65535
+    write_png(nyu / DEPTH, steps)
+    with pytest.raises(ValueError, match=r"has 65535 \(65.5 m\) in 8.6 % .* write 0 there"):
+        check(nyu)
+    check(nyu, accept=(*PUBLISHED, "depth-65535"))
 
 
 def test_head_and_data_must_agree_on_the_largest_depth(nyu):
@@ -159,9 +208,9 @@ def test_kitti_is_checked_behind_its_crop(tmp_path):
             val_evaluator=dict(type="DepthErrors", max_depth=80.0, crop="garg"),
         )
 
-    check_config(cfg(write_kitti(tmp_path / "large", (375, 1242))), ["val"])
-    with pytest.raises(ValueError, match="KB crop"):
-        check_config(cfg(write_kitti(tmp_path / "small")), ["val"])
+    sound(cfg(write_kitti(tmp_path / "large", (375, 1242))), ["val"])
+    with pytest.raises(ValueError, match=r"0000000000.png: is 24x32 px \(the KB crop"):
+        sound(cfg(write_kitti(tmp_path / "small")), ["val"])
 
 
 # The config of the mini world
@@ -179,7 +228,7 @@ def test_the_mini_config_fits_its_data(mini_cfg):
         id="mini-depth", version=1, task="depth", dataset="mini", split="val", metric="rmse",
         higher_is_better=False,
     )  # fmt: skip
-    check_config(mini_cfg, ["train", "val", "test"])
+    assert sound(mini_cfg, ["train", "val", "test"], ()).findings == []
 
 
 def test_the_pipelines_of_the_mini_config_run(mini_cfg):

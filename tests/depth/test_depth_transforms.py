@@ -94,9 +94,9 @@ def test_files_that_hold_no_depth(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     (tmp_path / "empty.png").write_bytes(b"")
     for name in ("broken.png", "empty.png"):
-        with pytest.raises(ValueError, match=f"{name} cannot be decoded"):
+        with pytest.raises(ValueError, match=f"{name}: cannot be decoded"):
             LoadDepth().transform(sample_of(tmp_path / name))
-    with pytest.raises(ValueError, match=r"absent.png is missing"):
+    with pytest.raises(ValueError, match=r"absent.png: does not exist"):
         read_depth_steps(tmp_path / "absent.png")
 
 

@@ -50,7 +50,12 @@ def class_table(
             if name
             else [f"  ... {len(classes) - len(shown) + 1} more", *("" for _ in splits)]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(splits) + 1)]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if column == 0 else cell.rjust(width)

@@ -8,18 +8,39 @@ Papers train on other shares of the same sets too, so the number of training pai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pe_dense.data.depth_list import file_below, read_depth_list
-from pe_dense.data.depth_map import metres, picture_size, read_depth_steps
-from pe_dense.data.checks.findings import Finding, FindingCollector
-from pe_dense.data.image_files import spread
+from pe_dense.data.checks.depth_maps import (
+    DepthCounts,
+    Scoring,
+    count_depths,
+    depth_findings,
+    depth_table,
+)
 from pe_dense.data.checks.inspection import Inspection, Progress, require_folder
+from pe_dense.data.checks.known_sets import PUBLISHED_TOTAL
+from pe_dense.data.checks.repeated_images import repeated_images
+from pe_dense.data.checks.rules import Finding, FindingCollector, Rule
+from pe_dense.data.depth_list import file_below, read_depth_list
 
+NO_LIST = Rule("missing-list", "lists that are missing or cannot be used")
+WITHOUT_DEPTH = Rule(
+    "images-without-depth", "images without a depth map, which are left out", is_problem=False
+)
+OTHER_TOTAL = Rule("other-total", "another number of pairs than published", is_problem=False)
+OTHER_SCALE = Rule(
+    "depth-of-another-scale", "depth maps with another scale than published",
+    "fetch the file anew", "used as they are",
+)  # fmt: skip
+OTHER_SIZE = Rule(
+    "images-of-another-size", "images of another size than published",
+    "use the published images", "used as they are",
+)  # fmt: skip
+KNOWN_RULES = (PUBLISHED_TOTAL, OTHER_SCALE, OTHER_SIZE)
 _LISTS = "the lists of BTS or of the Monocular-Depth-Estimation-Toolbox"
 
 
@@ -46,6 +67,7 @@ class KnownDepthSet:
 
     Attributes:
         title: Its name.
+        dataset_type: Name of our data set for it.
         splits: 'train' and 'test'.
         scale: Steps of a depth PNG per metre.
         depth_range: Where the median depth of a map in metres must lie.
@@ -53,6 +75,7 @@ class KnownDepthSet:
     """
 
     title: str
+    dataset_type: str
     splits: dict[str, KnownDepthSplit]
     scale: float
     depth_range: tuple[float, float]
@@ -68,6 +91,7 @@ _KITTI_FOLDERS = tuple(
 KNOWN_DEPTH_SETS = {
     "nyu": KnownDepthSet(
         "NYUv2",
+        "NYUDepthDataset",
         {
             "train": KnownDepthSplit(
                 ("nyu_train.txt", "nyudepthv2_train_files_with_gt.txt"),
@@ -89,6 +113,7 @@ KNOWN_DEPTH_SETS = {
     ),
     "kitti": KnownDepthSet(
         "KITTI, Eigen split",
+        "KITTIEigenDataset",
         {
             "train": KnownDepthSplit(
                 ("kitti_eigen_train.txt", "eigen_train_files_with_gt.txt"),
@@ -117,9 +142,8 @@ def inspect_depth_set(
     splits: Sequence[str],
     progress: Progress,
     lists: dict[str, str] | None = None,
-    num_decoded: int = 200,
 ) -> Inspection:
-    """Compare a folder with what a published depth data set should have.
+    """Compare a folder with what a published depth data set should have; every map is read.
 
     Args:
         root: The folder.
@@ -127,125 +151,77 @@ def inspect_depth_set(
         splits: Of 'train' and 'test'.
         progress: Makes a progress callback from the title of a piece of work.
         lists: Split -> list below the folder, where it has another name.
-        num_decoded: So many depth maps per split are decoded, spread over the list.
 
     Raises:
-        ValueError: If the folder does not exist or `num_decoded` is not positive.
+        ValueError: If the folder does not exist.
     """
     require_folder(root, "the lists and images")
-    if num_decoded < 1:
-        raise ValueError(f"--decode is {num_decoded}, but must be at least 1")
     found = Inspection(f"{known.title} in {root}")
-    rows = []
-    images: dict[str, set[str]] = {}
+    scoring = Scoring(known.scale, max_depth=known.depth_range[1])
+    files: dict[str, list[tuple[Path, Path]]] = {}
+    counts: dict[str, DepthCounts] = {}
     for split in splits:
         expected = known.splits[split]
         names = (lists[split],) if lists and lists.get(split) else expected.lists
         name = next((name for name in names if (root / name).is_file()), None)
+        of_list = FindingCollector(root if name is None else root / name)
         if name is None:
-            text = f"{root} has no {' or '.join(names)}; they come from {_LISTS}"
-            found.add(split, [Finding("missing list", 1, (text,))])
+            of_list.add(NO_LIST, "", f"has no {' or '.join(names)}; they come from {_LISTS}")
+            found.add(split, of_list.findings())
             continue
         try:
             listed = read_depth_list(root / name)
         except ValueError as error:
-            found.add(split, [Finding("unusable list", 1, (str(error),))])
+            of_list.add(NO_LIST, "", str(error))
+            found.add(split, of_list.findings())
             continue
-        images[split] = {pair.image for pair in listed.pairs}
-        found.add(
-            name, total_findings(len(listed.pairs), listed.num_without_depth, known, expected)
-        )
+        of_list.add_count(WITHOUT_DEPTH, listed.num_without_depth)
         # The same image can be listed below one folder and depth below another, drive by drive.
         image_of, depth_of = (
             file_below([root / folders[kind] for folders in expected.folders]) for kind in (0, 1)
         )
-        files = [(image_of(pair.image), depth_of(pair.depth)) for pair in listed.pairs]
-        findings, summary = file_findings(files, known, num_decoded, progress(f"{split} depth"))
-        found.add(split, findings)
-        rows.append(f"  {split}: {len(listed.pairs):,} pairs in {name}; {summary}")
-    if len(images) == 2:
-        found.add("test", _leaks(images["train"] & images["test"], known))
-    found.title = "\n".join([found.title, *rows])
+        files[split] = [(image_of(pair.image), depth_of(pair.depth)) for pair in listed.pairs]
+        counts[split] = count_depths(files[split], root, root / name, scoring, progress(split))
+        found.add(name, of_list.findings())
+        found.add(name, depth_findings(counts[split], known.depth_range[1], None))
+        found.add(name, known_findings(counts[split], files[split], known, expected))
+    if len(files) == 2:
+        images = {split: [image for image, _ in pairs] for split, pairs in files.items()}
+        found.add("test", repeated_images(images["train"], images["test"]))
+    found.table = depth_table(counts)
     return found
 
 
-def total_findings(
-    num_pairs: int, num_without_depth: int, known: KnownDepthSet, expected: KnownDepthSplit
-) -> list[Finding]:
-    """Pairs in another number than published, and images without depth."""
-    findings = []
-    if num_pairs != expected.num_pairs:
-        kind = f"{num_pairs:,} pairs, where {known.title} has {expected.num_pairs:,}; difference"
-        gap = abs(num_pairs - expected.num_pairs)
-        findings.append(Finding(kind, gap, (), expected.is_certain))
-    if num_without_depth:
-        kind = "images without a depth map, which are left out"
-        findings.append(Finding(kind, num_without_depth, (), is_problem=False))
-    return findings
+def published_depth_split(
+    dataset_type: object, list_name: str
+) -> tuple[KnownDepthSet, KnownDepthSplit] | None:
+    """The split of a published set that the data set of a config reads, if it is one."""
+    for known in KNOWN_DEPTH_SETS.values():
+        for split in known.splits.values():
+            if known.dataset_type == dataset_type and list_name in split.lists:
+                return known, split
+    return None
 
 
-def file_findings(
+def known_findings(
+    counts: DepthCounts,
     files: Sequence[tuple[Path, Path]],
     known: KnownDepthSet,
-    num_decoded: int,
-    tick: Callable[[int, int], None],
-) -> tuple[list[Finding], str]:
-    """Missing files of all pairs; sizes, bits and depths of those that are decoded.
-
-    Returns:
-        The findings, and what was seen in a line.
-    """
-    collected = FindingCollector()
-    present = []
-    for image, depth in files:
-        for kind, file in (("images", image), ("depth maps", depth)):
-            if not file.is_file():
-                collected.add(f"{kind} without a file", f"{file} does not exist")
-        if image.is_file() and depth.is_file():
-            present.append((image, depth))
+    expected: KnownDepthSplit,
+) -> list[Finding]:
+    """What differs from the published set: number of pairs, sizes of images, scale of a map."""
+    found = FindingCollector(counts.where)
+    if len(files) != expected.num_pairs:
+        rule = PUBLISHED_TOTAL if expected.is_certain else OTHER_TOTAL
+        text = f"has {len(files):,} pairs, but {known.title} has {expected.num_pairs:,}"
+        found.add(rule, "", text)
+    for size, image in counts.sizes.items():
+        sides = zip(known.min_size, size, known.max_size, strict=True)
+        if not all(least <= side <= most for least, side, most in sides):
+            text = f"is {size[0]}x{size[1]} px, as no image of {known.title} is"
+            found.add(OTHER_SIZE, "", text, image)
     low, high = known.depth_range
-    quantiles = []
-    chosen = spread(len(present), num_decoded)
-    for done, index in enumerate(chosen, start=1):
-        image, depth = present[index]
-        tick(done, len(chosen))
-        try:
-            steps_HW = read_depth_steps(depth)
-            size = picture_size(image)
-        except ValueError as error:
-            collected.add("files that cannot be used", str(error))
-            continue
-        if steps_HW.shape != size:
-            text = f"{depth} is {_px(steps_HW.shape)}, {image.name} is {_px(size)}"
-            collected.add("depth maps of another size than their image", text)
-        in_range = all(
-            least <= side <= most
-            for least, side, most in zip(known.min_size, size, known.max_size, strict=True)
-        )
-        if not in_range:
-            text = f"{image} is {_px(size)}"
-            collected.add(f"images of another size than {known.title} has", text)
-        depths = metres(steps_HW, known.scale)
-        quantiles.append(np.quantile(depths[depths > 0], (0.01, 0.5, 0.99)))
-        middle = quantiles[-1][1]
-        if not low <= middle <= high:
-            text = f"the median of {depth} is {middle:.3g} m, but {low:g} to {high:g} m are usual"
-            collected.add(f"depth maps with another scale than {known.scale:g} per metre", text)
-    summary = "no depth map was decoded"
-    if quantiles:
-        shallow, middle, deep = np.median(quantiles, axis=0)
-        summary = (
-            f"depth {shallow:.2f} to {deep:.2f} m, median {middle:.2f} m (of {len(quantiles)} maps)"
-        )
-    return collected.findings(), summary
-
-
-def _leaks(both: set[str], known: KnownDepthSet) -> list[Finding]:
-    # NYU's lists are relative to two folders, so equal names there are no equal images.
-    if not both or len({split.folders for split in known.splits.values()}) > 1:
-        return []
-    return [Finding("images in both train and test", len(both), tuple(sorted(both)[:3]))]
-
-
-def _px(size: tuple[int, ...]) -> str:
-    return f"{size[0]}x{size[1]} px"
+    for index in np.flatnonzero((counts.medians < low) | (counts.medians > high)):
+        text = f"has a median of {counts.medians[index]:.3g} m, but {low:g} to {high:g} m are usual"
+        found.add(OTHER_SCALE, "", text, files[index][1])
+    return found.findings()

@@ -30,11 +30,13 @@ class Inspection:
         title: The data set and its folder.
         findings: Where it was found -> what.
         contents: Split -> what its JSON holds, of those that could be read.
+        table: What other data hold, for a person.
     """
 
     title: str
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     contents: dict[str, CocoFile] = field(default_factory=dict)
+    table: str = ""
 
     def add(self, where: str, findings: Sequence[Finding]) -> None:
         """More findings of a file or folder."""
@@ -52,7 +54,7 @@ class Inspection:
         Args:
             all_classes: Show every class, however many there are.
         """
-        blocks = [self.title]
+        blocks = [self.title, *filter(None, [self.table])]
         if self.contents:
             limit = 10_000 if all_classes else 20
             blocks.append(class_table(self.contents, max_rows=limit))

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pe_dense.data.checks.rules import Rule
+
+PUBLISHED_TOTAL = Rule(
+    "published-total", "another number of images than published",
+    "unpack the archives again", "used as they are, which is not the published set",
+)  # fmt: skip
 _COCO = "http://images.cocodataset.org"
 _LVIS = "https://dl.fbaipublicfiles.com/LVIS"
 _OBJECTS365 = "https://www.objects365.org"

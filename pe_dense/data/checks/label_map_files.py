@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pe_dense.data.checks.segmentation_folder import read_names
+from pe_dense.data.checks.picture_pairs import read_names
+from pe_dense.data.label_map import IGNORED
 from pe_dense.files import atomic_write_bytes
 
-IGNORED = 255
 # Label id -> id for training, of the classes that count; every other id is ignored.
 CITYSCAPES_TRAIN_IDS = {
     7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12,

@@ -91,6 +91,25 @@ class Finding:
         return f"{first}{more}; {remedy}" if remedy else f"{first}{more}"
 
 
+class UnsoundFileError(ValueError):
+    """A file breaks a rule; raised where it is read, and says what a check says of it.
+
+    Args:
+        text: The sentence; it alone comes back from a loading worker.
+        rule, fault: What it was made from.
+    """
+
+    def __init__(self, text: str, rule: Rule | None = None, fault: Fault | None = None) -> None:
+        super().__init__(text)
+        self.rule, self.fault = rule, fault
+
+
+def broken(rule: Rule, file: object, value: str, item: str = "") -> UnsoundFileError:
+    """The error of one file that breaks a rule."""
+    fault = Fault(str(file), item, value)
+    return UnsoundFileError(Finding(rule, 1, (fault,)).sentence(), rule, fault)
+
+
 class FindingCollector:
     """Gathers faults into one finding per rule, in the order in which rules are first broken.
 
@@ -131,6 +150,10 @@ class FindingCollector:
         if count:
             before, examples = self._found.get(rule, (0, []))
             self._found[rule] = (before + count, examples)
+
+    def add_error(self, error: UnsoundFileError) -> None:
+        """What was raised where a file was read."""
+        self.add(error.rule, error.fault.item, error.fault.value, error.fault.file)
 
     def findings(self) -> list[Finding]:
         """All of them."""

@@ -7,15 +7,23 @@ Cityscapes, arXiv:1604.01685 (cityscapes-dataset.com).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from pe_dense.data.checks.findings import Finding, FindingCollector
 from pe_dense.data.checks.inspection import Inspection, Progress, require_folder
+from pe_dense.data.checks.known_sets import PUBLISHED_TOTAL
+from pe_dense.data.checks.label_maps import (
+    LabelledSplit,
+    LabelNames,
+    class_findings,
+    count_labels,
+    label_table,
+    split_findings,
+)
+from pe_dense.data.checks.picture_pairs import NO_FILES, NO_FOLDER, Pairs, pair_files
+from pe_dense.data.checks.repeated_images import repeated_images
+from pe_dense.data.checks.rules import Finding, FindingCollector
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,8 @@ class SegmentationSet:
         title: Its name.
         splits: By name.
         img_suffix, map_suffix: What follows a name in the two folders.
-        labels: Every value that a map may hold.
+        dataset_type: Name of mmseg's data set for it.
+        names: What the labels of its maps mean; classes by number.
         images_from, maps_from: Where the files are to be had.
     """
 
@@ -52,7 +61,8 @@ class SegmentationSet:
     splits: dict[str, SegmentationSplit]
     img_suffix: str
     map_suffix: str
-    labels: frozenset[int]
+    dataset_type: str
+    names: LabelNames
     images_from: str
     maps_from: str
 
@@ -71,7 +81,8 @@ KNOWN_SEGMENTATION = {
         },
         ".jpg",
         ".png",
-        frozenset(range(151)),
+        "ADE20KDataset",
+        LabelNames(tuple((label, str(label)) for label in range(1, 151)), frozenset([0])),
         *["ADEChallengeData2016.zip of data.csail.mit.edu/places/ADEchallenge"] * 2,
     ),
     "voc": SegmentationSet(
@@ -87,7 +98,8 @@ KNOWN_SEGMENTATION = {
         },
         ".jpg",
         ".png",
-        frozenset([*range(21), 255]),
+        "PascalVOCDataset",
+        LabelNames(tuple((label, str(label)) for label in range(21))),
         "VOCtrainval_11-May-2012.tar of host.robots.ox.ac.uk/pascal/VOC/voc2012",
         "the same archive; for trainaug: prepare_data.py voc DIR --aug SBD_DIR",
     ),
@@ -99,7 +111,8 @@ KNOWN_SEGMENTATION = {
         },
         "_leftImg8bit.png",
         "_gtFine_labelTrainIds.png",
-        frozenset([*range(19), 255]),
+        "CityscapesDataset",
+        LabelNames(tuple((label, str(label)) for label in range(19))),
         "leftImg8bit_trainvaltest.zip of cityscapes-dataset.com",
         "gtFine_trainvaltest.zip of cityscapes-dataset.com, and then: prepare_data.py cityscapes "
         "DIR --train-ids",
@@ -108,157 +121,93 @@ KNOWN_SEGMENTATION = {
 
 
 def inspect_segmentation(
-    root: Path,
-    known: SegmentationSet,
-    splits: Sequence[str],
-    progress: Progress,
-    num_decoded: int = 200,
+    root: Path, known: SegmentationSet, splits: Sequence[str], progress: Progress
 ) -> Inspection:
-    """Compare a folder with what a published data set should have.
+    """Compare a folder with what a published data set should have; every map is read.
 
     Args:
         root: The folder.
         known: The data set.
         splits: Names of splits.
         progress: Makes a progress callback from the title of a piece of work.
-        num_decoded: So many images per split are decoded, evenly spread.
 
     Raises:
         ValueError: If the folder or a split does not exist.
     """
     require_folder(root, known.title)
     found = Inspection(f"{known.title} in {root}")
+    files: dict[str, Pairs] = {}
+    labelled: dict[str, LabelledSplit] = {}
     for split in splits:
         if split not in known.splits:
             raise ValueError(
                 f"{known.title} has no split {split!r}; choose among {', '.join(known.splits)}"
             )
-        found.add(split, split_findings(root, known, split, progress(split), num_decoded))
+        files[split] = pairs = _pairs(root, known, split)
+        found.add(split, pairs.findings)
+        if not pairs.files:
+            continue
+        found.add(split, total_findings(known, known.splits[split], len(pairs.files), root))
+        where = root / known.splits[split].maps
+        counts = count_labels(pairs.files, root, where, progress(split))
+        found.add(split, split_findings(counts, known.names))
+        if counts.num_maps:
+            labelled[split] = LabelledSplit(((counts, known.names),))
+    if labelled:
+        found.table = label_table(labelled)
+        found.add("classes", class_findings(labelled))
+    trained = [image for split in files if split != "val" for image, _ in files[split].files]
+    if "val" in files:
+        found.add("val", repeated_images(trained, [image for image, _ in files["val"].files]))
     return found
 
 
-def split_findings(
-    root: Path,
-    known: SegmentationSet,
-    split: str,
-    tick: Callable[[int, int], None],
-    num_decoded: int,
+def published_split(
+    dataset: Mapping[str, object],
+) -> tuple[SegmentationSet, SegmentationSplit] | None:
+    """The split of a published set that the data set of a config reads, if it is one."""
+    prefix = dataset["data_prefix"]
+    place = prefix["img_path"], prefix["seg_map_path"], dataset.get("ann_file") or None
+    for known in KNOWN_SEGMENTATION.values():
+        for split in known.splits.values():
+            if known.dataset_type == dataset.get("type") and place == (
+                split.images, split.maps, split.list_file
+            ):  # fmt: skip
+                return known, split
+    return None
+
+
+def total_findings(
+    known: SegmentationSet, expected: SegmentationSplit, num_images: int, root: Path
 ) -> list[Finding]:
-    """What is wrong with one split; see `inspect_segmentation`."""
+    """Another number of images than published."""
+    found = FindingCollector(root / (expected.list_file or expected.images))
+    if num_images != expected.num_images:
+        text = f"has {num_images:,} images, but {known.title} has {expected.num_images:,}"
+        found.add(PUBLISHED_TOTAL, "", text)
+    return found.findings()
+
+
+def _pairs(root: Path, known: SegmentationSet, split: str) -> Pairs:
+    """Images with their maps, and what is missing, with where to get it."""
     expected = known.splits[split]
-    absent = [
-        Finding("missing folder", 1, (f"{root / folder} (from {source})",))
-        for folder, source in (
-            (expected.images, known.images_from),
-            (expected.maps, known.maps_from),
-        )
-        if not (root / folder).is_dir()
-    ]
-    if expected.list_file and not (root / expected.list_file).is_file():
-        text = f"{root / expected.list_file} (from {known.maps_from})"
-        absent.append(Finding("missing list of images", 1, (text,)))
-    if absent:
-        return absent
-    names = split_names(root, known, split)
-    collector = FindingCollector()
-    pairs = []
-    for name in names:
-        image = root / expected.images / f"{name}{known.img_suffix}"
-        label = root / expected.maps / f"{name}{known.map_suffix}"
-        for file, kind, source in (
-            (image, "missing images", known.images_from),
-            (label, "missing label maps", known.maps_from),
-        ):
-            if not file.is_file():
-                collector.add(kind, f"{file.relative_to(root)} (from {source})")
-        if image.is_file() and label.is_file():
-            pairs.append((image, label))
+    found = FindingCollector()
+    for name, source in (
+        (expected.images, known.images_from),
+        (expected.maps, known.maps_from),
+        (expected.list_file, known.maps_from),
+    ):
+        if name is not None and not (root / name).exists():
+            found.add(NO_FOLDER, "", f"does not exist; it comes from {source}", root / name)
+    if found.findings():
+        return Pairs((), tuple(found.findings()))
+    images, maps = root / expected.images, root / expected.maps
+    names = root / expected.list_file if expected.list_file else None
+    pairs = pair_files(images, maps, (known.img_suffix, known.map_suffix), names)
+    here = {image.stem for image, _ in pairs.files}
     for number in range(1, expected.num_images + 1 if expected.numbered else 0):
         name = expected.numbered.format(number)
-        if name not in names:
-            collector.add("missing images", f"{name}{known.img_suffix} (from {known.images_from})")
-    if len(names) != expected.num_images:
-        collector.add(
-            f"another number of images than {known.title} has",
-            f"there are {len(names):,}, and {expected.num_images:,} are published",
-        )
-    # Evenly spread: a download that stopped is damaged at its end, not at its beginning.
-    step = max(1, len(pairs) // max(1, num_decoded))
-    chosen = pairs[::step][:num_decoded]
-    for done, (image, label) in enumerate(chosen, 1):
-        _check_pair(image, label, known.labels, root, collector)
-        tick(done, len(chosen))
-    note = Finding("images with a label map", len(pairs), (), is_problem=False)
-    decoded = Finding("of these decoded", len(chosen), (), is_problem=False)
-    return [note, decoded, *collector.findings()]
-
-
-def split_names(root: Path, known: SegmentationSet, split: str) -> dict[str, None]:
-    """Names of the images of a split, in order: those of its list, or of all its files."""
-    expected = known.splits[split]
-    if expected.list_file:
-        return dict.fromkeys(read_names(root / expected.list_file))
-    folder = root / expected.images
-    files = sorted(folder.rglob(f"*{known.img_suffix}"))
-    return dict.fromkeys(
-        file.relative_to(folder).as_posix()[: -len(known.img_suffix)] for file in files
-    )
-
-
-def read_names(file: Path) -> list[str]:
-    """Names in a list, one per line; empty lines are left out.
-
-    Raises:
-        ValueError: If the file is missing or no text.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise ValueError(
-            f"list of images {file} does not exist; unpack the archive again"
-        ) from None
-    except UnicodeDecodeError:
-        raise ValueError(f"list of images {file} is no text; unpack the archive again") from None
-    return [line.strip() for line in lines if line.strip()]
-
-
-def strange_labels(labels_HW: np.ndarray, allowed: Collection[int]) -> list[int]:
-    """Values of a label map that it may not hold, rising."""
-    return sorted(set(np.unique(labels_HW).tolist()).difference(allowed))
-
-
-def _check_pair(
-    image: Path, label: Path, allowed: frozenset[int], root: Path, collector: FindingCollector
-) -> None:
-    sizes = []
-    for file in (image, label):
-        try:
-            with Image.open(file) as picture:
-                picture.load()
-                sizes.append(picture.size)
-                values = np.asarray(picture)
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises these for broken files
-            collector.add("files that cannot be decoded", f"{file.relative_to(root)} ({error})")
-            return
-    name = label.relative_to(root)
-    if values.ndim != 2:
-        collector.add("label maps in colour", f"{name} has {values.shape[2]} channels, not 1")
-        return
-    if sizes[0] != sizes[1]:
-        (w, h), (map_w, map_h) = sizes
-        collector.add(
-            "label maps of another size than their image",
-            f"{name} is {map_w}x{map_h} px, its image {w}x{h}",
-        )
-    strange = strange_labels(values, allowed)
-    if strange:
-        collector.add(
-            f"label maps with values other than {_ranges(allowed)}",
-            f"{name} holds {', '.join(map(str, strange[:5]))}",
-        )
-
-
-def _ranges(values: frozenset[int]) -> str:
-    """'0 to 18 and 255' for values that are a range and perhaps 255."""
-    plain = sorted(values - {255})
-    return f"{plain[0]} to {plain[-1]}" + (" and 255" if 255 in values else "")
+        file = images / f"{name}{known.img_suffix}"
+        if name not in here and not file.is_file():
+            found.add(NO_FILES, "", f"is missing; it comes from {known.images_from}", file)
+    return Pairs(pairs.files, (*pairs.findings, *found.findings()))

@@ -76,9 +76,13 @@ def test_the_published_totals() -> None:
 def test_good_folders(run: Callable, nyu: Path, kitti: Path) -> None:
     code, out, err = run("nyu", nyu)
     assert (code, err) == (0, "") and "no problems" in out
-    assert "train: 4 pairs in nyu_train.txt" in out and "median 2.0" in out
+    table = [line.split() for line in out.splitlines()]
+    assert ["depth", "maps", "4", "4"] in table and ["median", "depth", *2 * ["2.00", "m"]] in table
+    known = f"{100 * (HEIGHT - 1) / HEIGHT:.2f}"  # all but the first row
+    assert ["pixels", "known", known, "%", known, "%"] in table
     code, out, err = run("kitti", kitti)
-    assert (code, err) == (0, "") and "left out: 1" in out and "median 10." in out
+    assert (code, err) == (0, "") and "left out: 1" in out
+    assert ["depth", "maps", "3", "2"] in [line.split() for line in out.splitlines()]
 
 
 def test_one_split_and_a_list_of_another_name(run: Callable, nyu: Path) -> None:
@@ -86,7 +90,7 @@ def test_one_split_and_a_list_of_another_name(run: Callable, nyu: Path) -> None:
     code, out, _ = run("nyu", nyu)
     assert code == 2 and "has no nyu_test.txt or nyudepthv2_test_files_with_gt.txt" in out
     code, out, _ = run("nyu", nyu, "--splits", "test", "--test-list", "mine.txt")
-    assert code == 0 and "4 pairs in mine.txt" in out and "train" not in out.splitlines()[1]
+    assert code == 0 and "depth maps" in out and "train" not in out
 
 
 def test_missing_files_by_name(run: Callable, kitti: Path) -> None:
@@ -94,8 +98,8 @@ def test_missing_files_by_name(run: Callable, kitti: Path) -> None:
     (kitti / "data_depth_annotated/val" / depth).unlink()
     code, out, err = run("kitti", kitti)
     assert code == 2 and err == f"error: 1 kind of problems in {kitti}, listed above\n"
-    assert "test: depth maps without a file: 1" in out and f"val/{depth} does not exist" in out
-    (kitti / "raw" / image).unlink()
+    assert "depth maps that cannot be read: 1" in out and f"val/{depth}: does not exist" in out
+    (kitti / "raw" / image.replace("0002_sync", "0001_sync")).unlink()
     code, out, err = run("kitti", kitti)
     assert "images without a file: 1" in out and "2 kinds" in err
 
@@ -106,8 +110,11 @@ def test_missing_files_by_name(run: Callable, kitti: Path) -> None:
         (np.full((HEIGHT, WIDTH), 9, np.uint8), "uint8 and not uint16"),
         (np.zeros((HEIGHT, WIDTH), np.uint16), "0 everywhere"),
         (np.full((HEIGHT, 9), 2000, np.uint16), "is 24x9 px"),
-        (np.full((HEIGHT, WIDTH), 60000, np.uint16), "is 60 m, but 0.1 to 10 m are usual"),
-        (np.full((HEIGHT, WIDTH), 20, np.uint16), "is 0.02 m, but"),
+        (
+            np.full((HEIGHT, WIDTH), 60000, np.uint16),
+            "has a median of 60 m, but 0.1 to 10 m are usual",
+        ),
+        (np.full((HEIGHT, WIDTH), 20, np.uint16), "has a median of 0.02 m, but"),
     ],
 )
 def test_bad_depth_maps(run: Callable, nyu: Path, values: np.ndarray, words: str) -> None:
@@ -120,27 +127,26 @@ def test_bad_depth_maps(run: Callable, nyu: Path, values: np.ndarray, words: str
 def test_sizes_and_numbers_that_are_not_nyu_s(run: Callable, tmp_path: Path) -> None:
     code, out, _ = run("nyu", write_nyu(tmp_path / "nyu"))
     notes, problems = out.split("\nproblems\n")
-    assert code == 2 and "4 pairs, where NYUv2 has 24,231; difference: 24,227" in notes
-    assert "4 pairs, where NYUv2 has 654; difference: 650" in problems
-    assert "images of another size than NYUv2 has: 4" in problems
+    assert code == 2 and "has 4 pairs, but NYUv2 has 24,231" in notes
+    assert "has 4 pairs, but NYUv2 has 654" in problems
+    assert "images of another size than published: 1" in problems
 
 
 def test_a_list_that_cannot_be_read(run: Callable, nyu: Path) -> None:
     (nyu / "nyu_train.txt").write_text("one\n")
     code, out, _ = run("nyu", nyu)
-    assert code == 2 and "unusable list" in out and "has 1 words" in out
+    assert code == 2 and "lists that are missing or cannot be used" in out and "has 1 words" in out
 
 
 def test_kitti_images_in_both_lists(run: Callable, kitti: Path) -> None:
     (kitti / "kitti_eigen_test.txt").write_text((kitti / "kitti_eigen_train.txt").read_text())
     code, out, _ = run("kitti", kitti)
-    assert code == 2 and "images in both train and test: 3" in out
+    assert code == 2 and "scored images that are trained on: 3" in out
 
 
 def test_words_that_make_no_sense(run: Callable, nyu: Path, tmp_path: Path) -> None:
     for words, text in (
         ((tmp_path / "absent",), "is no folder"),
-        ((nyu, "--decode", 0), "--decode is 0"),
         ((nyu, "--from-mat", "x.mat"), "belong together"),
     ):
         code, out, err = run("nyu", *words)
