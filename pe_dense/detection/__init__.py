@@ -2,6 +2,7 @@
 
 from pe_dense.detection import (  # noqa: F401
     checkpoint_layouts,
+    coco_dataset,
     coco_metric,
     deta,
     deta_head,

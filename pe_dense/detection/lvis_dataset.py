@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from mmdet.datasets import CocoDataset, LVISV1Dataset
+from mmdet.datasets import LVISV1Dataset
 from mmdet.registry import DATASETS
 
 from pe_dense.data.checks.coco_file import lvis_name
+from pe_dense.detection.coco_dataset import CocoDataset
 
 # mmdet corrects a spelling of the annotation files; classes are found there by name.
 AS_IN_THE_FILES = {"speaker_(stereo_equipment)": "speaker_(stero_equipment)"}

@@ -15,7 +15,8 @@ from mmengine.registry import METRICS
 from pycocotools.coco import COCO as PythonCOCO  # noqa: N811
 from pycocotools.cocoeval import COCOeval
 
-from pe_dense.detection.coco_metric import CocoAP
+from pe_dense.detection.coco_metric import CocoAP, no_detections
+from pe_dense.detection.ground_truth import GroundTruth
 from pe_dense.results.detection_evidence import (
     DetectionEvidence,
     detection_evidence_from_eval_imgs,
@@ -51,9 +52,9 @@ def counted_detections(dataset: Mapping, detections_Q7: np.ndarray) -> np.ndarra
 
 
 def lvis_average_precision(
-    coco: COCO,
+    truth: GroundTruth,
     detections_Q7: np.ndarray,
-    image_ids: Sequence[int],
+    images: Sequence[int],
     masks_Q: Sequence[dict] | None = None,
 ) -> dict[str, float]:
     """Box or mask AP of LVIS, in 0..1, as lvis-api gives it.
@@ -63,9 +64,9 @@ def lvis_average_precision(
     no mistake. 300 detections an image count.
 
     Args:
-        coco: Ground truth with those lists, and 'frequency' (r, c, f) of every category.
-        detections_Q7: (Q, 7) float64: image id, x, y, w, h, score, category id.
-        image_ids: Images that count.
+        truth: With those lists, and 'frequency' (r, c, f) of every category.
+        detections_Q7: (Q, 7) float64: number of the image, x, y, w, h, score, number of the class.
+        images: Numbers of the images that count.
         masks_Q: Run-length encoded masks; None scores boxes.
 
     Returns:
@@ -75,7 +76,7 @@ def lvis_average_precision(
     Source: LVIS, arXiv:1908.03195; lvis-dataset/lvis-api.
     """
     rows = []
-    for i in counted_detections(coco.dataset, detections_Q7):
+    for i in counted_detections(truth.dataset, detections_Q7):
         row = {
             "image_id": int(detections_Q7[i, 0]),
             "category_id": int(detections_Q7[i, 6]),
@@ -86,17 +87,17 @@ def lvis_average_precision(
         else:
             row["segmentation"] = masks_Q[i]
         rows.append(row)
+    coco = truth.coco(COCO)
     with contextlib.redirect_stdout(io.StringIO()):
-        found = coco.loadRes(rows) if rows else _nothing(coco)
+        found = coco.loadRes(rows) if rows else no_detections(coco)
         kind = "bbox" if masks_Q is None else "segm"
         evaluation = COCOeval_faster(coco, found, iouType=kind, lvis_style=True)
-        evaluation.params.imgIds = list(image_ids)
+        evaluation.params.imgIds = list(images)
         evaluation.params.maxDets = [MAX_DETS]
         evaluation.evaluate()
         evaluation.accumulate()
     precision_TRKA = evaluation.eval["precision"][..., -1]
-    categories = [coco.cats[category] for category in evaluation.params.catIds]
-    group_K = np.array([category["frequency"] for category in categories])
+    group_K = np.array([category["frequency"] for category in truth.dataset["categories"]])
     scores = {"AP": _mean(precision_TRKA[:, :, :, 0])}
     scores |= {"AP50": _mean(precision_TRKA[0, :, :, 0]), "AP75": _mean(precision_TRKA[5, :, :, 0])}
     for a, name in enumerate(("APs", "APm", "APl"), start=1):
@@ -111,13 +112,6 @@ def _mean(values: np.ndarray) -> float | None:
     return float(defined.mean()) if defined.size else None
 
 
-def _nothing(coco: COCO | PythonCOCO) -> COCO | PythonCOCO:
-    empty = type(coco)()
-    empty.dataset = {**coco.dataset, "annotations": []}
-    empty.createIndex()
-    return empty
-
-
 @METRICS.register_module()
 class LvisAP(CocoAP):
     """Box AP on LVIS v1, and mask AP where asked for.
@@ -125,8 +119,7 @@ class LvisAP(CocoAP):
     Args:
         ann_file: LVIS JSON of the evaluated split.
         with_masks: Score `pred_instances.masks` as well, as mask_AP ...
-        collect_device: As in `CocoAP`.
-        prefix: As in `CocoAP`.
+        leave_out_untrainable, collect_device, prefix: As in `CocoAP`.
 
     Raises:
         ValueError: If the file lacks what LVIS files have beside COCO's.
@@ -136,15 +129,11 @@ class LvisAP(CocoAP):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Score all images at once."""
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(self.ann_file)
-        require_lvis(coco.dataset, self.ann_file)
-        detections_Q7, masks_Q = self.detections(coco, results)
-        image_ids = [image_id for image_id, *_ in results]
-        self._scored = detections_Q7, image_ids
-        scores = lvis_average_precision(coco, detections_Q7, image_ids)
+        truth, detections_Q7, masks_Q, images = self.scored(results)
+        require_lvis(truth.dataset, self.ann_file)
+        scores = lvis_average_precision(truth, detections_Q7, images)
         if self.with_masks:
-            masks = lvis_average_precision(coco, detections_Q7, image_ids, masks_Q)
+            masks = lvis_average_precision(truth, detections_Q7, images, masks_Q)
             scores |= {f"mask_{name}": value for name, value in masks.items()}
         return scores
 
@@ -152,7 +141,7 @@ class LvisAP(CocoAP):
         """Every box detection of the last evaluation with its matches under LVIS's rules."""
         if self._scored is None:
             raise RuntimeError("LvisAP has evaluated nothing yet")
-        return match_lvis_detections(self.ann_file, *self._scored)
+        return match_lvis_detections(*self._scored)
 
 
 def require_lvis(dataset: Mapping, ann_file: str) -> None:
@@ -174,26 +163,27 @@ def require_lvis(dataset: Mapping, ann_file: str) -> None:
 
 
 def match_lvis_detections(
-    ann_file: str, detections_Q7: np.ndarray, image_ids: Sequence[int]
+    truth: GroundTruth, detections_Q7: np.ndarray, images: Sequence[int]
 ) -> DetectionEvidence:
     """Evidence for LVIS box AP: pycocotools' matches under LVIS's rules."""
+    coco = truth.coco(PythonCOCO)
+    kept = detections_Q7[counted_detections(truth.dataset, detections_Q7)]
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = PythonCOCO(ann_file)
-        coco.dataset.setdefault("info", {})  # loadRes copies it
-        for annotation in coco.dataset["annotations"]:
-            annotation.setdefault("iscrowd", 0)  # LVIS has no crowds
-        kept = detections_Q7[counted_detections(coco.dataset, detections_Q7)]
-        found = coco.loadRes(kept) if len(kept) else _nothing(coco)
+        found = coco.loadRes(kept) if len(kept) else no_detections(coco)
         evaluation = COCOeval(coco, found, "bbox")
-        evaluation.params.imgIds = list(image_ids)
+        evaluation.params.imgIds = list(images)
         evaluation.params.maxDets = [MAX_DETS]
         evaluation.evaluate()
     partly = {
-        image["id"]: set(image["not_exhaustive_category_ids"]) for image in coco.dataset["images"]
+        image["id"]: set(image["not_exhaustive_category_ids"]) for image in truth.dataset["images"]
     }
     for entry in evaluation.evalImgs:
         if entry is not None and entry["category_id"] in partly[entry["image_id"]]:
             unmatched = np.asarray(entry["dtMatches"]) == 0
             entry["dtIgnore"] = np.asarray(entry["dtIgnore"]).astype(bool) | unmatched
-    names = {category: content["name"] for category, content in coco.cats.items()}
-    return detection_evidence_from_eval_imgs(evaluation.evalImgs, evaluation.params, names)
+    return detection_evidence_from_eval_imgs(
+        evaluation.evalImgs,
+        evaluation.params,
+        dict(enumerate(truth.classes, start=1)),
+        dict(enumerate(truth.image_ids, start=1)),
+    )

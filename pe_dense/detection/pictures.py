@@ -16,6 +16,7 @@ from mmengine.dataset import Compose
 from pycocotools.coco import COCO
 
 from pe_dense.data.checks.coco_file import NAMING
+from pe_dense.data.coco_objects import is_ignored
 from pe_dense.data.image_files import spread
 from pe_dense.data.picture import read_picture
 from pe_dense.detection.box_matching import CROWD, Matches, match_boxes
@@ -74,7 +75,7 @@ class Truth:
             np.concatenate([xywh_G4[:, :2], xywh_G4[:, :2] + xywh_G4[:, 2:]], axis=1),
             np.array([self.labels[item["category_id"]] for item in found], dtype=np.int64),
             masks_QHW=None if masks is None else np.stack(masks),
-            is_crowd_Q=np.array([bool(item.get("iscrowd")) for item in found], dtype=bool),
+            is_crowd_Q=np.array([is_ignored(item) for item in found], dtype=bool),
         )
 
 

@@ -208,6 +208,7 @@ def detection_evidence_from_eval_imgs(
     eval_imgs: Sequence[Mapping[str, Any] | None],
     params: Any,
     class_names: Mapping[int, str],
+    image_names: Mapping[int, Any] | None = None,
     max_dets: int | None = None,
 ) -> DetectionEvidence:
     """Evidence from what `pycocotools.cocoeval.COCOeval.evaluate()` leaves in `evalImgs`.
@@ -217,14 +218,16 @@ def detection_evidence_from_eval_imgs(
         params: `COCOeval.params` after `evaluate()`: imgIds, catIds, areaRng, areaRngLbl,
             iouThrs, maxDets, useCats.
         class_names: Category id -> name, for all ids in `params.catIds`.
+        image_names: Image id -> what the evidence calls it; default: the id.
         max_dets: Detections kept for each image and class; default: the last of `maxDets`.
 
     Returns:
-        Evidence with the images in the order of `params.imgIds`, their ids as text.
+        Evidence with the images in the order of `params.imgIds`, their names as text.
 
     Raises:
-        ValueError: If thresholds or areas are not COCO's, classes are pooled, or the list is not
-            complete, as with faster_coco_eval, which keeps its matches in C++.
+        ValueError: If thresholds or areas are not COCO's, classes are pooled, an annotation has
+            the id 0, which reads as 'not matched', or the list is not complete, as with
+            faster_coco_eval, which keeps its matches in C++.
     """
     num, num_classes, num_areas = len(params.imgIds), len(params.catIds), len(AREAS)
     labels = tuple(params.areaRngLbl)
@@ -251,6 +254,11 @@ def detection_evidence_from_eval_imgs(
             entries = [eval_imgs[(k * num_areas + a) * num + n] for a in range(num_areas)]
             if entries[0] is None:
                 continue
+            if 0 in entries[0]["gtIds"]:
+                raise ValueError(
+                    f"an annotation of image {params.imgIds[n]} has the id 0, which evaluators of "
+                    "COCO take for 'not matched'; number annotations from 1"
+                )
             counts = [int(np.count_nonzero(np.asarray(e["gtIgnore"]) == 0)) for e in entries]
             if any(counts):
                 objects.append((n, k, counts))
@@ -260,7 +268,7 @@ def detection_evidence_from_eval_imgs(
             rows.append(_sorted_rows(_joined(found), k))
     image_D, class_D, score_D, matched_DAT, ignored_DAT = _joined(rows or [_no_rows()])
     return DetectionEvidence(
-        image_ids=tuple(str(image_id) for image_id in params.imgIds),
+        image_ids=tuple(str((image_names or {}).get(i, i)) for i in params.imgIds),
         classes=tuple(class_names[category] for category in params.catIds),
         image_D=image_D,
         class_D=class_D,
@@ -280,7 +288,6 @@ _Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 def _image_rows(entries: Sequence[Mapping[str, Any]], image: int, keep: int) -> _Rows:
     score_D = np.asarray(entries[0]["dtScores"], np.float64)[:keep]
-    # dtMatches holds ids; the id 0 would read as no match, for pycocotools as well.
     matched = [np.asarray(entry["dtMatches"])[:, :keep].T != 0 for entry in entries]
     ignored = [np.asarray(entry["dtIgnore"])[:, :keep].T != 0 for entry in entries]
     image_D = np.full(len(score_D), image, np.int64)

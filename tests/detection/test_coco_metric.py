@@ -16,11 +16,11 @@ pytest.importorskip("mmengine")
 pytest.importorskip("faster_coco_eval")
 pytest.importorskip("pycocotools")
 
-from faster_coco_eval import COCO
 from pycocotools import coco as reference
 from pycocotools.cocoeval import COCOeval
 
 from pe_dense.detection.coco_metric import CocoAP, average_precision, match_detections
+from pe_dense.detection.ground_truth import GroundTruth, ground_truth
 
 CATEGORIES = {3: "disc", 7: "box", 1: "star", 9: "never"}
 REFERENCE_STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR100": 8}
@@ -67,12 +67,22 @@ def random_world(
     return world, np.array(rows, dtype=np.float64).reshape(-1, 7)
 
 
-def coco_of(world: dict, kind: type = COCO) -> COCO:
-    coco = kind()
-    coco.dataset = copy.deepcopy(world)
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
+def truth_of(world: dict) -> GroundTruth:
+    return ground_truth(world, list(CATEGORIES.values()))
+
+
+def numbered(truth: GroundTruth, detections_Q7: np.ndarray) -> np.ndarray:
+    """Detections with numbers instead of the ids of `random_world`."""
+    detections_Q7 = detections_Q7.copy()
+    for row in detections_Q7:
+        row[0] = truth.image_ids.index(int(row[0])) + 1
+        row[6] = list(CATEGORIES).index(int(row[6])) + 1
+    return detections_Q7
+
+
+def scored(world: dict, detections_Q7: np.ndarray, image_ids: list[int]) -> dict[str, float]:
+    truth = truth_of(world)
+    return average_precision(truth, numbered(truth, detections_Q7), truth.numbers(image_ids))
 
 
 def by_pycocotools(world: dict, detections_Q7: np.ndarray, image_ids: list[int]) -> dict:
@@ -82,7 +92,9 @@ def by_pycocotools(world: dict, detections_Q7: np.ndarray, image_ids: list[int])
         for row in detections_Q7
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = coco_of({"info": {}, **world}, reference.COCO)
+        truth = reference.COCO()
+        truth.dataset = copy.deepcopy({"info": {}, **world})
+        truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
         evaluation.params.imgIds = image_ids
         evaluation.evaluate()
@@ -101,7 +113,7 @@ def assert_equals_pycocotools(
 ) -> dict[str, float]:
     image_ids = image_ids or [image["id"] for image in world["images"]]
     expected = by_pycocotools(world, detections_Q7, image_ids)
-    found = average_precision(coco_of(world), detections_Q7, image_ids)
+    found = scored(world, detections_Q7, image_ids)
     known = {name for name, value in expected.items() if value >= 0}
     assert set(found) == known
     for name in known:
@@ -138,9 +150,7 @@ def test_only_the_given_images_count() -> None:
     world, detections = random_world(12)
     half = [image["id"] for image in world["images"][1::2]]
     found = assert_equals_pycocotools(world, detections, half)
-    assert found != average_precision(
-        coco_of(world), detections, [image["id"] for image in world["images"]]
-    )
+    assert found != scored(world, detections, [image["id"] for image in world["images"]])
 
 
 def test_tied_scores_in_any_order_within_an_image() -> None:
@@ -153,15 +163,13 @@ def test_tied_scores_in_any_order_within_an_image() -> None:
 def test_perfect_detections_have_ap_one() -> None:
     world, _ = random_world(14, crowds=False)
     rows = [[a["image_id"], *a["bbox"], 0.9, a["category_id"]] for a in world["annotations"]]
-    found = average_precision(coco_of(world), np.array(rows), [i["id"] for i in world["images"]])
+    found = scored(world, np.array(rows), [i["id"] for i in world["images"]])
     assert found == pytest.approx(dict.fromkeys(found, 1.0))
 
 
 def test_no_detections_have_ap_zero() -> None:
     world, _ = random_world(15)
-    found = average_precision(
-        coco_of(world), np.zeros((0, 7)), [image["id"] for image in world["images"]]
-    )
+    found = scored(world, np.zeros((0, 7)), [image["id"] for image in world["images"]])
     assert {"AP", "AP50", "AP75", "AR100", "AP/disc", "AP/box", "AP/star"} <= set(found)
     assert set(found.values()) == {0.0}
 
@@ -239,14 +247,15 @@ def test_nothing_detected_at_all(metric: CocoAP) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_evidence_gives_the_same_scores(seed: int, tmp_path: Path) -> None:
+def test_evidence_gives_the_same_scores(seed: int) -> None:
     """Matched by pycocotools, summed up by us; the score is from faster-coco-eval."""
     world, detections = random_world(seed)
-    path = tmp_path / "val.json"
-    path.write_text(json.dumps(world))
-    image_ids = [image["id"] for image in world["images"]]
-    found = match_detections(str(path), detections, image_ids).metrics()
-    expected = average_precision(coco_of(world), detections, image_ids)
+    truth = truth_of(world)
+    images = truth.numbers(image["id"] for image in world["images"])
+    evidence = match_detections(truth, numbered(truth, detections), images)
+    assert evidence.image_ids == tuple(str(image["id"]) for image in world["images"])[::-1]
+    found = evidence.metrics()
+    expected = average_precision(truth, numbered(truth, detections), images)
     assert {name for name, value in found.items() if value == value} == set(expected)
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-9), name

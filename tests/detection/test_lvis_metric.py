@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from faster_coco_eval import COCO
 from lvis_case import LVIS_API_SCORES, build, write
 
+from pe_dense.detection.ground_truth import ground_truth
 from pe_dense.detection.lvis_metric import (
     LvisAP,
     best_of_each_image,
@@ -24,19 +24,24 @@ def case(tmp_path_factory):
     return write(tmp_path_factory.mktemp("lvis"), truth), truth, detections
 
 
+def truth_of(truth):
+    """Its ids count from 1 already."""
+    return ground_truth(truth, [category["name"] for category in truth["categories"]])
+
+
 def image_ids(truth):
     return [image["id"] for image in truth["images"]]
 
 
 def test_equals_lvis_api(case):
-    path, truth, detections = case
-    scores = lvis_average_precision(COCO(path), detections, image_ids(truth))
+    _, truth, detections = case
+    scores = lvis_average_precision(truth_of(truth), detections, image_ids(truth))
     assert scores == pytest.approx(LVIS_API_SCORES, abs=1e-12)
 
 
 def test_evidence_gives_the_same_numbers(case):
-    path, truth, detections = case
-    evidence = match_lvis_detections(path, detections, image_ids(truth))
+    _, truth, detections = case
+    evidence = match_lvis_detections(truth_of(truth), detections, image_ids(truth))
     weights = np.ones((1, len(truth["images"])), dtype=np.int64)
     found = evidence.metrics(weights)
     assert evidence.max_dets == 300
@@ -57,9 +62,9 @@ def one_image(detections, negative=(), partly=()):
     return truth, np.array(detections, dtype=float).reshape(-1, 7)
 
 
-def score(tmp_path, *case_parts, **lists):
+def score(*case_parts, **lists):
     truth, detections = one_image(*case_parts, **lists)
-    return lvis_average_precision(COCO(write(tmp_path, truth)), detections, [1])
+    return lvis_average_precision(truth_of(truth), detections, [1])
 
 
 RIGHT = [1, 10, 10, 50, 50, 0.5, 1]
@@ -67,26 +72,26 @@ WRONG = [1, 70, 70, 20, 20, 0.9, 1]
 ELSEWHERE = [1, 70, 70, 20, 20, 0.9, 2]
 
 
-def test_a_mistake_before_the_right_box_halves_precision(tmp_path):
-    scores = score(tmp_path, [RIGHT, WRONG])
+def test_a_mistake_before_the_right_box_halves_precision():
+    scores = score([RIGHT, WRONG])
     assert scores["AP"] == pytest.approx(0.5)
     assert scores["APr"] == pytest.approx(0.5)
     assert "APc" not in scores  # no ground truth
 
 
-def test_mistakes_in_partly_searched_classes_do_not_count(tmp_path):
-    assert score(tmp_path, [RIGHT, WRONG], partly=[1])["AP"] == pytest.approx(1.0)
+def test_mistakes_in_partly_searched_classes_do_not_count():
+    assert score([RIGHT, WRONG], partly=[1])["AP"] == pytest.approx(1.0)
 
 
-def test_detections_of_classes_not_searched_are_left_out(tmp_path):
-    assert score(tmp_path, [RIGHT, ELSEWHERE])["AP"] == pytest.approx(1.0)
+def test_detections_of_classes_not_searched_are_left_out():
+    assert score([RIGHT, ELSEWHERE])["AP"] == pytest.approx(1.0)
 
 
-def test_nothing_found_and_only_the_best_300_count(tmp_path):
-    assert score(tmp_path, [])["AP"] == 0.0
+def test_nothing_found_and_only_the_best_300_count():
+    assert score([])["AP"] == 0.0
     crowd = [[1, 70, 70, 20, 20, 0.6, 3]] * 300
-    assert score(tmp_path, [RIGHT, *crowd])["AP"] == 0.0
-    assert score(tmp_path, [RIGHT, *crowd[:-1]])["AP"] == pytest.approx(1.0)
+    assert score([RIGHT, *crowd])["AP"] == 0.0
+    assert score([RIGHT, *crowd[:-1]])["AP"] == pytest.approx(1.0)
 
 
 def test_best_of_each_image_keeps_the_order():
@@ -98,7 +103,7 @@ def test_best_of_each_image_keeps_the_order():
 
 
 def test_boxes_as_masks_score_as_masks(case):
-    path, truth, detections = case
+    _, truth, detections = case
     keep = detections[:200].copy()
     keep[:, 1:5] = keep[:, 1:5].clip(0, 199).round()
     from pycocotools import mask as coding
@@ -108,8 +113,8 @@ def test_boxes_as_masks_score_as_masks(case):
         polygon = [[x, y, x + w, y, x + w, y + h, x, y + h]]
         rle = coding.merge(coding.frPyObjects(polygon, 200, 200))
         masks.append({"size": rle["size"], "counts": rle["counts"].decode()})
-    boxes = lvis_average_precision(COCO(path), keep, image_ids(truth))
-    found = lvis_average_precision(COCO(path), keep, image_ids(truth), masks)
+    boxes = lvis_average_precision(truth_of(truth), keep, image_ids(truth))
+    found = lvis_average_precision(truth_of(truth), keep, image_ids(truth), masks)
     assert found["AP"] == pytest.approx(boxes["AP"], abs=0.03)  # rasterised, not exact
 
 
@@ -169,10 +174,10 @@ def test_what_counts_equals_a_slow_version(case):
 
 
 def test_nothing_found_is_kept_as_evidence(case, tmp_path):
-    path, truth, _ = case
+    _, truth, _ = case
     nothing = np.zeros((0, 7))
-    assert lvis_average_precision(COCO(path), nothing, image_ids(truth))["AP"] == 0.0
-    evidence = match_lvis_detections(path, nothing, image_ids(truth))
+    assert lvis_average_precision(truth_of(truth), nothing, image_ids(truth))["AP"] == 0.0
+    evidence = match_lvis_detections(truth_of(truth), nothing, image_ids(truth))
     save_evidence(evidence, tmp_path / "evidence.npz")
     again = load_evidence(tmp_path / "evidence.npz")
     weights = np.ones((1, len(truth["images"])), dtype=np.int64)

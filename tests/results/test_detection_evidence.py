@@ -208,3 +208,11 @@ def test_evidence_cannot_be_changed():
         evidence.max_dets = 3
     with pytest.raises(ValueError, match="read-only"):
         evidence.matched_DAT[0] = False
+
+
+def test_an_annotation_0_is_refused():
+    evaluation = evaluate(*random_case(0), list(range(1, 13)))
+    entry = next(e for e in evaluation.evalImgs if e is not None and len(e["gtIds"]))
+    entry["gtIds"][0] = 0
+    with pytest.raises(ValueError, match=f"image {entry['image_id']} has the id 0"):
+        evidence_of(evaluation)

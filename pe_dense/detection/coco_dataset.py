@@ -1,0 +1,68 @@
+"""mmdet's data sets of COCO files, with labels by name and the objects that the metric scores.
+
+mmdet numbers labels in the order of each file, so that a validation file with its classes in
+another order would be scored under wrong names; and it drops an object with the flag 'ignore',
+where the metric ignores it as a crowd. The names of the data sets stay, so that configs say what
+they always said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmdet.datasets import CocoDataset as MMDetCoco
+from mmdet.datasets import Objects365V2Dataset as MMDetObjects365
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.registry import DATASETS
+
+from pe_dense.data.coco_objects import is_ignored
+
+
+class ClassesByName(COCO):
+    """mmdet's reader, which gives categories in the order in which they are asked for."""
+
+    def __init__(self, annotation_file: str) -> None:
+        super().__init__(annotation_file)
+        self.ann_file = annotation_file
+
+    def get_cat_ids(self, cat_names: Sequence[str]) -> list[int]:
+        """Ids of the categories of these names.
+
+        Raises:
+            ValueError: If a name is not in the file, or twice.
+        """
+        ids: dict[str, list[int]] = {name: [] for name in cat_names}
+        for category_id, category in self.cats.items():
+            if category["name"] in ids:
+                ids[category["name"]].append(category_id)
+        for name, found in ids.items():
+            if len(found) != 1:
+                raise ValueError(
+                    f"{self.ann_file} has {len(found)} classes {name!r}, not one; give the "
+                    "config the classes of the file"
+                )
+        return [found for (found,) in ids.values()]
+
+
+class _ScoredObjects:
+    """Before one of mmdet's classes: classes by name, what is ignored becomes a crowd."""
+
+    COCOAPI = ClassesByName
+
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """As mmdet, which passes crowds on as what is to be ignored."""
+        annotations = [
+            annotation | dict(iscrowd=int(is_ignored(annotation)), ignore=0)
+            for annotation in raw_data_info["raw_ann_info"]
+        ]
+        return super().parse_data_info({**raw_data_info, "raw_ann_info": annotations})  # type: ignore[misc]
+
+
+@DATASETS.register_module(force=True)
+class CocoDataset(_ScoredObjects, MMDetCoco):
+    """mmdet's CocoDataset with the labels of `metainfo['classes']`, found by name."""
+
+
+@DATASETS.register_module(force=True)
+class Objects365V2Dataset(_ScoredObjects, MMDetObjects365):
+    """mmdet's Objects365V2Dataset, the same way."""
