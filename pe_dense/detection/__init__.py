@@ -15,5 +15,6 @@ from pe_dense.detection import (  # noqa: F401
     operators,
     pair_assignment,
     repeat_factor_sampler,
+    resizing,
 )
 from pe_dense.openmmlab import backbone, image_loading, layer_decay, necks  # noqa: F401

@@ -10,6 +10,7 @@ apps/detection/DETA_pe. Written from a description; equal to it on golden arrays
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,7 +75,8 @@ class DETA(DeformableDETR):
     Args:
         canvas: Side of the canvas in pixels; the data preprocessor must pad to it
             (`pad_size_divisor`). None takes whatever size a batch has, for encoders whose
-            positions do not depend on it.
+            positions do not depend on it; a batch too narrow for the pyramid, or with fewer
+            tokens than queries, is padded further (`enough_patches`).
         **kwargs: Of `DeformableDETR`; `with_box_refine` and `as_two_stage` are always on.
 
     Raises:
@@ -101,6 +103,23 @@ class DETA(DeformableDETR):
         """Initialise everything but the encoder, whose weights are its own affair."""
         super().init_weights()
         nn.init.xavier_uniform_(self.pix_trans_fc.weight)
+
+    def forward(
+        self, inputs: Tensor, data_samples: SampleList | None = None, mode: str = "tensor"
+    ) -> Any:
+        """As MMEngine asks, for images (B, 3, H, W)."""
+        if self.canvas is None:
+            inputs = self._padded(inputs, data_samples)
+        return super().forward(inputs, data_samples, mode)
+
+    def _padded(self, images_B3HW: Tensor, samples: SampleList | None) -> Tensor:
+        patch = self.backbone.patch_size
+        height, width = images_B3HW.shape[2:]
+        grid = enough_patches(math.ceil(height / patch), math.ceil(width / patch), self.num_queries)
+        size = max(patch * grid[0], height), max(patch * grid[1], width)
+        for sample in samples or () if size != (height, width) else ():
+            sample.set_metainfo(dict(batch_input_shape=size, pad_shape=size))
+        return F.pad(images_B3HW, (0, size[1] - width, 0, size[0] - height))
 
     def forward_transformer(
         self, img_feats: tuple[Tensor, ...], batch_data_samples: SampleList | None = None
@@ -167,6 +186,29 @@ class DETA(DeformableDETR):
             enc_outputs_coord=boxes_BN4,
             anchors=anchor_logits_BN4.sigmoid(),
         )
+
+
+def enough_patches(rows: int, columns: int, num_queries: int) -> tuple[int, int]:
+    """The grid, or the next larger one whose levels can be pooled and have a token per query.
+
+    Example:
+        >>> enough_patches(15, 20, 100), enough_patches(1, 20, 100), enough_patches(1, 4, 100)
+        ((15, 20), (2, 20), (5, 4))
+    """
+    rows, columns = max(rows, 2), max(columns, 2)
+    while num_tokens(rows, columns) < num_queries:
+        rows, columns = (rows + 1, columns) if rows <= columns else (rows, columns + 1)
+    return rows, columns
+
+
+def num_tokens(rows: int, columns: int) -> int:
+    """Tokens of the five levels that `DETAPyramid` makes of a grid of patches."""
+    total = 4 * rows * columns + rows * columns
+    rows, columns = rows // 2, columns // 2
+    for _ in range(3):
+        total += rows * columns
+        rows, columns = (rows + 1) // 2, (columns + 1) // 2
+    return total
 
 
 def _take(values_BND: Tensor, index_BK: Tensor) -> Tensor:

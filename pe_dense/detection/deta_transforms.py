@@ -18,8 +18,8 @@ MARGIN = 32  # kept free on the canvas, because the longer side may come out a l
 def detr_size(height: int, width: int, short: int, longest: int | None) -> tuple[int, int]:
     """Height and width whose shorter side is `short`, unless the longer would pass `longest`.
 
-    The shorter side is then round(longest * short / long); the other is always truncated, so the
-    longer side may pass `longest` by a few pixels.
+    The shorter side is then round(longest * short / long), at least 1; the other is always
+    truncated, so the longer side may pass `longest` by a few pixels.
 
     Source: facebookresearch/detr, datasets/transforms.py, as DETA uses it.
 
@@ -30,6 +30,8 @@ def detr_size(height: int, width: int, short: int, longest: int | None) -> tuple
     low, high = min(height, width), max(height, width)
     if longest is not None and high / low * short > longest:
         short = round(longest * low / high)
+        if short < 1:  # a line of pixels, which can be no longer than the limit
+            return (1, longest) if height < width else (longest, 1)
     if height < width:
         return short, int(short * width / height)
     return int(short * height / width), short

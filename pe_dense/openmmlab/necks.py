@@ -104,4 +104,12 @@ def _resampling(channels: int, scale: float) -> list[nn.Module]:
         ]
     if scale == 2:
         return [nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)]
-    return [nn.MaxPool2d(2, 2)] if scale == 0.5 else []
+    return [Halving()] if scale == 0.5 else []
+
+
+class Halving(nn.Module):
+    """Max pooling by 2; the one row or column of a very narrow picture stays one."""
+
+    def forward(self, map_BChw: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h // 2, w // 2), no side below 1."""
+        return F.max_pool2d(map_BChw, [min(side, 2) for side in map_BChw.shape[2:]])

@@ -1,5 +1,16 @@
 """Segmentation through mmseg; importing this package registers its parts."""
 
 from pe_dense import pixelwise  # noqa: F401
-from pe_dense.openmmlab import backbone, image_loading, layer_decay, necks  # noqa: F401
-from pe_dense.segmentation import label_map_data, linear_head, segmentor, test_time_augmentation  # noqa: F401
+from pe_dense.openmmlab import (  # noqa: F401
+    backbone,
+    image_loading,
+    label_map_resizing,
+    layer_decay,
+    necks,
+)
+from pe_dense.segmentation import (  # noqa: F401
+    label_map_data,
+    linear_head,
+    segmentor,
+    test_time_augmentation,
+)
