@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dataset import RepeatDataset
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
@@ -34,6 +32,7 @@ from pe_dense.run.protocol import found_in_data, protocol_sha256
 from pe_dense.run.request import RunRequest
 from pe_dense.run.resume import continued
 from pe_dense.run.sharding import ShardedRunner, sharding_of, use_host_memory
+from pe_dense.run.small_sets import fill_one_batch
 
 
 def train(request: RunRequest, resume: bool = False) -> Runner:
@@ -97,26 +96,6 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
         )
     runner.train()
     return runner
-
-
-def fill_one_batch(runner: Runner) -> None:
-    """Repeat the images of a set that is smaller than a batch, until they are one.
-
-    A loader that gives whole batches only would give none, and epochs without steps.
-    """
-    settings = runner._train_dataloader
-    if not settings.get("drop_last") or "Iter" in runner.cfg.train_cfg.type:
-        return
-    dataset = runner.build_dataloader(settings, seed=runner.seed).dataset
-    wanted = settings["batch_size"] * runner.world_size
-    if len(dataset) < wanted:
-        times = math.ceil(wanted / len(dataset))
-        runner.logger.warning(
-            f"the {len(dataset)} training images are fewer than a batch of {wanted}; each is shown "
-            f"{times} times an epoch"
-        )
-        dataset = RepeatDataset(dataset, times)
-    runner._train_dataloader = {**settings, "dataset": dataset}
 
 
 def require_training(cfg: Config, config: str) -> None:
