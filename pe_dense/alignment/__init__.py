@@ -9,6 +9,6 @@ from pe_dense.alignment import (  # noqa: F401
     instance_mask_teacher,
     lamb,
     losses,
-    nan_stop,
     sam_teacher,
 )
+from pe_dense.openmmlab import nan_stop  # noqa: F401

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pe_dense.encoders.contract import WeightsInfo, check_choice, resolve_indices
 from pe_dense.encoders.conversion import shorten
 from pe_dense.encoders.fingerprint import state_sha256
-from pe_dense.encoders.weights import differences, read_state_dict
+from pe_dense.encoders.weights import differences, read_state_dict, require_finite
 from pe_dense.encoders.whole_patches import REMAINDERS, fit_to_patches
 from pe_dense.files import file_sha256
 
@@ -193,6 +193,7 @@ class TimmEncoder(nn.Module):
         used = {key: value for key, value in state.items() if key not in cut}
         if problem := differences(used, expected):
             raise ValueError(f"{path} does not fit {self.name}: {problem}")
+        require_finite(used, path)
         self.model.load_state_dict(used, strict=True)
         return (*notes, f"left out: {shorten(cut)}") if cut else notes
 

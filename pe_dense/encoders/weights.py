@@ -216,6 +216,28 @@ def _foreign_classes(path: Path, message: str, is_archive: bool) -> list[str]:
     return sorted(names - set(_DISCARDED_CLASSES))
 
 
+def first_not_finite(state: Mapping[str, Any]) -> str | None:
+    """Name of the first tensor with a NaN or infinite number; None if all are finite."""
+    for name, value in state.items():
+        if isinstance(value, Tensor) and not bool(torch.isfinite(value).all()):
+            return name
+    return None
+
+
+def require_finite(state: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse weights that a training left when it diverged.
+
+    Raises:
+        ValueError: With the name of the first parameter that is not finite.
+    """
+    name = first_not_finite(state)
+    if name is not None:
+        raise ValueError(
+            f"weights file {path} holds NaN or infinite numbers, first in {name}; use an earlier "
+            "checkpoint"
+        )
+
+
 def load_weights(
     encoder: nn.Module,
     weights: str | Path,
@@ -323,12 +345,7 @@ def fill_tower(
         )
     except ValueError as error:
         raise ValueError(f"weights file {path} does not fit {encoder.name}: {error}") from error
-    broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        raise ValueError(
-            f"weights file {path} holds NaN or infinite numbers in {shorten(broken)}; use an "
-            "earlier checkpoint"
-        )
+    require_finite(state, path)
     encoder.load_state_dict(state, strict=True)
     return notes
 

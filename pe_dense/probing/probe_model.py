@@ -17,7 +17,13 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from pe_dense.pixelwise.windows import unpadded_size, window_outputs, windows_of
-from pe_dense.probing.head_bank import HeadBank, Source, head_settings, resolve_sources
+from pe_dense.probing.head_bank import (
+    HeadBank,
+    Source,
+    head_settings,
+    resolve_sources,
+    source_name,
+)
 from pe_dense.probing.probe_tasks import TASKS
 
 
@@ -160,20 +166,30 @@ class LayerProbe(BaseModel):
     def loss(self, inputs: Tensor, samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
         """Sum over the heads, whose gradient is that of each alone, and what is worth logging.
 
-        A head that diverges is counted; its nan reaches no other head, and not the sum.
+        The nan of a head that diverges reaches no other head, and not the sum; it is a term of
+        its own, at which a training run stops.
         """
-        losses = self.head_losses(inputs, samples).flatten()
-        seen = losses.detach()
-        finite = torch.isfinite(seen)
+        losses_SP = self.head_losses(inputs, samples)
+        seen_SP = losses_SP.detach()
+        finite_SP = torch.isfinite(seen_SP)
         # Not multiplied by 0: nan * 0 is nan, and the sum is what optimisers scale and log.
-        total = torch.where(finite, losses, torch.zeros_like(losses)).sum()
-        shown = torch.where(finite, seen, torch.full_like(seen, torch.inf))
+        total = torch.where(finite_SP, losses_SP, torch.zeros_like(losses_SP)).sum()
+        places = (~finite_SP).nonzero().tolist()
+        diverged = {self._head_name(s, p): seen_SP[s, p] for s, p in places}
+        shown = torch.where(finite_SP, seen_SP, torch.full_like(seen_SP, torch.inf))
         return {
             "loss": total,
             "head_best": shown.min(),
             "head_median": shown.median(),
-            "heads_diverged": (~finite).sum().to(seen.dtype),
+            **diverged,
         }
+
+    def _head_name(self, source: int, head: int) -> str:
+        setting = self.bank.settings[head]
+        return (
+            f"loss of layer {source_name(self.bank.sources[source])} with lr {setting.lr:g}, "
+            f"weight decay {setting.weight_decay:g}, seed {setting.seed}"
+        )
 
     @torch.no_grad()
     def predict(

@@ -14,7 +14,7 @@ import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 
-from pe_dense.encoders.weights import WeightsInfo, read_state_dict
+from pe_dense.encoders.weights import WeightsInfo, read_state_dict, require_finite
 from pe_dense.files import atomic_write_bytes
 from pe_dense.openmmlab.foreign_layouts import FOREIGN_LAYOUTS
 
@@ -134,8 +134,15 @@ def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
         The checkpoint; 'state_dict' is always there, 'meta' only if tools/train.py wrote it.
 
     Raises:
-        ValueError: If the file is missing, damaged, or holds objects that need code to load.
+        ValueError: If the file is missing, damaged, holds objects that need code to load, or
+            numbers that are not finite.
     """
+    checkpoint = _read(filename, map_location)
+    require_finite(checkpoint["state_dict"], filename)
+    return checkpoint
+
+
+def _read(filename: str, map_location: Any) -> dict:
     path = Path(filename).expanduser()
     if not path.is_file():
         raise ValueError(f"checkpoint {filename} does not exist; give a .pth file or a work dir")

@@ -14,7 +14,6 @@ from mmengine.registry import MODELS
 
 import pe_dense.alignment.aligner as aligner_module
 from pe_dense.alignment.aligner import SpatialAligner, student_grid
-from pe_dense.alignment.nan_stop import StopOnNaN, not_finite
 from pe_dense.alignment.student import add_layer_scale, fold_layer_scale, has_layer_scale
 from pe_dense.openmmlab.backbone import DenseBackbone
 
@@ -253,29 +252,6 @@ def test_a_teacher_whose_grid_cannot_be_matched_is_refused() -> None:
     )
     with pytest.raises(ValueError, match="multiple of patch 14|cannot be matched"):
         model(images(), mode="loss")
-
-
-# NaN
-
-
-def test_the_first_bad_term_is_named() -> None:
-    nan = torch.tensor(float("nan"))
-    terms = dict(loss=nan, loss_core=torch.tensor(1.0), loss_sam=nan)
-    assert not_finite(terms)[0] == "loss_sam"
-    assert not_finite(dict(loss=float("inf")))[0] == "loss"
-    assert not_finite(dict(loss=0.0, loss_core=-1.0)) is None and not_finite({}) is None
-
-
-def test_nan_stops_with_step_and_term_or_parameter() -> None:
-    hook, runner = StopOnNaN(), SimpleNamespace(iter=4)
-    hook.after_train_iter(runner, 4, outputs=dict(loss=torch.tensor(1.0)))
-    with pytest.raises(ValueError, match="loss_core is nan at step 5"):
-        hook.after_train_iter(runner, 4, outputs=dict(loss_core=torch.tensor(float("nan"))))
-    hook.before_save_checkpoint(runner, dict(state_dict=dict(w=torch.ones(2))))
-    with pytest.raises(ValueError, match="parameter w is not finite after step 5"):
-        hook.before_save_checkpoint(
-            runner, dict(state_dict=dict(w=torch.tensor([1.0, float("inf")])))
-        )
 
 
 def test_the_registry_knows_it() -> None:

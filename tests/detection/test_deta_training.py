@@ -8,7 +8,7 @@ from deta_case import build_model, load_arrays, model_settings, samples, tensor
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from pe_dense.detection.deta import DETA, DETAPyramid
+from pe_dense.detection.deta import DETA, DETAPyramid, enough_patches, num_tokens
 from pe_dense.detection.deta_head import pair_labels
 
 
@@ -113,6 +113,31 @@ def test_more_queries_than_tokens(arrays, settings):
     model = DETA(**settings).eval()
     with pytest.raises(ValueError, match="num_queries is 2000, but .* only 1364 tokens"):
         model.predict(tensor(arrays["inputs/images"]), samples(arrays))
+
+
+def test_a_batch_with_too_few_tokens_is_padded(arrays, settings):
+    settings["num_queries"] = 300
+    model = DETA(**settings).eval()
+    model.load_state_dict(build_model(arrays).state_dict())
+    images, found = tensor(arrays["inputs/images"])[:, :, :16, :64], samples(arrays)
+    for one in found:
+        one.set_metainfo(dict(batch_input_shape=(16, 64), img_shape=(10, 60), ori_shape=(10, 60)))
+    with torch.no_grad():
+        results = model(images, found, mode="predict")
+    assert found[0].batch_input_shape == found[0].pad_shape == (80, 80)
+    for one in results:
+        boxes = one.pred_instances.bboxes
+        assert len(boxes) and bool(boxes.isfinite().all())
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (1, 9), (30, 1), (7, 9)])
+def test_enough_patches_are_the_least(grid):
+    for queries in (1, 60, 100, 900):
+        rows, columns = enough_patches(*grid, queries)
+        levels = DETAPyramid(8, 32)((torch.zeros(1, 8, rows, columns),))
+        assert sum(level[0, 0].numel() for level in levels) == num_tokens(rows, columns) >= queries
+        if min(grid) > 1 and num_tokens(*grid) >= queries:
+            assert (rows, columns) == grid
 
 
 def test_settings_that_lack_something_are_refused(settings):

@@ -42,6 +42,12 @@ def test_the_longer_side_never_leaves_the_canvas():
     assert longest <= 1824 - 1
 
 
+def test_a_line_of_pixels_stays_one():
+    assert detr_size(3, 4000, 1792, 1792) == (1, 1333)
+    assert detr_size(4001, 1, 1792, 1792) == (1792, 1)
+    assert DETAResize(canvas=128)(dict(img=picture(2, 900)))["img"].shape == (1, 96, 3)
+
+
 def picture(height, width, seed=0):
     generator = np.random.default_rng(seed)
     return generator.integers(0, 256, (height, width, 3), dtype=np.uint8)

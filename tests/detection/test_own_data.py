@@ -21,7 +21,8 @@ from pe_dense.run.request import RunRequest
 from pe_dense.run.trained_run import open_run
 
 REPO = Path(__file__).resolve().parents[2]
-CONFIG = str(REPO / "configs" / "detection" / "dino_pe_custom.py")
+CONFIGS = REPO / "configs" / "detection"
+CONFIG = str(CONFIGS / "dino_pe_custom.py")
 SMALL = dict(num_queries=60, image_scale=(64, 64), max_iters=2, val_interval=1, batch_size=1)
 
 
@@ -121,17 +122,27 @@ def test_train_score_and_record(trained: tuple[Path, Path], tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_very_long_images(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(640, 20), (3, 4000)])
+@pytest.mark.parametrize("config", ["dino_pe_custom", "deta_pe_custom"])
+def test_very_narrow_images(config: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """One among images of usual shape, and narrow ones alone in the batches of validation."""
+    width, height = size
     root = write_folder(tmp_path / "set", num_train=2, num_val=1)
-    lengthen = dict(width=640, height=20)
-    for split in ("train", "val"):
-        json_file = root / "annotations" / f"{split}.json"
-        edit(json_file, lambda c: [image.update(lengthen) for image in c["images"]])
-    for file in (root / "images").iterdir():
-        write_image(file, 640, 20)
-    short = dict(data_root=str(root), max_iters=1, val_interval=1)
-    runner = train(CONFIG, options=short, work_dir=tmp_path / "work")
-    assert runner.iter == 1
+    for split, names in (("train", ["t0.jpg"]), ("val", ["v0.jpg"])):
+
+        def reshape(content: dict, names: list[str] = names) -> None:
+            for image in content["images"]:
+                if image["file_name"] in names:
+                    image.update(width=width, height=height)
+            for annotation in content["annotations"]:
+                if annotation["image_id"] == content["images"][0]["id"]:
+                    annotation.update(bbox=[0, 0, width, height], area=width * height)
+
+        edit(root / "annotations" / f"{split}.json", reshape)
+        write_image(root / "images" / names[0], width, height)
+    short = dict(data_root=str(root), max_iters=2, val_interval=2, image_scale=(320, 320))
+    runner = train(str(CONFIGS / f"{config}.py"), options=short, work_dir=tmp_path / "work")
+    assert runner.iter == 2
     assert all(bool(p.isfinite().all()) for p in runner.model.parameters())
 
 

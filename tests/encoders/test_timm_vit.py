@@ -214,6 +214,16 @@ def test_weights_file_that_is_none(tmp_path):
         encoder.load_weights_file(path)
 
 
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    encoder = build(depth=1)
+    state = {key: value.clone() for key, value in encoder.model.state_dict().items()}
+    state["norm.bias"][3] = float("nan")
+    torch.save(state, tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match=r"vit.pth holds NaN .* first in norm.bias"):
+        encoder.load_weights_file(tmp_path / "vit.pth")
+    assert bool(encoder.model.norm.bias.isfinite().all())
+
+
 def test_origin_of_the_weights(monkeypatch, tmp_path):
     encoder = build(depth=1)
     assert encoder.weights_info() == WeightsInfo("random", "random")

@@ -114,3 +114,12 @@ def test_gradients_reach_every_parameter_and_the_input() -> None:
     sum((level * weight).sum() for level, weight in zip(neck([last]), weights)).backward()
     assert last.grad.abs().sum() > 0
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in neck.parameters())
+
+
+@pytest.mark.parametrize(
+    ("size", "coarsest"), [((1, 7), (1, 3)), ((5, 1), (2, 1)), ((1, 1), (1, 1))]
+)
+def test_one_row_of_patches_is_not_halved(size: tuple[int, int], coarsest: tuple[int, int]) -> None:
+    levels = SimplePyramid(WIDTH, out_channels=8)([torch.randn(1, WIDTH, *size)])
+    assert levels[3].shape[2:] == coarsest
+    assert all(bool(level.isfinite().all()) for level in levels)

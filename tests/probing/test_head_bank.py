@@ -14,6 +14,7 @@ from torch import nn
 
 import pe_dense.probing
 import pe_dense.segmentation  # noqa: F401
+from pe_dense.openmmlab.nan_stop import bad_term
 from pe_dense.pixelwise.upsampled_loss import reference_cross_entropy, upsampled_cross_entropy
 from pe_dense.probing.grouped_adamw import GroupedAdamW
 from pe_dense.probing.head_bank import HeadBank, head_settings, resolve_sources
@@ -77,7 +78,11 @@ def test_a_head_that_diverges_harms_no_other() -> None:
     train_bank(model, 20)
     train_bank(calm, 20)
     logged = model.loss(*batch([0, 1]))
-    assert logged["heads_diverged"] > 0 and torch.isfinite(logged["loss"])
+    assert torch.isfinite(logged["loss"])
+    diverged = [name for name in logged if "lr 1e+38" in name]
+    assert diverged and all(not torch.isfinite(logged[name]) for name in diverged)
+    assert bad_term(logged)[0] == diverged[0] and "layer 7 with lr 1e+38" in diverged[0]
+    assert not any("lr 0.001" in name for name in logged)
     torch.testing.assert_close(model.bank.weights[0][:4], calm.bank.weights[0], atol=1e-6, rtol=0)
 
 
