@@ -124,7 +124,7 @@ def test_a_batch_with_too_few_tokens_is_padded(arrays, settings):
         one.set_metainfo(dict(batch_input_shape=(16, 64), img_shape=(10, 60), ori_shape=(10, 60)))
     with torch.no_grad():
         results = model(images, found, mode="predict")
-    assert found[0].batch_input_shape == found[0].pad_shape == (80, 80)
+    assert found[0].batch_input_shape == found[0].pad_shape == (128, 128)
     for one in results:
         boxes = one.pred_instances.bboxes
         assert len(boxes) and bool(boxes.isfinite().all())

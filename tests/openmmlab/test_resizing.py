@@ -9,14 +9,18 @@ pytest.importorskip("mmdet")
 pytest.importorskip("mmseg")
 
 from mmdet.datasets.transforms import Resize as MMDetResize
-from mmdet.registry import TRANSFORMS as MMDET
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
-from mmengine.registry import init_default_scope
-from mmseg.registry import TRANSFORMS as MMSEG
+from mmengine.registry import TRANSFORMS, init_default_scope
 
 import pe_dense.detection
 import pe_dense.segmentation  # noqa: F401
+
+
+def resize_of(scope: str, kind: str = "Resize", **more: object):
+    """The transform that a config of this scope gets."""
+    init_default_scope(scope)
+    return TRANSFORMS.build(dict(type=kind, scale=(64, 64), keep_ratio=True, **more))
 
 
 def sample(height: int, width: int) -> dict:
@@ -33,20 +37,18 @@ def sample(height: int, width: int) -> dict:
 
 @pytest.mark.parametrize(("size", "expected"), [((3, 4000), (1, 64)), ((4000, 3), (64, 1))])
 def test_no_side_is_lost(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    found = MMDET.build(dict(type="Resize", scale=(64, 64), keep_ratio=True))(sample(*size))
+    found = resize_of("mmdet")(sample(*size))
     assert found["img"].shape[:2] == found["img_shape"] == expected
     assert found["gt_masks"].masks.shape[1:] == found["gt_seg_map"].shape == expected
     right, low = expected[1] / 2, expected[0]
     np.testing.assert_allclose(found["gt_bboxes"].tensor.numpy()[0, 2:], (right, low), rtol=1e-6)
     without_boxes = {key: sample(*size)[key] for key in ("img", "gt_seg_map", "seg_fields")}
-    found = MMSEG.build(dict(type="Resize", scale=(64, 64), keep_ratio=True))(without_boxes)
+    found = resize_of("mmseg")(without_boxes)
     assert found["img"].shape[:2] == found["gt_seg_map"].shape == expected
 
 
 def test_a_random_resize_goes_on_with_other_pictures() -> None:
-    init_default_scope("mmdet")
-    settings = dict(type="RandomResize", scale=(64, 64), ratio_range=(1.0, 1.0), keep_ratio=True)
-    resize = MMDET.build(settings)
+    resize = resize_of("mmdet", "RandomResize", ratio_range=(1.0, 1.0))
     assert resize(sample(2, 900))["img"].shape[:2] == (1, 64)
     assert resize(sample(32, 64))["img"].shape[:2] == (32, 64)
     assert resize.resize.keep_ratio
@@ -54,8 +56,7 @@ def test_a_random_resize_goes_on_with_other_pictures() -> None:
 
 @pytest.mark.parametrize("size", [(48, 64), (20, 640), (5, 320)])
 def test_other_pictures_are_resized_as_mmdet_does(size: tuple[int, int]) -> None:
-    settings = dict(scale=(64, 64), keep_ratio=True)
-    ours = MMDET.build(dict(type="Resize", **settings))(sample(*size))
-    theirs = MMDetResize(**settings)(sample(*size))
+    ours = resize_of("mmdet")(sample(*size))
+    theirs = MMDetResize(scale=(64, 64), keep_ratio=True)(sample(*size))
     np.testing.assert_array_equal(ours["img"], theirs["img"])
     assert ours["scale_factor"] == theirs["scale_factor"]
