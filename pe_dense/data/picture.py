@@ -29,7 +29,8 @@ from pe_dense.data.picture_header import PictureHeader, header_of, unreadable
 
 BACKENDS = ("cv2", "pillow")
 _INVERSE = {6: 8, 8: 6}  # all other orientations undo themselves
-_PILLOW_FORMATS = ("AVIF", "GIF")  # which OpenCV does not read
+# Formats that OpenCV does not read, or that end the process where a file is broken (JPEG 2000).
+_PILLOW_FORMATS = ("AVIF", "GIF", "JPEG2000")
 _TYPE_WHITE = 2**16 - 1
 _STEP = 1 / 255  # less than this outside 0..1 is rounding
 _DARK = 2**14  # what a set of 14 bits stays below
@@ -91,7 +92,9 @@ def decode_picture(
     try:
         if _needs_pillow(header) or (backend == "pillow" and _is_plain(header)):
             with Image.open(io.BytesIO(content)) as picture:
-                pixels_HWC = np.asarray(picture.convert("RGB"))[..., ::-1]
+                is_grey_16 = picture.mode.startswith("I;16")
+                pixels_HWC = np.asarray(picture if is_grey_16 else picture.convert("RGB"))
+                pixels_HWC = pixels_HWC if is_grey_16 else pixels_HWC[..., ::-1]
         else:
             flag = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
             flag = flag if _is_plain(header) else cv2.IMREAD_UNCHANGED
@@ -100,8 +103,9 @@ def decode_picture(
             if pixels_HWC is None:
                 raise ValueError("broken, cut off, or of a kind that OpenCV does not read")
     except Exception as error:  # OpenCV and Pillow raise many kinds for a broken file
+        reason = error.err if isinstance(error, cv2.error) else " ".join(str(error).split())
         raise ValueError(
-            f"{called} cannot be decoded ({type(error).__name__}: {error}); replace the file or "
+            f"{called} cannot be decoded ({reason or type(error).__name__}); replace the file or "
             "take it out of the list of images"
         ) from error
     pixels_HWC = _three_channels(pixels_HWC)

@@ -145,8 +145,8 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
         faults.add(COPIES, "", f"is the same picture as {original}", file=copy)
     frames = [file for clip in clips.values() for file in clip.frames]
     headers = [header for clip in clips.values() for header in clip.headers]
-    findings = [*faults.findings(), *picture_findings(frames, headers, as_stored=False)]
-    return CheckedData(text_table(table), findings, RULES)
+    notes = picture_findings(frames, headers, as_stored=False, bits=cfg.get("image_bits"))
+    return CheckedData(text_table(table), [*faults.findings(), *notes], RULES)
 
 
 def require_extra(needed: Sequence[str] = NEEDED) -> None:

@@ -159,6 +159,13 @@ def test_black_is_black_at_any_depth() -> None:
     assert not rgb(black).any() and not rgb(black, bits=12).any()
 
 
+def test_jpeg_2000_of_8_and_16_bits() -> None:
+    deep_HW = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    found = rgb(saved(Image.fromarray(deep_HW), "JPEG2000"))
+    np.testing.assert_array_equal(found[..., 0], np.rint(deep_HW / 257))
+    np.testing.assert_array_equal(rgb(saved(PICTURE, "JPEG2000")), SMOOTH_HW3)
+
+
 def test_bits_do_not_touch_8_bit_files() -> None:
     np.testing.assert_array_equal(rgb(saved(PICTURE, "PNG"), bits=12), SMOOTH_HW3)
 
@@ -210,13 +217,36 @@ def test_floating_point_is_0_to_1() -> None:
 
 
 @both_backends
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000"])
 def test_half_a_file_is_refused(kind: str, backend: str) -> None:
     noise = Image.fromarray(RNG.integers(0, 256, (200, 300, 3), dtype=np.uint8))
     content = saved(noise, kind)
     for length in (0, 10, len(content) // 2):
         with pytest.raises(ValueError, match="^image x cannot be decoded .*replace the file"):
             rgb(content[:length], backend=backend)
+
+
+@both_backends
+@pytest.mark.filterwarnings("ignore:Image size")  # a damaged size may be a large one
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "deep", "deep TIFF"]
+)
+def test_damaged_files_are_pictures_or_one_sentence(kind: str, backend: str) -> None:
+    rng = np.random.default_rng(7)
+    if kind.startswith("deep"):
+        whole = encoded(SMOOTH_HW3.astype(np.uint16) * 257, ".tiff" if "TIFF" in kind else ".png")
+    else:
+        whole = saved(PICTURE, kind)
+    for number in range(40):
+        damaged = bytearray(whole)
+        for at in rng.integers(0, min(len(damaged), (60, len(damaged))[number % 2]), 3):
+            damaged[at] = rng.integers(0, 256)
+        try:
+            found = rgb(bytes(damaged), backend=backend)
+        except ValueError as error:
+            assert str(error).startswith("image x ") and "\n" not in str(error)
+        else:
+            assert found.dtype == np.uint8 and found.shape[2] == 3
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
