@@ -64,7 +64,7 @@ def test_a_set_smaller_than_a_batch_trains(tmp_path: Path) -> None:
     for part in ("training", "validation"):
         for folder in ("images", "annotations"):
             (tmp_path / "data" / folder / part).mkdir(parents=True)
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(len(part))
         picture, labels = rng.integers(0, 255, (3, 400, 3)), rng.integers(1, 11, (3, 400))
         cv2.imwrite(str(tmp_path / "data/images" / part / "a.jpg"), picture.astype(np.uint8))
         cv2.imwrite(str(tmp_path / "data/annotations" / part / "a.png"), labels.astype(np.uint8))
