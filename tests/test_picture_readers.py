@@ -16,9 +16,11 @@ pytest.importorskip("mmseg")
 
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.registry import DATASETS, TRANSFORMS
+from mmseg.registry import TRANSFORMS as SEG_TRANSFORMS
 from small_towers import SPATIAL, tower_of
 from torch.utils.data import DataLoader
 
+import pe_dense.segmentation  # noqa: F401
 from pe_dense.alignment import patch_probe
 from pe_dense.analysis.encoder_images import read_for_encoder
 from pe_dense.data.image_files import decoded_size
@@ -181,12 +183,18 @@ def test_a_size_that_contradicts_the_annotations(tmp_path: Path, num_workers: in
 
 
 def test_a_size_that_contradicts_the_label_map(tmp_path: Path) -> None:
-    file, label = write_photo(tmp_path / "a.png", 6), tmp_path / "b.png"
+    photo, label = write_photo(tmp_path / "a.png", 6), tmp_path / "b.png"
+    load_map = SEG_TRANSFORMS.build(dict(type="LoadAnnotations"))
+
+    def load_pair() -> dict:
+        names = dict(img_path=str(photo), seg_map_path=str(label))
+        return load_map(LoadImage()({**names, "reduce_zero_label": False, "seg_fields": []}))
+
     Image.new("L", (WIDTH, HEIGHT)).save(label)
-    assert load(file, seg_map_path=str(label)).shape == (HEIGHT, WIDTH, 3)
+    assert load_pair()["gt_seg_map"].shape == (HEIGHT, WIDTH)
     Image.new("L", (HEIGHT, WIDTH)).save(label)
-    with pytest.raises(ValueError, match=rf"label map {label} is 24x48 px but its image {file}"):
-        load(file, seg_map_path=str(label))
+    with pytest.raises(ValueError, match=rf"{label}: is 24x48 px but its image is 48x24, turned"):
+        load_pair()
 
 
 def test_instances_of_an_image_that_is_turned(tmp_path: Path) -> None:
@@ -227,7 +235,7 @@ def test_photos_with_maps_load_alike_whatever_their_orientation(tmp_path: Path, 
     from mmengine.registry import init_default_scope
 
     from pe_dense.run.config import load_config
-    from pe_dense.segmentation.map_check import check_folders
+    from pe_dense.segmentation.map_check import check_config
 
     samples = {}
     for orientation in (1, 3, 6):
@@ -236,8 +244,11 @@ def test_photos_with_maps_load_alike_whatever_their_orientation(tmp_path: Path, 
             "configs/segmentation/linear_pe_t16_mini.py", options={"data_root": str(root)}
         )
         init_default_scope("mmseg")
-        folders = [root / f"{kind}/validation" for kind in ("images", "annotations")]
-        check_folders(*folders, (".png", ".png"), 3, False)
+        found = {f.rule.name: f for f in check_config(cfg, ("train", "test")).findings}
+        assert found.keys() - {"turned-images"} == {"class-absent"}  # eight of ten
+        assert ("turned-images" in found) == (orientation != 1)
+        if orientation != 1:
+            assert found["turned-images"].count == 8
         for split in ("train", "test"):
             dataset = cfg[f"{split}_dataloader"].dataset
             dataset.img_suffix = ".png"

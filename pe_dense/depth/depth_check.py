@@ -20,6 +20,7 @@ from pe_dense.data.checks.depth_maps import (
     depth_table,
 )
 from pe_dense.data.checks.many_files import Progress, silent
+from pe_dense.data.checks.picture_findings import stored_picture_findings
 from pe_dense.data.checks.repeated_images import TRAINED_ON, repeated_images
 from pe_dense.data.checks.rules import CheckedData, Finding
 from pe_dense.data.config_datasets import datasets_of
@@ -84,6 +85,8 @@ def check_config(
         if published is not None and not dataset.get("indices"):
             findings += known_findings(counts, files, *published)
         table[f"{split}: {name}"] = counts
+    read = [image for found in images.values() for image in found]
+    findings += stored_picture_findings(read, cfg.get("image_bits"))
     trained = images.pop("train", None) or _train_images(cfg)
     findings += repeated_images(trained, [image for found in images.values() for image in found])
     return CheckedData(depth_table(table), list(dict.fromkeys(findings)), RULES)

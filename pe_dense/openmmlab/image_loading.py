@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmengine.registry import TRANSFORMS
 
 from pe_dense.data.picture import decode_picture, require_backend, require_bits
-from pe_dense.data.picture_header import picture_header, unreadable
+from pe_dense.data.picture_header import unreadable
 
 # What samples carry whose labels are maps of stored pixels: those of mmseg's and our depth data
 # sets, and of mmdet's with a panoptic or semantic map.
@@ -61,20 +59,11 @@ class LoadImage(BaseTransform):
 def require_size(results: dict, found_hw: tuple[int, int]) -> None:
     """Refuse an image whose annotations were made for another size.
 
-    Compares height and width that the annotations say, and those of a label map; depth maps are
-    compared where they are decoded.
+    Label maps and depth maps are compared where they are decoded.
 
     Raises:
         ValueError: If they differ.
     """
-    label = results.get("seg_map_path")
-    if label is not None and Path(label).is_file():  # whoever loads it says if it is missing
-        width, height = picture_header(label).size
-        if (height, width) != found_hw:
-            raise ValueError(
-                f"label map {label} is {width}x{height} px but its image {results['img_path']} is "
-                f"{found_hw[1]}x{found_hw[0]} as stored; they must agree"
-            )
     said_hw = results.get("height"), results.get("width")
     if None in said_hw or said_hw == found_hw:
         return

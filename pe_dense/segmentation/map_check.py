@@ -25,6 +25,7 @@ from pe_dense.data.checks.label_maps import (
     split_findings,
 )
 from pe_dense.data.checks.many_files import Progress, Tick, silent
+from pe_dense.data.checks.picture_findings import stored_picture_findings
 from pe_dense.data.checks.picture_pairs import PAIR_RULES, pair_files
 from pe_dense.data.checks.repeated_images import TRAINED_ON, repeated_images
 from pe_dense.data.checks.rules import CheckedData, Finding, FindingCollector, Rule
@@ -74,6 +75,8 @@ def check_config(
     findings += of_classes
     scored = [part for split, found in parts.items() if split != "train" for part in found]
     findings += repeated_images(_images(trained), _images(scored))
+    read = [image for found in parts.values() for image in _images(found)]
+    findings += stored_picture_findings(read, cfg.get("image_bits"))
     return CheckedData(label_table(labelled) if labelled else "", findings, RULES)
 
 

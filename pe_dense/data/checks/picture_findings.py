@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pe_dense.data.checks.rules import Finding, FindingCollector, Rule
 from pe_dense.data.image_files import spread
 from pe_dense.data.picture import read_picture
-from pe_dense.data.picture_header import PictureHeader
+from pe_dense.data.picture_header import PictureHeader, picture_headers
 
 MAX_DEEP_DECODED = 16  # the loader looks at all of them
 
@@ -31,6 +31,12 @@ ALPHA = Rule(
     "transparent-images", "images with transparency, read as if they had none", is_problem=False
 )
 NO_WHITE = Rule("images-without-white", "images whose depth of colour cannot be told")
+
+
+def stored_picture_findings(files: Iterable[Path], bits: int | None = None) -> list[Finding]:
+    """`picture_findings` of images whose labels are maps, each counted once."""
+    once = list(dict.fromkeys(files))
+    return picture_findings(once, picture_headers(once), as_stored=True, bits=bits)
 
 
 def picture_findings(
