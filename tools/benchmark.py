@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--suite", required=True, help="name in configs/suites, or a .py file")
+    add("--suite", required=True, help="name in configs/suites, or a .py file; Python that is run")
     add(
         "--encoders",
         required=True,

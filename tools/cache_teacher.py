@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser = command_line.Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config of the alignment")
+    parser.add_argument("config", help="config of the alignment; Python that is run")
     parser.add_argument("--part", default="0/1", help="I/N: every N-th image, from I (default 0/1)")
     parser.add_argument("--batch-size", type=int, default=1, help="images at once (default: 1)")
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")

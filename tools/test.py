@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser = command_line.Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file of the run")
+    parser.add_argument("config", help="config file of the run; Python that is run")
     parser.add_argument(
         "checkpoint", nargs="?", help="checkpoint file, or a work dir; none if nothing is trained"
     )

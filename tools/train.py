@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser = command_line.Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file, one recipe each")
+    parser.add_argument("config", help="config file, one recipe each; Python that is run")
     command_line.add_run_options(parser)
     parser.add_argument(
         "--weights", help="encoder weights: random, released, a path or hf://repo[:file]"

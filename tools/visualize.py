@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Adds what every subcommand takes: the run, its images, where pictures go."""
-    parser.add_argument("config", help="config file of the run")
+    parser.add_argument("config", help="config file of the run; Python that is run")
     parser.add_argument("checkpoint", type=Path, help="checkpoint file, or a work dir")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the pictures")
     which = parser.add_mutually_exclusive_group()
@@ -225,7 +225,9 @@ def report_views(views: Views, lines: list[str]) -> None:
 
 def add_track_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `track`."""
-    parser.add_argument("config", help="config file of label propagation or of a tracker")
+    parser.add_argument(
+        "config", help="config of label propagation or of a tracker; Python that is run"
+    )
     parser.add_argument(
         "checkpoint", type=Path, nargs="?", help="file or work dir; none for label propagation"
     )

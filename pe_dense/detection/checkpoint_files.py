@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.runner.checkpoint import get_torch_safe_globals
 from torch import Tensor
 
 from pe_dense.detection.checkpoint_conversion import Converted, convert, find_layout
+from pe_dense.encoders.torch_file import read_torch_file, stand_ins_in
 from pe_dense.encoders.weights import read_state_dict, resolve_weights
 from pe_dense.files import atomic_file
 
@@ -74,11 +74,11 @@ def convert_file(
 
 def _facts_of_training(path: Path) -> Mapping[str, Any] | None:
     """What tools/train.py left in the meta of a checkpoint, if it wrote it."""
-    with path.open("rb") as file:
-        is_archive = file.read(2) == b"PK"
-    with torch.serialization.safe_globals(get_torch_safe_globals()):
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
-    return (content.get("meta") or {}).get("pe_dense")
+    content = read_torch_file(path, mapped=True)
+    facts = (content.get("meta") or {}).get("pe_dense")
+    if stand_ins_in(facts):
+        raise ValueError(f"{path} holds objects in the facts of its training; train it again")
+    return facts
 
 
 def write_checkpoint(

@@ -13,10 +13,7 @@ from __future__ import annotations
 import difflib
 import logging
 import math
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,41 +24,16 @@ from torch import Tensor, nn
 from pe_dense.encoders import conversion
 from pe_dense.encoders.contract import WeightsInfo, check_choice
 from pe_dense.encoders.conversion import State, TowerLayout, read_layout, shorten
+from pe_dense.encoders.torch_file import read_torch_file
 from pe_dense.encoders.zoo import ENCODERS
 from pe_dense.files import file_sha256
 
 logger = logging.getLogger(__name__)
 
-RESAVE = "re-save its state dict alone, with safetensors.torch.save_file or torch.save"
 CORE_TO_SPATIAL_HELP = (
     "pass core_to_spatial='preserve' to start as the same function, or 'published' to start as "
     "the paper does (LayerScale 0.1 damps every block)"
 )
-# Harmless objects that training frameworks store beside the tensors: settings, histories of
-# scalars. They are read into `_Discarded` and thrown away; their own classes are never touched.
-_DISCARDED_CLASSES = (
-    "argparse.Namespace",
-    "builtins.getattr",  # how the history names its methods; the stand-in never looks anything up
-    "mmengine.logging.history_buffer.HistoryBuffer",
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.ndarray",
-    "numpy.dtype",
-    *(f"numpy.dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
-)
-
-
-class _Discarded:
-    """Takes the place of an object that is not needed, whatever it is built from."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Discarded:
-        return object.__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None: ...
 
 
 def resolve_weights(weights: str | Path) -> Path:
@@ -148,7 +120,11 @@ def read_state_dict(path: str | Path) -> State:
     """
     path = Path(path)
     try:
-        loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        loaded = (
+            _read_safetensors(path)
+            if path.suffix == ".safetensors"
+            else read_torch_file(path, mapped=True)
+        )
         return conversion.unwrap(loaded)
     except OSError as error:
         reason = error.strerror or _first_line(error)
@@ -170,50 +146,6 @@ def _read_safetensors(path: Path) -> State:
             f"it is damaged or no safetensors file ({_first_line(error)}); download or copy it "
             "again"
         ) from error
-
-
-def _read_torch(path: Path) -> Any:
-    with path.open("rb") as file:
-        magic = file.read(4)
-    is_archive = magic[:2] == b"PK"
-    if is_archive and not zipfile.is_zipfile(path):
-        raise ValueError("it is incomplete or damaged; download or copy it again")
-    stand_ins: Any = [(_Discarded, name) for name in _DISCARDED_CLASSES]
-    try:
-        with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
-    except pickle.UnpicklingError as error:
-        names = _foreign_classes(path, str(error), is_archive)
-        if names or magic[:1] == b"\x80":
-            raise ValueError(
-                f"it contains objects other than tensors ({shorten(names) or 'unnamed'}) and was "
-                f"refused because loading those could run code; {RESAVE}"
-            ) from error
-        cause: Exception = error
-    except OSError as error:
-        # torch seeks before the start of a file that is not an archive and too short.
-        if error.filename is not None:
-            raise
-        cause = error
-    except Exception as error:  # a damaged file can make torch raise nearly anything
-        if "TorchScript" in str(error):
-            raise ValueError(
-                f"it is a TorchScript archive, which holds code; {RESAVE} of the loaded module"
-            ) from error
-        cause = error
-    raise ValueError("it is damaged or no torch checkpoint; download or copy it again") from cause
-
-
-def _foreign_classes(path: Path, message: str, is_archive: bool) -> list[str]:
-    """Names of the classes and functions a refused pickle asks for; it is not executed."""
-    names = set(re.findall(r"GLOBAL (\S+)", message))
-    if is_archive:
-        try:
-            names = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-        except Exception as error:  # the pickle inside is damaged
-            logger.debug("cannot list the classes in %s: %s", path, error)
-    return sorted(names - set(_DISCARDED_CLASSES))
 
 
 def first_not_finite(state: Mapping[str, Any]) -> str | None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
 
+from pe_dense.encoders.torch_file import (
+    ForeignObjectsError,
+    InertHistory,
+    read_torch_file,
+    stand_ins_in,
+)
 from pe_dense.encoders.weights import WeightsInfo, read_state_dict, require_finite
 from pe_dense.files import atomic_write_bytes
 from pe_dense.openmmlab.foreign_layouts import FOREIGN_LAYOUTS
@@ -118,9 +125,22 @@ class AtomicLocalBackend(LocalBackend):
 
 
 def install() -> None:
-    """Make MMEngine write local files whole and read checkpoints without running code."""
+    """Make MMEngine write local files whole and read checkpoints without running code.
+
+    Its readers of addresses ('https://', 'open-mmlab://' ...) fall back to running what a file
+    says, so they are replaced, too.
+    """
     register_backend("local", AtomicLocalBackend, prefixes="", force=True)
+    addresses = [prefix for prefix in CheckpointLoader._schemes if prefix]
+    CheckpointLoader.register_scheme(prefixes=addresses, loader=_refuse_address, force=True)
     CheckpointLoader.register_scheme(prefixes="", loader=load_checkpoint_safely, force=True)
+
+
+def _refuse_address(filename: str, map_location: Any = None, **options: Any) -> NoReturn:
+    raise ValueError(
+        f"checkpoint {filename} is an address, and only files are read; download it and give its "
+        "path"
+    )
 
 
 def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
@@ -128,7 +148,8 @@ def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
 
     MMEngine falls back to `weights_only=False` when a file holds other objects; this does not.
     Published detectors keep their tensors under 'model', beside settings that are skipped without
-    touching their classes; safetensors files hold tensors alone.
+    touching their classes; safetensors files hold tensors alone. A 'config' in the meta, which
+    MMEngine would execute, is dropped.
 
     Returns:
         The checkpoint; 'state_dict' is always there, 'meta' only if tools/train.py wrote it.
@@ -148,28 +169,51 @@ def _read(filename: str, map_location: Any) -> dict:
         raise ValueError(f"checkpoint {filename} does not exist; give a .pth file or a work dir")
     if path.suffix == ".safetensors":
         return {"state_dict": read_state_dict(path)}
+    remedy = "use one that tools/train.py wrote, or delete it and continue from an earlier one"
     try:
-        with torch.serialization.safe_globals(get_torch_safe_globals()):
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged files
-        # "Unsupported global: GLOBAL x" or "unsupported GLOBAL x whose module is blocked".
-        foreign = "GLOBAL " in str(error)
-        if foreign:
-            with contextlib.suppress(ValueError):
-                return {"state_dict": read_state_dict(path)}
-        reason = "holds objects that could run code" if foreign else "is damaged"
+        checkpoint = read_torch_file(path, map_location)
+    except ForeignObjectsError as error:
         raise ValueError(
-            f"checkpoint {filename} {reason} and was not loaded; use one that tools/train.py "
-            "wrote, or delete it and continue from an earlier one"
+            f"checkpoint {filename} holds objects that could run code and was not loaded; {remedy}"
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"checkpoint {filename} is damaged and was not loaded; {remedy}"
         ) from error
     if isinstance(checkpoint, dict) and isinstance(checkpoint.get("model"), dict):
-        return {"state_dict": checkpoint["model"]}
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        return {"state_dict": read_state_dict(path)}
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise ValueError(
             f"checkpoint {filename} has no 'state_dict'; it was not written by tools/train.py "
             "(encoder weights alone belong in --weights)"
         )
+    if isinstance(checkpoint.get("message_hub"), dict):
+        checkpoint["message_hub"] = _with_histories(checkpoint["message_hub"])
+    strange = stand_ins_in(checkpoint)
+    if strange:
+        raise ValueError(
+            f"checkpoint {filename} holds an object that is no number at {strange[0]} and was not "
+            f"loaded; {remedy}"
+        )
+    if isinstance(checkpoint.get("meta"), dict):
+        checkpoint["meta"].pop("config", None)
     return checkpoint
+
+
+def _with_histories(hub: dict[str, Any]) -> dict[str, Any]:
+    """MMEngine's message hub with its histories of scalars built anew from their numbers."""
+    scalars = hub.get("log_scalars")
+    for name, history in dict(scalars if isinstance(scalars, dict) else {}).items():
+        if isinstance(history, InertHistory) and isinstance(history.state, dict):
+            logs, counts = (history.state.get(f"_{key}_history") for key in ("log", "count"))
+            length = history.state.get("max_length")
+            if _is_row(logs) and _is_row(counts) and type(length) is int and length > 0:
+                scalars[name] = HistoryBuffer(logs, counts, length)
+    return hub
+
+
+def _is_row(values: Any) -> bool:
+    return isinstance(values, np.ndarray) and values.ndim == 1
 
 
 def checkpoint_file(checkpoint: Path) -> Path:
