@@ -65,4 +65,6 @@ def test_a_set_of_12_bits_in_16(tmp_path: Path) -> None:
     assert found["deep-images"].count == 30
     with pytest.raises(ValueError, match=r"0\.png: has 16 bits per sample .*image_bits=12"):
         require_sound(found.values())
-    assert set(found_in(files, as_stored=False, bits=12)) == {"deep-images"}
+    told = found_in(files, as_stored=False, bits=12)
+    assert set(told) == {"deep-images"}
+    assert told["deep-images"].examples[0].value == "has 16-bit samples, white is 4095"
