@@ -37,7 +37,7 @@ def content_of(names: Sequence[str], first_id: int = 1) -> dict:
 
 def write_image(path: Path, width: int = WIDTH, height: int = HEIGHT) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(len(path.name))
+    rng = np.random.default_rng(list("/".join(path.parts[-2:]).encode()))  # all differ
     picture = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
     assert cv2.imwrite(str(path), picture)
 

@@ -19,10 +19,10 @@ in COMMANDS. Heavy imports stay inside the functions, so --help is instant.
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pe_dense.data.checks.progress import late_progress, progress_line
 from pe_dense.run.command_line import Parser, sentence
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def add_folder_options(parser: argparse.ArgumentParser, splits: tuple[str, ...])
 def add_class_option(parser: argparse.ArgumentParser) -> None:
     """Adds what all checks of COCO files share besides."""
     parser.add_argument(
-        "--decode", type=int, default=200, metavar="N", help="images per split that are decoded"
+        "--decode", type=int, default=2000, metavar="N", help="images per split that are decoded"
     )
     parser.add_argument("--all-classes", action="store_true", help="list every class")
 
@@ -128,6 +128,9 @@ def add_coco_format_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `coco-format`."""
     add_folder_options(parser, ())
     add_class_option(parser)
+    parser.add_argument(
+        "--masks", action="store_true", help="masks are to be trained or scored, too"
+    )
     parser.add_argument("--train-json", metavar="FILE", help="below DIR; found by its name")
     parser.add_argument("--val-json", metavar="FILE", help="below DIR; found by its name")
     parser.add_argument(
@@ -154,9 +157,10 @@ def run_coco_format(args: argparse.Namespace) -> int:
         train, val = split_json(args.root, name, args.split, args.seed, late_progress(name))
         print(f"{args.root / name}: divided into {train} and {val}")
         args.train_json, args.val_json = (str(p.relative_to(args.root)) for p in (train, val))
-    return report(
-        inspect_folder(args.root, late_progress, args.train_json, args.val_json, args.decode), args
+    found = inspect_folder(
+        args.root, late_progress, args.train_json, args.val_json, args.masks, args.decode
     )
+    return report(found, args)
 
 
 def add_depth_options(parser: argparse.ArgumentParser) -> None:
@@ -292,38 +296,6 @@ COMMANDS = {
     "voc": ("check a PASCAL VOC 2012 folder", add_voc_options, run_voc),
     "cityscapes": ("check a Cityscapes folder", add_cityscapes_options, run_cityscapes),
 }
-
-
-def late_progress(title: str) -> Callable[[int, int], None]:
-    """As `progress_line`, but silent for work of less than two seconds."""
-    start, show = time.perf_counter(), progress_line(title)
-
-    def show_late(done: int, total: int) -> None:
-        if time.perf_counter() - start > 2.0:
-            show(done, total)
-
-    return show_late
-
-
-def progress_line(title: str) -> Callable[[int, int], None]:
-    """Returns a callback (done, total) that keeps one line with the time left on stderr."""
-    start = shown = time.perf_counter()
-
-    def show(done: int, total: int) -> None:
-        nonlocal shown
-        now = time.perf_counter()
-        interval = 0.2 if sys.stderr.isatty() else 10.0
-        if now - shown < interval and done < total:
-            return
-        shown = now
-        left_s = (now - start) / done * (total - done)
-        text = f"{title}: {done}/{total}, {left_s:.0f} s left"
-        if sys.stderr.isatty():
-            print(f"\r{text:<60}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    return show
 
 
 def main(argv: list[str] | None = None) -> int:

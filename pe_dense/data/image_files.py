@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pe_dense.data.picture import read_picture
-
 # Images that Objects365 v2 lists but does not ship. Source: mmdet 3.5.1, Objects365V2Dataset,
 # which leaves them out.
 OBJECTS365_ABSENT = frozenset(
@@ -50,15 +48,3 @@ def spread(total: int, count: int) -> list[int]:
         [0, 3, 6, 9]
     """
     return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
-
-
-def decoded_size(file: Path) -> tuple[int, int]:
-    """Width and height in pixels, after decoding all of it as the loader does.
-
-    A rotation that the file asks for (EXIF) is applied, as in loading.
-
-    Raises:
-        ValueError: If the file is missing or cannot be decoded.
-    """
-    image_HW3 = read_picture(file)
-    return image_HW3.shape[1], image_HW3.shape[0]

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pe_dense.data.checks.class_table import class_table
-from pe_dense.data.checks.coco_file import CocoFile, read_coco_file, require_sound
+from pe_dense.data.checks.coco_boxes import LEFT_OUT_RULES
+from pe_dense.data.checks.coco_images import NUM_DECODED
+from pe_dense.data.checks.coco_split import (
+    RULES,
+    CocoFacts,
+    CocoSplit,
+    both_findings,
+    class_findings,
+    coco_facts,
+    filter_findings,
+    split_findings,
+)
+from pe_dense.data.checks.known_sets import KNOWN_RULES, KNOWN_SETS, KnownSet, total_findings
+from pe_dense.data.checks.progress import late_progress
+from pe_dense.data.checks.rules import CheckedData, Finding
 from pe_dense.data.config_datasets import datasets_of
-from pe_dense.data.image_files import decoded_size, known_to_be_absent
 
-# Up to this many images are decoded before training; more are checked as they are loaded.
-MAX_DECODED = 2000
 # mmdet's data sets that name an image's file otherwise than COCO does.
 NAMING_OF_TYPE = {
     "LvisDataset": "lvis",
     "LVISV1Dataset": "lvis",
     "Objects365V2Dataset": "objects365",
 }
+_KNOWN_OF_TYPE = {"CocoDataset": "coco", **NAMING_OF_TYPE}
 
 
-def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> str:
-    """Check the data that a config will read.
+def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
+    """Check the data that a config will read, and set in it what follows from what was accepted.
 
     Args:
-        cfg: Resolved config.
+        cfg: Resolved config. Where faults are accepted that leave objects out, its metrics are
+            told to leave them out as well.
         splits: Of 'train', 'val', 'test': the loaders that will be used.
 
     Returns:
-        A table of images and objects by class and split.
+        A table of images and objects by class and split, and all findings.
 
     Raises:
-        ValueError: With one sentence that names the file, the fault and the remedy.
+        ValueError: If the config contradicts itself, or a file cannot be read.
     """
     classes = cfg["classes"]
     if len(classes) != cfg["num_classes"]:
@@ -47,92 +60,96 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> str:
             f"model.test_cfg.max_per_img is {most}, but num_queries {possible // len(classes)} and "
             f"{len(classes)} classes give at most {possible} detections; lower it"
         )
-    done: dict[tuple[Path, str], CocoFile] = {}
-    shown: dict[str, CocoFile] = {}
+    shown: dict[str, CocoFacts] = {}
+    places: dict[str, dict[CocoSplit, CocoFacts]] = {}
+    findings: list[Finding] = []
+    known = _known_set(cfg)
     for split, dataset, _ in datasets_of(cfg, splits):
-        root, ann_file = Path(dataset["data_root"]), dataset["ann_file"]
-        if (root, ann_file) not in done:
-            images = root / dataset.get("data_prefix", {}).get("img", "")
-            naming = NAMING_OF_TYPE.get(dataset.get("type"), "coco")
-            done[root, ann_file] = check_split(root, root / ann_file, images, classes, naming)
-        shown[split if split not in shown else f"{split} {ann_file}"] = done[root, ann_file]
-    return class_table(shown, classes)
+        place = _place(dataset)
+        facts = _facts(place)
+        if place not in places.setdefault(split, {}):
+            places[split][place] = facts
+            shown[split if split not in shown else f"{split} {place.json_file.name}"] = facts
+            findings += _of_split(cfg, split, place, facts, known)
+        if split == "train":
+            findings += filter_findings(place.json_file, facts, dataset.get("filter_cfg") or {})
+    if "train" not in splits and cfg.get("train_dataloader"):
+        places["train"] = dict(_trained_on(cfg))
+    for scored in {place: 0 for split in ("val", "test") for place in places.get(split, {})}:
+        for train, facts in places.get("train", {}).items():
+            both = {"train": facts, "val": _facts(scored)}
+            findings += both_findings(train, scored, both, is_published=known is not None)
+    findings = list(dict.fromkeys(findings))  # val and test are often the same
+    _leave_out_in_scores(cfg, findings)
+    return CheckedData(class_table(shown, classes), findings, (*RULES, *KNOWN_RULES))
 
 
-def check_split(
-    root: Path,
-    ann_file: Path,
-    image_dir: Path,
-    classes: Sequence[str],
-    naming: str = "coco",
-) -> CocoFile:
-    """Check one COCO JSON and the images that it names.
+def _of_split(
+    cfg: Mapping[str, Any], split: str, place: CocoSplit, facts: CocoFacts, known: KnownSet | None
+) -> list[Finding]:
+    loader, evaluator = cfg[f"{split}_dataloader"], cfg.get(f"{split}_evaluator")
+    with_masks = _is_true_somewhere(loader["dataset"], "with_mask") or (
+        split != "train" and _is_true_somewhere(evaluator, "with_masks")
+    )
+    findings = split_findings(
+        place, facts, with_masks, known is not None, cfg.get("image_bits"), NUM_DECODED,
+        late_progress,
+    )  # fmt: skip
+    findings += class_findings(place.json_file, facts.classes, cfg["classes"], "the config")
+    if known is not None:
+        for expected in known.splits.values():
+            if place.json_file == place.root / expected.json:
+                findings += total_findings(place.json_file, facts, known, expected)
+    return findings
 
-    Args:
-        root: Folder of the data set.
-        ann_file: Its JSON.
-        image_dir: What the names of images are relative to.
-        classes: Class names of the config.
-        naming: As in `read_coco_file`.
 
-    Raises:
-        ValueError: If the root, the file or an image is missing, the JSON is not COCO, its
-            classes differ from `classes`, nothing usable is annotated, or an image cannot be
-            decoded or has another size than the JSON says.
-    """
+def _place(dataset: Mapping[str, Any]) -> CocoSplit:
+    root = Path(dataset["data_root"])
     if not root.is_dir():
         raise ValueError(
             f"data_root {root} does not exist; pass --cfg-options data_root=DIR, or run "
             "python tools/prepare_data.py for data that can be made"
         )
-    coco = read_coco_file(ann_file, naming)
-    require_sound(coco)
-    names = coco.class_names()
-    if list(classes) != names:
-        raise ValueError(
-            f"{ann_file} has {len(names)} classes ({_few(names)}) but the config has "
-            f"{len(classes)} ({_few(classes)}); set classes and num_classes to those of "
-            "the file, in its order"
-        )
-    if not coco.num_images:
-        raise ValueError(f"{ann_file} lists no images; an empty set cannot be used")
-    if not coco.num_annotations:
-        raise ValueError(
-            f"{ann_file} has no annotations for its {coco.num_images} images; there is "
-            "nothing to learn from or to score"
-        )
-    if not coco.is_usable().any():
-        raise ValueError(
-            f"none of the {coco.num_annotations} boxes of {ann_file} can be used, first "
-            f"{coco.boxes_A4[0].tolist()} with area {coco.areas_A[0]:g}: a box is x, y, w, h in "
-            "pixels, inside its image, with an area above 0"
-        )
-    files = [image_dir / name for name in coco.file_names if not known_to_be_absent(name, naming)]
-    absent = [file for file in files if not file.is_file()]
-    if absent:
-        raise ValueError(
-            f"{len(absent)} of {len(files)} images of {ann_file} are missing, first {absent[0]}; "
-            "check data_root and data_prefix"
-        )
-    if len(files) <= MAX_DECODED:
-        for name, size in zip(coco.file_names, coco.sizes_I2.tolist(), strict=True):
-            if not known_to_be_absent(name, naming):
-                _require_image(image_dir / name, tuple(size), ann_file)
-    return coco
+    images = root / dataset.get("data_prefix", {}).get("img", "")
+    naming = NAMING_OF_TYPE.get(dataset.get("type", ""), "coco")
+    return CocoSplit(root, root / dataset["ann_file"], images, naming)
 
 
-def _few(names: Sequence[str], limit: int = 12) -> str:
-    tail = f", ... {names[-1]}" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + tail
+def _facts(place: CocoSplit) -> CocoFacts:
+    return coco_facts(place.root, place.json_file, place.naming, late_progress)
 
 
-def _require_image(file: Path, size: tuple[int, int], ann_file: Path) -> None:
-    try:
-        found = decoded_size(file)
-    except ValueError as error:
-        raise ValueError(f"{error}; replace it or take it out of {ann_file}") from None
-    if found != size:
-        raise ValueError(
-            f"image {file} has {found[0]} x {found[1]} px, but {ann_file} says {size[0]} x "
-            f"{size[1]}; boxes would be misplaced, so put the sizes (and boxes) right"
-        )
+def _trained_on(cfg: Mapping[str, Any]) -> Iterator[tuple[CocoSplit, CocoFacts]]:
+    """The training sets of a config that only scores, as far as they are there."""
+    for _, dataset, _ in datasets_of(cfg, ("train",)):
+        if (Path(dataset["data_root"]) / dataset["ann_file"]).is_file():
+            place = _place(dataset)
+            yield place, _facts(place)
+
+
+def _known_set(cfg: Mapping[str, Any]) -> KnownSet | None:
+    """The published data set that a config is for; own data have none."""
+    if cfg.get("data_facts") != "pe_dense.detection.known_datasets:facts":
+        return None
+    known = KNOWN_SETS.get(_KNOWN_OF_TYPE.get(cfg["dataset_type"], ""))
+    is_own = known is None or len(cfg["classes"]) != len(known.category_ids)
+    return None if is_own else known
+
+
+def _is_true_somewhere(value: Any, key: str) -> bool:
+    """Whether a part of a config has `key=True`."""
+    if isinstance(value, Mapping):
+        return value.get(key) is True or any(_is_true_somewhere(v, key) for v in value.values())
+    return isinstance(value, (list, tuple)) and any(_is_true_somewhere(v, key) for v in value)
+
+
+def _leave_out_in_scores(cfg: Mapping[str, Any], findings: Sequence[Finding]) -> None:
+    """Tell the metrics what training leaves out, where that was accepted."""
+    names = {rule.name for rule in LEFT_OUT_RULES} & set(cfg.get("accept", ()))
+    if not any(finding.is_problem and finding.rule.name in names for finding in findings):
+        return
+    for name in ("val_evaluator", "test_evaluator"):
+        evaluators = cfg.get(name) or []
+        for evaluator in [evaluators] if isinstance(evaluators, Mapping) else evaluators:
+            if evaluator["type"] in ("CocoAP", "LvisAP"):
+                evaluator["leave_out_untrainable"] = True

@@ -15,6 +15,7 @@ from mmdet.datasets import Objects365V2Dataset as MMDetObjects365
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 
+from pe_dense.data.coco_categories import real_categories
 from pe_dense.data.coco_objects import is_ignored
 
 
@@ -32,9 +33,10 @@ class ClassesByName(COCO):
             ValueError: If a name is not in the file, or twice.
         """
         ids: dict[str, list[int]] = {name: [] for name in cat_names}
-        for category_id, category in self.cats.items():
+        used = {annotation["category_id"] for annotation in self.anns.values()}
+        for category in real_categories(list(self.cats.values()), used):
             if category["name"] in ids:
-                ids[category["name"]].append(category_id)
+                ids[category["name"]].append(category["id"])
         for name, found in ids.items():
             if len(found) != 1:
                 raise ValueError(

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pe_dense.data.coco_categories import real_categories
 from pe_dense.data.coco_objects import is_ignored, is_trainable
 
 # pycocotools' COCO, or faster-coco-eval's.
@@ -124,7 +125,10 @@ def ground_truth(
         ValueError: If a class is missing or comes twice, an id is no integer or comes twice, or an
             annotation names an image or category that is not listed.
     """
-    categories, class_numbers = _numbered_categories(content["categories"], classes, name)
+    used = {annotation["category_id"] for annotation in content["annotations"]}
+    categories, class_numbers = _numbered_categories(
+        real_categories(content["categories"], used), classes, name
+    )
     images, image_numbers = _numbered_images(content["images"], class_numbers, name)
     listed = {category["id"] for category in content["categories"]}
     _require_ids(content["annotations"], "annotations", name)

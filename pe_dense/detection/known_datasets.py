@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pe_dense.data.checks.rules import CheckedData
 from pe_dense.data.config_datasets import published_classes, require_published_classes
 from pe_dense.detection import coco_check
 
@@ -19,7 +20,7 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
     return published_classes(DATASETS, names["dataset_type"], "mmdet", remedy)
 
 
-def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> str:
+def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     """As `coco_check.check_config`, for configs whose data sets bring their own classes.
 
     Raises:

@@ -203,15 +203,15 @@ def test_bad_data_are_refused_before_training(folder: Path, tmp_path: Path) -> N
         (lambda c: c["categories"][0].update(name=5), "has a name 5"),
         (lambda c: c["annotations"][0].update(bbox=[float("nan")] * 4), "not four numbers"),
         (lambda c: [a.update(bbox=[0.1, 0.1, 0.2, 0.2]) for a in c["annotations"]], "in pixels"),
-        (lambda c: c["images"][0].update(width=63), "has 64 x 48 px, but"),
-        (lambda c: c["categories"].reverse(), "has 2 classes (disc, box) but the config has"),
+        (lambda c: c["images"][0].update(width=63), "has 64 x 48 px, not 63 x 48"),
+        (lambda c: c["categories"][0].update(name=" "), "has a name ' ', not a text"),
         (lambda c: c["annotations"].clear(), "has no annotations"),
     ):
         edit(train_json, change)
         assert words in train_refusal(folder, work)
         train_json.write_text(good)
     write_image(folder / "images" / "t0.jpg", 48, 64)
-    assert "boxes would be misplaced" in train_refusal(folder, work)
+    assert "has 48 x 64 px, not 64 x 48" in train_refusal(folder, work)
 
 
 def test_a_project_name_of_roboflow_is_no_class(tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def lvis_root(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("lvis"), LvisDataset.METAINFO["classes"], True)
 
 
+# The data are neither COCO's nor LVIS's.
+ACCEPT = ["published-total", "other-category-ids"]
 BEFORE = {}  # weights as they are when training begins
 
 
@@ -113,13 +115,15 @@ def test_lvis_trains_and_is_scored(tmp_path, lvis_root, repository, monkeypatch)
     config = float32_config(tmp_path, name, repository)
     options = {**TINY, "data_root": str(lvis_root), "global_blocks": [1]}
     runner = train(
-        str(config), "pe_core_t16_384", "random", options, work_dir=tmp_path / "run", argv=["t"]
-    )
+        str(config), "pe_core_t16_384", "random", options, work_dir=tmp_path / "run", argv=["t"],
+        accept=ACCEPT,
+    )  # fmt: skip
     assert runner.iter == 1
     assert type(runner.train_dataloader.sampler).__name__ == "RepeatFactorSampler"
     scores = evaluate(
-        str(config), tmp_path / "run", options=options, records=tmp_path / "records", argv=["t"]
-    )
+        str(config), tmp_path / "run", options=options, records=tmp_path / "records", argv=["t"],
+        accept=ACCEPT,
+    )  # fmt: skip
     assert {"AP", "APf", "mask_AP"} <= scores.keys()
     (record,) = (tmp_path / "records").rglob("*.json")
     content = json.loads(record.read_text())
@@ -139,8 +143,9 @@ def test_frozen_detection_trains_heads_only(tmp_path, repository):
         + 'custom_hooks = [dict(type="ExactResumeHook"), dict(type="KeepFirstWeights")]\n'
     )
     runner = train(
-        str(config), "pe_core_t16_384", "random", options, work_dir=tmp_path / "run", argv=["t"]
-    )
+        str(config), "pe_core_t16_384", "random", options, work_dir=tmp_path / "run", argv=["t"],
+        accept=ACCEPT,
+    )  # fmt: skip
     after = runner.model.state_dict()
     moved = {name.split(".")[0] for name, value in after.items() if (value != BEFORE[name]).any()}
     assert moved == {"neck", "rpn_head", "roi_head"}

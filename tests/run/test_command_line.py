@@ -279,8 +279,10 @@ def test_undecodable_image_of_a_large_set_is_named_by_the_worker(
     work_dir: Path, mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mmdet")
-    monkeypatch.setattr("pe_dense.detection.coco_check.MAX_DECODED", 0)
+    monkeypatch.setattr("pe_dense.detection.coco_check.NUM_DECODED", 0)
     root, picture = spoiled_copy(mini_root, tmp_path)
+    whole = (mini_root / picture.relative_to(root)).read_bytes()
+    picture.write_bytes(whole[: len(whole) // 2])  # its head is there
     message = train_refusal(work_dir, options=toy(root))
     assert message.startswith(f"image {picture} cannot be decoded")
     assert "Traceback" not in message

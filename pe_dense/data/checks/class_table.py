@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pe_dense.data.checks.coco_file import CocoFile
+from pe_dense.data.checks.coco_split import CocoFacts
 
 MAX_ROWS = 12
 
 
 def class_table(
-    splits: Mapping[str, CocoFile], classes: Sequence[str] | None = None, max_rows: int = MAX_ROWS
+    splits: Mapping[str, CocoFacts], classes: Sequence[str] | None = None, max_rows: int = MAX_ROWS
 ) -> str:
     """Images, images without objects, and for every class its objects and images, as text.
 
@@ -22,31 +22,34 @@ def class_table(
     Returns:
         Lines of equal width; 'boxes (images)' in each cell.
     """
-    counts = {name: coco.class_counts() for name, coco in splits.items()}
+    nothing = (0, 0, 0)
     if classes is None:
-        classes = next(iter(splits.values())).class_names()
-    total = {name: sum(split.get(name, (0, 0))[1] for split in counts.values()) for name in classes}
+        classes = next(iter(splits.values())).classes
+    total = {
+        name: sum(facts.counts.get(name, nothing)[1] for facts in splits.values())
+        for name in classes
+    }
     shown = list(classes)
     if len(shown) > max_rows:
         by_count = sorted(classes, key=lambda name: -total[name])
         shown = [*by_count[: max_rows // 2], "", *by_count[-(max_rows // 2) :]]
     rows = [
         ["", *splits],
-        ["images", *(f"{coco.num_images:,}" for coco in splits.values())],
-        ["  without objects", *(f"{coco.num_empty_images():,}" for coco in splits.values())],
-        ["boxes", *(f"{coco.num_annotations:,}" for coco in splits.values())],
+        ["images", *(f"{facts.num_images:,}" for facts in splits.values())],
+        ["  without objects", *(f"{facts.num_empty:,}" for facts in splits.values())],
+        ["boxes", *(f"{facts.num_annotations:,}" for facts in splits.values())],
     ]
-    unusable = [int((~coco.is_usable()).sum()) for coco in splits.values()]
+    unusable = [facts.num_unusable for facts in splits.values()]
     if any(unusable):
         rows.append(["  too small or outside", *(f"{count:,}" for count in unusable)])
-    crowds = [int(coco.is_crowd_A.sum()) for coco in splits.values()]
+    crowds = [facts.num_crowds for facts in splits.values()]
     if any(crowds):
-        rows.append(["  crowds", *(f"{count:,}" for count in crowds)])
+        rows.append(["  crowds or ignored", *(f"{count:,}" for count in crowds)])
     rows.append([f"{len(classes)} classes: boxes (images)", *("" for _ in splits)])
     for name in shown:
-        cells = [split.get(name, (0, 0)) for split in counts.values()]
+        cells = [facts.counts.get(name, nothing) for facts in splits.values()]
         rows.append(
-            [f"  {name}", *(f"{boxes:,} ({images:,})" for images, boxes in cells)]
+            [f"  {name}", *(f"{boxes:,} ({images:,})" for images, boxes, _ in cells)]
             if name
             else [f"  ... {len(classes) - len(shown) + 1} more", *("" for _ in splits)]
         )

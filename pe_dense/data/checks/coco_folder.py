@@ -16,8 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pe_dense.data.checks.coco_file import read_coco_file, require_sound
-from pe_dense.data.image_files import spread
+from pe_dense.data.checks.coco_images import NOWHERE
+from pe_dense.data.checks.coco_split import coco_facts
+from pe_dense.data.checks.progress import late_progress
+from pe_dense.data.checks.rules import UnsoundError
 
 SPLIT_COMMAND = "python tools/prepare_data.py coco-format {root} --split 0.2 --seed 0"
 _VAL = r"(?:val|valid|validation)"
@@ -29,7 +31,6 @@ _LAYOUTS: tuple[tuple[str, str], ...] = (
     (r"train()/_annotations\.coco\.json", rf"{_VAL}()/_annotations\.coco\.json"),
     (r"train()\.json", rf"{_VAL}()\.json"),
 )
-_PROBED = 20
 _MAX_DEPTH = 3
 _MAX_FOLDERS = 200
 
@@ -66,13 +67,12 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
         if split == "train" and not (root / json_name).is_file():
             found |= {"train_images": given or found["val_images"], "train_sha256": None}
             continue
-        coco = read_coco_file(root / json_name)
-        require_sound(coco)
-        if not coco.categories:
+        coco = coco_facts(root, root / json_name, progress=late_progress)
+        if not coco.classes:
             raise ValueError(f"{root / json_name} lists no categories; there is nothing to detect")
         found[f"{split}_sha256"] = coco.sha256
-        found[f"{split}_images"] = find_images(root, json_name, coco.file_names, given)
-        found["classes"] = coco.class_names()  # in the end, those of train
+        found[f"{split}_images"] = find_images(root, json_name, coco.probes, given)
+        found["classes"] = coco.classes  # in the end, those of train
     return found | {"num_classes": len(found["classes"])}
 
 
@@ -156,33 +156,31 @@ def matches(names: Sequence[str], pattern: str) -> dict[str, str]:
     return found
 
 
-def find_images(
-    root: Path, json_name: str, file_names: Sequence[str], given: str | None = None
-) -> str:
+def find_images(root: Path, json_name: str, probes: Sequence[str], given: str | None = None) -> str:
     """The folder that the file names of a JSON are relative to.
 
-    Up to 20 of the names, evenly spread, are looked for in the usual places, then in every
-    folder up to three levels down; the place with the most of them counts.
+    Some of the names are looked for in the usual places, then in every folder up to three levels
+    down; the place with the most of them counts.
 
     Args:
         root: Folder of the data set.
         json_name: The JSON, relative to it.
-        file_names: Names in the JSON.
+        probes: Some names in the JSON, evenly spread.
         given: A folder named by the user, relative to `root`: taken as it is.
 
     Returns:
         A path relative to `root` that ends in '/', or ''.
 
     Raises:
-        ValueError: If no image is found anywhere.
+        UnsoundError: If no image is found anywhere.
+        ValueError: If the given folder does not exist.
     """
     if given is not None:
         if not (root / given).is_dir():
             raise ValueError(f"image folder {root / given} does not exist; paths start at {root}")
         return given
-    if not file_names:
+    if not probes:
         return ""
-    probes = [file_names[i] for i in spread(len(file_names), _PROBED)]
     best, most = "", 0
     tried: set[str] = set()
     for folder in image_folders(root, json_name):
@@ -195,11 +193,8 @@ def find_images(
         if most == len(probes):
             break
     if not most:
-        raise ValueError(
-            f"no image of {root / json_name} was found below {root} (looked for {probes[0]} in "
-            f"{len(tried)} folders); name the folder with --cfg-options train_images=... "
-            "val_images=..., or put the images there"
-        )
+        value = f"no image was found below {root} (looked for {probes[0]} in {len(tried)} folders)"
+        raise UnsoundError(NOWHERE, root / json_name, "", value)
     return best
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pe_dense.data.checks.coco_file import CocoFile, places, read_coco_file, require_sound
-from pe_dense.data.image_files import existing_files
+from pe_dense.data.checks.coco_file import CocoFile, places, read_coco_file
 from pe_dense.data.checks.json_stream import ObjectReader
+from pe_dense.data.checks.rules import require_sound
+from pe_dense.data.image_files import existing_files
 from pe_dense.files import temporary_beside
 
 # The best of so many shuffles is taken: the one that divides the classes most evenly.
@@ -54,7 +55,7 @@ def split_json(
         raise ValueError(f"--split is {val_share}, but must be between 0 and 1, for example 0.2")
     ann_file, folder = root / json_name, root / "annotations"
     coco = read_coco_file(ann_file, on_progress=on_progress)
-    require_sound(coco)
+    require_sound(coco.findings)
     own_names = (folder / "train.json", folder / "val.json")
     tail = "_split" if ann_file in own_names else ""
     targets = folder / f"train{tail}.json", folder / f"val{tail}.json"
@@ -159,7 +160,7 @@ def write_existing(
     if target.exists():
         raise ValueError(f"{target} exists already; move it away first")
     coco = read_coco_file(source, naming, on_progress)
-    require_sound(coco)
+    require_sound(coco.findings)
     is_here = existing_files(image_dir, coco.file_names)
     absent = len(is_here) - sum(is_here)
     if absent > MAX_ABSENT_SHARE * len(is_here):

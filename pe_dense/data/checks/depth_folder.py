@@ -21,8 +21,9 @@ from pe_dense.data.checks.depth_maps import (
     depth_findings,
     depth_table,
 )
-from pe_dense.data.checks.inspection import Inspection, Progress, require_folder
+from pe_dense.data.checks.inspection import Inspection, require_folder
 from pe_dense.data.checks.known_sets import PUBLISHED_TOTAL
+from pe_dense.data.checks.many_files import Progress
 from pe_dense.data.checks.picture_findings import stored_picture_findings
 from pe_dense.data.checks.repeated_images import repeated_images
 from pe_dense.data.checks.rules import Finding, FindingCollector, Rule

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pe_dense.data.checks.class_table import class_table
-from pe_dense.data.checks.coco_file import CocoFile, read_coco_file
-from pe_dense.data.checks.coco_findings import (
-    box_findings,
-    content_findings,
-    image_findings,
-    leak_findings,
-)
 from pe_dense.data.checks.coco_folder import find_images, find_splits
-from pe_dense.data.checks.findings import Finding
-from pe_dense.data.checks.known_sets import KnownSet, KnownSplit
+from pe_dense.data.checks.coco_images import NUM_DECODED
+from pe_dense.data.checks.coco_split import (
+    CocoFacts,
+    CocoSplit,
+    both_findings,
+    class_findings,
+    coco_facts,
+    split_findings,
+)
+from pe_dense.data.checks.known_sets import KnownSet, KnownSplit, total_findings
+from pe_dense.data.checks.many_files import Progress
+from pe_dense.data.checks.rules import Fault, Finding, Rule, UnsoundError
 
-# Title of a piece of work -> callback (done, total).
-Progress = Callable[[str], Callable[[int, int], None]]
+MISSING = Rule("missing-files", "missing files and folders")
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Inspection:
 
     title: str
     findings: dict[str, list[Finding]] = field(default_factory=dict)
-    contents: dict[str, CocoFile] = field(default_factory=dict)
+    contents: dict[str, CocoFacts] = field(default_factory=dict)
     table: str = ""
 
     def add(self, where: str, findings: Sequence[Finding]) -> None:
@@ -72,7 +74,11 @@ class Inspection:
 
 
 def inspect_known_set(
-    root: Path, known: KnownSet, splits: Sequence[str], progress: Progress, num_decoded: int = 200
+    root: Path,
+    known: KnownSet,
+    splits: Sequence[str],
+    progress: Progress,
+    num_decoded: int = NUM_DECODED,
 ) -> Inspection:
     """Compare a folder with what a published data set should have.
 
@@ -88,24 +94,26 @@ def inspect_known_set(
     """
     require_folder(root)
     found = Inspection(f"{known.title} in {root}")
+    places: dict[str, CocoSplit] = {}
     for split in splits:
         expected = known.splits[split]
         absent = _missing_folders(root, expected)
         found.add(split, absent)
         json_file = root / expected.json
         if not json_file.is_file():
-            found.add(split, [_missing("annotation file", json_file, expected.json_from)])
+            found.add(split, [_missing(json_file, expected.json_from)])
             continue
-        coco = _read(found, split, json_file, known.naming, progress)
-        if coco is None:
+        place = CocoSplit(root, json_file, root / expected.images, known.naming)
+        facts = _facts(found, split, place, progress)
+        if facts is None:
             continue
-        found.add(expected.json, total_findings(coco, known, expected))
-        found.add(expected.json, box_findings(coco, known.outside_is_problem))
-        found.add(expected.json, content_findings(coco))
+        found.add(expected.json, total_findings(json_file, facts, known, expected))
         if not absent:
-            images = root / expected.images
-            tick = progress(f"{split} images")
-            found.add(split, image_findings(coco, images, known.naming, num_decoded, tick))
+            places[split] = place
+            checked = split_findings(place, facts, True, True, None, num_decoded, progress)
+            found.add(expected.json, checked)
+    if len(places) == 2:
+        found.add("val", both_findings(places["train"], places["val"], found.contents, True))
     return found
 
 
@@ -114,7 +122,8 @@ def inspect_folder(
     progress: Progress,
     train_json: str | None = None,
     val_json: str | None = None,
-    num_decoded: int = 200,
+    with_masks: bool = False,
+    num_decoded: int = NUM_DECODED,
 ) -> Inspection:
     """Look through a COCO-format folder with any classes.
 
@@ -123,6 +132,7 @@ def inspect_folder(
         progress: As in `inspect_known_set`.
         train_json: Relative to the folder; by default it is found.
         val_json: The same.
+        with_masks: Whether masks are to be trained or scored.
         num_decoded: So many images per split are decoded.
 
     Raises:
@@ -131,105 +141,55 @@ def inspect_folder(
     require_folder(root)
     names = dict(zip(("train", "val"), find_splits(root, train_json, val_json), strict=True))
     found = Inspection(f"{root}: {names['train']}, {names['val']}")
-    folders: dict[str, Path] = {}
+    places: dict[str, CocoSplit] = {}
     for split, name in names.items():
         if not (root / name).is_file():
-            found.add(split, [_missing("annotation file", root / name, "your own annotations")])
+            found.add(split, [_missing(root / name, "your own annotations")])
             continue
-        coco = _read(found, split, root / name, "coco", progress)
-        if coco is None:
+        place = CocoSplit(root, root / name, root)
+        facts = _facts(found, split, place, progress)
+        if facts is None:
             continue
-        found.add(name, box_findings(coco))
-        found.add(name, content_findings(coco))
         try:
-            folder = root / find_images(root, name, coco.file_names)
-        except ValueError as error:
-            found.add(name, [Finding("images without a file", coco.num_images, (str(error),))])
+            image_dir = root / find_images(root, name, facts.probes)
+        except UnsoundError as error:
+            found.add(name, [*facts.findings, error.finding])
             continue
-        folders[split] = folder
-        tick = progress(f"{split} images")
-        found.add(name, image_findings(coco, folder, "coco", num_decoded, tick))
-    found.add("val", class_findings(found.contents))
-    if len(folders) == 2:
-        train, val = (found.contents[split] for split in ("train", "val"))
-        found.add("val", leak_findings(train, folders["train"], val, folders["val"]))
+        places[split] = CocoSplit(root, root / name, image_dir)
+        checked = split_findings(
+            places[split], facts, with_masks, False, None, num_decoded, progress
+        )
+        found.add(name, checked)
+    if len(found.contents) == 2:
+        train, val = found.contents["train"].classes, found.contents["val"].classes
+        found.add(
+            "val", class_findings(root / names["val"], val, train, str(root / names["train"]))
+        )
+    if len(places) == 2:
+        found.add("val", both_findings(places["train"], places["val"], found.contents))
     return found
 
 
-def total_findings(coco: CocoFile, known: KnownSet, expected: KnownSplit) -> list[Finding]:
-    """Images, boxes and classes in numbers other than published; LVIS's own fields."""
-    findings = []
-    for what, have, should in (
-        ("images", coco.num_images, expected.num_images),
-        ("boxes", coco.num_annotations, expected.num_boxes),
-    ):
-        if should is not None and have != should:
-            text = (
-                f"there are {have:,} {what}, and {'' if known.is_certain else 'about '}{should:,}"
-            )
-            kind = f"another number of {what} than {known.title} has"
-            findings.append(
-                Finding(kind, abs(have - should), (f"{text} are published",), known.is_certain)
-            )
-    have_ids, should_ids = set(coco.category_ids.tolist()), set(known.category_ids)
-    if have_ids != should_ids:
-        lacking, extra = sorted(should_ids - have_ids), sorted(have_ids - should_ids)
-        words = [
-            f"{word} {', '.join(map(str, ids[:10]))}{' ...' if len(ids) > 10 else ''}"
-            for word, ids in (("lacks", lacking), ("has besides", extra))
-            if ids
-        ]
-        text = f"of {len(should_ids)} ids it {', and '.join(words)}"
-        kind = f"classes that are not those of {known.title}"
-        findings.append(Finding(kind, len(lacking) + len(extra), (text,)))
-    if known.naming == "lvis":
-        plain = [c["name"] for c in coco.categories if c.get("frequency") not in ("r", "c", "f")]
-        if plain:
-            kind = "classes without a frequency (r, c or f), which LVIS AP needs"
-            findings.append(Finding(kind, len(plain), (", ".join(plain[:3]),)))
-    return findings
-
-
-def class_findings(contents: dict[str, CocoFile]) -> list[Finding]:
-    """Classes of val that differ from those of train, or come in another order."""
-    if set(contents) != {"train", "val"}:
-        return []
-    train, val = contents["train"].class_names(), contents["val"].class_names()
-    if train == val:
-        return []
-    only = [f"{name} is only in train" for name in train if name not in val]
-    only += [f"{name} is only in val" for name in val if name not in train]
-    kind = "classes that differ between train and val"
-    if not only:
-        return [Finding(kind, len(val), ("they are the same, but in another order",))]
-    return [Finding(kind, len(only), tuple(only[:3]))]
-
-
-def _read(
-    found: Inspection, split: str, json_file: Path, naming: str, progress: Progress
-) -> CocoFile | None:
+def _facts(found: Inspection, split: str, place: CocoSplit, progress: Progress) -> CocoFacts | None:
     try:
-        coco = read_coco_file(json_file, naming, progress(f"{split} annotations"))
-    except ValueError as error:
-        found.add(split, [Finding("unusable annotation file", 1, (str(error),))])
+        facts = coco_facts(place.root, place.json_file, place.naming, progress)
+    except UnsoundError as error:
+        found.add(split, [error.finding])
         return None
-    found.add(json_file.name, coco.findings)
-    if any(finding.is_problem and "twice" in finding.kind for finding in coco.findings):
-        return None  # with repeated ids nothing else can be told
-    found.contents[split] = coco
-    return coco
+    found.contents[split] = facts
+    return facts
 
 
 def _missing_folders(root: Path, expected: KnownSplit) -> list[Finding]:
     return [
-        _missing("image folder", root / folder, source)
+        _missing(root / folder, source)
         for folder, source in expected.images_from.items()
         if not (root / folder).is_dir()
     ]
 
 
-def _missing(what: str, path: Path, source: str) -> Finding:
-    return Finding(f"missing {what}", 1, (f"{path} does not exist; it comes from {source}",))
+def _missing(path: Path, source: str) -> Finding:
+    return Finding(MISSING, 1, (Fault(str(path), "", f"does not exist; it comes from {source}"),))
 
 
 def require_folder(root: Path, content: str = "the annotations") -> None:

@@ -6,14 +6,28 @@ Sources: cocodataset.org and the files of COCO 2017; LVIS, arXiv:1908.03195 and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from pe_dense.data.checks.rules import Rule
+from pe_dense.data.checks.coco_split import CocoFacts
+from pe_dense.data.checks.rules import Fault, Finding, FindingCollector, Rule
 
 PUBLISHED_TOTAL = Rule(
-    "published-total", "another number of images than published",
+    "published-total", "another number of images or boxes than published",
     "unpack the archives again", "used as they are, which is not the published set",
 )  # fmt: skip
+OTHER_IDS = Rule(
+    "other-category-ids",
+    "classes that are not those of the published file",
+    "download it again, or use a config for own data",
+    "used as it is",
+)
+NO_FREQUENCY = Rule(
+    "no-frequency",
+    "classes without a frequency (r, c or f), which LVIS AP needs",
+    "download the file again",
+)
+KNOWN_RULES = (PUBLISHED_TOTAL, OTHER_IDS, NO_FREQUENCY)
 _COCO = "http://images.cocodataset.org"
 _LVIS = "https://dl.fbaipublicfiles.com/LVIS"
 _OBJECTS365 = "https://www.objects365.org"
@@ -49,7 +63,6 @@ class KnownSet:
         category_ids: The ids of its classes.
         splits: 'train' and 'val'.
         is_certain: Whether other totals than these are a problem, or only a note.
-        outside_is_problem: Whether boxes that reach out of their image are; Objects365 has some.
         size_note: What reading it costs.
     """
 
@@ -58,7 +71,6 @@ class KnownSet:
     category_ids: tuple[int, ...]
     splits: dict[str, KnownSplit]
     is_certain: bool = True
-    outside_is_problem: bool = True
     size_note: str = ""
 
 
@@ -133,7 +145,6 @@ KNOWN_SETS = {
             ),
         },
         is_certain=False,
-        outside_is_problem=False,
         size_note=(
             "the training JSON has several GB: it is read once, which should take about 10 minutes "
             "and 6 GB of memory (extrapolated from 2 million boxes); training holds all of it, "
@@ -141,3 +152,44 @@ KNOWN_SETS = {
         ),
     ),
 }
+
+
+def total_findings(
+    json_file: Path, facts: CocoFacts, known: KnownSet, expected: KnownSplit
+) -> list[Finding]:
+    """Images, boxes and classes in numbers other than published; LVIS's own fields.
+
+    Args:
+        json_file: The annotations of a split.
+        facts: What they hold.
+        known: What they should be.
+        expected: The split of it.
+    """
+    found = FindingCollector(json_file)
+    rule = (
+        PUBLISHED_TOTAL
+        if known.is_certain
+        else replace(PUBLISHED_TOTAL, remedy="", is_problem=False)
+    )
+    for what, have, should in (
+        ("images", facts.num_images, expected.num_images),
+        ("boxes", facts.num_annotations, expected.num_boxes),
+    ):
+        if should is not None and have != should:
+            about = "" if known.is_certain else "about "
+            value = f"has {have:,} {what}; {known.title} was published with {about}{should:,}"
+            found.add(rule, "", value)
+    have_ids, should_ids = set(facts.category_ids), set(known.category_ids)
+    if have_ids != should_ids:
+        lacking, extra = sorted(should_ids - have_ids), sorted(have_ids - should_ids)
+        words = [
+            f"{word} {', '.join(map(str, ids[:10]))}{' ...' if len(ids) > 10 else ''}"
+            for word, ids in (("lacks", lacking), ("has besides", extra))
+            if ids
+        ]
+        found.add(OTHER_IDS, "", f"of {len(should_ids)} category ids {', and '.join(words)}")
+    findings = found.findings()
+    if known.naming == "lvis" and facts.unrated:
+        place = Fault(str(json_file), "", f"has none for {', '.join(facts.unrated[:3])}")
+        findings.append(Finding(NO_FREQUENCY, len(facts.unrated), (place,)))
+    return findings

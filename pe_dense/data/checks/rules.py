@@ -162,6 +162,18 @@ class FindingCollector:
         ]
 
 
+class UnsoundError(ValueError):
+    """Something that cannot be read at all, as an error and as a finding.
+
+    Attributes:
+        finding: Rule and place; the message is its sentence.
+    """
+
+    def __init__(self, rule: Rule, file: object, item: str, value: str) -> None:
+        self.finding = Finding(rule, 1, (Fault(str(file), item, value),))
+        super().__init__(self.finding.sentence())
+
+
 @dataclass(frozen=True)
 class CheckedData:
     """What a check of a config's data returns.

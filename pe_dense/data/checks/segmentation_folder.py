@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pe_dense.data.checks.inspection import Inspection, Progress, require_folder
+from pe_dense.data.checks.inspection import Inspection, require_folder
 from pe_dense.data.checks.known_sets import PUBLISHED_TOTAL
 from pe_dense.data.checks.label_maps import (
     LabelledSplit,
@@ -23,6 +23,7 @@ from pe_dense.data.checks.label_maps import (
 )
 from pe_dense.data.checks.picture_findings import stored_picture_findings
 from pe_dense.data.checks.picture_pairs import NO_FILES, NO_FOLDER, Pairs, pair_files
+from pe_dense.data.checks.many_files import Progress
 from pe_dense.data.checks.repeated_images import repeated_images
 from pe_dense.data.checks.rules import Finding, FindingCollector
 

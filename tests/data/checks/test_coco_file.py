@@ -15,7 +15,8 @@ pytest.importorskip("cv2")
 from coco_folders import changed, content_of
 
 from pe_dense.data.checks import json_stream
-from pe_dense.data.checks.coco_file import CocoFile, places, read_coco_file, require_sound
+from pe_dense.data.checks.coco_file import CocoFile, places, read_coco_file, read_images
+from pe_dense.data.checks.rules import require_sound
 
 GOOD = content_of(["a.jpg", "b.jpg", "c.jpg"])
 
@@ -38,10 +39,10 @@ def test_columns_are_what_pycocotools_reads(mini_root: Path) -> None:
     annotations = reference.dataset["annotations"]
     np.testing.assert_array_equal(coco.boxes_A4, [a["bbox"] for a in annotations])
     np.testing.assert_array_equal(coco.areas_A, [a["area"] for a in annotations])
-    for name, (images, boxes) in coco.class_counts().items():
+    for name, (images, boxes, objects) in coco.class_counts().items():
         (k,) = reference.getCatIds(catNms=[name])
         assert images == len(reference.getImgIds(catIds=[k]))
-        assert boxes == len(reference.getAnnIds(catIds=[k]))
+        assert boxes == objects == len(reference.getAnnIds(catIds=[k]))
     with_objects = {a["image_id"] for a in annotations}
     assert coco.num_empty_images() == len(reference.imgs) - len(with_objects)
 
@@ -90,9 +91,9 @@ BAD = {
     "class name is null": (lambda c: c["categories"][0].update(name=None), "name None"),
     "class name twice": (lambda c: c["categories"][1].update(name="disc"), "repeats name 'disc'"),
     "class id twice": (lambda c: c["categories"][1].update(id=9), "repeats id 9"),
-    "image id is text": (lambda c: c["images"][0].update(id="1"), "id '1' of images[0]"),
-    "image id is huge": (lambda c: c["images"][0].update(id=2**70), "is no integer"),
-    "image id is true": (lambda c: c["images"][0].update(id=True), "id True of images[0]"),
+    "image id is text": (lambda c: c["images"][0].update(id="1"), "images[0] has an id '1'"),
+    "image id is huge": (lambda c: c["images"][0].update(id=2**70), "not an integer"),
+    "image id is true": (lambda c: c["images"][0].update(id=True), "images[0] has an id True"),
     "image id twice": (lambda c: c["images"][2].update(id=1), "images[2] repeats id 1"),
     "box is NaN": (lambda c: c["annotations"][0].update(bbox=[1, 2, float("nan"), 4]), "four num"),
     "box is infinite": (lambda c: c["annotations"][0].update(bbox=[1, 2, float("inf"), 4]), "four"),
@@ -110,16 +111,16 @@ BAD = {
 def test_every_fault_is_a_problem_in_one_sentence(tmp_path: Path, name: str) -> None:
     change, words = BAD[name]
     coco = read(tmp_path, changed(GOOD, change))
-    assert words in " ".join(text for f in coco.findings for text in f.examples)
+    assert words in " ".join(str(place) for f in coco.findings for place in f.examples)
     with pytest.raises(ValueError) as error:
-        require_sound(coco)
+        require_sound(coco.findings)
     assert str(error.value).startswith(f"{tmp_path / 'x.json'}: ")
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_iscrowd_means_no_crowd(tmp_path: Path) -> None:
     coco = read(tmp_path, changed(GOOD, lambda c: c["annotations"][0].pop("iscrowd")))
-    require_sound(coco)
+    require_sound(coco.findings)
     assert not coco.is_crowd_A.any()
 
 
@@ -131,10 +132,10 @@ def test_many_faults_are_counted_and_the_first_ones_shown(tmp_path: Path) -> Non
     coco = read(tmp_path, changed(GOOD, spoil))
     (finding,) = coco.findings
     assert finding.count == 5 and len(finding.examples) == 3
-    assert finding.lines()[-1].strip() == "... and 2 more"
+    assert finding.lines()[-2].strip() == "... and 2 more"
     assert coco.num_annotations == 1
     with pytest.raises(ValueError, match="and 4 more of this kind"):
-        require_sound(coco)
+        require_sound(coco.findings)
 
 
 def test_a_list_given_twice_is_refused(tmp_path: Path) -> None:
@@ -147,11 +148,11 @@ def test_long_values_are_cut_in_messages(tmp_path: Path) -> None:
     def spoil(content: dict) -> None:
         content["annotations"][0]["bbox"] = list(range(10_000))
 
-    assert len(read(tmp_path, changed(GOOD, spoil)).findings[0].examples[0]) < 150
+    assert len(read(tmp_path, changed(GOOD, spoil)).findings[0].examples[0].value) < 150
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"absent.json does not exist"):
+    with pytest.raises(ValueError, match=r"absent.json: does not exist; check data_root"):
         read_coco_file(tmp_path / "absent.json")
 
 
@@ -168,7 +169,7 @@ def test_names_of_lvis_and_objects365(tmp_path: Path) -> None:
             image["coco_url"] = f"http://images.cocodataset.org/train2017/{name}"
 
     assert read(tmp_path, changed(GOOD, lvis), "lvis").file_names[0] == "train2017/a.jpg"
-    assert "lack a key" in read(tmp_path, GOOD, "lvis").findings[0].kind
+    assert "lack a key" in read(tmp_path, GOOD, "lvis").findings[0].rule.kind
 
     def objects365(content: dict) -> None:
         for image in content["images"]:
