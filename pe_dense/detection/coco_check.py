@@ -23,6 +23,7 @@ from pe_dense.data.checks.known_sets import KNOWN_RULES, KNOWN_SETS, KnownSet, t
 from pe_dense.data.checks.progress import late_progress
 from pe_dense.data.checks.rules import CheckedData, Finding
 from pe_dense.data.config_datasets import datasets_of
+from pe_dense.detection.reachable_scores import limit_findings, limits_of
 
 # mmdet's data sets that name an image's file otherwise than COCO does.
 NAMING_OF_TYPE = {
@@ -96,6 +97,8 @@ def _of_split(
         late_progress,
     )  # fmt: skip
     findings += class_findings(place.json_file, facts.classes, cfg["classes"], "the config")
+    if split != "train":
+        findings += limit_findings(place, facts, limits_of(cfg))
     if known is not None:
         for expected in known.splits.values():
             if place.json_file == place.root / expected.json:

@@ -8,10 +8,23 @@ Shape legend: A objects.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from pe_dense.data.checks.coco_file import read_coco_file, scored_objects
+from pe_dense.data.checks.coco_split import CocoFacts, CocoSplit
+from pe_dense.data.checks.remembered import Answer, remembered
+from pe_dense.data.checks.rules import Fault, Finding, Rule
+
+MORE_OBJECTS = Rule(
+    "more-objects-than-detections",
+    "sets with images of more objects than detections count, which bounds the scores",
+    "cut such images into parts, or raise num_queries and test_cfg.max_per_img below COCO's 100",
+    is_problem=False,
+)
 
 
 class Limits(NamedTuple):
@@ -73,3 +86,28 @@ def reachable_recall(image_A: np.ndarray, class_A: np.ndarray, limits: Limits) -
 def reachable_ap(recall: float) -> float:
     """The largest AP, at 101 recall points, that a mean recall allows."""
     return min((100 * recall + 1) / 101, 1.0)
+
+
+def limit_findings(split: CocoSplit, facts: CocoFacts, limits: Limits) -> list[Finding]:
+    """The bound of AR and AP where some image of a scored split holds more than the limits."""
+    of_class, of_image = (np.inf if limit is None else limit for limit in limits)
+    if facts.most_of_class <= of_class and facts.most_objects <= of_image:
+        return []
+    question = {"reachable recall in": str(split.json_file), "limits": list(limits)}
+    recall = remembered(split.root, question, functools.partial(_find_recall, split, limits))
+    value = (
+        f"has up to {facts.most_objects:,} objects in an image and {facts.most_of_class:,} of one "
+        f"class, where {_words(limits)} count: AR is at most {recall:.3f}, AP at most "
+        f"{reachable_ap(recall):.3f}"
+    )
+    return [Finding(MORE_OBJECTS, 1, (Fault(str(split.json_file), "", value),))]
+
+
+def _find_recall(split: CocoSplit, limits: Limits) -> Answer:
+    coco = read_coco_file(split.json_file, split.naming)
+    return Answer(reachable_recall(*scored_objects(coco), limits), [split.json_file])
+
+
+def _words(limits: Limits) -> str:
+    parts = ((limits.of_image, "of an image"), (limits.of_class, "of an image and class"))
+    return " and ".join(f"{limit} detections {of}" for limit, of in parts if limit is not None)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("pycocotools")
 
+from coco_folders import write_split
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pe_dense.data.checks.coco_split import CocoSplit, coco_facts
 from pe_dense.detection.reachable_scores import (
     Limits,
+    limit_findings,
     limits_of,
     reachable_ap,
     reachable_recall,
@@ -86,6 +90,17 @@ def test_within_the_limits_everything_can_be_found() -> None:
     assert reachable_recall(image_A, class_A, Limits(2, 2)) == reachable_ap(1.0) == 1.0
     assert reachable_recall(np.zeros(0), np.zeros(0), Limits(1, 1)) == 1.0
     assert reachable_recall(image_A, class_A, Limits(None, None)) == 1.0
+
+
+def test_the_note_on_a_split(tmp_path: Path) -> None:
+    write_split(tmp_path, "val.json", "images", ["a.jpg", "b.jpg"])  # two classes an image
+    split = CocoSplit(tmp_path, tmp_path / "val.json", tmp_path / "images")
+    facts = coco_facts(split.root, split.json_file)
+    assert (facts.most_objects, facts.most_of_class) == (2, 1)
+    assert limit_findings(split, facts, Limits(1, 2)) == []
+    (found,) = limit_findings(split, facts, Limits(100, 1))
+    assert not found.is_problem and "val.json" in found.sentence()
+    assert "AR is at most 0.500, AP at most 0.505" in found.sentence()
 
 
 def test_limits_of_configs() -> None:

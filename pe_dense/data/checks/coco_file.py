@@ -149,6 +149,12 @@ class CocoFile:
         return self.num_images - len(np.unique(self.image_ids_A))
 
 
+def scored_objects(coco: CocoFile) -> tuple[np.ndarray, np.ndarray]:
+    """Places of image and class of every annotation that scores count; references must be sound."""
+    class_A = places(coco.category_ids, coco.category_ids_A)
+    return coco.image_index()[~coco.is_crowd_A], class_A[~coco.is_crowd_A]
+
+
 def places(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Index into `ids` of each wanted id; -1 where it is not there.
 

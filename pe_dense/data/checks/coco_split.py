@@ -10,9 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pe_dense.data.checks import coco_boxes, coco_entries, coco_images, coco_masks
 from pe_dense.data.checks.coco_boxes import box_findings, content_findings
-from pe_dense.data.checks.coco_file import NO_COCO, NO_JSON, read_coco_file, read_images
+from pe_dense.data.checks.coco_file import (
+    NO_COCO,
+    NO_JSON,
+    read_coco_file,
+    read_images,
+    scored_objects,
+)
 from pe_dense.data.checks.coco_images import NUM_DECODED, image_findings
 from pe_dense.data.checks.coco_masks import mask_findings
 from pe_dense.data.checks.many_files import Progress, Tick, silent
@@ -58,6 +66,7 @@ class CocoFacts:
         num_images, num_empty: Images, and those of them without annotations.
         num_annotations, num_unusable, num_crowds: Annotations, those that training leaves out,
             and those that it ignores.
+        most_objects, most_of_class: Scored objects of an image, and of an image and class, at most.
         sides: (shorter side in pixels, whether anything is annotated, how many such images).
         probes: Up to 20 names of images, evenly spread.
         category_ids: As in the file.
@@ -72,6 +81,8 @@ class CocoFacts:
     num_annotations: int
     num_unusable: int
     num_crowds: int
+    most_objects: int
+    most_of_class: int
     sides: Sequence[tuple[int, bool, int]]
     probes: Sequence[str]
     category_ids: Sequence[int]
@@ -121,6 +132,9 @@ def _find_facts(json_file: Path, naming: str, on_progress: Tick) -> Answer:
     for image in set(coco.image_index().tolist()):
         is_annotated_I[image] = True
     sides = Counter(zip(coco.sizes_I2.min(1, initial=2**31).tolist(), is_annotated_I, strict=True))
+    image_A, class_A = scored_objects(coco)
+    most_objects = int(np.bincount(image_A).max(initial=0))
+    most_of_class = int(np.bincount(image_A * len(coco.categories) + class_A).max(initial=0))
     findings = [*coco.findings, *box_findings(coco), *content_findings(coco), *mask_findings(coco)]
     facts = {
         "sha256": coco.sha256,
@@ -130,6 +144,8 @@ def _find_facts(json_file: Path, naming: str, on_progress: Tick) -> Answer:
         "num_annotations": coco.num_annotations,
         "num_unusable": int((~coco.is_usable()).sum()),
         "num_crowds": int(coco.is_crowd_A.sum()),
+        "most_objects": most_objects,
+        "most_of_class": most_of_class,
         "sides": [(*key, count) for key, count in sorted(sides.items())],
         "probes": [coco.file_names[i] for i in spread(coco.num_images, NUM_PROBES)],
         "category_ids": coco.category_ids.tolist(),
