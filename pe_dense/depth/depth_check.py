@@ -19,8 +19,8 @@ from pe_dense.data.checks.depth_maps import (
     depth_findings,
     depth_table,
 )
-from pe_dense.data.checks.many_files import Progress, silent
-from pe_dense.data.checks.picture_findings import stored_picture_findings
+from pe_dense.data.checks.picture_findings import IMAGE_RULES
+from pe_dense.data.checks.progress import late_progress
 from pe_dense.data.checks.repeated_images import TRAINED_ON, repeated_images
 from pe_dense.data.checks.rules import CheckedData, Finding
 from pe_dense.data.config_datasets import datasets_of
@@ -29,12 +29,10 @@ from pe_dense.depth.depth_datasets import DepthDataset
 from pe_dense.pixelwise.depth_errors import EVALUATION_BOXES, kb_box
 from pe_dense.pixelwise.windows import PixelBox
 
-RULES = (*FILE_RULES, *CONTENT_RULES, *KNOWN_RULES, TRAINED_ON)
+RULES = (*IMAGE_RULES, *FILE_RULES, *CONTENT_RULES, *KNOWN_RULES, TRAINED_ON)
 
 
-def check_config(
-    cfg: Mapping[str, Any], splits: Sequence[str], progress: Progress = silent
-) -> CheckedData:
+def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     """Check the data that a depth config will read: all files, and every depth map, once.
 
     Where only a split that is scored is asked for, the images of train are compared with it if
@@ -43,7 +41,6 @@ def check_config(
     Args:
         cfg: Resolved config with `max_depth` in metres.
         splits: Of 'train', 'val', 'test': the loaders that will be used.
-        progress: Makes a progress callback from the title of a piece of work.
 
     Raises:
         ValueError: If the config contradicts itself or a list cannot be used.
@@ -74,19 +71,18 @@ def check_config(
             first["bit_rotation"],
             evaluator.get("min_depth", 1e-3),
             evaluator.get("max_depth", max_depth),
+            cfg.get("image_bits"),
             functools.partial(
                 counted_box, has_kb_crop=_uses("KBCrop", dataset.get("pipeline", ())), crop=crop
             ),
         )
         root, name = Path(dataset.get("data_root") or ""), dataset["ann_file"]
-        counts = count_depths(files, root, root / name, scoring, progress(name))
+        counts = count_depths(files, root, root / name, scoring, late_progress(name))
         findings += depth_findings(counts, max_depth, crop)
         published = published_depth_split(dataset["type"], name)
         if published is not None and not dataset.get("indices"):
             findings += known_findings(counts, files, *published)
         table[f"{split}: {name}"] = counts
-    read = [image for found in images.values() for image in found]
-    findings += stored_picture_findings(read, cfg.get("image_bits"))
     trained = images.pop("train", None) or _train_images(cfg)
     findings += repeated_images(trained, [image for found in images.values() for image in found])
     return CheckedData(depth_table(table), list(dict.fromkeys(findings)), RULES)

@@ -24,9 +24,9 @@ from pe_dense.data.checks.label_maps import (
     label_table,
     split_findings,
 )
-from pe_dense.data.checks.many_files import Progress, Tick, silent
-from pe_dense.data.checks.picture_findings import stored_picture_findings
+from pe_dense.data.checks.picture_findings import IMAGE_RULES
 from pe_dense.data.checks.picture_pairs import PAIR_RULES, pair_files
+from pe_dense.data.checks.progress import late_progress
 from pe_dense.data.checks.repeated_images import TRAINED_ON, repeated_images
 from pe_dense.data.checks.rules import CheckedData, Finding, FindingCollector, Rule
 from pe_dense.data.checks.segmentation_folder import published_split, total_findings
@@ -37,12 +37,12 @@ PASSED_OVER = Rule(
     "images-passed-over", "images that the data set passes over",
     "rename them to its img_suffix, or use BaseSegDataset", "left out of training and of scores",
 )  # fmt: skip
-RULES = (*PAIR_RULES, *FILE_RULES, *CONTENT_RULES, PASSED_OVER, PUBLISHED_TOTAL, TRAINED_ON)
+RULES = (
+    *PAIR_RULES, *IMAGE_RULES, *FILE_RULES, *CONTENT_RULES, PASSED_OVER, PUBLISHED_TOTAL, TRAINED_ON
+)  # fmt: skip
 
 
-def check_config(
-    cfg: Mapping[str, Any], splits: Sequence[str], progress: Progress = silent
-) -> CheckedData:
+def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     """Check the data that a segmentation config will read.
 
     Every image must have its map and every map its image; all maps are read, once. Where only a
@@ -51,7 +51,6 @@ def check_config(
     Args:
         cfg: Resolved config.
         splits: Of 'train', 'val', 'test': the loaders that will be used.
-        progress: Makes a progress callback from the title of a piece of work.
 
     Raises:
         ValueError: If the config contradicts itself.
@@ -61,7 +60,7 @@ def check_config(
     for split, dataset, is_held_out in datasets_of(cfg, splits):
         split_of.setdefault("train" if is_held_out else split, []).append(_part(dataset, cfg))
     parts = {split: list(dict.fromkeys(found)) for split, found in split_of.items()}
-    known = {part: _count(part, progress(part.where)) for part in set().union(*parts.values())}
+    known = {part: _count(part, cfg) for part in set().union(*parts.values())}
     findings = [f for found in parts.values() for part in found for f in part.findings]
     labelled = _labelled(parts, known)
     for split in labelled.values():
@@ -70,13 +69,11 @@ def check_config(
     trained = parts.get("train") or _train_parts(cfg)
     of_classes = class_findings(labelled) if labelled else []
     if "train" not in parts and any(f.rule is CLASS_ABSENT for f in of_classes):
-        known |= {part: _count(part, progress(part.where)) for part in trained}
+        known |= {part: _count(part, cfg) for part in trained}
         of_classes = class_findings(_labelled({"train": trained, **parts}, known))
     findings += of_classes
     scored = [part for split, found in parts.items() if split != "train" for part in found]
     findings += repeated_images(_images(trained), _images(scored))
-    read = [image for found in parts.values() for image in _images(found)]
-    findings += stored_picture_findings(read, cfg.get("image_bits"))
     return CheckedData(label_table(labelled) if labelled else "", findings, RULES)
 
 
@@ -138,8 +135,9 @@ def _label_names(dataset: BaseSegDataset, classes: Sequence[str]) -> LabelNames:
     return LabelNames(tuple(named.items()), frozenset(ignored))
 
 
-def _count(part: _Part, tick: Tick) -> LabelCounts:
-    return count_labels(part.files, part.root, part.where, tick)
+def _count(part: _Part, cfg: Mapping[str, Any]) -> LabelCounts:
+    tick = late_progress(f"{part.where}: label maps")
+    return count_labels(part.files, part.root, part.where, tick, cfg.get("image_bits"))
 
 
 def _labelled(

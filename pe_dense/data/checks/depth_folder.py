@@ -24,7 +24,6 @@ from pe_dense.data.checks.depth_maps import (
 from pe_dense.data.checks.inspection import Inspection, require_folder
 from pe_dense.data.checks.known_sets import PUBLISHED_TOTAL
 from pe_dense.data.checks.many_files import Progress
-from pe_dense.data.checks.picture_findings import stored_picture_findings
 from pe_dense.data.checks.repeated_images import repeated_images
 from pe_dense.data.checks.rules import Finding, FindingCollector, Rule
 from pe_dense.data.depth_list import file_below, read_depth_list
@@ -186,7 +185,6 @@ def inspect_depth_set(
         counts[split] = count_depths(files[split], root, root / name, scoring, progress(split))
         found.add(name, of_list.findings())
         found.add(name, depth_findings(counts[split], known.depth_range[1], None))
-        found.add(name, stored_picture_findings(image for image, _ in files[split]))
         found.add(name, known_findings(counts[split], files[split], known, expected))
     if len(files) == 2:
         images = {split: [image for image, _ in pairs] for split, pairs in files.items()}

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from pe_dense.data.checks.class_table import aligned
 from pe_dense.data.checks.many_files import Tick, each_group
+from pe_dense.data.checks.picture_findings import image_header, picture_findings
 from pe_dense.data.checks.remembered import Answer, remembered
 from pe_dense.data.checks.rules import (
+    Fault,
     Finding,
     FindingCollector,
     Rule,
@@ -27,19 +28,13 @@ from pe_dense.data.checks.rules import (
     from_plain,
     to_plain,
 )
+from pe_dense.data.checks.text_table import text_table
 from pe_dense.data.depth_map import read_depth_steps, require_size, turned_back
-from pe_dense.data.picture_header import picture_header
+from pe_dense.data.picture_header import PictureHeader
 
 NUM_STEPS = 65_536
 LAST_STEP = NUM_STEPS - 1
 WRONG_SHARE = 0.99  # of the depths are beyond what the limits let one expect
-IMAGE_ABSENT = Rule(
-    "image-missing", "images without a file", "check data_root and data_prefix, or the list"
-)
-IMAGE_UNREADABLE = Rule(
-    "image-unreadable", "images that cannot be decoded",
-    "replace the file, or take it out of the list",
-)  # fmt: skip
 TOO_SMALL = Rule(
     "smaller-than-crop", "depth maps that are smaller than the crop",
     "use images of the set's own size, or another crop",
@@ -59,7 +54,7 @@ UNSCORED = Rule(
     "unscored-maps", "depth maps without a pixel that counts (left out of the mean)",
     is_problem=False,
 )  # fmt: skip
-CONTENT_RULES = (IMAGE_ABSENT, IMAGE_UNREADABLE, TOO_SMALL, SCALE, NOT_SCORED, LAST)
+CONTENT_RULES = (TOO_SMALL, SCALE, NOT_SCORED, LAST)
 
 
 @dataclass(frozen=True)
@@ -70,6 +65,7 @@ class Scoring:
         depth_scale: Steps per metre.
         bit_rotation: See `pe_dense.data.depth_map.metres`.
         min_depth, max_depth: Limits in metres, both exclusive.
+        image_bits: See `picture_findings`.
         box_of: Height and width of a map -> rows and columns that count; a function of a module or
             a partial of one. It raises ValueError for a map that is too small. None: all.
     """
@@ -78,14 +74,15 @@ class Scoring:
     bit_rotation: int = 0
     min_depth: float = 1e-3
     max_depth: float = float("inf")
+    image_bits: int | None = None
     box_of: Callable[[int, int], tuple[slice, slice]] | None = None
 
     def question(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
         box = self.box_of
         words = [box.func.__name__, box.keywords] if isinstance(box, functools.partial) else None
-        limits = self.min_depth, self.max_depth
-        return dict(steps=[self.depth_scale, self.bit_rotation], limits=limits, box=words)
+        steps, limits = [self.depth_scale, self.bit_rotation], [self.min_depth, self.max_depth]
+        return dict(steps=steps, limits=limits, box=words, image_bits=self.image_bits)
 
     def counts_S(self) -> np.ndarray:
         """Whether a step lies between the limits."""
@@ -169,63 +166,58 @@ def count_depths(
 
 def _find_out(files: Sequence[tuple[Path, Path]], scoring: Scoring, tick: Tick) -> Answer:
     pixels_S = np.zeros(NUM_STEPS, np.int64)
-    found = FindingCollector()
-    medians, scored, sizes = [], [], {}
-    for part_S, part_medians, part_scored, part_sizes, errors in each_group(
-        functools.partial(_count, scoring=scoring), files, tick
-    ):
+    found, headers = FindingCollector(), {}
+    medians, scored = [], []
+    work = functools.partial(_count, scoring=scoring)
+    for part_S, part_medians, part_scored, part_headers, errors in each_group(work, files, tick):
         pixels_S += part_S
         medians += part_medians
         scored += part_scored
-        sizes = part_sizes | sizes
-        for rule, item, value, file in errors:
-            found.add(rule, item, value, file)
+        headers |= part_headers
+        for rule, fault in errors:
+            found.add(rule, fault.item, fault.value, fault.file)
     steps = np.flatnonzero(pixels_S)
+    notes = picture_findings(list(headers), list(headers.values()), True, scoring.image_bits)
+    sizes = {header.size[::-1]: str(image) for image, header in reversed(headers.items())}
     value = dict(
         steps=steps.tolist(),
         pixels=pixels_S[steps].tolist(),
         medians=medians,
         num_scored=sum(scored),
         num_unscored=scored.count(0),
-        sizes=[[*size, file] for size, file in sizes.items()],
-        findings=to_plain(found.findings()),
+        sizes=[[*size, image] for size, image in sizes.items()],
+        findings=to_plain([*found.findings(), *notes]),
     )
     return Answer(value, {file.parent for pair in files for file in pair})
 
 
-def _count(files: Sequence[tuple[Path, Path]], scoring: Scoring) -> tuple:
-    """Of some maps: pixels of each step; medians in steps; pixels that count; sizes; faults."""
+def _count(
+    files: Sequence[tuple[Path, Path]], scoring: Scoring
+) -> tuple[
+    np.ndarray, list[int], list[int], dict[Path, PictureHeader], list[tuple[Rule, Fault]]
+]:
+    """Pixels of each step; medians in steps; pixels that count; headers; what is unusable."""
     pixels_S, counts_S = np.zeros(NUM_STEPS, np.int64), scoring.counts_S()
-    medians, scored, sizes, errors = [], [], {}, []
+    medians, scored, headers, errors = [], [], {}, []
     for image, depth in files:
         try:
-            steps_HW, size = _read_pair(image, depth)
+            header = image_header(image)
+            size = header.size[::-1]
+            steps_HW = read_depth_steps(depth)
+            require_size(depth, steps_HW, size)
             steps_HW = turned_back(steps_HW, scoring.bit_rotation)
             inside = steps_HW[_box(scoring, size, depth)]
         except UnsoundFileError as error:
-            fault = error.fault
-            errors.append((error.rule, fault.item, fault.value, fault.file))
+            errors.append((error.rule, error.fault))
             medians.append(0)
             continue
+        headers[image] = header
         part_S = np.bincount(steps_HW.ravel(), minlength=NUM_STEPS)
         pixels_S += part_S
         sums_S = np.cumsum(part_S[1:])
         medians.append(1 + int(np.searchsorted(sums_S, sums_S[-1] / 2)))
         scored.append(int(np.count_nonzero(counts_S[inside])))
-        sizes.setdefault(size, str(image))
-    return pixels_S, medians, scored, sizes, errors
-
-
-def _read_pair(image: Path, depth: Path) -> tuple[np.ndarray, tuple[int, int]]:
-    steps_HW = read_depth_steps(depth)
-    if not image.exists():
-        raise broken(IMAGE_ABSENT, image, "does not exist")
-    try:
-        width, height = picture_header(image).size
-    except ValueError as error:
-        raise broken(IMAGE_UNREADABLE, image, "is no picture, or is cut off") from error
-    require_size(depth, steps_HW, (height, width))
-    return steps_HW, (height, width)
+    return pixels_S, medians, scored, headers, errors
 
 
 def _box(scoring: Scoring, size: tuple[int, int], depth: Path) -> tuple[slice, slice]:
@@ -274,7 +266,7 @@ def depth_table(splits: Mapping[str, DepthCounts]) -> str:
     of = {split: counts for split, counts in splits.items() if counts.num_maps}
     if not of:
         return ""
-    return aligned(
+    return text_table(
         [
             ["", *of],
             ["depth maps", *(f"{c.num_maps:,}" for c in of.values())],

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pe_dense.data.checks.class_table import aligned
 from pe_dense.data.checks.many_files import Tick, each_group
+from pe_dense.data.checks.picture_findings import image_header, picture_findings
 from pe_dense.data.checks.remembered import Answer, remembered
 from pe_dense.data.checks.rules import (
+    Fault,
     Finding,
     FindingCollector,
     Rule,
@@ -25,6 +26,7 @@ from pe_dense.data.checks.rules import (
     from_plain,
     to_plain,
 )
+from pe_dense.data.checks.text_table import text_table
 from pe_dense.data.label_map import (
     IGNORED,
     RANGE,
@@ -33,12 +35,8 @@ from pe_dense.data.label_map import (
     require_map_size,
     strange_label,
 )
-from pe_dense.data.picture_header import picture_header
+from pe_dense.data.picture_header import PictureHeader
 
-IMAGE_UNREADABLE = Rule(
-    "image-unreadable", "images that cannot be decoded",
-    "replace the file, or take it and its map out",
-)  # fmt: skip
 OBJECT_IGNORED = Rule(
     "object-is-ignored", "maps whose only label beside 0 is the ignored 255",
     "255 means no class, so write the object as 1",
@@ -61,7 +59,7 @@ ABSENT_HERE = Rule(
     "class-absent-here", "classes of train that this split lacks (absent from its mean)",
     is_problem=False,
 )  # fmt: skip
-CONTENT_RULES = (IMAGE_UNREADABLE, OBJECT_IGNORED, NO_CLASS, CLASS_ABSENT, ZERO_FILLS_HALF)
+CONTENT_RULES = (OBJECT_IGNORED, NO_CLASS, CLASS_ABSENT, ZERO_FILLS_HALF)
 MOST_ROWS = 12
 
 
@@ -154,7 +152,11 @@ class LabelledSplit:
 
 
 def count_labels(
-    files: Sequence[tuple[Path, Path]], root: Path, where: object, tick: Tick
+    files: Sequence[tuple[Path, Path]],
+    root: Path,
+    where: object,
+    tick: Tick,
+    image_bits: int | None = None,
 ) -> LabelCounts:
     """Read all maps of a split, or recall what they held.
 
@@ -163,11 +165,13 @@ def count_labels(
         root: Folder of the data set, where the counts are kept.
         where: See `LabelCounts`.
         tick: Called with (maps done, maps to do).
+        image_bits: See `picture_findings`.
     """
     names = "\n".join(f"{image}\t{label}" for image, label in files)
-    question = dict(label_maps=hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest())
-    found = remembered(root, question, functools.partial(_find_out, files, tick))
-    counts_L2 = np.array(found["counts"], np.int64).reshape(256, 2)
+    sha256 = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+    question = dict(label_maps=sha256, image_bits=image_bits)
+    found = remembered(root, question, functools.partial(_find_out, files, image_bits, tick))
+    counts_L2 = np.array(found["counts"], np.int64)
     return LabelCounts(
         str(where),
         found["num_maps"],
@@ -178,44 +182,46 @@ def count_labels(
     )
 
 
-def _find_out(files: Sequence[tuple[Path, Path]], tick: Tick) -> Answer:
-    counts_L2, first, num_maps = np.zeros((256, 2), np.int64), {}, 0
-    found = FindingCollector()
-    for part_L2, firsts, errors in each_group(_count, files, tick):
+def _find_out(
+    files: Sequence[tuple[Path, Path]], image_bits: int | None, tick: Tick
+) -> Answer:
+    counts_L2, first = np.zeros((256, 2), np.int64), {}
+    found, headers = FindingCollector(), {}
+    for part_L2, firsts, part_headers, errors in each_group(_count, files, tick):
         counts_L2 += part_L2
         first = firsts | first
-        for rule, item, value, file in errors:
-            found.add(rule, item, value, file)
-    num_maps = len(files) - sum(finding.count for finding in found.findings())
+        headers |= part_headers
+        for rule, fault in errors:
+            found.add(rule, fault.item, fault.value, fault.file)
+    notes = picture_findings(list(headers), list(headers.values()), True, image_bits)
     value = dict(
         counts=counts_L2.tolist(),
         first=first,
-        num_maps=num_maps,
-        findings=to_plain(found.findings()),
+        num_maps=len(headers),
+        findings=to_plain([*found.findings(), *notes]),
     )
     return Answer(value, {file.parent for pair in files for file in pair})
 
 
-def _count(files: Sequence[tuple[Path, Path]]) -> tuple[np.ndarray, dict, list[tuple]]:
-    """Pixels and maps of each label, (L, 2); the first map of each; rule, item, value, file."""
-    counts_L2, first, errors = np.zeros((256, 2), np.int64), {}, []
+def _count(
+    files: Sequence[tuple[Path, Path]],
+) -> tuple[np.ndarray, dict[int, str], dict[Path, PictureHeader], list[tuple[Rule, Fault]]]:
+    """Pixels and maps of each label, (L, 2); its first map; headers of images; what is unusable."""
+    counts_L2, first, headers, errors = np.zeros((256, 2), np.int64), {}, {}, []
     for image, label in files:
         try:
+            header = image_header(image)
             labels_HW = read_labels(label)
-            width, height = picture_header(image).size
-            require_map_size(label, labels_HW, (height, width))
+            require_map_size(label, labels_HW, header.size[::-1])
         except UnsoundFileError as error:
-            fault = error.fault
-            errors.append((error.rule, fault.item, fault.value, fault.file))
+            errors.append((error.rule, error.fault))
             continue
-        except ValueError:  # of the header
-            errors.append((IMAGE_UNREADABLE, "", "is no picture, or is cut off", image))
-            continue
+        headers[image] = header
         pixels_L = np.bincount(labels_HW.ravel(), minlength=256)
         counts_L2[:, 0] += pixels_L
         counts_L2[:, 1] += pixels_L > 0
         first = {int(value): str(label) for value in np.flatnonzero(pixels_L)} | first
-    return counts_L2, first, errors
+    return counts_L2, first, headers, errors
 
 
 def split_findings(counts: LabelCounts, names: LabelNames) -> list[Finding]:
@@ -280,4 +286,4 @@ def label_table(splits: Mapping[str, LabelledSplit], most_rows: int = MOST_ROWS)
             if name
             else [f"  ... {len(names) - len(shown) + 1} more", *("" for _ in splits)]
         )
-    return aligned(rows)
+    return text_table(rows)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from pe_dense.data.checks.rules import Finding, FindingCollector, Rule
+from pe_dense.data.checks.rules import Finding, FindingCollector, Rule, broken
 from pe_dense.data.image_files import spread
 from pe_dense.data.picture import read_picture
-from pe_dense.data.picture_header import PictureHeader, picture_headers
+from pe_dense.data.picture_header import PictureHeader, picture_header
 
 MAX_DEEP_DECODED = 16  # the loader looks at all of them
 
@@ -31,12 +31,25 @@ ALPHA = Rule(
     "transparent-images", "images with transparency, read as if they had none", is_problem=False
 )
 NO_WHITE = Rule("images-without-white", "images whose depth of colour cannot be told")
+MISSING = Rule("image-missing", "images without a file", "check data_root and the list of images")
+UNREADABLE = Rule(
+    "image-unreadable", "images that cannot be decoded", "replace the file, or take it out"
+)
+IMAGE_RULES = (NO_WHITE, MISSING, UNREADABLE)
 
 
-def stored_picture_findings(files: Iterable[Path], bits: int | None = None) -> list[Finding]:
-    """`picture_findings` of images whose labels are maps, each counted once."""
-    once = list(dict.fromkeys(files))
-    return picture_findings(once, picture_headers(once), as_stored=True, bits=bits)
+def image_header(file: Path) -> PictureHeader:
+    """Header of an image that must be there.
+
+    Raises:
+        UnsoundFileError: If it is missing, or no picture.
+    """
+    try:
+        return picture_header(file)
+    except ValueError as error:
+        if not file.exists():
+            raise broken(MISSING, file, "does not exist") from error
+        raise broken(UNREADABLE, file, "is no picture, or its head is broken") from error
 
 
 def picture_findings(
@@ -65,9 +78,7 @@ def picture_findings(
                 found.add(TURNED_BOXES, "", value, file)
         if header.is_deep:
             deep.append(file)
-            found.add(
-                DEEP, "", f"has {header.bits}-bit samples, white is {_white(header, bits)}", file
-            )
+            found.add(DEEP, "", f"has {header.bits}-bit samples ({header.kind})", file)
         if header.mode == "P":
             found.add(PALETTE, "", f"has {header.bits}-bit indices", file)
         elif header.mode in ("LA", "RGBA"):
@@ -78,11 +89,3 @@ def picture_findings(
         except ValueError as error:
             found.add(NO_WHITE, "", str(error).removeprefix(f"image {deep[index]} "), deep[index])
     return found.findings()
-
-
-def _white(header: PictureHeader, bits: int | None) -> int:
-    """What becomes 255, in numbers of the file."""
-    if header.kind == "float":
-        return 1
-    used = bits if header.bits == 16 and bits is not None else header.bits
-    return 2**used - 1 if header.largest in (None, 2**16 - 1) else header.largest

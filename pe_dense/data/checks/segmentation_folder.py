@@ -21,7 +21,6 @@ from pe_dense.data.checks.label_maps import (
     label_table,
     split_findings,
 )
-from pe_dense.data.checks.picture_findings import stored_picture_findings
 from pe_dense.data.checks.picture_pairs import NO_FILES, NO_FOLDER, Pairs, pair_files
 from pe_dense.data.checks.many_files import Progress
 from pe_dense.data.checks.repeated_images import repeated_images
@@ -153,7 +152,6 @@ def inspect_segmentation(
         where = root / known.splits[split].maps
         counts = count_labels(pairs.files, root, where, progress(split))
         found.add(split, split_findings(counts, known.names))
-        found.add(split, stored_picture_findings(image for image, _ in pairs.files))
         if counts.num_maps:
             labelled[split] = LabelledSplit(((counts, known.names),))
     if labelled:
