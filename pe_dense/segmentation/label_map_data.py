@@ -36,14 +36,8 @@ class PairedFiles(datasets.BaseSegDataset):
 
     pair_findings: tuple[Finding, ...] = ()
 
-    @property
-    def num_labels(self) -> int:
-        """Labels of the maps that mean classes, of which `label_map` may choose some."""
-        classes = self.metainfo["classes"] if self.label_map is None else self.METAINFO["classes"]
-        return len(classes)
-
     def load_data_list(self) -> list[dict[str, Any]]:
-        """As mmseg's, and `num_labels`."""
+        """As mmseg's, and `num_labels`: labels that mean a class, some of which may be chosen."""
         if self.data_prefix.get("seg_map_path") is None or self.backend_args:
             return super().load_data_list()
         pairs = pair_files(
@@ -53,13 +47,14 @@ class PairedFiles(datasets.BaseSegDataset):
             Path(self.ann_file) if self.ann_file else None,
         )
         self.pair_findings = pairs.findings
+        classes = self.metainfo["classes"] if self.label_map is None else self.METAINFO["classes"]
         return [
             dict(
                 img_path=str(image),
                 seg_map_path=str(label),
                 label_map=self.label_map,
                 reduce_zero_label=self.reduce_zero_label,
-                num_labels=self.num_labels,
+                num_labels=len(classes),
                 seg_fields=[],
             )
             for image, label in pairs.files
