@@ -39,7 +39,7 @@ def read_depth_steps(path: str | Path) -> NDArray[np.uint16]:
     """The numbers of a depth PNG as they are in the file, (H, W).
 
     Raises:
-        UnsoundFileError: If the file is missing, cannot be decoded, has several channels, is not
+        UnsoundError: If the file is missing, cannot be decoded, has several channels, is not
             of 16 bits, or is 0 everywhere.
     """
     import cv2
@@ -66,7 +66,7 @@ def require_size(path: str | Path, steps_HW: NDArray[np.uint16], image_hw: tuple
     """Refuse a depth map of another size than its image.
 
     Raises:
-        UnsoundFileError: If it has.
+        UnsoundError: If it has.
     """
     if steps_HW.shape != image_hw:
         (h, w), (image_h, image_w) = steps_HW.shape, image_hw

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pe_dense.data.checks.rules import Rule, UnsoundFileError, broken
+from pe_dense.data.checks.rules import Rule, UnsoundError, broken
 from pe_dense.data.picture_header import header_of
 
 IGNORED = 255
@@ -54,7 +54,7 @@ def read_labels(path: str | Path) -> NDArray[np.uint8]:
     """Labels of a file, (H, W).
 
     Raises:
-        UnsoundFileError: If the file is missing, or as `decode_labels`.
+        UnsoundError: If the file is missing, or as `decode_labels`.
     """
     try:
         content = Path(path).read_bytes()
@@ -63,7 +63,7 @@ def read_labels(path: str | Path) -> NDArray[np.uint8]:
     return decode_labels(content, path)
 
 
-def unreadable_map(path: str | Path, error: OSError) -> UnsoundFileError:
+def unreadable_map(path: str | Path, error: OSError) -> UnsoundError:
     """What to say of a file that cannot be opened."""
     is_absent = isinstance(error, FileNotFoundError)
     return broken(UNREADABLE, path, "is missing" if is_absent else f"has {error.strerror or error}")
@@ -73,7 +73,7 @@ def decode_labels(content: bytes, path: str | Path) -> NDArray[np.uint8]:
     """Labels of a file in memory, (H, W); `path` is how errors call it.
 
     Raises:
-        UnsoundFileError: If it cannot be decoded, or holds what is no label; see the module.
+        UnsoundError: If it cannot be decoded, or holds what is no label; see the module.
     """
     try:
         with Image.open(io.BytesIO(content)) as picture:
@@ -100,7 +100,7 @@ def require_map_size(
     """Refuse a label map of another size than its image.
 
     Raises:
-        UnsoundFileError: If it has.
+        UnsoundError: If it has.
     """
     if labels_HW.shape != tuple(image_hw):
         (h, w), (image_h, image_w) = labels_HW.shape, image_hw
@@ -119,7 +119,7 @@ def require_labels(
         allowed: Every label that it may hold besides 255.
 
     Raises:
-        UnsoundFileError: If there is one.
+        UnsoundError: If there is one.
     """
     strange = np.bincount(labels_HW.ravel(), minlength=256) > 0
     strange[[*allowed, IGNORED]] = False

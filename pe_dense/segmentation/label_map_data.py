@@ -86,7 +86,7 @@ class LoadAnnotations(transforms.LoadAnnotations):
     """mmseg's, but size and labels are compared before anything is cast.
 
     Raises:
-        UnsoundFileError: As `decode_labels`, `require_map_size` and `require_labels`.
+        UnsoundError: As `decode_labels`, `require_map_size` and `require_labels`.
         ValueError: If it is given another `reduce_zero_label` than the data set.
     """
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pe_dense.data.checks.rules import UnsoundFileError
+from pe_dense.data.checks.rules import UnsoundError
 from pe_dense.data.label_map import ranges, read_labels, require_labels, require_map_size
 
 LABELS_HW = np.array([[0, 1, 2, 1], [3, 3, 0, 2]], np.uint8)
@@ -80,7 +80,7 @@ def refused(tmp_path: Path, picture: Image.Image | bytes, name: str = "a.png") -
         file.write_bytes(picture)
     else:
         picture.save(file)
-    with pytest.raises(UnsoundFileError) as caught:
+    with pytest.raises(UnsoundError) as caught:
         read_labels(file)
     text = str(caught.value)
     assert text.startswith(f"{file}: ") and text.count("\n") == 0
@@ -130,21 +130,21 @@ def test_files_that_are_no_pictures(tmp_path: Path, content: bytes) -> None:
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for name, words in (("absent.png", "is missing"), (".", "Is a directory")):
-        with pytest.raises(UnsoundFileError, match=words):
+        with pytest.raises(UnsoundError, match=words):
             read_labels(tmp_path / name)
 
 
 def test_sizes(tmp_path: Path) -> None:
     require_map_size("a.png", LABELS_HW, (2, 4))
-    with pytest.raises(UnsoundFileError, match="is 4x2 px but its image is 2x4, turned by"):
+    with pytest.raises(UnsoundError, match="is 4x2 px but its image is 2x4, turned by"):
         require_map_size("a.png", LABELS_HW, (4, 2))
-    with pytest.raises(UnsoundFileError, match="is 4x2 px but its image is 5x2;"):
+    with pytest.raises(UnsoundError, match="is 4x2 px but its image is 5x2;"):
         require_map_size("a.png", LABELS_HW, (2, 5))
 
 
 def test_labels_that_are_no_class() -> None:
     require_labels("a.png", np.array([[0, 3, 255]], np.uint8), range(4))
-    with pytest.raises(UnsoundFileError, match="label 3, but its labels may be 0 to 2 and 255"):
+    with pytest.raises(UnsoundError, match="label 3, but its labels may be 0 to 2 and 255"):
         require_labels("a.png", LABELS_HW, range(3))
 
 

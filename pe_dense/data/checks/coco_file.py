@@ -18,7 +18,7 @@ import numpy as np
 from pe_dense.data.checks.coco_entries import PARTS, EntryReader
 from pe_dense.data.checks.coco_segmentations import CocoMasks
 from pe_dense.data.checks.json_stream import Event, NotJsonError, ObjectReader
-from pe_dense.data.checks.rules import Finding, Rule, UnsoundError
+from pe_dense.data.checks.rules import Finding, Rule, broken
 
 NO_JSON = Rule("missing-json", "annotation files that do not exist", "check data_root")
 NO_COCO = Rule("no-coco-file", "files that are no COCO annotations", "a COCO file is needed")
@@ -193,13 +193,13 @@ def read_coco_file(
     for kind, key, value, _ in _events(reader):
         if kind == "list":
             if key in seen:
-                raise UnsoundError(NO_COCO, path, "", f"is not COCO: it has the list {key!r} twice")
+                raise broken(NO_COCO, path, f"is not COCO: it has the list {key!r} twice")
             seen.add(key)
         elif kind == "entry" and key in PARTS:
             entries.add(key, value)
     for part in PARTS:
         if part not in seen:
-            raise UnsoundError(NO_COCO, path, "", f"is not COCO: it has no list {part!r}")
+            raise broken(NO_COCO, path, f"is not COCO: it has no list {part!r}")
     return CocoFile(path=path, sha256=reader.sha256, **entries.columns())
 
 
@@ -224,12 +224,12 @@ def read_images(path: Path, naming: str = "coco") -> tuple[list[str], np.ndarray
 
 def _events(reader: ObjectReader) -> Iterator[Event]:
     if not reader.path.is_file():
-        raise UnsoundError(NO_JSON, reader.path, "", "does not exist")
+        raise broken(NO_JSON, reader.path, "does not exist")
     try:
         yield from reader
     except NotJsonError as error:
-        raise UnsoundError(NO_COCO, reader.path, "", f"is not JSON ({error})") from error
+        raise broken(NO_COCO, reader.path, f"is not JSON ({error})") from error
     except TypeError as error:
         if str(error) not in ("list", "str", "number", "bool", "NoneType"):
             raise
-        raise UnsoundError(NO_COCO, reader.path, "", f"is a {error}, not a COCO object") from error
+        raise broken(NO_COCO, reader.path, f"is a {error}, not a COCO object") from error

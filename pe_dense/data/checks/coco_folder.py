@@ -19,7 +19,7 @@ from typing import Any
 from pe_dense.data.checks.coco_images import NOWHERE
 from pe_dense.data.checks.coco_split import coco_facts
 from pe_dense.data.checks.progress import late_progress
-from pe_dense.data.checks.rules import UnsoundError
+from pe_dense.data.checks.rules import broken
 
 SPLIT_COMMAND = "python tools/prepare_data.py coco-format {root} --split 0.2 --seed 0"
 _VAL = r"(?:val|valid|validation)"
@@ -194,7 +194,7 @@ def find_images(root: Path, json_name: str, probes: Sequence[str], given: str | 
             break
     if not most:
         value = f"no image was found below {root} (looked for {probes[0]} in {len(tried)} folders)"
-        raise UnsoundError(NOWHERE, root / json_name, "", value)
+        raise broken(NOWHERE, root / json_name, value)
     return best
 
 

@@ -19,11 +19,10 @@ from pe_dense.data.checks.many_files import Tick, each_group
 from pe_dense.data.checks.picture_findings import image_header, picture_findings
 from pe_dense.data.checks.remembered import Answer, remembered
 from pe_dense.data.checks.rules import (
-    Fault,
     Finding,
     FindingCollector,
     Rule,
-    UnsoundFileError,
+    UnsoundError,
     broken,
     from_plain,
     to_plain,
@@ -174,8 +173,8 @@ def _find_out(files: Sequence[tuple[Path, Path]], scoring: Scoring, tick: Tick) 
         medians += part_medians
         scored += part_scored
         headers |= part_headers
-        for rule, fault in errors:
-            found.add(rule, fault.item, fault.value, fault.file)
+        for finding in errors:
+            found.add_finding(finding)
     steps = np.flatnonzero(pixels_S)
     notes = picture_findings(list(headers), list(headers.values()), True, scoring.image_bits)
     sizes = {header.size[::-1]: str(image) for image, header in reversed(headers.items())}
@@ -194,7 +193,7 @@ def _find_out(files: Sequence[tuple[Path, Path]], scoring: Scoring, tick: Tick) 
 def _count(
     files: Sequence[tuple[Path, Path]], scoring: Scoring
 ) -> tuple[
-    np.ndarray, list[int], list[int], dict[Path, PictureHeader], list[tuple[Rule, Fault]]
+    np.ndarray, list[int], list[int], dict[Path, PictureHeader], list[Finding]
 ]:
     """Pixels of each step; medians in steps; pixels that count; headers; what is unusable."""
     pixels_S, counts_S = np.zeros(NUM_STEPS, np.int64), scoring.counts_S()
@@ -207,8 +206,8 @@ def _count(
             require_size(depth, steps_HW, size)
             steps_HW = turned_back(steps_HW, scoring.bit_rotation)
             inside = steps_HW[_box(scoring, size, depth)]
-        except UnsoundFileError as error:
-            errors.append((error.rule, error.fault))
+        except UnsoundError as error:
+            errors.append(error.finding)
             medians.append(0)
             continue
         headers[image] = header

@@ -18,11 +18,10 @@ from pe_dense.data.checks.many_files import Tick, each_group
 from pe_dense.data.checks.picture_findings import image_header, picture_findings
 from pe_dense.data.checks.remembered import Answer, remembered
 from pe_dense.data.checks.rules import (
-    Fault,
     Finding,
     FindingCollector,
     Rule,
-    UnsoundFileError,
+    UnsoundError,
     from_plain,
     to_plain,
 )
@@ -191,8 +190,8 @@ def _find_out(
         counts_L2 += part_L2
         first = firsts | first
         headers |= part_headers
-        for rule, fault in errors:
-            found.add(rule, fault.item, fault.value, fault.file)
+        for finding in errors:
+            found.add_finding(finding)
     notes = picture_findings(list(headers), list(headers.values()), True, image_bits)
     value = dict(
         counts=counts_L2.tolist(),
@@ -205,7 +204,7 @@ def _find_out(
 
 def _count(
     files: Sequence[tuple[Path, Path]],
-) -> tuple[np.ndarray, dict[int, str], dict[Path, PictureHeader], list[tuple[Rule, Fault]]]:
+) -> tuple[np.ndarray, dict[int, str], dict[Path, PictureHeader], list[Finding]]:
     """Pixels and maps of each label, (L, 2); its first map; headers of images; what is unusable."""
     counts_L2, first, headers, errors = np.zeros((256, 2), np.int64), {}, {}, []
     for image, label in files:
@@ -213,8 +212,8 @@ def _count(
             header = image_header(image)
             labels_HW = read_labels(label)
             require_map_size(label, labels_HW, header.size[::-1])
-        except UnsoundFileError as error:
-            errors.append((error.rule, error.fault))
+        except UnsoundError as error:
+            errors.append(error.finding)
             continue
         headers[image] = header
         pixels_L = np.bincount(labels_HW.ravel(), minlength=256)

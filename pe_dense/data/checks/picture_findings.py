@@ -42,7 +42,7 @@ def image_header(file: Path) -> PictureHeader:
     """Header of an image that must be there.
 
     Raises:
-        UnsoundFileError: If it is missing, or no picture.
+        UnsoundError: If it is missing, or no picture.
     """
     try:
         return picture_header(file)
@@ -78,7 +78,9 @@ def picture_findings(
                 found.add(TURNED_BOXES, "", value, file)
         if header.is_deep:
             deep.append(file)
-            found.add(DEEP, "", f"has {header.bits}-bit samples ({header.kind})", file)
+            found.add(
+                DEEP, "", f"has {header.bits}-bit samples, white is {_white(header, bits)}", file
+            )
         if header.mode == "P":
             found.add(PALETTE, "", f"has {header.bits}-bit indices", file)
         elif header.mode in ("LA", "RGBA"):
@@ -89,3 +91,11 @@ def picture_findings(
         except ValueError as error:
             found.add(NO_WHITE, "", str(error).removeprefix(f"image {deep[index]} "), deep[index])
     return found.findings()
+
+
+def _white(header: PictureHeader, bits: int | None) -> int:
+    """What becomes 255, in numbers of the file."""
+    if header.kind == "float":
+        return 1
+    used = bits if header.bits == 16 and bits is not None else header.bits
+    return 2**used - 1 if header.largest in (None, 2**16 - 1) else header.largest

@@ -91,23 +91,23 @@ class Finding:
         return f"{first}{more}; {remedy}" if remedy else f"{first}{more}"
 
 
-class UnsoundFileError(ValueError):
-    """A file breaks a rule; raised where it is read, and says what a check says of it.
+class UnsoundError(ValueError):
+    """Something breaks a rule where it is read; says what a check says of it. See `broken`.
 
     Args:
         text: The sentence; it alone comes back from a loading worker.
-        rule, fault: What it was made from.
+        finding: What it was made from.
     """
 
-    def __init__(self, text: str, rule: Rule | None = None, fault: Fault | None = None) -> None:
+    def __init__(self, text: str, finding: Finding | None = None) -> None:
         super().__init__(text)
-        self.rule, self.fault = rule, fault
+        self.finding = finding
 
 
-def broken(rule: Rule, file: object, value: str, item: str = "") -> UnsoundFileError:
-    """The error of one file that breaks a rule."""
-    fault = Fault(str(file), item, value)
-    return UnsoundFileError(Finding(rule, 1, (fault,)).sentence(), rule, fault)
+def broken(rule: Rule, file: object, value: str, item: str = "") -> UnsoundError:
+    """The error of one place that breaks a rule."""
+    finding = Finding(rule, 1, (Fault(str(file), item, value),))
+    return UnsoundError(finding.sentence(), finding)
 
 
 class FindingCollector:
@@ -151,27 +151,17 @@ class FindingCollector:
             before, examples = self._found.get(rule, (0, []))
             self._found[rule] = (before + count, examples)
 
-    def add_error(self, error: UnsoundFileError) -> None:
-        """What was raised where a file was read."""
-        self.add(error.rule, error.fault.item, error.fault.value, error.fault.file)
+    def add_finding(self, finding: Finding) -> None:
+        """What was found elsewhere."""
+        count, examples = self._found.get(finding.rule, (0, []))
+        examples.extend(finding.examples[: MAX_EXAMPLES - len(examples)])
+        self._found[finding.rule] = (count + finding.count, examples)
 
     def findings(self) -> list[Finding]:
         """All of them."""
         return [
             Finding(rule, count, tuple(examples)) for rule, (count, examples) in self._found.items()
         ]
-
-
-class UnsoundError(ValueError):
-    """Something that cannot be read at all, as an error and as a finding.
-
-    Attributes:
-        finding: Rule and place; the message is its sentence.
-    """
-
-    def __init__(self, rule: Rule, file: object, item: str, value: str) -> None:
-        self.finding = Finding(rule, 1, (Fault(str(file), item, value),))
-        super().__init__(self.finding.sentence())
 
 
 @dataclass(frozen=True)
