@@ -50,7 +50,9 @@ def read_depth_steps(path: str | Path) -> NDArray[np.uint16]:
         raise broken(UNREADABLE, path, "does not exist") from error
     except OSError as error:
         raise broken(UNREADABLE, path, f"cannot be read ({error.strerror})") from error
-    steps = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    is_jpeg_2000 = content[4:8].tobytes() == b"jP  "  # whose decoder in OpenCV ends the process
+    usable = content.size > 0 and not is_jpeg_2000
+    steps = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if usable else None
     if steps is None:
         raise broken(UNREADABLE, path, "cannot be decoded")
     if steps.ndim != 2:

@@ -76,21 +76,20 @@ def decode_labels(content: bytes, path: str | Path) -> NDArray[np.uint8]:
         UnsoundError: If it cannot be decoded, or holds what is no label; see the module.
     """
     try:
+        header = header_of(content, "label map")
         with Image.open(io.BytesIO(content)) as picture:
-            kind, mode, values = picture.format, picture.mode, np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            mode, values = picture.mode, np.asarray(picture)
+    except Exception as error:  # Pillow raises many kinds for a broken file
         raise broken(UNREADABLE, path, "is no picture, or is cut off") from error
     if values.ndim != 2:
         raise broken(COLOUR, path, f"has {values.shape[-1]} channels of colour")
-    if kind in ("JPEG", "MPO"):
+    if header.format in ("JPEG", "JPEG2000"):
         raise broken(LOSSY, path, "is a JPEG")
     if values.dtype != np.uint8:
         return _in_eight_bits(path, values)
-    if mode == "L":
-        header = header_of(content, f"label map {path}")
-        white = header.largest or 2**header.bits - 1
-        if white < 255:  # stretched by the decoder
-            return ((values.astype(np.uint16) * white + 127) // 255).astype(np.uint8)
+    white = header.largest or 2**header.bits - 1
+    if mode == "L" and white < 255:  # stretched by the decoder
+        return ((values.astype(np.uint16) * white + 127) // 255).astype(np.uint8)
     return values
 
 

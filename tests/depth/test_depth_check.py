@@ -15,10 +15,12 @@ from depth_folders import write_kitti, write_nyu, write_png
 from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
+from torch.utils.data import DataLoader
 
 import pe_dense.depth  # noqa: F401
 from pe_dense.data.checks.rules import require_known, require_sound
 from pe_dense.depth.depth_check import check_config
+from pe_dense.run.command_line import sentence
 from pe_dense.run.config import load_config
 
 REPO = Path(__file__).resolve().parents[2]
@@ -102,6 +104,7 @@ def test_missing_files_are_counted_and_named(nyu):
     ],
 )
 def test_a_bad_depth_map_is_named(nyu, values, words):
+    """Depth of 8 bits, among others. Source: LightwheelOcc issue 1."""
     write_png(nyu / DEPTH, values)
     with pytest.raises(ValueError, match=f"sync_depth_00001.png.*{words}"):
         check(nyu)
@@ -172,6 +175,10 @@ def test_the_table_shows_range_and_shares(nyu):
 
 
 def test_65535_that_stands_for_unknown(nyu):
+    """Depth cameras write the largest number where they see nothing.
+
+    Source: tsdf-fusion-python issue 34 (7-Scenes); 2D-3D-Semantics issue 8.
+    """
     steps = np.full((24, 32), 2000, np.uint16)
     steps[:8] = 65535
     write_png(nyu / DEPTH, steps)
@@ -211,6 +218,22 @@ def test_kitti_is_checked_behind_its_crop(tmp_path):
     sound(cfg(write_kitti(tmp_path / "large", (375, 1242))), ["val"])
     with pytest.raises(ValueError, match=r"0000000000.png: is 24x32 px \(the KB crop"):
         sound(cfg(write_kitti(tmp_path / "small")), ["val"])
+
+
+def test_a_loading_worker_says_the_same_sentence(nyu):
+    """A map that changed after the check, met by another process."""
+    cfg = config_of(nyu, test=TEST)
+    check(nyu, "val")
+    write_png(nyu / DEPTH, np.full((32, 24), 2000, np.uint16))
+    with pytest.raises(ValueError, match="32x24 px but its image is 24x32") as checked:
+        check(nyu, "val")
+    settings = cfg.val_dataloader.dataset
+    settings.pipeline = [dict(type="LoadImage"), dict(type="LoadDepth")]
+    init_default_scope("mmseg")
+    loader = DataLoader(DATASETS.build(settings), batch_size=4, num_workers=1)
+    with pytest.raises(ValueError, match="32x24") as loaded:
+        next(iter(loader))
+    assert sentence(loaded.value) == str(checked.value)
 
 
 # The config of the mini world
