@@ -62,7 +62,8 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             continue
         done.append((dataset, evaluator))
         files, first = _files(dataset)
-        images.setdefault("train" if held else split, []).extend(image for image, _ in files)
+        title = "train" if held else split  # held-out images are in the list that is trained on
+        images.setdefault(title, []).extend(image for image, _ in files)
         crop = evaluator.get("crop")
         if crop is not None and crop not in EVALUATION_BOXES:
             raise ValueError(f"crop {crop!r} is not known; use one of {sorted(EVALUATION_BOXES)}")
@@ -82,7 +83,8 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
         published = published_depth_split(dataset["type"], name)
         if published is not None and not dataset.get("indices"):
             findings += known_findings(counts, files, *published)
-        table[f"{split}: {name}"] = counts
+        title = f"{title}: {name}"
+        table[title if title not in table else f"{title} of {root}"] = counts
     trained = images.pop("train", None) or _train_images(cfg)
     findings += repeated_images(trained, [image for found in images.values() for image in found])
     return CheckedData(depth_table(table), list(dict.fromkeys(findings)), RULES)

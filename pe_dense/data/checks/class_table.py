@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pe_dense.data.checks.coco_split import CocoFacts
+from pe_dense.data.checks.text_table import text_table
 
 MAX_ROWS = 12
 
@@ -53,16 +54,4 @@ def class_table(
             if name
             else [f"  ... {len(classes) - len(shown) + 1} more", *("" for _ in splits)]
         )
-    return aligned(rows)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return text_table(rows)
