@@ -23,7 +23,7 @@ COLOUR = Rule(
 )  # fmt: skip
 NOT_16_BIT = Rule(
     "depth-not-16-bit", "depth maps that are not 16-bit",
-    "depth of 8 bits was made for looking at, so fetch or write 16-bit PNG of whole steps",
+    "fetch or write 16-bit PNG of whole steps; depth of 8 bits was made for looking at",
 )  # fmt: skip
 EMPTY = Rule(
     "depth-empty", "depth maps without an annotated pixel", "take them out of the list"

@@ -124,6 +124,11 @@ def test_scales_that_cannot_be(nyu, scale, words):
         check(nyu, depth_scale=scale)
 
 
+def test_a_scale_that_is_no_number_of_steps(nyu):
+    with pytest.raises(ValueError, match="depth scale is 0; pass steps per metre"):
+        check(nyu, depth_scale=0)
+
+
 def test_sun_rgbd_files_read_as_plain_millimetres(nyu):
     """Depth of about 2 m with rotated bits is about 16 m without undoing that."""
     for file in nyu.rglob("sync_depth_*.png"):

@@ -28,7 +28,7 @@ from pe_dense.data.checks.rules import (
     to_plain,
 )
 from pe_dense.data.checks.text_table import text_table
-from pe_dense.data.depth_map import read_depth_steps, require_size, turned_back
+from pe_dense.data.depth_map import metres, read_depth_steps, require_size, turned_back
 from pe_dense.data.picture_header import PictureHeader
 
 NUM_STEPS = 65_536
@@ -67,6 +67,9 @@ class Scoring:
         image_bits: See `picture_findings`.
         box_of: Height and width of a map -> rows and columns that count; a function of a module or
             a partial of one. It raises ValueError for a map that is too small. None: all.
+
+    Raises:
+        ValueError: If the scale or the rotation cannot be.
     """
 
     depth_scale: float
@@ -75,6 +78,9 @@ class Scoring:
     max_depth: float = float("inf")
     image_bits: int | None = None
     box_of: Callable[[int, int], tuple[slice, slice]] | None = None
+
+    def __post_init__(self) -> None:
+        metres(np.zeros((0, 0), np.uint16), self.depth_scale, self.bit_rotation)  # or ValueError
 
     def question(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
@@ -85,7 +91,7 @@ class Scoring:
 
     def counts_S(self) -> np.ndarray:
         """Whether a step lies between the limits."""
-        depth_S = np.arange(NUM_STEPS, dtype=np.float32) / np.float32(self.depth_scale)
+        depth_S = metres(np.arange(NUM_STEPS, dtype=np.uint16), self.depth_scale)
         return (depth_S > self.min_depth) & (depth_S < self.max_depth)
 
 
