@@ -90,7 +90,8 @@ class _Part:
 
 def _part(dataset: Mapping[str, Any], cfg: Mapping[str, Any]) -> _Part:
     root = Path(dataset.get("data_root") or "")
-    images, maps = (root / dataset["data_prefix"][key] for key in ("img_path", "seg_map_path"))
+    prefix = dataset.get("data_prefix", {})
+    images, maps = (root / prefix.get(key, "") for key in ("img_path", "seg_map_path"))
     listed = root / dataset["ann_file"] if dataset.get("ann_file") else None
     where = str(listed or maps)
     if not (images.is_dir() and maps.is_dir() and (listed is None or listed.is_file())):
@@ -99,6 +100,11 @@ def _part(dataset: Mapping[str, Any], cfg: Mapping[str, Any]) -> _Part:
     settings = copy.deepcopy(dict(dataset)) | dict(pipeline=[], serialize_data=False)
     with DefaultScope.overwrite_default_scope("mmseg"):
         built = DATASETS.build(settings)
+    if not isinstance(built, BaseSegDataset):
+        raise ValueError(
+            f"data set {dataset['type']!r} is no BaseSegDataset, so its label maps cannot be "
+            "checked; use one, or another data_check"
+        )
     infos = [built.get_data_info(index) for index in range(len(built))]
     files = tuple((Path(info["img_path"]), Path(info["seg_map_path"])) for info in infos)
     findings = getattr(built, "pair_findings", None)

@@ -336,6 +336,15 @@ def test_a_data_set_of_the_user_that_passes_images_over(tmp_path):
         check(cfg)
 
 
+def test_another_kind_of_data_set_is_refused(tmp_path):
+    write_pair(tmp_path, "a", BOTH)
+    own = dict(dataset(tmp_path), type="BaseCDDataset")
+    own["data_prefix"]["img_path2"] = "img"
+    cfg = dict(config(tmp_path), val_dataloader=dict(dataset=own))
+    with pytest.raises(ValueError, match="'BaseCDDataset' is no BaseSegDataset"):
+        check(cfg)
+
+
 def test_val_that_is_train(tmp_path):
     """The same folder, and copies under other names."""
     write_pair(tmp_path, "a", BOTH)

@@ -167,8 +167,8 @@ def published_split(
     dataset: Mapping[str, object],
 ) -> tuple[SegmentationSet, SegmentationSplit] | None:
     """The split of a published set that the data set of a config reads, if it is one."""
-    prefix = dataset["data_prefix"]
-    place = prefix["img_path"], prefix["seg_map_path"], dataset.get("ann_file") or None
+    prefix = dataset.get("data_prefix", {})
+    place = prefix.get("img_path"), prefix.get("seg_map_path"), dataset.get("ann_file") or None
     for known in KNOWN_SEGMENTATION.values():
         for split in known.splits.values():
             if known.dataset_type == dataset.get("type") and place == (
