@@ -72,7 +72,7 @@ def main() -> int:
         args.encoders,
         args.tasks,
         args.seeds,
-        command_line.parse_options(args.data),
+        command_line.parse_options(args.data).texts,
         args.amp,
         Path(args.work_dir),
     )

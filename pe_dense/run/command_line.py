@@ -8,15 +8,14 @@ from __future__ import annotations
 import argparse
 import ast
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from pe_dense.run.error_text import sentence, told  # noqa: F401
+
 USER_ERROR = 2
-# Registries and loading workers wrap a message; only what the user can act on is shown.
-_WRAPPED = re.compile(r"class `\w+` in \S+: ")
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,57 +54,60 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
 
 
-def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+class Options(dict[str, Any]):
+    """Options by name; `texts` has what a person wrote, for where text is expected: '2024'."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self.texts = dict(texts)
+        super().__init__({key: _literal(text) for key, text in texts.items()})
+
+
+def parse_options(pairs: Sequence[str]) -> Options:
     """Turn KEY=VALUE words into values; what is no Python literal stays text.
 
     Raises:
-        ValueError: If a word has no '='.
+        ValueError: If a word has no '=', or a key comes twice.
 
     Example:
         >>> parse_options(["max_epochs=3", "data_root=data/bccd", "lr=1e-4"])
         {'max_epochs': 3, 'data_root': 'data/bccd', 'lr': 0.0001}
     """
-    options = {}
+    texts: dict[str, str] = {}
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator or not key:
             raise ValueError(f"--cfg-options {pair!r} is not KEY=VALUE")
-        try:
-            options[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            options[key] = {"true": True, "false": False, "none": None}.get(text.lower(), text)
-    return options
+        if key in texts:
+            raise ValueError(f"--cfg-options {key} is given twice: {texts[key]!r} and {text!r}")
+        texts[key] = text
+    return Options(texts)
 
 
-def sentence(error: BaseException) -> str:
-    """The part of an error message that a person can act on, on one line."""
-    text = str(error)
-    if "Original Traceback" in text:  # raised in a loading worker
-        text = re.split(r"\n[\w.]*Error: ", text.strip())[-1]
-    return " ".join(_WRAPPED.sub("", text).split())
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a tool; a ValueError or an unusable file becomes one sentence and exit code 2.
+    """Run a tool; what a person can put right becomes one sentence and exit code 2.
 
-    PE_DENSE_TRACEBACK=1 shows the whole traceback as well.
+    PE_DENSE_TRACEBACK=1 shows the whole traceback as well; see `error_text` for what is a bug.
     """
     try:
         code = main() or 0
-    except (ValueError, OSError) as error:
-        if os.environ.get("PE_DENSE_TRACEBACK"):
-            traceback.print_exc()
-        print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
-        code = USER_ERROR
-    except (TypeError, KeyError) as error:
-        # A registry wraps what a part says about its own arguments; anything else is a bug.
-        if not _WRAPPED.search(str(error)) and "registry" not in str(error):
-            raise
-        print(f"error: {sentence(error)}; check the config", file=sys.stderr, flush=True)
-        code = USER_ERROR
     except KeyboardInterrupt:
         print("stopped; run again with --resume to continue", file=sys.stderr)
         code = 130
+    except Exception as error:
+        text = told(error, sys.argv)
+        if text is None:
+            raise
+        if os.environ.get("PE_DENSE_TRACEBACK"):
+            traceback.print_exc()
+        print(f"error: {text}", file=sys.stderr, flush=True)
+        code = USER_ERROR
     distributed = sys.modules.get("torch.distributed")  # not imported here: torch loads slowly
     if code == 0 and distributed and distributed.is_available() and distributed.is_initialized():
         from pe_dense.run.launch import leave_together

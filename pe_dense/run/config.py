@@ -215,14 +215,20 @@ def load_template(
     except Exception as error:  # a config is code, which may raise anything
         raise ValueError(f"config {path} cannot be read: {error}") from error
     _require_names(cfg, path)
-    given = {key: _as_given(value, cfg) for key, value in (options or {}).items()}
+    options = options or {}
+    texts = getattr(options, "texts", {})  # as the command line has them
+    for key in options:
+        _require_key(cfg, key, path)
+    given = {
+        key: _as_given(_as_expected(_configured(cfg, key), value, texts.get(key)), cfg)
+        for key, value in options.items()
+    }
     _tell_literal_names(given, cfg)
     for key, value in given.items():
-        _require_key(cfg, key, path)
         if key in ("model.backbone.encoder", "model.backbone.weights"):
             name = key.rsplit(".", 1)[1]
             raise ValueError(f"--cfg-options {key}: use --{name}, which heads and records follow")
-        _require_type(cfg.get(key), value, key)
+        _require_type(_configured(cfg, key), _referenced(cfg, value), key, value)
     if given:
         cfg.merge_from_dict(given)
     for name, text in (("encoder", encoder), ("weights", weights)):
@@ -243,7 +249,7 @@ def resolved(template: Config, path: str | Path) -> Config:
     names = {key: value for key, value in cfg.items() if not isinstance(value, dict)}
     facts: dict[str, Any] = {}
     if "encoder" in cfg:
-        options = cfg.get("model", {}).get("backbone", {}).get("encoder_options") or {}
+        options = _configured(cfg, "model.backbone.encoder_options") or {}
         own = _values(_own_names(names), {}, path)
         found = encoder_facts(str(cfg.encoder), substitute(options, own))
         facts |= {f"encoder.{key}": value for key, value in found.items()}
@@ -413,13 +419,61 @@ def _require_key(cfg: Config, dotted: str, path: str | Path) -> None:
             )
 
 
-def _require_type(old: Any, new: Any, key: str) -> None:
-    """Refuse text where the config has a number or a list; most often a slip of the pen."""
-    if isinstance(new, Given) and isinstance(old, (int, float, list)):
-        raise ValueError(
-            f"--cfg-options {key}={new}: the config has {old!r} there; give a "
-            f"{type(old).__name__}, for example '{key}={old}'"
-        )
+def _configured(cfg: Config, dotted: str) -> Any:
+    """The value that a config has at a place, through references; None where it has none."""
+    node: Any = cfg._cfg_dict
+    for part in dotted.split("."):
+        node = _referenced(cfg, node)
+        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            node = node.get(part) if isinstance(node, dict) else None
+    return _referenced(cfg, node)
+
+
+def _referenced(cfg: Config, value: Any) -> Any:
+    """What a '$name' stands for, through others; itself if it is none, or of facts."""
+    seen: set[str] = set()
+    while type(value) is str and (whole := _REFERENCE.fullmatch(value)) and value not in seen:
+        if whole.group(1) not in cfg:
+            return None  # a fact, whose type is not known yet
+        seen.add(value)
+        value = cfg._cfg_dict[whole.group(1)]
+    return value
+
+
+def _as_expected(old: Any, new: Any, text: str | None) -> Any:
+    """Text where the config has text: a folder called 2024."""
+    if isinstance(old, str) and isinstance(new, (bool, int, float)):
+        return str(new) if text is None else text
+    return new
+
+
+_EXPECTED = (
+    (bool, (bool,), "True or False"),
+    ((int, float), (bool, int, float, list, tuple), "a number"),
+    (list, (list, tuple), "a list"),
+    (tuple, (list, tuple, int, float), "a tuple"),
+    (dict, (dict,), "a dict"),
+)
+
+
+def _require_type(old: Any, new: Any, key: str, given: Any) -> None:
+    """Refuse what is of another kind than the config's value; most often a slip of the pen.
+
+    None is left to whoever reads it, but for the numbers and lists at the top of a config.
+    """
+    is_absent = new is None and ("." in key or not isinstance(old, (float, list)))
+    if old is None or is_absent:
+        return
+    for kind, allowed, words in _EXPECTED:
+        if isinstance(old, kind):
+            if not isinstance(new, allowed):
+                example = str(old) if len(str(old)) < 60 else "..."
+                raise ValueError(
+                    f"--cfg-options {key}={given}: the config has {example} there; give {words}"
+                )
+            return
 
 
 def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
@@ -455,5 +509,10 @@ def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
 
 
 def _named_function(text: str) -> Callable[..., Any]:
-    module, function = text.split(":")
-    return getattr(importlib.import_module(module), function)
+    module, _, function = str(text).partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"config value {text!r} names no function ({error}); write 'package.module:function'"
+        ) from error

@@ -18,6 +18,7 @@ from pe_dense.run.launch import processes, use_device
 from pe_dense.run.protocol import followed_protocol
 from pe_dense.run.recording import record_of, save_with_evidence
 from pe_dense.run.request import RunRequest
+from pe_dense.run.runner import NamingRunner
 from pe_dense.run.trained_run import TrainedRun, bare_model, encoder_settings, open_run
 
 
@@ -103,7 +104,7 @@ def build_runner(run: TrainedRun, request: RunRequest) -> Runner:
     use_device(cfg)
     if "tta_model" in cfg:
         cfg.model = dict(**cfg.tta_model, module=cfg.model)
-    return Runner.from_cfg(cfg)
+    return NamingRunner.from_cfg(cfg)
 
 
 def remove_training(cfg: Config) -> None:

@@ -26,7 +26,6 @@ from mmengine.hooks import EMAHook
 from mmengine.model import BaseAveragedModel, convert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, RUNNERS
-from mmengine.runner import Runner
 from mmengine.runner.loops import BaseLoop
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -39,6 +38,8 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from pe_dense.run.runner import NamingRunner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,7 +337,7 @@ class ShardedOptimWrapper(OptimWrapper):
 
 
 @RUNNERS.register_module()
-class ShardedRunner(Runner):
+class ShardedRunner(NamingRunner):
     """MMEngine's Runner with a sharded model; its config holds `sharding`, see `Sharding`.
 
     Needs a launcher. The model is initialised whole on every process (4 bytes per parameter for a

@@ -32,6 +32,7 @@ from pe_dense.run.launch import (
 from pe_dense.run.protocol import found_in_data, protocol_sha256
 from pe_dense.run.request import RunRequest
 from pe_dense.run.resume import continued
+from pe_dense.run.runner import NamingRunner
 from pe_dense.run.sharding import ShardedRunner, sharding_of, use_host_memory
 from pe_dense.run.small_sets import fill_one_batch
 
@@ -88,7 +89,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
         use_host_memory(cfg)
     if is_first_process():
         remove_unfinished(cfg.work_dir)
-    runner = (Runner if sharding is None else ShardedRunner).from_cfg(cfg)
+    runner = (NamingRunner if sharding is None else ShardedRunner).from_cfg(cfg)
     fill_one_batch(runner)
     if not any(isinstance(hook, StopOnNaN) for hook in runner.hooks):
         runner.register_hook(StopOnNaN())

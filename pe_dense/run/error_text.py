@@ -1,0 +1,99 @@
+"""What a person is told of an error: one sentence with what was wrong and where, or None for a bug.
+
+Whose error it is shows in its traceback. ValueError and OSError are for people, whoever raises
+them. What a library raises while it builds a part of the config is about that part's settings, and
+what it raises later, in a run with `--cfg-options`, most often about these. Everything else is a
+bug, and keeps its traceback.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# Registries of some versions wrap a message; only what a person can act on is shown.
+_WRAPPED = re.compile(r"class `\w+` in \S+: ")
+_UNKNOWN = re.compile(r"(\S+) is not in the (\S+) registry")
+# By their message, since torch raises RuntimeError for these: (pattern, remedy).
+_RESOURCES = (
+    ("out of memory", "lower the batch size or the size of images"),
+    ("can't allocate memory", "lower the batch size or the size of images"),
+    ("DataLoader worker", "lower num_workers, or give the machine more shared memory"),
+)
+_SHOW = "PE_DENSE_TRACEBACK=1 shows where"
+
+
+def sentence(error: BaseException) -> str:
+    """The part of an error message that a person can act on, on one line."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if "Original Traceback" in text:  # raised in a loading worker
+        text = re.split(r"\n[\w.]*Error: ", text.strip())[-1]
+    return " ".join(_WRAPPED.sub("", text).split())
+
+
+def told(error: Exception, words: Sequence[str] = ()) -> str | None:
+    """One sentence for a person; None for a bug, whose traceback is needed.
+
+    Args:
+        error: With its traceback.
+        words: The command line.
+    """
+    text = sentence(error)
+    named = text if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({text}); {_RESOURCES[0][1]}"
+    for pattern, remedy in _RESOURCES if isinstance(error, RuntimeError) else ():
+        if pattern in text:
+            return f"{text.partition('. ')[0]}; {remedy}"
+    if unknown := _UNKNOWN.search(text):
+        name, registry = unknown.groups()
+        return (
+            f"nothing is called {name!r} in {registry}; correct the type in the config, or name "
+            "its module in custom_imports"
+        )
+    if isinstance(error, OSError) or (isinstance(error, ValueError) and _is_own(error)):
+        return text
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not _is_own(error) and (part := _part_that_is_built(frames)):
+        return f"{part} cannot be built from its settings ({named}); correct them in the config"
+    given = _given_options(words)
+    if not _is_own(error) and given:
+        return f"{named}; this run has the options {' '.join(given)}: correct them ({_SHOW})"
+    return text if isinstance(error, ValueError) else None
+
+
+def _is_own(error: BaseException) -> bool:
+    """Whether code of this package raised it, itself or in a loading worker."""
+    if "Original Traceback" in str(error):
+        last_file = str(error).rpartition('  File "')[2].partition('"')[0]
+        return Path(last_file).is_relative_to(PACKAGE)
+    last = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+    return any(Path(frame.f_code.co_filename).is_relative_to(PACKAGE) for frame in last)
+
+
+def _part_that_is_built(frames: Sequence[FrameType]) -> str | None:
+    """The innermost part of a config that a registry was building."""
+    for frame in reversed(frames):
+        if frame.f_code.co_name == "build_from_cfg":
+            cfg: Any = frame.f_locals.get("cfg")
+            kind = cfg.get("type") if hasattr(cfg, "get") else None
+            return kind if isinstance(kind, str) else getattr(kind, "__name__", None)
+    return None
+
+
+def _given_options(words: Sequence[str]) -> list[str]:
+    """What followed --cfg-options and its like."""
+    found, inside = [], False
+    for word in words:
+        if word.startswith("--"):
+            inside = word in ("--cfg-options", "--encoder-options")
+        elif inside:
+            found.append(word)
+    return found
