@@ -48,9 +48,12 @@ def build_encoder(name: str, **options: Any) -> PerceptionEncoder | TimmEncoder:
     try:
         return encoder_class(**{**spec.arch, **options})
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        if not options:
             raise
-        raise ValueError(f"encoder {name} has no such option: {error}") from error
+        if "unexpected keyword argument" in str(error):
+            raise ValueError(f"encoder {name} has no such option: {error}") from error
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise ValueError(f"encoder {name} cannot be built with {given}: {error}") from error
 
 
 def build_loaded(

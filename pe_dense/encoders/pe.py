@@ -337,7 +337,7 @@ class PerceptionEncoder(nn.Module):
                 f"embed_dim {embed_dim} over {num_heads} heads gives no head width that is a "
                 "multiple of 4, as 2-D rotary positions need; change num_heads"
             )
-        if image_size % patch_size:
+        if patch_size < 1 or image_size % patch_size:
             raise ValueError(f"image_size {image_size} is not a multiple of patch {patch_size}")
         if depth < 1:
             raise ValueError(f"depth {depth} leaves no block; use 1 or more")

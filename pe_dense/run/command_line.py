@@ -66,7 +66,7 @@ def parse_options(pairs: Sequence[str]) -> Options:
     """Turn KEY=VALUE words into values; what is no Python literal stays text.
 
     Raises:
-        ValueError: If a word has no '=', or a key comes twice.
+        ValueError: If a word has no '='.
 
     Example:
         >>> parse_options(["max_epochs=3", "data_root=data/bccd", "lr=1e-4"])
@@ -77,8 +77,6 @@ def parse_options(pairs: Sequence[str]) -> Options:
         key, separator, text = pair.partition("=")
         if not separator or not key:
             raise ValueError(f"--cfg-options {pair!r} is not KEY=VALUE")
-        if key in texts:
-            raise ValueError(f"--cfg-options {key} is given twice: {texts[key]!r} and {text!r}")
         texts[key] = text
     return Options(texts)
 

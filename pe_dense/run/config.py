@@ -246,6 +246,8 @@ def load_template(
 def resolved(template: Config, path: str | Path) -> Config:
     """Fill in the references of a config; `path` is how errors call it."""
     cfg = Config(template.to_dict(), filename=template.filename)
+    if not isinstance(cfg.get("model", {}), dict):
+        raise ValueError(f"config {path} has model={cfg.model!r}; a run needs a dict there")
     names = {key: value for key, value in cfg.items() if not isinstance(value, dict)}
     facts: dict[str, Any] = {}
     if "encoder" in cfg:

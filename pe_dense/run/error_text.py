@@ -11,6 +11,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import re
+import sysconfig
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +21,14 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parents[1]
 # Registries of some versions wrap a message; only what a person can act on is shown.
 _WRAPPED = re.compile(r"class `\w+` in \S+: ")
-_UNKNOWN = re.compile(r"(\S+) is not in the (\S+) registry")
+_UNKNOWN = re.compile(r"(\S+) is not in the (.+?) registry")
 # By their message, since torch raises RuntimeError for these: (pattern, remedy).
 _RESOURCES = (
     ("out of memory", "lower the batch size or the size of images"),
     ("can't allocate memory", "lower the batch size or the size of images"),
     ("DataLoader worker", "lower num_workers, or give the machine more shared memory"),
 )
+_LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
 _SHOW = "PE_DENSE_TRACEBACK=1 shows where"
 
 
@@ -61,7 +63,9 @@ def told(error: Exception, words: Sequence[str] = ()) -> str | None:
     if isinstance(error, OSError) or (isinstance(error, ValueError) and _is_own(error)):
         return text
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if not _is_own(error) and (part := _part_that_is_built(frames)):
+    # Python's own complaint of a wrong argument counts in parts of this package, too.
+    is_of_part = isinstance(error, TypeError) or not _is_own(error)
+    if is_of_part and (part := _part_that_is_built(frames)):
         return f"{part} cannot be built from its settings ({named}); correct them in the config"
     given = _given_options(words)
     if not _is_own(error) and given:
@@ -70,12 +74,15 @@ def told(error: Exception, words: Sequence[str] = ()) -> str | None:
 
 
 def _is_own(error: BaseException) -> bool:
-    """Whether code of this package raised it, itself or in a loading worker."""
+    """Whether no library raised it, here or in a loading worker."""
     if "Original Traceback" in str(error):
-        last_file = str(error).rpartition('  File "')[2].partition('"')[0]
-        return Path(last_file).is_relative_to(PACKAGE)
-    last = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
-    return any(Path(frame.f_code.co_filename).is_relative_to(PACKAGE) for frame in last)
+        file = str(error).rpartition('  File "')[2].partition('"')[0]
+    else:
+        *_, (last, _) = traceback.walk_tb(error.__traceback__)
+        file = last.f_code.co_filename
+    if Path(file).is_relative_to(PACKAGE):
+        return True  # also where the package is installed beside the libraries
+    return not (file.startswith("<") or any(map(Path(file).is_relative_to, _LIBRARIES)))
 
 
 def _part_that_is_built(frames: Sequence[FrameType]) -> str | None:

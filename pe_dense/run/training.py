@@ -56,6 +56,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     cfg.launcher = request.launcher
     sharding = sharding_of(cfg, request.launcher)
     start_from, cfg.load_from = cfg.get("load_from"), None
+    start_from = None if start_from is None else str(start_from)
     facts = facts_of(request, cfg, template, start_from)
     newest = newest_checkpoint(cfg.work_dir)
     if newest is not None:

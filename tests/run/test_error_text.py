@@ -1,0 +1,176 @@
+"""Which errors become a sentence, and which stay bugs with a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mmcv")
+
+import mmcv.transforms  # noqa: F401
+import numpy as np
+from mmengine.dataset import BaseDataset, Compose, ConcatDataset
+from mmengine.registry import TRANSFORMS
+from torch.utils.data import DataLoader
+
+from pe_dense.openmmlab.named_pipeline import NamedPipeline, name_files_in_errors
+from pe_dense.run.command_line import parse_options
+from pe_dense.run.config import load_config, load_template
+from pe_dense.run.error_text import told
+
+ATSS = Path(__file__).resolve().parents[2] / "configs/detection/atss_pe_t16_mini.py"
+OPTIONS = ["train.py", "c.py", "--work-dir", "w", "--cfg-options", "a=1", "b.c=x", "--amp"]
+
+
+def error_of(action: Callable[[], object]) -> Exception:
+    try:
+        action()
+    except Exception as error:  # whatever it is, it is looked at
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def own_bug() -> None:
+    raise AttributeError("oops")
+
+
+# Sentences and bugs -----------------------------------------------------------------------------
+
+
+def test_what_a_library_raises_in_a_run_names_the_options() -> None:
+    error = error_of(lambda: Compose([3]))  # TypeError in mmengine
+    text = told(error, OPTIONS)
+    assert text.startswith("TypeError: transform must be") and "options a=1 b.c=x: corr" in text
+    assert told(error, OPTIONS[:4]) is None
+
+
+def test_bugs_stay_bugs() -> None:
+    assert told(error_of(own_bug), OPTIONS) is None
+    assert told(error_of(lambda: {}["absent"]), OPTIONS) is None
+
+
+def test_a_part_that_cannot_be_built_is_named() -> None:
+    flip = dict(type="RandomFlip", prob=0.5, direction="up")
+    text = told(error_of(lambda: TRANSFORMS.build(flip)))
+    assert text.startswith("RandomFlip cannot be built from its settings (AssertionError")
+    text = told(error_of(lambda: TRANSFORMS.build(dict(type="Resize", sise=3))))
+    assert "Resize cannot be built" in text and "sise" in text
+    text = told(error_of(lambda: TRANSFORMS.build(dict(type="Resise"))))
+    assert text.startswith("nothing is called 'Resise' in mmengine::transform; correct")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError("90 GB"), "not enough memory (90 GB); lower"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "CUDA out of memory; lower"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "num_workers"),
+        (OSError(28, "No space left on device", "w/epoch_1.pth"), "w/epoch_1.pth"),
+        (KeyError("x is not in the a::b c registry"), "nothing is called 'x' in a::b c"),
+    ],
+)
+def test_what_the_machine_lacks(error: Exception, words: str) -> None:
+    assert words in told(error)
+
+
+# Pipelines --------------------------------------------------------------------------------------
+
+
+class Data(BaseDataset):
+    def load_data_list(self) -> list[dict]:
+        return [{"img_path": f"/data/{name}.jpg"} for name in "ab"]
+
+
+def fails_in_a_library(data: dict) -> dict:
+    return np.stack([np.zeros(1), np.zeros(2)])
+
+
+def has_a_bug(data: dict) -> dict:
+    return data["boxes"]
+
+
+def says_so_itself(data: dict) -> dict:
+    raise ValueError(f"image {data['img_path']} is too dark; replace it")
+
+
+def loader_of(step: Callable, workers: int) -> DataLoader:
+    dataset = ConcatDataset([Data(pipeline=[step])])
+    name_files_in_errors(dataset)
+    assert type(dataset.datasets[0].pipeline) is NamedPipeline
+    return DataLoader(dataset, num_workers=workers, collate_fn=list)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_library_that_fails_on_a_sample(workers: int) -> None:
+    error = error_of(lambda: list(loader_of(fails_in_a_library, workers)))
+    text = told(error, OPTIONS)
+    assert text.startswith("sample /data/a.jpg fails in function (ValueError: all input arrays")
+    assert "correct the file, its annotations" in text and "options" not in text
+
+
+def test_sentences_and_bugs_pass_through_a_pipeline() -> None:
+    text = told(error_of(lambda: list(loader_of(says_so_itself, 0))))
+    assert text == "image /data/a.jpg is too dark; replace it"
+    # This file lies outside the package, so the step counts as a library's.
+    assert "fails in function (KeyError: 'boxes')" in told(
+        error_of(lambda: list(loader_of(has_a_bug, 0)))
+    )
+
+
+# Options ----------------------------------------------------------------------------------------
+
+
+def given(*words: str, config: Path = ATSS) -> dict:
+    return load_template(config, options=parse_options(words))
+
+
+@pytest.mark.parametrize("text", ["2024", "007", "1e5", "True", "0x10", "3.0"])
+def test_numbers_are_text_where_text_is_expected(text: str) -> None:
+    cfg, _ = load_config(ATSS, options=parse_options([f"data_root={text}", f"train_images={text}"]))
+    assert cfg.data_root == text and cfg.train_dataloader.dataset.data_root == text
+    assert cfg.train_dataloader.dataset.data_prefix.img == text
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("train_dataloader.batch_size=abc", "the config has 4 there; give a number"),
+        ("batch_size=abc", "the config has 4 there; give a number"),
+        ("lr=None", "the config has 0.001 there; give a number"),
+        ("classes=None", "give a list"),
+        ("train_scales=64", "give a list"),
+        ("model.test_cfg.nms=3", "give a dict"),
+        ("model.test_cfg.max_per_img=x", "the config has 100 there; give a number"),
+        ("protocol=3", "give a dict"),
+        ("image_scale=abc", "give a tuple"),
+        ("resume=3", "give True or False"),
+    ],
+)
+def test_values_of_another_kind(word: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        given(word)
+    assert str(error.value).startswith(f"--cfg-options {word}")
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["batch_size=8", "lr=1", "train_scales=[(1,2)]", "image_scale=64", "load_from=None",
+     "test_dataloader=None", "max_epochs=$val_interval", "model.bbox_head.new=3", "data_root=None"],
+)  # fmt: skip
+def test_values_of_the_same_kind(word: str) -> None:
+    given(word)
+
+
+@pytest.mark.parametrize("name", ["nope", "nope:x", "os:nope", "3"])
+def test_checks_that_do_not_exist(name: str) -> None:
+    from pe_dense.run.config import check_data
+
+    with pytest.raises(ValueError, match="names no function .* write 'package.module:function'"):
+        check_data(given(f"data_check={name}"), ("test",))
+
+
+def test_a_model_that_is_none() -> None:
+    with pytest.raises(ValueError, match="has model=None; a run needs a dict there"):
+        load_config(ATSS, options={"model": None})
