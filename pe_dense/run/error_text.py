@@ -10,6 +10,7 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import errno
 import re
 import sysconfig
 import traceback
@@ -26,9 +27,22 @@ _UNKNOWN = re.compile(r"(\S+) is not in the (.+?) registry")
 _RESOURCES = (
     ("out of memory", "lower the batch size or the size of images"),
     ("can't allocate memory", "lower the batch size or the size of images"),
+    ("PytorchStreamWriter", "free space where the run writes, then go on with --resume"),
     ("DataLoader worker", "lower num_workers, or give the machine more shared memory"),
 )
 _LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
+# Error number -> what is the matter with the file, and what to do.
+_FILES = {
+    errno.ENOENT: "does not exist; check the path",
+    errno.EEXIST: "exists already, as a file; name another folder",
+    errno.ENOTDIR: "is not a folder, or lies below a file; name another",
+    errno.EISDIR: "is a folder, and a file is needed; name one",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "may not be read or written; change its rights or name another",
+    ),
+}
+_NO_SPACE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _SHOW = "PE_DENSE_TRACEBACK=1 shows where"
 
 
@@ -60,7 +74,9 @@ def told(error: Exception, words: Sequence[str] = ()) -> str | None:
             f"nothing is called {name!r} in {registry}; correct the type in the config, or name "
             "its module in custom_imports"
         )
-    if isinstance(error, OSError) or (isinstance(error, ValueError) and _is_own(error)):
+    if isinstance(error, OSError):
+        return _file_sentence(error, text)
+    if isinstance(error, ValueError) and _is_own(error):
         return text
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     # Python's own complaint of a wrong argument counts in parts of this package, too.
@@ -71,6 +87,15 @@ def told(error: Exception, words: Sequence[str] = ()) -> str | None:
     if not _is_own(error) and given:
         return f"{named}; this run has the options {' '.join(given)}: correct them ({_SHOW})"
     return text if isinstance(error, ValueError) else None
+
+
+def _file_sentence(error: OSError, text: str) -> str:
+    if error.errno in _NO_SPACE:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}; free space where the run writes, then go on with --resume"
+    if error.filename is None:
+        return text
+    return f"{error.filename} {_FILES.get(error.errno, f'cannot be used ({error.strerror})')}"
 
 
 def _is_own(error: BaseException) -> bool:

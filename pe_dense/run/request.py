@@ -11,6 +11,8 @@ from mmengine.config import Config
 
 from pe_dense.run.config import load_config
 
+NEEDED = ("model", "encoder", "weights", "protocol", "randomness", "env_cfg", "custom_hooks")
+
 
 @dataclass(frozen=True)
 class RunRequest:
@@ -44,12 +46,20 @@ class RunRequest:
         """The resolved config with the seed that was asked for, and the config as it is hashed.
 
         Raises:
-            ValueError: As `load_config`.
+            ValueError: As `load_config`, or if the config is none of a run.
         """
         cfg, template = load_config(self.config, self.encoder, self.weights, self.options)
         for config in (cfg, template) if self.accept else ():  # where it is hashed and where read
             config.accept = sorted({*config.get("accept", ()), *self.accept})
+        for name in NEEDED:
+            if name not in cfg:
+                raise ValueError(
+                    f"config {self.config} has no {name!r}, which every run needs; start from one "
+                    "of configs/"
+                )
         if self.seed is not None:
+            if not 0 <= self.seed < 2**32:
+                raise ValueError(f"--seed {self.seed} must be 0 to 2**32 - 1")
             cfg.randomness.seed = self.seed
         return cfg, template
 

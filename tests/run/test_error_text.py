@@ -19,6 +19,7 @@ from pe_dense.openmmlab.named_pipeline import NamedPipeline, name_files_in_error
 from pe_dense.run.command_line import parse_options
 from pe_dense.run.config import load_config, load_template
 from pe_dense.run.error_text import told
+from pe_dense.run.request import RunRequest
 
 ATSS = Path(__file__).resolve().parents[2] / "configs/detection/atss_pe_t16_mini.py"
 OPTIONS = ["train.py", "c.py", "--work-dir", "w", "--cfg-options", "a=1", "b.c=x", "--amp"]
@@ -67,7 +68,12 @@ def test_a_part_that_cannot_be_built_is_named() -> None:
         (MemoryError("90 GB"), "not enough memory (90 GB); lower"),
         (RuntimeError("CUDA out of memory. Tried to allocate"), "CUDA out of memory; lower"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "num_workers"),
-        (OSError(28, "No space left on device", "w/epoch_1.pth"), "w/epoch_1.pth"),
+        (OSError(28, "No space left on device", "w/epoch_1.pth"), "w/epoch_1.pth: No space"),
+        (OSError(27, "File too large"), "File too large; free space where the run writes"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0"), "free space"),
+        (OSError(13, "Permission denied", "w/x"), "w/x may not be read or written; change its"),
+        (OSError(20, "Not a directory", "w/x"), "w/x is not a folder, or lies below a file"),
+        (OSError("image w/x is missing"), "image w/x is missing"),
         (KeyError("x is not in the a::b c registry"), "nothing is called 'x' in a::b c"),
     ],
 )
@@ -174,3 +180,15 @@ def test_checks_that_do_not_exist(name: str) -> None:
 def test_a_model_that_is_none() -> None:
     with pytest.raises(ValueError, match="has model=None; a run needs a dict there"):
         load_config(ATSS, options={"model": None})
+
+
+@pytest.mark.parametrize("content", ["", "encoder = 'pe_spatial_t16_512'\nmodel = dict(type='A')"])
+def test_a_config_that_is_none_of_a_run(tmp_path: Path, content: str) -> None:
+    (tmp_path / "c.py").write_text(content)
+    with pytest.raises(ValueError, match=r"c\.py has no '\w+', which every run needs"):
+        RunRequest(str(tmp_path / "c.py")).load()
+
+
+def test_a_seed_out_of_range() -> None:
+    with pytest.raises(ValueError, match=r"--seed -1 must be 0 to"):
+        RunRequest(str(ATSS), seed=-1).load()
