@@ -61,7 +61,7 @@ def told(error: Exception, words: Sequence[str] = ()) -> str | None:
         error: With its traceback.
         words: The command line.
     """
-    text = sentence(error)
+    text = sentence(error) or _failed_line(error)
     named = text if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}"
     if isinstance(error, MemoryError):
         return f"not enough memory ({text}); {_RESOURCES[0][1]}"
@@ -87,6 +87,12 @@ def told(error: Exception, words: Sequence[str] = ()) -> str | None:
     if not _is_own(error) and given:
         return f"{named}; this run has the options {' '.join(given)}: correct them ({_SHOW})"
     return text if isinstance(error, ValueError) else None
+
+
+def _failed_line(error: Exception) -> str:
+    """The code that failed, for assertions without a word."""
+    lines = traceback.extract_tb(error.__traceback__)
+    return (lines[-1].line or "") if lines else ""
 
 
 def _file_sentence(error: OSError, text: str) -> str:
