@@ -23,7 +23,7 @@ def real_categories(
         >>> real_categories([dict(id=0, name="cat", supercategory="none"), cat], {1}) == [cat]
         True
     """
-    parents = {category.get("supercategory") for category in categories}
+    parents = [category.get("supercategory") for category in categories]  # of any type
     return [
         category
         for category in categories

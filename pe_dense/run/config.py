@@ -76,11 +76,6 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
 _FROM_OPTIONS = ("image_bits",)
 # Parts of a config that decode images of a data set, and take how many bits they use.
 _DECODERS = ("LoadImage", "UnlabelledImages", "ShardedImages", "CocoInstanceIds")
-# Files and folders: text, though many a config has None there.
-_PATHS = (
-    "ann_file", "data_root", "train_json", "val_json", "train_images", "val_images", "load_from",
-    "results_dir", "split_file",
-)  # fmt: skip
 # Packages whose reading of a config the table knows.
 _KNOWN_CODE = ("pe_dense", "mmengine", "mmcv", "mmdet", "mmseg")
 
@@ -225,7 +220,7 @@ def load_template(
     for key in options:
         _require_key(cfg, key, path)
     given = {
-        key: _as_given(_as_expected(key, _configured(cfg, key), value, texts.get(key)), cfg)
+        key: _as_given(_as_expected(_configured(cfg, key), value, texts.get(key)), cfg)
         for key, value in options.items()
     }
     _tell_literal_names(given, cfg)
@@ -449,10 +444,9 @@ def _referenced(cfg: Config, value: Any) -> Any:
     return value
 
 
-def _as_expected(key: str, old: Any, new: Any, text: str | None) -> Any:
-    """Text where the config has text, or a path that it leaves open: a folder called 2024."""
-    is_path = old is None and key.rpartition(".")[2] in _PATHS
-    if (is_path or isinstance(old, str)) and isinstance(new, (bool, int, float)):
+def _as_expected(old: Any, new: Any, text: str | None) -> Any:
+    """Text where the config has text: a folder called 2024."""
+    if isinstance(old, str) and isinstance(new, (bool, int, float)):
         return str(new) if text is None else text
     return new
 

@@ -119,7 +119,7 @@ class DavisVideos(BaseDataset):
                 )
             if shared := {video["video"] for video in videos} & set(names):
                 raise ValueError(
-                    f"video {min(shared)!r} is to choose the setting and to be reported; "
+                    f"video {images / min(shared)} is to choose the setting and to be reported; "
                     "selection needs other videos"
                 )
             videos += [self._video(name, images / name, masks / name, purpose) for name in names]

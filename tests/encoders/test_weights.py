@@ -310,7 +310,7 @@ class TestMisfits:
         bias = torch.zeros(16)
         bias[3] = float("nan")
         path = file(spatial, **{"ln_pre.bias": bias})
-        assert_refused(tower_of(**SPATIAL), path, "NaN or infinite numbers in ln_pre.bias")
+        assert_refused(tower_of(**SPATIAL), path, "NaN or infinite numbers, first in ln_pre.bias")
 
     @pytest.mark.parametrize("option", ["patch_resample", "position_resample", "core_to_spatial"])
     def test_unknown_option(self, file, spatial, option):

@@ -48,7 +48,7 @@ def test_selection_comes_first_and_shares_no_video(davis: Path) -> None:
         ("c", "select"), ("b", "report"), ("a", "report"),
     ]  # fmt: skip
     assert data.num_reported == 2
-    with pytest.raises(ValueError, match="video 'a' is to choose the setting and to be reported"):
+    with pytest.raises(ValueError, match="/a is to choose the setting and to be reported"):
         videos(davis, selection=dict(split_file=None))
 
 

@@ -19,6 +19,7 @@ from pe_dense.data.coco_categories import real_categories
 
 PARTS = ("images", "annotations", "categories")
 _LARGEST_ID = 2**63 - 1
+_LARGEST_SIDE = 2**31 - 1  # pixels
 
 LACKING = {part: Rule(f"incomplete-{part}", f"{part} that lack a key", "add it") for part in PARTS}
 NO_INTEGER = {
@@ -98,7 +99,7 @@ class EntryReader:
             value = f"has a {self.name_key} {short(name)}, not the name of a file"
             return NO_FILE_NAME, where, value
         size = item["width"], item["height"]
-        if not all(_is_number(v) and v >= 1 and v == int(v) for v in size):
+        if not all(_is_number(v) and 1 <= v <= _LARGEST_SIDE and v == int(v) for v in size):
             value = (
                 f"({name}) has a width and height of {short(size[0])} and {short(size[1])}, not "
                 "two whole numbers of pixels"
