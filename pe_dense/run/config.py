@@ -11,10 +11,6 @@ pixels.
 `$data.<fact>` is a fact of the data: what the function that the config names in `data_facts`
 ('package.module:function') finds out, given the names at the top of the config.
 
-References are what a config file wrote. Text that a person gives (`--encoder`, `--weights`,
-`--cfg-options`) or that is found in the data goes in as it is, a '$' in a path or a class name
-included; only an option that is nothing but the name of something, `key='$max_epochs'`, is one.
-
 `image_bits`, which an option may bring, goes to all that decodes images: how many bits a set of
 16-bit images uses (see pe_dense.data.picture).
 
@@ -29,7 +25,6 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-import logging
 import math
 import os
 import re
@@ -42,9 +37,16 @@ from mmengine.logging import print_log
 
 from pe_dense.data.checks.rules import CheckedData, require_known, require_sound
 from pe_dense.run.launch import is_first_process
+from pe_dense.run.options import apply_options, configured
+from pe_dense.run.references import (
+    REFERENCE,
+    Given,
+    own_names,
+    references,
+    substitute,
+    values_of,
+)
 
-# Only encoder and data have facts behind a dot, so that '$split.json' is a name and a suffix.
-_REFERENCE = re.compile(r"\$((?:encoder|data)\.\w+|[A-Za-z_]\w*)", re.ASCII)
 _REQUIRED = "REQUIRED_"
 
 # Names at the top of a config that code reads, and who does; all others need a '$name' somewhere.
@@ -72,18 +74,10 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
     # Nobody reads it; it tells protocols apart whose data differ in nothing but the folder.
     "the hash of a protocol": ("dataset",),
 }  # fmt: skip
-# Names that an option may bring though the config has none.
-_FROM_OPTIONS = ("image_bits",)
 # Parts of a config that decode images of a data set, and take how many bits they use.
 _DECODERS = ("LoadImage", "UnlabelledImages", "ShardedImages", "CocoInstanceIds")
 # Packages whose reading of a config the table knows.
 _KNOWN_CODE = ("pe_dense", "mmengine", "mmcv", "mmdet", "mmseg")
-
-
-class Given(str):
-    """Text from a person: a '$' in it means nothing. In resolved configs it is plain text."""
-
-    __slots__ = ()
 
 
 def encoder_facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -130,49 +124,6 @@ def four_layers(depth: int) -> list[int]:
     return [math.ceil(depth * part / 4) - 1 for part in (1, 2, 3, 4)]
 
 
-def substitute(value: Any, names: Mapping[str, Any]) -> Any:
-    """Replace '$name' everywhere in a nested config value, but not in what is `Given`.
-
-    A string that is one reference takes the named value whatever its type; inside a longer
-    string the value must be a string or a number. Values go in as they are: a '$' in them stays.
-
-    Raises:
-        ValueError: If a name is unknown.
-
-    Example:
-        >>> substitute({"end": "$n", "path": "$root/x.json"}, {"n": 3, "root": "data"})
-        {'end': 3, 'path': 'data/x.json'}
-    """
-    if isinstance(value, dict):
-        return type(value)({key: substitute(item, names) for key, item in value.items()})
-    if isinstance(value, (list, tuple)):
-        return type(value)(substitute(item, names) for item in value)
-    if isinstance(value, Given):
-        return str(value)
-    if not isinstance(value, str) or "$" not in value:
-        return value
-
-    def lookup(match: re.Match) -> Any:
-        if match.group(1) not in names:
-            raise ValueError(
-                f"config value {value!r} refers to {match.group(0)}, which the config does not "
-                f"define; it has {', '.join(sorted(names))}"
-            )
-        return names[match.group(1)]
-
-    whole = _REFERENCE.fullmatch(value)
-    return lookup(whole) if whole else _REFERENCE.sub(lambda m: str(lookup(m)), value)
-
-
-def _references(value: Any) -> set[str]:
-    """The names that `substitute` would look up."""
-    if isinstance(value, (list, tuple)):
-        return set().union(*map(_references, value))
-    if isinstance(value, dict):
-        return _references(list(value.values()))
-    return set(_REFERENCE.findall(value)) if type(value) is str else set()
-
-
 def load_config(
     path: str | Path,
     encoder: str | None = None,
@@ -215,22 +166,7 @@ def load_template(
     except Exception as error:  # a config is code, which may raise anything
         raise ValueError(f"config {path} cannot be read: {error}") from error
     _require_names(cfg, path)
-    options = options or {}
-    texts = getattr(options, "texts", {})  # as the command line has them
-    for key in options:
-        _require_key(cfg, key, path)
-    given = {
-        key: _as_given(_as_expected(_configured(cfg, key), value, texts.get(key)), cfg)
-        for key, value in options.items()
-    }
-    _tell_literal_names(given, cfg)
-    for key, value in given.items():
-        if key in ("model.backbone.encoder", "model.backbone.weights"):
-            name = key.rsplit(".", 1)[1]
-            raise ValueError(f"--cfg-options {key}: use --{name}, which heads and records follow")
-        _require_type(_configured(cfg, key), _referenced(cfg, value), key, value)
-    if given:
-        cfg.merge_from_dict(given)
+    apply_options(cfg, options or {}, path)
     for name, text in (("encoder", encoder), ("weights", weights)):
         if text is None:
             continue
@@ -251,14 +187,14 @@ def resolved(template: Config, path: str | Path) -> Config:
     names = {key: value for key, value in cfg.items() if not isinstance(value, dict)}
     facts: dict[str, Any] = {}
     if "encoder" in cfg:
-        options = _configured(cfg, "model.backbone.encoder_options") or {}
-        own = _values(_own_names(names), {}, path)
+        options = configured(cfg, "model.backbone.encoder_options") or {}
+        own = values_of(own_names(names), {}, path)
         found = encoder_facts(str(cfg.encoder), substitute(options, own))
         facts |= {f"encoder.{key}": value for key, value in found.items()}
     if "data_facts" in cfg:
-        found = _named_function(cfg.data_facts)(_values(_own_names(names), {}, path))
+        found = _named_function(cfg.data_facts)(values_of(own_names(names), {}, path))
         facts |= {f"data.{key}": value for key, value in found.items()}
-    filled = substitute(cfg._cfg_dict, _values(names, facts, path))
+    filled = substitute(cfg._cfg_dict, values_of(names, facts, path))
     if filled.get("image_bits") is not None:
         given = _with_bits(filled, filled["image_bits"])
         if given == filled:
@@ -280,67 +216,6 @@ def _with_bits(value: Any, bits: int) -> Any:
     return value
 
 
-def _own_names(names: Mapping[str, Any]) -> dict[str, Any]:
-    """The names whose values depend on no fact of encoder or data, directly or through others."""
-    own = dict(names)
-    while True:
-        gone = names.keys() - own.keys()
-        strange = {
-            key
-            for key, value in own.items()
-            if any("." in name or name in gone for name in _references(value))
-        }
-        if not strange:
-            return own
-        own = {key: value for key, value in own.items() if key not in strange}
-
-
-def _values(names: Mapping[str, Any], facts: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """Facts as they are, and names with the values of the names that they refer to."""
-    values = dict(facts)
-    left = dict(names)
-    while left:
-        ready = {k: v for k, v in left.items() if not _references(v) & left.keys()}
-        if not ready:
-            circle = ", ".join(f"${key}" for key in sorted(left))
-            raise ValueError(f"config {path}: {circle} refer to each other in a circle")
-        known = {**names, **values}  # all, for errors; those that are looked up are in `values`
-        values |= {key: substitute(value, known) for key, value in ready.items()}
-        left = {key: value for key, value in left.items() if key not in ready}
-    return values
-
-
-def _as_given(value: Any, cfg: Config) -> Any:
-    """An option with its text marked as a person's, but for references to names of the config."""
-    if isinstance(value, dict):
-        return {key: _as_given(item, cfg) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_as_given(item, cfg) for item in value)
-    return Given(value) if isinstance(value, str) and not _is_reference(value, cfg) else value
-
-
-def _tell_literal_names(given: Mapping[str, Any], cfg: Config) -> None:
-    """Warn where an option holds the '$name' of something that the config has, and more text."""
-    for key, value in given.items():
-        if isinstance(value, Given):
-            names = [f"${name}" for name in _REFERENCE.findall(value) if name in cfg]
-            if names:
-                print_log(
-                    f"--cfg-options {key}={value}: {', '.join(names)} is taken as text there; only "
-                    "an option that is nothing but '$name' refers to a name",
-                    level=logging.WARNING,
-                )
-
-
-def _is_reference(text: str, cfg: Config) -> bool:
-    """Whether text is nothing but '$name', of a name or of facts that the config has."""
-    whole = _REFERENCE.fullmatch(text)
-    if whole is None:
-        return False
-    first, dot, _ = whole.group(1).partition(".")
-    return ("data_facts" if dot and first == "data" else first) in cfg
-
-
 def _require_names(cfg: Config, path: str | Path) -> None:
     """Refuse a config that lacks what a base requires, or has what nothing reads."""
     required = {key: cfg.pop(key) for key in list(cfg) if key.startswith(_REQUIRED)}
@@ -351,7 +226,7 @@ def _require_names(cfg: Config, path: str | Path) -> None:
                     f"config {path} defines no {name!r}, which its base "
                     f"{key.removeprefix(_REQUIRED)}.py requires; define it there"
                 )
-    if not _references(cfg._cfg_dict):
+    if not references(cfg._cfg_dict):
         return  # all is filled in, as in the copy that MMEngine writes into a work dir
     read = _read_in_files(Path(path))
     code = [*(cfg.get("custom_imports") or {}).get("imports", [])]
@@ -392,7 +267,7 @@ def _read_in_files(path: Path) -> set[str] | None:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             read.add(node.id)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            read |= set(_REFERENCE.findall(node.value))
+            read |= set(REFERENCE.findall(node.value))
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_base_":
             bases = ast.literal_eval(node.value)
     for base in [bases] if isinstance(bases, str) else bases:
@@ -401,81 +276,6 @@ def _read_in_files(path: Path) -> set[str] | None:
             return None
         read |= found
     return read
-
-
-def _require_key(cfg: Config, dotted: str, path: str | Path) -> None:
-    node: Any = cfg._cfg_dict
-    if dotted in _FROM_OPTIONS:
-        return
-    for part in dotted.split("."):
-        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        elif isinstance(node, dict) and part in node:
-            node = node[part]
-        elif isinstance(node, dict) and node is not cfg._cfg_dict:
-            return  # a new argument of an existing part; the part itself checks it
-        else:
-            raise ValueError(
-                f"--cfg-options {dotted}: {path} has no {part!r}; its top-level names are "
-                f"{', '.join(sorted(cfg))}"
-            )
-
-
-def _configured(cfg: Config, dotted: str) -> Any:
-    """The value that a config has at a place, through references; None where it has none."""
-    node: Any = cfg._cfg_dict
-    for part in dotted.split("."):
-        node = _referenced(cfg, node)
-        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        else:
-            node = node.get(part) if isinstance(node, dict) else None
-    return _referenced(cfg, node)
-
-
-def _referenced(cfg: Config, value: Any) -> Any:
-    """What a '$name' stands for, through others; itself if it is none, or of facts."""
-    seen: set[str] = set()
-    while type(value) is str and (whole := _REFERENCE.fullmatch(value)) and value not in seen:
-        if whole.group(1) not in cfg:
-            return None  # a fact, whose type is not known yet
-        seen.add(value)
-        value = cfg._cfg_dict[whole.group(1)]
-    return value
-
-
-def _as_expected(old: Any, new: Any, text: str | None) -> Any:
-    """Text where the config has text: a folder called 2024."""
-    if isinstance(old, str) and isinstance(new, (bool, int, float)):
-        return str(new) if text is None else text
-    return new
-
-
-_EXPECTED = (
-    (bool, (bool,), "True or False"),
-    ((int, float), (bool, int, float, list, tuple), "a number"),
-    (list, (list, tuple), "a list"),
-    (tuple, (list, tuple, int, float), "a tuple"),
-    (dict, (dict,), "a dict"),
-)
-
-
-def _require_type(old: Any, new: Any, key: str, given: Any) -> None:
-    """Refuse what is of another kind than the config's value; most often a slip of the pen.
-
-    None is left to whoever reads it, but for the numbers and lists at the top of a config.
-    """
-    is_absent = new is None and ("." in key or not isinstance(old, (float, list)))
-    if old is None or is_absent:
-        return
-    for kind, allowed, words in _EXPECTED:
-        if isinstance(old, kind):
-            if not isinstance(new, allowed):
-                example = str(old) if len(str(old)) < 60 else "..."
-                raise ValueError(
-                    f"--cfg-options {key}={given}: the config has {example} there; give {words}"
-                )
-            return
 
 
 def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:

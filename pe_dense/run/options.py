@@ -1,0 +1,155 @@
+"""`--cfg-options`: values of a person in the place of those that a config has.
+
+An option must name something that the config has, and be of the same kind. Its text is text: only
+an option that is nothing but the name of something, `key='$max_epochs'`, is a reference.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from pe_dense.run.references import REFERENCE, Given
+
+# Names that an option may bring though the config has none.
+_FROM_OPTIONS = ("image_bits",)
+
+
+def apply_options(cfg: Config, options: Mapping[str, Any], path: str | Path) -> None:
+    """Put options into a config, in place.
+
+    Args:
+        cfg: Config with references in place.
+        options: Dotted key -> value; as `command_line.parse_options` gives them, they know what
+            was typed.
+        path: How errors call the config.
+
+    Raises:
+        ValueError: If an option names nothing, or is of another kind than what it replaces.
+    """
+    texts = getattr(options, "texts", {})  # as the command line has them
+    for key in options:
+        _require_key(cfg, key, path)
+    given = {
+        key: _as_given(_as_expected(configured(cfg, key), value, texts.get(key)), cfg)
+        for key, value in options.items()
+    }
+    _tell_literal_names(given, cfg)
+    for key, value in given.items():
+        if key in ("model.backbone.encoder", "model.backbone.weights"):
+            name = key.rsplit(".", 1)[1]
+            raise ValueError(f"--cfg-options {key}: use --{name}, which heads and records follow")
+        _require_type(configured(cfg, key), _referenced(cfg, value), key, value)
+    if given:
+        cfg.merge_from_dict(given)
+
+
+def _as_given(value: Any, cfg: Config) -> Any:
+    """An option with its text marked as a person's, but for references to names of the config."""
+    if isinstance(value, dict):
+        return {key: _as_given(item, cfg) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_as_given(item, cfg) for item in value)
+    return Given(value) if isinstance(value, str) and not _is_reference(value, cfg) else value
+
+
+def _tell_literal_names(given: Mapping[str, Any], cfg: Config) -> None:
+    """Warn where an option holds the '$name' of something that the config has, and more text."""
+    for key, value in given.items():
+        if isinstance(value, Given):
+            names = [f"${name}" for name in REFERENCE.findall(value) if name in cfg]
+            if names:
+                print_log(
+                    f"--cfg-options {key}={value}: {', '.join(names)} is taken as text there; only "
+                    "an option that is nothing but '$name' refers to a name",
+                    level=logging.WARNING,
+                )
+
+
+def _is_reference(text: str, cfg: Config) -> bool:
+    """Whether text is nothing but '$name', of a name or of facts that the config has."""
+    whole = REFERENCE.fullmatch(text)
+    if whole is None:
+        return False
+    first, dot, _ = whole.group(1).partition(".")
+    return ("data_facts" if dot and first == "data" else first) in cfg
+
+
+def _require_key(cfg: Config, dotted: str, path: str | Path) -> None:
+    node: Any = cfg._cfg_dict
+    if dotted in _FROM_OPTIONS:
+        return
+    for part in dotted.split("."):
+        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, dict) and node is not cfg._cfg_dict:
+            return  # a new argument of an existing part; the part itself checks it
+        else:
+            raise ValueError(
+                f"--cfg-options {dotted}: {path} has no {part!r}; its top-level names are "
+                f"{', '.join(sorted(cfg))}"
+            )
+
+
+def configured(cfg: Config, dotted: str) -> Any:
+    """The value that a config has at a place, through references; None where it has none."""
+    node: Any = cfg._cfg_dict
+    for part in dotted.split("."):
+        node = _referenced(cfg, node)
+        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            node = node.get(part) if isinstance(node, dict) else None
+    return _referenced(cfg, node)
+
+
+def _referenced(cfg: Config, value: Any) -> Any:
+    """What a '$name' stands for, through others; itself if it is none, or of facts."""
+    seen: set[str] = set()
+    while type(value) is str and (whole := REFERENCE.fullmatch(value)) and value not in seen:
+        if whole.group(1) not in cfg:
+            return None  # a fact, whose type is not known yet
+        seen.add(value)
+        value = cfg._cfg_dict[whole.group(1)]
+    return value
+
+
+def _as_expected(old: Any, new: Any, text: str | None) -> Any:
+    """Text where the config has text: a folder called 2024."""
+    if isinstance(old, str) and isinstance(new, (bool, int, float)):
+        return str(new) if text is None else text
+    return new
+
+
+_EXPECTED = (
+    (bool, (bool,), "True or False"),
+    ((int, float), (bool, int, float, list, tuple), "a number"),
+    (list, (list, tuple), "a list"),
+    (tuple, (list, tuple, int, float), "a tuple"),
+    (dict, (dict,), "a dict"),
+)
+
+
+def _require_type(old: Any, new: Any, key: str, given: Any) -> None:
+    """Refuse what is of another kind than the config's value; most often a slip of the pen.
+
+    None is left to whoever reads it, but for the numbers and lists at the top of a config.
+    """
+    is_absent = new is None and ("." in key or not isinstance(old, (float, list)))
+    if old is None or is_absent:
+        return
+    for kind, allowed, words in _EXPECTED:
+        if isinstance(old, kind):
+            if not isinstance(new, allowed):
+                example = str(old) if len(str(old)) < 60 else "..."
+                raise ValueError(
+                    f"--cfg-options {key}={given}: the config has {example} there; give {words}"
+                )
+            return
