@@ -304,7 +304,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
     require_known(names, found.rules)
     accepted = require_sound(found.findings, names)
     notes = [f for f in found.findings if f in accepted or not f.is_problem]
-    lines = [line for finding in notes for line in finding.lines()]
+    lines = [line for finding in notes for line in finding.lines(finding in accepted)]
     if is_first_process() and (found.table or lines):
         print_log("\n".join(filter(None, [found.table, *lines])))
     return [f"{finding.rule.name} ({finding.count:,})" for finding in accepted]

@@ -18,6 +18,11 @@ from pe_dense.run.references import REFERENCE, Given
 
 # Names that an option may bring though the config has none.
 _FROM_OPTIONS = ("image_bits",)
+# Files and folders: text, though many a config has None there.
+_PATHS = (
+    "ann_file", "data_root", "train_json", "val_json", "train_images", "val_images", "load_from",
+    "results_dir", "split_file",
+)  # fmt: skip
 
 
 def apply_options(cfg: Config, options: Mapping[str, Any], path: str | Path) -> None:
@@ -36,7 +41,7 @@ def apply_options(cfg: Config, options: Mapping[str, Any], path: str | Path) -> 
     for key in options:
         _require_key(cfg, key, path)
     given = {
-        key: _as_given(_as_expected(configured(cfg, key), value, texts.get(key)), cfg)
+        key: _as_given(_as_expected(key, configured(cfg, key), value, texts.get(key)), cfg)
         for key, value in options.items()
     }
     _tell_literal_names(given, cfg)
@@ -121,9 +126,10 @@ def _referenced(cfg: Config, value: Any) -> Any:
     return value
 
 
-def _as_expected(old: Any, new: Any, text: str | None) -> Any:
-    """Text where the config has text: a folder called 2024."""
-    if isinstance(old, str) and isinstance(new, (bool, int, float)):
+def _as_expected(key: str, old: Any, new: Any, text: str | None) -> Any:
+    """Text where the config has text, or a path that it leaves open: a folder called 2024."""
+    is_path = old is None and key.rpartition(".")[2] in _PATHS
+    if (is_path or isinstance(old, str)) and isinstance(new, (bool, int, float)):
         return str(new) if text is None else text
     return new
 

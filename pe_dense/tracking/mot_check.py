@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmdet.registry import DATASETS
 
 from pe_dense.data.checks.picture_findings import picture_findings
 from pe_dense.data.checks.rules import CheckedData, FindingCollector, Rule
@@ -122,9 +121,10 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     table = [["", "sequences", "frames", "rows", "targets", "identities", "rows by class"]]
     clips: dict[str, Clip] = {}
     for split, settings, _ in datasets_of(cfg, splits):
-        if DATASETS.get(settings["type"]) is not MOTSequences:
+        options = dict(settings, pipeline=[], lazy_init=True)
+        if options.pop("type") not in (MOTSequences.__name__, MOTSequences):
             continue
-        dataset = DATASETS.build({**settings, "pipeline": [], "lazy_init": True})
+        dataset = MOTSequences(**options)
         benchmark = cfg["test_evaluator"]["benchmark"]
         trains = split == "train"
         if trains and benchmark != "MOT15" and set(dataset.class_ids) != {TARGET_CLASS}:

@@ -291,8 +291,10 @@ def filter_findings(
     if not left_out:
         return []
     value = f"has {left_out:,} of {facts.num_images:,} images that {dict(filter_cfg)} leaves out"
-    rule = EMPTIED if left_out == facts.num_images else FILTERED
-    return [Finding(rule, left_out, (Fault(str(json_file), "", value),))]
+    place = Fault(str(json_file), "", value)
+    if left_out == facts.num_images:
+        return [Finding(EMPTIED, 1, (place,))]
+    return [Finding(FILTERED, left_out, (place,))]
 
 
 def as_notes(findings: Iterable[Finding], rules: Sequence[Rule]) -> list[Finding]:

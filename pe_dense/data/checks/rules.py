@@ -74,11 +74,16 @@ class Finding:
         """Whether it must be put right or accepted."""
         return self.rule.is_problem
 
-    def lines(self) -> list[str]:
-        """For a list of all findings: the heading with the count, and the examples below."""
+    def lines(self, is_accepted: bool = False) -> list[str]:
+        """For a list of all findings: the heading with the count, and the examples below.
+
+        Args:
+            is_accepted: Say what happens to such data instead of what to do.
+        """
         more = self.count - len(self.examples)
         tail = [f"    ... and {more:,} more"] if self.examples and more > 0 else []
-        remedy = [f"    {self.rule.remedy}"] if self.rule.remedy else []
+        last = f"accepted: {self.rule.accepted}" if is_accepted else self.rule.remedy
+        remedy = [f"    {last}"] if last else []
         examples = [f"    {example}" for example in self.examples]
         return [f"{self.rule.kind}: {self.count:,}", *examples, *tail, *remedy]
 
