@@ -241,7 +241,7 @@ def test_every_class_is_looked_up(lvis_root):
     metric.process({}, [dict(img_id=1, pred_instances=dict(
         bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long),
     ))])  # fmt: skip
-    with pytest.raises(ValueError, match=r"has no class 'speaker_\(stereo_equipment\)'"):
+    with pytest.raises(ValueError, match=r"has 0 classes 'speaker_\(stereo_equipment\)'"):
         metric.evaluate(1)
 
 
