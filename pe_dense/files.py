@@ -30,6 +30,15 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def code_sha256(folder: str | os.PathLike[str]) -> str:
+    """SHA-256 of all Python files below a folder, and of their names, as 64 hex digits."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(folder).rglob("*.py")):
+        name = file.relative_to(folder).as_posix()
+        digest.update(f"{name} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes UTF-8 text in place of what `path` holds; see `atomic_file`."""
     atomic_write_bytes(path, text.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +69,8 @@ def evaluate(
     if records is not None:
         record = record_of(run, request, protocol, scores, runner, seconds, accepted)
         save_with_evidence(record, runner.test_evaluator.metrics, records, supersede)
+    if "journal_dir" in run.cfg:  # it was for a killed run; a finished one begins anew next time
+        shutil.rmtree(run.cfg.model.journal_dir, ignore_errors=True)
     return scores
 
 

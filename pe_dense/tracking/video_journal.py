@@ -1,7 +1,7 @@
 """What a killed evaluation has already found, video by video, and the folder of its results.
 
-Both belong to one run, known by a key: a hash of everything that the results depend on. A folder
-of another run is refused, so that nothing is scored or continued by mistake.
+Both belong to one run, known by a key: a hash of everything that the results depend on, the code
+included. A folder of another run is refused, so that nothing is scored or continued by mistake.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ def run_key(facts: Mapping[str, Any]) -> str:
 
 
 def video_key(video: Mapping[str, Any]) -> str:
-    """sha256 of the names and sizes of the files of a video, and of how it is scored."""
-    files = [path for path in (*video["frame_paths"], *video["mask_paths"]) if path is not None]
-    return run_key(
-        {name: video[name] for name in ("video", "style", "purpose", "scored")}
-        | {"files": [(Path(path).name, Path(path).stat().st_size) for path in files]}
-    )
+    """sha256 of the names, sizes and times of the files of a video, and of how it is scored."""
+    files = [Path(path) for path in (*video["frame_paths"], *video["mask_paths"]) if path]
+    stats = [file.stat() for file in files]
+    stamps = [
+        (file.name, found.st_size, found.st_mtime_ns)
+        for file, found in zip(files, stats, strict=True)
+    ]
+    names = ("video", "style", "purpose", "scored")
+    return run_key({name: video[name] for name in names} | {"files": stamps})
 
 
 class VideoJournal:
@@ -118,6 +121,6 @@ def _claim(folder: Path, key: str, what: str) -> None:
         return
     if json.loads(marker.read_text(encoding="utf-8")).get("key") != key:
         raise ValueError(
-            f"{what} {folder} belongs to a run with another encoder, protocol or setting; "
+            f"{what} {folder} belongs to a run with another encoder, protocol, setting or code; "
             "name another folder, or delete it"
         )

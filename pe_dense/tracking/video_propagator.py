@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from pe_dense.encoders.contract import resolve_indices
 from pe_dense.encoders.fingerprint import state_sha256
+from pe_dense.files import code_sha256
 from pe_dense.tracking.annotated_video import read_annotated_video
 from pe_dense.tracking.frame_scorer import FrameScorer
 from pe_dense.tracking.frames import SIZE_RULES, frame_batches, network_size
@@ -220,6 +221,7 @@ class VideoPropagator(BaseModel):
             return
         key = run_key(
             dict(
+                code=code_sha256(Path(__file__).parents[1]),
                 encoder=self._encoder_facts,
                 weights=state_sha256(self.backbone.state_dict(), with_layout=False),
                 layers=self.layers,

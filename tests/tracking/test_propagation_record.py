@@ -50,7 +50,13 @@ def test_an_encoder_is_scored_without_training(options, tmp_path):
     assert again == scores
 
 
-def test_a_killed_evaluation_goes_on_at_the_next_video(options, tmp_path):
+@pytest.fixture
+def journal_is_kept(monkeypatch):
+    """As if the run had been killed at its very end."""
+    monkeypatch.setattr("pe_dense.run.evaluation.shutil.rmtree", lambda *args, **named: None)
+
+
+def test_a_killed_evaluation_goes_on_at_the_next_video(options, tmp_path, journal_is_kept):
     """SIGKILL between two videos, not waited for: the second run reads what the first one left."""
     journal, results = tmp_path / "run" / "journal", tmp_path / "png"
     options = {**options, "results_dir": str(results)}
@@ -81,11 +87,23 @@ def test_a_killed_evaluation_goes_on_at_the_next_video(options, tmp_path):
     assert written[0] and written[0] == written[1]
 
 
-def test_journal_of_other_weights_is_refused(options, tmp_path):
+def test_journal_of_other_weights_or_other_code_is_refused(
+    options, tmp_path, journal_is_kept, monkeypatch
+):
     arguments = dict(options=options, work_dir=tmp_path / "run")
     evaluate(CONFIG, None, **arguments, seed=0)
     with pytest.raises(ValueError, match="journal"):
         evaluate(CONFIG, None, **arguments, seed=1)
+    monkeypatch.setattr("pe_dense.tracking.video_propagator.code_sha256", lambda folder: "other")
+    with pytest.raises(ValueError, match="journal .* setting or code"):
+        evaluate(CONFIG, None, **arguments, seed=0)
+
+
+def test_a_finished_evaluation_leaves_no_journal(options, tmp_path):
+    """A second one, after whatever has changed, finds out everything anew."""
+    evaluate(CONFIG, None, options=options, work_dir=tmp_path / "run", seed=0)
+    assert not (tmp_path / "run" / "journal").exists()
+    evaluate(CONFIG, None, options=options, work_dir=tmp_path / "run", seed=1)
 
 
 def test_what_trains_nothing_takes_no_checkpoint_and_is_not_trained(tmp_path):
