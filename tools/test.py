@@ -29,7 +29,8 @@ def parse_args() -> argparse.Namespace:
     )
     command_line.add_run_options(parser)
     parser.add_argument(
-        "--weights", help="without a checkpoint: 'random', 'released', a file or hf://repo[:file]"
+        "--weights",
+        help="without a checkpoint: 'random', 'released', a file or hf://repo[@revision][:file]",
     )
     parser.add_argument("--seed", type=int, help="without a checkpoint: replaces the config's seed")
     parser.add_argument(

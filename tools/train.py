@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", help="config file, one recipe each; Python that is run")
     command_line.add_run_options(parser)
     parser.add_argument(
-        "--weights", help="encoder weights: random, released, a path or hf://repo[:file]"
+        "--weights", help="encoder weights: random, released, a path or hf://repo[@revision][:file]"
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on from the newest checkpoint, if there is one"

@@ -37,7 +37,7 @@ CORE_TO_SPATIAL_HELP = (
 
 
 def resolve_weights(weights: str | Path) -> Path:
-    """Local file of a path or of 'hf://owner/repo[:file]', downloaded if it is not cached.
+    """Local file of a path or of 'hf://owner/repo[@revision][:file]', downloaded if not cached.
 
     Without a file, 'hf://facebook/NAME' means NAME.pt, the rule of the PE releases; other
     repositories need one.
@@ -58,26 +58,31 @@ def resolve_weights(weights: str | Path) -> Path:
     hint = f" (the released file is {ENCODERS[near[0]].weights})" if near else ""
     raise ValueError(
         f"weights file {text} does not exist; give the path of a .pt, .pth or .safetensors file, "
-        f"hf://owner/repo[:file], or 'random'{hint}"
+        f"hf://owner/repo[@revision][:file], or 'random'{hint}"
     )
 
 
-def _parse_hub_name(name: str) -> tuple[str, str]:
-    repo, _, file = name.removeprefix("hf://").partition(":")
+def _parse_hub_name(name: str) -> tuple[str, str, str | None]:
+    """Repository, file and revision of 'hf://owner/repo[@revision][:file]'."""
+    place, _, file = name.removeprefix("hf://").partition(":")
+    repo, at, revision = place.partition("@")
     owner, _, model = repo.partition("/")
-    if not owner or not model or "/" in model:
-        raise ValueError(f"{name} is no hub name; write hf://owner/repo or hf://owner/repo:file")
+    if not owner or not model or "/" in model or (at and not revision):
+        raise ValueError(
+            f"{name} is no hub name; write hf://owner/repo, hf://owner/repo:file or "
+            "hf://owner/repo@revision:file"
+        )
     if not file and owner != "facebook":
         raise ValueError(
             f"{name} does not say which file; write {name.rstrip(':')}:FILE (only "
             "hf://facebook/NAME has a default, NAME.pt)"
         )
-    return repo, file or f"{model}.pt"
+    return repo, file or f"{model}.pt", revision or None
 
 
-def _download(repo: str, file: str) -> Path:
+def _download(repo: str, file: str, revision: str | None) -> Path:
     """Fetch one file from the hub or its cache; one sentence for whatever goes wrong."""
-    name = f"hf://{repo}:{file}"
+    name = f"hf://{repo}{'' if revision is None else f'@{revision}'}:{file}"
     try:
         from huggingface_hub import errors, hf_hub_download
     except ModuleNotFoundError as error:
@@ -86,13 +91,16 @@ def _download(repo: str, file: str) -> Path:
             "and give its path"
         ) from error
     try:
-        return Path(hf_hub_download(repo_id=repo, filename=file))
+        return Path(hf_hub_download(repo_id=repo, filename=file, revision=revision))
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         reason, cause = "it is not in the local cache and the hub cannot be reached", error
         remedy = "go online once, or download the file elsewhere and give its path"
     except errors.EntryNotFoundError as error:
         reason, cause = f"the repository has no file {file}", error
         remedy = "name one of its files as hf://owner/repo:file"
+    except errors.RevisionNotFoundError as error:
+        reason, cause = f"the repository has no revision {revision}", error
+        remedy = "name a commit, a branch or a tag of it"
     except errors.RepositoryNotFoundError as error:  # also gated and private repositories
         reason, cause = "there is no such repository, or it needs a licence or login", error
         remedy = "check the name and log in with `hf auth login`"
@@ -188,7 +196,7 @@ def load_weights(
 
     Args:
         encoder: Fulfils the contract, or is a module with `load_weights_file(path)`.
-        weights: 'random' (nothing is loaded), a path, or 'hf://repo[:file]'.
+        weights: 'random' (nothing is loaded), a path, or 'hf://repo[@revision][:file]'.
         patch_resample: 'bicubic' or 'pseudo-inverse', see `conversion.resample_patch`.
         position_resample: 'bicubic', as PE's converter does, or 'bilinear', as the tower does
             at run time. None is 'bicubic', but 'bilinear' with core_to_spatial='preserve', so

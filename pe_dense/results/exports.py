@@ -34,7 +34,7 @@ def render_csv(records: Sequence[Record]) -> str:
     """One line for every record and metric, so that every column has one meaning.
 
     Names of metrics and scores are those of the record, unrounded; what a record does not have is
-    empty.
+    empty. Text that a spreadsheet would run as a formula has an apostrophe in front.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -43,8 +43,26 @@ def render_csv(records: Sequence[Record]) -> str:
         main = record.protocol.metric
         for metric in [main, *in_order(set(record.scores) - {main})]:
             row = _csv_row(record, metric)
-            writer.writerow(["" if value is None else value for value in row])
+            writer.writerow([_cell(value) for value in row])
     return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A value that no spreadsheet takes for a formula: such text gets an apostrophe in front.
+
+    Source: OWASP, "CSV Injection".
+    """
+    if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and not _is_number(value):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _csv_row(record: Record, metric: str) -> tuple:

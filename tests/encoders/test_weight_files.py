@@ -168,14 +168,16 @@ class TestResolve:
             resolve_weights(name)
 
     @pytest.mark.parametrize(
-        ("name", "repo", "file"),
+        ("name", "repo", "file", "revision"),
         [
-            ("hf://facebook/PE-Spatial-B16-512", "PE-Spatial-B16-512", "PE-Spatial-B16-512.pt"),
-            ("hf://facebook/PE-Core-G14-448:", "PE-Core-G14-448", "PE-Core-G14-448.pt"),
-            ("hf://facebook/PE-Detection:a_b.pth", "PE-Detection", "a_b.pth"),
+            ("hf://facebook/PE-Core-B16-224", "PE-Core-B16-224", "PE-Core-B16-224.pt", None),
+            ("hf://facebook/PE-Core-G14-448:", "PE-Core-G14-448", "PE-Core-G14-448.pt", None),
+            ("hf://facebook/PE-Detection:a_b.pth", "PE-Detection", "a_b.pth", None),
+            ("hf://facebook/PE-Detection@0a1b:a.pth", "PE-Detection", "a.pth", "0a1b"),
+            ("hf://facebook/PE-Core-B16-224@main", "PE-Core-B16-224", "PE-Core-B16-224.pt", "main"),
         ],
     )
-    def test_hub_names(self, tmp_path, monkeypatch, spatial, name, repo, file):
+    def test_hub_names(self, tmp_path, monkeypatch, spatial, name, repo, file, revision):
         path = save(tmp_path / "blob.pt", spatial)
         calls = []
 
@@ -185,12 +187,14 @@ class TestResolve:
 
         monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
         assert resolve_weights(name) == path
-        assert calls == [dict(repo_id=f"facebook/{repo}", filename=file)]
+        assert calls == [dict(repo_id=f"facebook/{repo}", filename=file, revision=revision)]
         info = load_weights(tower_of(**SPATIAL), name)
         assert info.source == name
         assert info.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
-    @pytest.mark.parametrize("name", ["hf://facebook", "hf://", "hf://a/b/c", "hf:///b", "hf://a/"])
+    @pytest.mark.parametrize(
+        "name", ["hf://facebook", "hf://", "hf://a/b/c", "hf:///b", "hf://a/", "hf://a/b@:c"]
+    )
     def test_no_hub_name(self, name):
         with pytest.raises(ValueError, match="is no hub name; write hf://owner/repo"):
             resolve_weights(name)

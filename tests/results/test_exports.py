@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 import shutil
@@ -41,6 +42,14 @@ def test_csv_has_every_score_exactly(made):
     assert len(with_interval) == 32
     reported = [row for row in rows if row["origin"] == "reported"]
     assert len(reported) == 4 and all(row["source"] and not row["commit"] for row in reported)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_csv_starts_no_formula(make_record, text):
+    record = make_record()
+    record = dataclasses.replace(record, encoder=dataclasses.replace(record.encoder, weights=text))
+    [row, *_] = csv.DictReader(io.StringIO(render_csv([record]), newline=""))
+    assert row["weights"] == f"'{text}"
 
 
 def test_csv_of_nothing_has_a_header():
