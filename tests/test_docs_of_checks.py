@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-for module in ("mmdet", "mmseg"):
-    pytest.importorskip(module)
+pytest.importorskip("mmdet")
+pytest.importorskip("mmseg")
 
 from pe_dense.data.checks.rules import Rule
 

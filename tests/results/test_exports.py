@@ -47,7 +47,8 @@ def test_csv_has_every_score_exactly(made):
 @pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_csv_starts_no_formula(make_record, text):
     record = make_record()
-    record = dataclasses.replace(record, encoder=dataclasses.replace(record.encoder, weights=text))
+    encoder = dataclasses.replace(record.encoder, weights=text, weights_sha256="0" * 64)
+    record = dataclasses.replace(record, encoder=encoder)
     [row, *_] = csv.DictReader(io.StringIO(render_csv([record]), newline=""))
     assert row["weights"] == f"'{text}"
 
