@@ -26,7 +26,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")
     parser.add_argument("--dry-run", action="store_true", help="only say the size")
     parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config values"
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override config values",
     )
     return parser.parse_args()
 

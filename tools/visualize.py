@@ -55,6 +55,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
         help="the overrides that the run was trained with, for example data_root=DIR",
@@ -242,7 +243,9 @@ def add_track_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=float, default=8.0, help="of GIF and MP4 (%(default)s)")
     parser.add_argument("--encoder", help="encoder of the run (default: the checkpoint's)")
     parser.add_argument("--weights", help="encoder weights, where nothing was trained")
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE"
+    )
 
 
 def run_track(args: argparse.Namespace) -> None:

@@ -32,6 +32,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
         help="override config values, for example data_root=DIR max_epochs=3",
@@ -66,7 +67,7 @@ def parse_options(pairs: Sequence[str]) -> Options:
     """Turn KEY=VALUE words into values; what is no Python literal stays text.
 
     Raises:
-        ValueError: If a word has no '='.
+        ValueError: If a word has no '=', or a key comes twice.
 
     Example:
         >>> parse_options(["max_epochs=3", "data_root=data/bccd", "lr=1e-4"])
@@ -77,6 +78,8 @@ def parse_options(pairs: Sequence[str]) -> Options:
         key, separator, text = pair.partition("=")
         if not separator or not key:
             raise ValueError(f"--cfg-options {pair!r} is not KEY=VALUE")
+        if key in texts:
+            raise ValueError(f"--cfg-options gives {key} twice, {texts[key]!r} and {text!r}")
         texts[key] = text
     return Options(texts)
 

@@ -7,6 +7,7 @@ an option that is nothing but the name of something, `key='$max_epochs'`, is a r
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,12 @@ def _referenced(cfg: Config, value: Any) -> Any:
 
 
 def _as_expected(key: str, old: Any, new: Any, text: str | None) -> Any:
-    """Text where the config has text, or a path that it leaves open: a folder called 2024."""
+    """Text where the config has text, or a path that it leaves open: a folder called 2024.
+
+    A list of bare words, `classes=[cat,dog]`, is one where the config has a list.
+    """
+    if isinstance(old, (list, tuple)) and isinstance(new, str) and re.fullmatch(r"\[.*\]", new):
+        return [word.strip() for word in new[1:-1].split(",")]
     is_path = old is None and key.rpartition(".")[2] in _PATHS
     if (is_path or isinstance(old, str)) and isinstance(new, (bool, int, float)):
         return str(new) if text is None else text

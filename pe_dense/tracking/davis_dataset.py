@@ -96,7 +96,7 @@ class DavisVideos(BaseDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Paths of every video, checked without decoding."""
-        root = Path(self.data_root).expanduser()
+        root = Path(self.data_root)
         images, masks = (
             root / name / (self.resolution or "") for name in ("JPEGImages", "Annotations")
         )

@@ -34,6 +34,27 @@ def test_options_are_literals_or_text() -> None:
     assert parse_options([]) == {}
 
 
+def test_options_add_up_and_none_is_given_twice() -> None:
+    parser = command_line.Parser()
+    command_line.add_run_options(parser)
+    words = [
+        "--cfg-options",
+        "a=1",
+        "b=2",
+        "--accept",
+        "x",
+        "--cfg-options",
+        "c=3",
+        "--accept",
+        "y",
+    ]
+    args = parser.parse_args(words)
+    assert parse_options(args.cfg_options) == {"a": 1, "b": 2, "c": 3} and args.accept == ["x", "y"]
+    assert parser.parse_args([]).cfg_options == []
+    with pytest.raises(ValueError, match="gives a twice, '1' and '2'"):
+        parse_options(["a=1", "b=1", "a=2"])
+
+
 @pytest.mark.parametrize("word", ["max_epochs", "=3", "--lr"])
 def test_a_word_that_is_no_option(word: str) -> None:
     with pytest.raises(ValueError, match="is not KEY=VALUE"):

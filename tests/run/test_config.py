@@ -17,6 +17,7 @@ pytest.importorskip("mmengine")
 
 from mmengine.config import Config
 
+from pe_dense.run.command_line import parse_options
 from pe_dense.run.config import (
     READ_BY_CODE,
     encoder_facts,
@@ -497,3 +498,12 @@ def test_an_option_that_holds_a_name_and_more_is_told_to_be_text(
         assert cfg.data_root == root
         out = capsys.readouterr()
         assert ("$max_epochs is taken as text" in out.out + out.err) is told
+
+
+def test_a_list_of_bare_words_is_one_where_the_config_has_a_list() -> None:
+    options = parse_options(["classes=[cat, big dog]", "num_classes=2"])
+    cfg, _ = load_config("configs/segmentation/linear_pe_t16_mini.py", options=options)
+    assert cfg.classes == ["cat", "big dog"]
+    options = parse_options(["data_root=[a,b]"])
+    cfg, _ = load_config("configs/segmentation/linear_pe_t16_mini.py", options=options)
+    assert cfg.data_root == "[a,b]"

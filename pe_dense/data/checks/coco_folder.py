@@ -11,6 +11,7 @@ Known layouts, the first that is complete counts:
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
             "this config is for your own data: say where the folder lies with --cfg-options "
             "data_root=DIR"
         )
-    root = Path(names["data_root"]).expanduser()
+    root = Path(os.path.expanduser(names["data_root"]))  # noqa: PTH111 (leaves a folder called ~t)
     if not root.is_dir():
         raise ValueError(f"data_root {root} does not exist; pass --cfg-options data_root=DIR")
     train_json, val_json = find_splits(root, names.get("train_json"), names.get("val_json"))

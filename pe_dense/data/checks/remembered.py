@@ -1,8 +1,10 @@
 """What was found out about files is found out once: kept beside them while they do not change.
 
-An answer is kept with the size and time of everything that was read for it, and with the hash of
-the code that found it, so that it is asked again after any of these changed. Of several processes,
-also of other runs on the same machine, one finds out and the others wait and read.
+An answer is kept with size, times and inode of everything that was read for it, and with the hash
+of the code that found it, so that it is asked again after any of these changed. Among the times is
+that of the last change of the entry (ctime), which copying with an old time (cp -p, rsync -t) sets
+as well. An answer belongs to one place: a copy of the folder asks anew. Of several processes, also
+of other runs on the same machine, one finds out and the others wait and read.
 
 Answers are JSON in the folder '.pe_dense' of the data, or in the user's cache folder where that
 cannot be written ($XDG_CACHE_HOME or ~/.cache). Deleting them is always safe.
@@ -54,7 +56,8 @@ def remembered(root: Path, question: Mapping[str, Any], find_out: Callable[[], A
     Returns:
         The value as JSON gives it back: lists for tuples.
     """
-    text = json.dumps([_code_sha256(_source_of(find_out)), question], sort_keys=True)
+    places = [os.path.abspath(root), os.path.abspath(".")]  # noqa: PTH100 (no symlinks)
+    text = json.dumps([_code_sha256(_source_of(find_out)), places, question], sort_keys=True)
     name = f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
     folder = _folder_for(root)
     if folder is None:
@@ -99,23 +102,27 @@ def stamp(path: str) -> tuple[str, int]:
     """
     try:
         if not Path(path).is_dir():
-            found = Path(path).stat()
-            return f"{found.st_size} {found.st_mtime_ns}", found.st_mtime_ns
+            return _of_entry(Path(path).stat())
         lines, newest = [], 0
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
-                    continue  # our own folder, and files that are being written
+                if entry.name == FOLDER or entry.name.startswith(".") and entry.name[-4:] == ".tmp":
+                    continue  # answers, and files that are being written
                 if entry.is_dir():
                     lines.append(f"{entry.name}/")
                     continue
-                found = entry.stat()
-                lines.append(f"{entry.name} {found.st_size} {found.st_mtime_ns}")
-                newest = max(newest, found.st_mtime_ns)
+                text, time_ns = _of_entry(entry.stat())
+                lines.append(f"{entry.name} {text}")
+                newest = max(newest, time_ns)
     except OSError:
         return "absent", 0
     digest = hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape"))
     return digest.hexdigest(), newest
+
+
+def _of_entry(found: os.stat_result) -> tuple[str, int]:
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return f"{found.st_size} {times[0]} {times[1]} {found.st_ino}", max(times)
 
 
 def _folder_for(root: Path) -> Path | None:

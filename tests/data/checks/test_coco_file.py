@@ -15,7 +15,7 @@ pytest.importorskip("cv2")
 from coco_folders import changed, content_of
 
 from pe_dense.data.checks import json_stream
-from pe_dense.data.checks.coco_file import CocoFile, places, read_coco_file, read_images
+from pe_dense.data.checks.coco_file import CocoFile, places, read_coco_file
 from pe_dense.data.checks.rules import require_sound
 
 GOOD = content_of(["a.jpg", "b.jpg", "c.jpg"])

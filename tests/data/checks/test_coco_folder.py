@@ -159,7 +159,11 @@ def test_images_that_are_nowhere(tmp_path: Path) -> None:
     train = tmp_path / "annotations" / "train.json"
     edit(train, lambda c: [image.update(file_name="zz") for image in c["images"]])
     message = refusal(tmp_path)
-    assert "no image was found" in message and "looked for zz" in message and "train_images=" in message
+    assert (
+        "no image was found" in message
+        and "looked for zz" in message
+        and "train_images=" in message
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -17,7 +18,9 @@ OLD_S = 1_600_000_000
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Old files; the time of the last change of their entries cannot be set, so it may be new."""
+    monkeypatch.setattr(module, "SETTLED_S", -3600.0)
     folder = tmp_path / "data"
     (folder / "images").mkdir(parents=True)
     for name in ("a.json", "images/1.jpg", "images/2.jpg"):
@@ -79,9 +82,28 @@ def new_folder(root: Path) -> None:
     (root / "images/more").mkdir()
 
 
-@pytest.mark.parametrize(
-    "change", [changed_time, changed_size, removed, removed_list, renamed, new_folder]
-)
+def changed_content(root: Path) -> None:
+    """As `cp -p` and `rsync -t` leave it: the same size and the same time."""
+    (root / "a.json").write_text("A.JSON")
+    os.utime(root / "a.json", (OLD_S, OLD_S))
+
+
+def changed_content_in_a_folder(root: Path) -> None:
+    (root / "images/1.jpg").write_text("IMAGES/1.jpg")
+    os.utime(root / "images/1.jpg", (OLD_S, OLD_S))
+
+
+def hidden_file(root: Path) -> None:
+    (root / "images/.3.jpg").write_text("x")
+
+
+CHANGES = [
+    changed_time, changed_size, removed, removed_list, renamed, new_folder, changed_content,
+    changed_content_in_a_folder, hidden_file,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_change_is_seen(root: Path, change: object) -> None:
     counted = Counted(root)
     counted.ask()
@@ -90,12 +112,29 @@ def test_a_change_is_seen(root: Path, change: object) -> None:
     assert counted.times == 2
 
 
-def test_a_file_that_just_changed_is_read_again(root: Path) -> None:
+def test_a_file_that_just_changed_is_read_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counted = Counted(root)
+    monkeypatch.setattr(module, "SETTLED_S", 2.0)
     (root / "a.json").touch()
     counted.ask()
     counted.ask()
     assert counted.times == 2
+
+
+def test_a_copy_of_a_project_asks_anew(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers travel with the folder; with relative paths the questions are equal, too."""
+    monkeypatch.chdir(root.parent)
+    here = Counted(Path(root.name))
+    here.ask(file="data/a.json")
+    other = tmp_path / "copy"
+    shutil.copytree(root, other / root.name)
+    (other / root.name / "images/2.jpg").unlink()
+    monkeypatch.chdir(other)
+    assert Counted(Path(root.name)).ask(file="data/a.json") == {"names": ["1.jpg"]}
 
 
 def test_other_code_asks_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
