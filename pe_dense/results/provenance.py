@@ -32,8 +32,14 @@ DISTRIBUTIONS = {
 DEFAULT_LIBRARIES = (
     "python", "pe_dense", "torch", "numpy", "mmengine", "mmcv", "mmdet", "mmseg", "pycocotools",
 )  # fmt: skip
-# Results are not code: writing a record must not make the next record's commit dirty.
-RESULT_PATHS = ("benchmarks/records", "benchmarks/LEADERBOARD.md")
+# What evaluations and the builder of pages write: results are not code, and must not make the next
+# record's commit dirty. The README holds an excerpt of the table.
+RESULT_PATHS = (
+    "benchmarks/records",
+    "benchmarks/LEADERBOARD.md",
+    "benchmarks/leaderboard.html",
+    "README.md",
+)
 
 # An absolute path at the start of an argument, or after '=', ',', a bracket, a quote or a space.
 _INNER_PATH = re.compile(r"""(?:^|(?<=[=,\[('"\s]))(?:~?/|[A-Za-z]:[\\/])[^,\])'"]+""")

@@ -97,7 +97,8 @@ def test_git_state(tmp_path, monkeypatch):
     assert git_state(tmp_path) == (commit, False)
     (tmp_path / "benchmarks" / "records").mkdir(parents=True)
     (tmp_path / "benchmarks" / "records" / "x.json").write_text("{}")
-    (tmp_path / "benchmarks" / "LEADERBOARD.md").write_text("")
+    for page in ("benchmarks/LEADERBOARD.md", "benchmarks/leaderboard.html", "README.md"):
+        (tmp_path / page).write_text("")
     assert git_state(tmp_path) == (commit, False)  # results are not code
     assert git_state(tmp_path / "benchmarks") == ("unknown", True)  # not the top
     (tmp_path / "new.py").write_text("2")
