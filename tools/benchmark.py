@@ -104,7 +104,8 @@ def main() -> int:
         reporter = display.LineReporter(functools.partial(print, flush=True))
         board = jobs.run_jobs(planned, records, gpus, args.parallel, reporter)
         console.print(display.board_table(board), soft_wrap=True)
-    failed = [progress for progress in board.jobs if progress.state == jobs.FAILED]
+    unfinished = (jobs.FAILED, jobs.WAITING, jobs.TRAINING, jobs.TESTING)
+    failed = [progress for progress in board.jobs if progress.state in unfinished]
     for progress in failed:
         log = progress.planned.job.work_dir / "benchmark.log"
         print(f"failed: {progress.planned.job.name}: {progress.error} (log: {log})")

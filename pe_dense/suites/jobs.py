@@ -8,6 +8,7 @@ starts it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -21,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from pe_dense.files import atomic_write_text
 from pe_dense.results.provenance import utc_now
@@ -134,7 +135,8 @@ def run_jobs(
         refresh_s: Seconds between two calls of `show`.
 
     Returns:
-        The board when all have ended. On KeyboardInterrupt the children are stopped first.
+        The board when all have ended. On KeyboardInterrupt, SIGTERM and SIGHUP the children are
+        stopped first.
     """
     board = Board([Progress(p, RECORDED if p.record else WAITING) for p in plan])
     queue = deque(progress for progress in board.jobs if progress.state == WAITING)
@@ -156,6 +158,7 @@ def run_jobs(
     threads = [threading.Thread(target=work, args=(gpu,), daemon=True) for gpu in slots]
     for thread in threads:
         thread.start()
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         while any(thread.is_alive() for thread in threads):
             show(board)
@@ -164,14 +167,31 @@ def run_jobs(
     except BaseException:
         stop.set()
         with board.lock:
-            for child in children:
-                if child.poll() is None:
-                    os.killpg(child.pid, signal.SIGTERM)
+            end(children)
         for thread in threads:
-            thread.join(10)
+            thread.join(1)
         raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     show(board)
     return board
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def end(children: Sequence[subprocess.Popen], patience_s: float = 10.0) -> None:
+    """Stop children with all that they started: asked first, killed after `patience_s` seconds."""
+    deadline = time.monotonic() + patience_s
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for child in children:
+            if child.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, number)
+        while any(child.poll() is None for child in children) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 def run_job(
@@ -182,8 +202,27 @@ def run_job(
     children: list[subprocess.Popen],
     stop: threading.Event,
 ) -> None:
-    """Train and score one job; the outcome goes to `progress` and to its status file."""
+    """Train and score one job; the outcome goes to `progress` and to its status file.
+
+    A job that cannot run, because its folder cannot be written or its status file is damaged, is
+    a failed one, with the reason.
+    """
+    try:
+        _run_phases(progress, records, gpu, lock, children, stop)
+    except (OSError, ValueError) as error:
+        progress.state, progress.error = FAILED, " ".join(str(error).split())
+
+
+def _run_phases(
+    progress: Progress,
+    records: Path,
+    gpu: str | None,
+    lock: threading.Lock,
+    children: list[subprocess.Popen],
+    stop: threading.Event,
+) -> None:
     job = progress.planned.job
+    read_attempts(job)  # before hours are spent on what cannot be noted
     job.work_dir.mkdir(parents=True, exist_ok=True)
     with (job.work_dir / ".lock").open("w") as holder:
         try:

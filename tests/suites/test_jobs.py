@@ -104,6 +104,50 @@ def test_a_broken_status_file_is_named(tmp_path):
         jobs.read_attempts(plan.job)
 
 
+def test_a_job_that_cannot_run_has_failed_and_the_queue_goes_on(tmp_path):
+    """A folder that is a file, and a status file that is none: nothing of the job is started."""
+    (tmp_path / "a").write_text("in the way")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "status.json").write_text("[")
+    started = f"open({str(tmp_path / 'started')!r}, 'a')"
+    plan = [planned(tmp_path / name, started, started) for name in "ab"]
+    board = jobs.run_jobs([*plan, planned(tmp_path / "c")], tmp_path, refresh_s=0.01)
+    assert states(board) == [jobs.FAILED, jobs.FAILED, jobs.DONE]
+    assert str(tmp_path / "a") in board.jobs[0].error
+    assert "status.json is not a status file; remove it" in board.jobs[1].error
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("deaf", [False, True], ids=["", "deaf to SIGTERM"])
+def test_a_signal_ends_the_children_with_it(tmp_path, number, deaf, monkeypatch):
+    """As `kill` and a closed terminal send it; a child that does not listen is killed."""
+    patience_s = 0.3 if deaf else 10.0
+    monkeypatch.setattr(jobs.end, "__defaults__", (patience_s,))
+    train = (
+        "import os, signal, time\n"
+        f"signal.signal(signal.SIGTERM, signal.SIG_IGN) if {deaf} else None\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "time.sleep(60)"
+    )
+
+    def send() -> None:
+        wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send).start()
+    with pytest.raises(SystemExit) as caught:
+        jobs.run_jobs([planned(tmp_path / "a", train)], tmp_path, refresh_s=0.01)
+    assert caught.value.code == 128 + number
+    pid = int((tmp_path / "pid").read_text())
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in state_of(pid))
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_jobs_share_the_gpus(tmp_path):
     program = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(0.3)"
     plan = [planned(tmp_path / str(i), program, "pass") for i in range(4)]
