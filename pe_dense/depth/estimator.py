@@ -18,6 +18,7 @@ from mmseg.utils import SampleList
 from torch import Tensor
 
 from pe_dense.encoders.whole_patches import Margins, Place, pad_to_multiple
+from pe_dense.pixelwise.batch_sizes import AnyImageSize
 from pe_dense.pixelwise.depth_bins import resized
 from pe_dense.pixelwise.depth_errors import flip_average
 from pe_dense.pixelwise.windows import (
@@ -30,7 +31,7 @@ from pe_dense.pixelwise.windows import (
 
 
 @MODELS.register_module()
-class DenseDepthEstimator(DepthEstimator):
+class DenseDepthEstimator(AnyImageSize, DepthEstimator):
     """Metric depth in the original size of every image, `pred_depth_map` (1, P, Q) in m.
 
     Images are padded to whole patches, in training with their annotation, and the padding is cut

@@ -16,6 +16,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from pe_dense.pixelwise.batch_sizes import AnyImageSize
 from pe_dense.pixelwise.windows import unpadded_size, window_outputs, windows_of
 from pe_dense.probing.head_bank import (
     HeadBank,
@@ -28,7 +29,7 @@ from pe_dense.probing.probe_tasks import TASKS
 
 
 @MODELS.register_module()
-class LayerProbe(BaseModel):
+class LayerProbe(AnyImageSize, BaseModel):
     """Trains many linear heads at once from a single frozen pass over each batch.
 
     Every layer is read in that pass and normalised once; its heads are one matrix product, their

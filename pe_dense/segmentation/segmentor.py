@@ -10,11 +10,12 @@ from mmseg.utils import SampleList
 from torch import Tensor
 
 from pe_dense.pixelwise.banded_inference import BandedLogits
+from pe_dense.pixelwise.batch_sizes import AnyImageSize
 from pe_dense.pixelwise.windows import mirrored, unpadded_size, window_outputs, windows_of
 
 
 @MODELS.register_module()
-class DenseSegmentor(EncoderDecoder):
+class DenseSegmentor(AnyImageSize, EncoderDecoder):
     """The same labels as `EncoderDecoder`, without its full-resolution logits.
 
     Windows of one size run through the encoder together, across the images of a batch;

@@ -8,9 +8,11 @@ import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from mmseg.utils import SampleList
 
-from pe_dense.pixelwise.banded_inference import labels_of_views
+from pe_dense.pixelwise.banded_inference import BandedLogits, labels_of_views
+from pe_dense.pixelwise.batch_sizes import by_image_size
 
 
 @MODELS.register_module()
@@ -46,13 +48,18 @@ class DenseSegTTA(BaseTTAModel):
         views, samples = [], []
         for inputs, of_view in zip(data["inputs"], data["data_samples"], strict=True):
             one = dict(inputs=inputs, data_samples=of_view)
-            ready = self.module.data_preprocessor(one, False)
-            views.append(self.module.banded_logits(**ready))
-            samples.append(ready["data_samples"])
+            logits, ready = zip(*by_image_size(self._view, one), strict=True)
+            views.append(logits)
+            samples.append(ready)
         for sample, of_image in zip(samples[0], zip(*views, strict=True), strict=True):
             labels_PQ = labels_of_views(of_image)
             sample.set_data({"pred_sem_seg": PixelData(data=labels_PQ[None])})
-        return samples[0]
+        return list(samples[0])
+
+    def _view(self, data: dict[str, list]) -> list[tuple[BandedLogits, SegDataSample]]:
+        """Images of one size -> the logits and sample of each."""
+        ready = self.module.data_preprocessor(data, False)
+        return list(zip(self.module.banded_logits(**ready), ready["data_samples"], strict=True))
 
     def merge_preds(self, data_samples_list: list) -> SampleList:
         """Never called: `test_step` merges before predictions are made."""

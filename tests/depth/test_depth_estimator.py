@@ -162,6 +162,18 @@ def test_class_tokens_of_the_backbone_reach_the_head(head):
     assert not torch.allclose(depth, other, atol=1e-3)
 
 
+def test_a_batch_of_several_sizes_gives_what_each_image_gives_alone():
+    model = estimator()
+    images = [torch.randn(3, *size) for size in ((16, 20), (16, 4), (16, 20))]
+    items = [dict(inputs=[x], data_samples=[sample(tuple(x.shape[1:]))]) for x in images]
+    batch = {key: [item[key][0] for item in items] for key in items[0]}
+    with torch.no_grad():
+        together = model.test_step(batch)
+        alone = [model.val_step(item)[0] for item in items]
+    for mine, known in zip(together, alone, strict=True):
+        torch.testing.assert_close(mine.pred_depth_map.data, known.pred_depth_map.data)
+
+
 def test_flip_is_the_mean_of_both():
     images = torch.randn(2, 3, 10, 22)
     straight = predicted(estimator(), images)

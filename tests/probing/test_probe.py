@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from planted import CLASSES, PLANTED, batch, probe
+from planted import CLASSES, PLANTED, batch, probe, scene
 from test_head_bank import train_bank
 
 from pe_dense.data.holdout import HoldoutSubset, is_held_out, split_indices
@@ -89,6 +89,16 @@ def test_counts_are_those_of_upsampled_logits(evaluated, mode) -> None:
             labels = reference_labels([of[b] for of in logits], windows, (32, 32), (32, 32))
             expected = image_counts(labels.numpy(), sample.gt_sem_seg.data[0].numpy(), CLASSES)
             assert np.array_equal(sample.probe_counts[s, p], expected)
+
+
+def test_a_batch_of_several_sizes_counts_what_each_image_counts_alone() -> None:
+    model = probe(data_preprocessor=dict(type="mmseg.SegDataPreProcessor")).eval()
+    made = [scene(i, size) for i, size in ((1, 32), (2, 16), (3, 32))]
+    together = model.test_step(dict(inputs=[x for x, _ in made], data_samples=[s for _, s in made]))
+    for (image, sample), mine in zip(made, together, strict=True):
+        (known,) = model.val_step(dict(inputs=[image], data_samples=[sample]))
+        assert mine.img_path == known.img_path
+        assert torch.equal(mine.probe_counts, known.probe_counts)
 
 
 def test_bad_probes_are_refused() -> None:

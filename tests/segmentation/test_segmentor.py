@@ -104,6 +104,21 @@ def test_an_image_smaller_than_the_crop():
     assert (found == known).float().mean() > 0.99
 
 
+@pytest.mark.parametrize("step", ["val_step", "test_step"])
+def test_a_batch_of_several_sizes_gives_what_each_image_gives_alone(step):
+    ours, _ = models("slide")
+    images = [torch.randn(3, *size) for size in ((40, 56), (8, 56), (40, 56), (56, 40))]
+    items = [dict(inputs=[x], data_samples=[sample((9, 9 + i), x.shape[1:])])
+             for i, x in enumerate(images)]  # fmt: skip
+    batch = {key: [item[key][0] for item in items] for key in items[0]}
+    with torch.no_grad():
+        together = getattr(ours, step)(batch)
+        alone = [getattr(ours, step)(item)[0] for item in items]
+    for i, (mine, known) in enumerate(zip(together, alone, strict=True)):
+        assert mine.ori_shape == (9, 9 + i)
+        assert (mine.pred_sem_seg.data == known.pred_sem_seg.data).float().mean() > 0.97
+
+
 def test_windows_are_those_of_mmseg():
     windows = slide_windows((40, 56), (24, 24), (16, 16))
     assert [(w.top, w.left) for w in windows] == [

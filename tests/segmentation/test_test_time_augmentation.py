@@ -97,6 +97,25 @@ def test_labels_equal_mmseg_s(tmp_path, monkeypatch, band):
         assert (mine.gt_sem_seg.data == 3).all()
 
 
+def test_images_of_several_sizes_in_a_batch(tmp_path):
+    items = []
+    for name, size in (("a", (50, 38)), ("b", (38, 50)), ("c", (50, 38))):
+        noise = np.random.default_rng(len(items)).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize(size).save(tmp_path / f"{name}.png")
+        Image.fromarray(np.zeros(size[::-1], np.uint8)).save(tmp_path / f"{name}_map.png")
+        files = [str(tmp_path / f"{name}{end}.png") for end in ("", "_map")]
+        items.append(pipeline()(
+            dict(img_path=files[0], seg_map_path=files[1], seg_fields=[],
+                 reduce_zero_label=False, label_map=None)
+        ))  # fmt: skip
+    ours, _ = models()
+    together = ours.test_step(pseudo_collate(items))
+    for item, mine in zip(items, together, strict=True):
+        (known,) = ours.test_step(pseudo_collate([item]))
+        assert mine.img_path == known.img_path
+        assert (mine.pred_sem_seg.data == known.pred_sem_seg.data).float().mean() > 0.99
+
+
 def test_probabilities_are_averaged_not_logits():
     whole = [PixelBox(0, 1, 0, 1)]
     sure, unsure = torch.tensor([9.0, 0.0, 0.0]), torch.tensor([0.0, 1.4, 1.0])
