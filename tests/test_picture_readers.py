@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 pytest.importorskip("mmseg")
 
@@ -61,9 +61,19 @@ def from_shard(file: Path) -> np.ndarray:
     return ShardedImages(file.parent).load_sample(0)["img"][..., ::-1]
 
 
-def from_instances(file: Path) -> np.ndarray:
-    content = {"images": [{"id": 5, "file_name": file.name}], "annotations": [], "categories": []}
+def write_coco(file: Path, width: int, height: int) -> None:
+    """The JSON of one image that is said to be so large, with a triangle in its upper left."""
+    image = {"id": 5, "file_name": file.name, "width": width, "height": height}
+    polygon = [[2.0, 2.0, 20.0, 2.0, 20.0, 20.0]]
+    box = {"bbox": [2, 2, 18, 18], "area": 162, "segmentation": polygon}
+    item = {"id": 1, "image_id": 5, "category_id": 1, **box}
+    classes = [{"id": 1, "name": "triangle"}]
+    content = {"images": [image], "annotations": [item], "categories": classes}
     (file.parent / "a.json").write_text(json.dumps(content))
+
+
+def from_instances(file: Path) -> np.ndarray:
+    write_coco(file, *ImageOps.exif_transpose(Image.open(file)).size)
     return CocoInstanceIds(file.parent, "a.json").load_sample(0)["img"][..., ::-1]
 
 
@@ -197,15 +207,10 @@ def test_a_size_that_contradicts_the_label_map(tmp_path: Path) -> None:
 
 def test_instances_of_an_image_that_is_turned(tmp_path: Path) -> None:
     file = write_photo(tmp_path / "a.png", 6)
-    polygon = [[2.0, 2.0, 20.0, 2.0, 20.0, 40.0]]
-    image = {"id": 0, "file_name": file.name, "width": HEIGHT, "height": WIDTH}
-    instance = {"id": 1, "image_id": 0, "category_id": 1, "segmentation": polygon}
-    content = {"images": [image], "annotations": [instance], "categories": []}
-    (tmp_path / "a.json").write_text(json.dumps(content))
+    write_coco(file, HEIGHT, WIDTH)
     sample = CocoInstanceIds(tmp_path, "a.json").load_sample(0)
-    assert sample["instance_ids"].shape == (WIDTH, HEIGHT) and sample["instance_ids"][30, 18] == 1
-    image |= {"width": WIDTH, "height": HEIGHT}
-    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert sample["instance_ids"].shape == (WIDTH, HEIGHT) and sample["instance_ids"][10, 18] == 1
+    write_coco(file, WIDTH, HEIGHT)
     with pytest.raises(ValueError, match=r"it is \(48, 24\), turned as Exif says"):
         CocoInstanceIds(tmp_path, "a.json").load_sample(0)
 

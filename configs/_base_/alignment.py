@@ -28,6 +28,7 @@ custom_imports = dict(
     allow_failed_imports=False,
 )
 default_scope = "mmengine"
+data_check = "pe_dense.alignment.mask_check:check_config"
 model = dict(
     type="SpatialAligner",
     data_preprocessor=dict(

@@ -15,10 +15,10 @@ def datasets_of(
 
     Args:
         cfg: Resolved config.
-        splits: Of 'train', 'val', 'test'; a loader that is None is skipped.
+        splits: Of 'train', 'val', 'test'; without a loader they are skipped.
     """
     for split in splits:
-        loader = cfg[f"{split}_dataloader"]
+        loader = cfg.get(f"{split}_dataloader")
         if loader is not None:
             for dataset, held in leaf_datasets(loader["dataset"]):
                 yield split, dataset, held

@@ -8,12 +8,16 @@ is shown, turned as Exif says, here as in detection. Samples are those of `Unlab
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
 
+from pe_dense.data.checks.coco_split import coco_facts
+from pe_dense.data.checks.rules import require_sound
+from pe_dense.data.coco_objects import is_ignored, is_trainable
 from pe_dense.data.unlabelled_images import UnlabelledImages
 
 VOID = -1
@@ -21,59 +25,53 @@ VOID = -1
 
 @DATASETS.register_module()
 class CocoInstanceIds(UnlabelledImages):
-    """Images and instances of a COCO JSON, also such as have none.
+    """Images and instances of a COCO JSON, which must be as sound as for detection with masks.
 
-    Where masks overlap, the smaller instance lies on top. Crowd regions are void.
+    Where masks overlap, the smaller instance lies on top. Void is what detection does not train
+    on: crowds, what has the flag 'ignore', and objects whose box cannot be used.
 
     Args:
         data_root: Folder that the other two are relative to.
         ann_file: The JSON.
         img_folder: Folder of the images.
+        accept: Names of rules that the JSON may break; see `pe_dense.data.checks.coco_split`.
         **kwargs: See `UnlabelledImages`.
 
     Raises:
-        ValueError: If the JSON is missing, is none of COCO, or names no image.
+        ValueError: With the first fault of the JSON that is not accepted.
     """
 
     def __init__(
-        self, data_root: str | Path, ann_file: str, img_folder: str = "", **kwargs: Any
+        self,
+        data_root: str | Path,
+        ann_file: str,
+        img_folder: str = "",
+        accept: Sequence[str] = (),
+        **kwargs: Any,
     ) -> None:
-        self._img_folder = img_folder
+        self._img_folder, self._accept = img_folder, tuple(accept)
         super().__init__(data_root, ann_file=ann_file, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry per image with its segmentations."""
         path = Path(self.ann_file)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            images, annotations = content["images"], content["annotations"]
-            masks: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in images}
-            for item in annotations:
-                if item["image_id"] in masks:
-                    masks[item["image_id"]].append(
-                        {
-                            "segmentation": item["segmentation"],
-                            "is_void": bool(item.get("iscrowd", 0)),
-                        }
-                    )
-            entries = [
-                {
-                    "name": (Path(self._img_folder) / image["file_name"]).as_posix(),
-                    "num_bytes": -1,
-                    "image_hw": (image.get("height"), image.get("width")),
-                    "masks": masks[image["id"]],
-                }
-                for image in images
-            ]
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read as JSON ({error}); check ann_file") from error
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path} is no COCO file with masks (no {error}); check ann_file"
-            ) from error
-        if not entries:
-            raise ValueError(f"{path} names no image; check ann_file")
-        return entries
+        require_sound(coco_facts(Path(self.data_root), path).findings, self._accept)
+        content = json.loads(path.read_bytes())
+        entries = {
+            image["id"]: {
+                "name": (Path(self._img_folder) / image["file_name"]).as_posix(),
+                "num_bytes": -1,
+                "image_hw": (int(image["height"]), int(image["width"])),
+                "masks": [],
+            }
+            for image in content["images"]
+        }
+        for item in content["annotations"]:
+            entry = entries[item["image_id"]]
+            height, width = entry["image_hw"]
+            is_void = is_ignored(item) or not is_trainable(item, width, height)
+            entry["masks"].append({"segmentation": item["segmentation"], "is_void": is_void})
+        return list(entries.values())
 
     def load_sample(self, index: int) -> dict[str, Any]:
         """Image and instances.
@@ -84,7 +82,7 @@ class CocoInstanceIds(UnlabelledImages):
         """
         sample, entry = super().load_sample(index), self.get_data_info(index)
         found_hw, said_hw = sample["ori_shape"], entry["image_hw"]
-        if None not in said_hw and said_hw != found_hw:
+        if said_hw != found_hw:
             raise ValueError(
                 f"it is {found_hw}, turned as Exif says, but {self.ann_file} {said_hw}"
             )
@@ -92,7 +90,7 @@ class CocoInstanceIds(UnlabelledImages):
 
 
 def paint_instances(masks: list[dict[str, Any]], image_hw: tuple[int, int]) -> np.ndarray:
-    """COCO segmentations as a map (H, W) int32: 1, 2, ... in their order, -1 for void.
+    """Sound COCO segmentations as a map (H, W) int32: 1, 2, ... in their order, -1 for void.
 
     Larger ones are painted first, void regions before all others.
 
@@ -114,10 +112,7 @@ def _mask_of(segmentation: Any, image_hw: tuple[int, int]) -> np.ndarray:
 
     height, width = image_hw
     if isinstance(segmentation, list):  # polygons
-        polygons = [p for p in segmentation if len(p) >= 6]
-        if not polygons:
-            return np.zeros(image_hw, bool)
-        rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
     elif isinstance(segmentation["counts"], list):  # uncompressed
         rle = coco_mask.frPyObjects(segmentation, height, width)
     else:
