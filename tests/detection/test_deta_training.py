@@ -134,7 +134,7 @@ def test_a_batch_with_too_few_tokens_is_padded(arrays, settings):
 def test_enough_patches_are_the_least(grid):
     for queries in (1, 60, 100, 900):
         rows, columns = enough_patches(*grid, queries)
-        levels = DETAPyramid(8, 32)((torch.zeros(1, 8, rows, columns),))
+        levels = DETAPyramid(8, 64)((torch.zeros(1, 8, rows, columns),))
         assert sum(level[0, 0].numel() for level in levels) == num_tokens(rows, columns) >= queries
         if min(grid) > 1 and num_tokens(*grid) >= queries:
             assert (rows, columns) == grid

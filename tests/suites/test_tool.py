@@ -61,7 +61,7 @@ def test_a_failed_run_is_kept_and_the_exit_code_says_so(tmp_path):
     weights = tmp_path / "w.pt"
     weights.write_bytes(b"no weights")
     world = tmp_path / "mini"
-    make = [sys.executable, "tools/prepare_data.py", "mini", "--out", str(world), "--train", "2"]
+    make = [sys.executable, "tools/prepare_data.py", "mini", "--out", str(world), "--train", "6"]
     make += ["--val", "2", "--clips", "2", "--frames", "3"]
     made = subprocess.run(make, cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
