@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_dense.data.checks.rules import Rule, broken
+from pe_dense.data.picture import stored
+from pe_dense.data.picture_header import header_of
 
 SUN_BIT_ROTATION = 3  # how SUN RGB-D stores depth; see `metres`
 UNREADABLE = Rule(
@@ -25,9 +27,7 @@ NOT_16_BIT = Rule(
     "depth-not-16-bit", "depth maps that are not 16-bit",
     "fetch or write 16-bit PNG of whole steps; depth of 8 bits was made for looking at",
 )  # fmt: skip
-EMPTY = Rule(
-    "depth-empty", "depth maps without an annotated pixel", "take them out of the list"
-)
+EMPTY = Rule("depth-empty", "depth maps without an annotated pixel", "take them out of the list")
 SIZE = Rule(
     "depth-size", "depth maps of another size than their image",
     "they must agree, so write the map in the image's size",
@@ -55,13 +55,21 @@ def read_depth_steps(path: str | Path) -> NDArray[np.uint16]:
     steps = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if usable else None
     if steps is None:
         raise broken(UNREADABLE, path, "cannot be decoded")
+    try:
+        header = header_of(content.tobytes(), "depth map")
+    except ValueError as error:
+        raise broken(UNREADABLE, path, "cannot be decoded") from error
     if steps.ndim != 2:
         raise broken(COLOUR, path, f"has {steps.shape[2]} channels")
     if steps.dtype != np.uint16:
         raise broken(NOT_16_BIT, path, f"is {steps.dtype} and not uint16")
+    if header.bits != 16 or header.kind != "unsigned":  # OpenCV scales packed bits
+        raise broken(NOT_16_BIT, path, f"has {header.kind} numbers of {header.bits} bits")
+    if header.mode == "L;I":
+        raise broken(UNREADABLE, path, "is a TIFF whose 0 is white, so that readers differ")
     if not steps.any():
         raise broken(EMPTY, path, "is 0 everywhere")
-    return steps
+    return np.ascontiguousarray(stored(steps, header))
 
 
 def require_size(path: str | Path, steps_HW: NDArray[np.uint16], image_hw: tuple[int, int]) -> None:

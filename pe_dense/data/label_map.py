@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pe_dense.data.checks.rules import Rule, UnsoundError, broken
+from pe_dense.data.picture import stored
 from pe_dense.data.picture_header import header_of
 
 IGNORED = 255
@@ -78,12 +79,15 @@ def decode_labels(content: bytes, path: str | Path) -> NDArray[np.uint8]:
     try:
         header = header_of(content, "label map")
         with Image.open(io.BytesIO(content)) as picture:
-            mode, values = picture.mode, np.asarray(picture)
+            mode, values = picture.mode, stored(np.asarray(picture), header)
+            is_lossy = "jpeg" in (picture.info.get("compression"), header.format.lower()[:4])
     except Exception as error:  # Pillow raises many kinds for a broken file
         raise broken(UNREADABLE, path, "is no picture, or is cut off") from error
     if values.ndim != 2:
         raise broken(COLOUR, path, f"has {values.shape[-1]} channels of colour")
-    if header.format in ("JPEG", "JPEG2000"):
+    if header.mode == "L;I":
+        raise broken(UNREADABLE, path, "is a TIFF whose 0 is white, so that readers differ")
+    if is_lossy:
         raise broken(LOSSY, path, "is a JPEG")
     if values.dtype != np.uint8:
         return _in_eight_bits(path, values)

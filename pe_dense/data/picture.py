@@ -6,8 +6,9 @@ the colour that is stored for it, however transparent it is.
 
 Depth. More than 8 bits are scaled so that white becomes 255, and rounded. White is, in this order,
 the number that the file states (PNM), 2^bits - 1 where the reader is told how many `bits` the set
-has, and the largest number of the type. What PNG's sBIT and TIFF's MaxSampleValue say is not used:
-by their standards they describe samples, and do not change what is white. Files of 16 bits that
+has, and the largest number of the type, which may be of 10, 12 or 14 packed bits in TIFF. What
+PNG's sBIT and TIFF's MaxSampleValue say is not used: by their standards they describe samples, and
+do not change what is white. Files of 16 bits that
 hold 10, 12 or 14 would come out 4 to 64 times too dark, so a picture of 16 bits without a value
 above 2^14 is refused unless `bits` is given; that depends on the file alone, so it is the same in
 training and in scoring. Floating-point samples are in 0..1; others, and signed ones, are refused.
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pe_dense.data.picture_header import PictureHeader, header_of, unreadable
 
@@ -89,6 +90,11 @@ def decode_picture(
             f"{called} has {header.mode.partition('+')[2]} samples per pixel beside its colour "
             f"({header.mode.partition('+')[0]}); save it as RGB"
         )
+    if obstacle := _tiff_obstacle(header):
+        raise ValueError(
+            f"{called} has {header.bits}-bit samples {obstacle}, which is not read; save it as RGB "
+            "with interleaved samples (INTERLEAVE=PIXEL of GDAL) of 16 bits, or with 8 bits"
+        )
     try:
         if _needs_pillow(header) or (backend == "pillow" and _is_plain(header)):
             with Image.open(io.BytesIO(content)) as picture:
@@ -102,20 +108,18 @@ def decode_picture(
             pixels_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
             if pixels_HWC is None:
                 raise ValueError("broken, cut off, or of a kind that OpenCV does not read")
+    except UnidentifiedImageError as error:  # its own words name an object in memory
+        raise _undecodable(
+            called, "broken, cut off, or of a kind that Pillow does not read"
+        ) from error
     except Exception as error:  # OpenCV and Pillow raise many kinds for a broken file
         reason = error.err if isinstance(error, cv2.error) else " ".join(str(error).split())
-        raise ValueError(
-            f"{called} cannot be decoded ({reason or type(error).__name__}); replace the file or "
-            "take it out of the list of images"
-        ) from error
+        raise _undecodable(called, reason or type(error).__name__) from error
     pixels_HWC = _three_channels(pixels_HWC)
     if not _is_plain(header):
         pixels_HWC = _scaled(pixels_HWC, header, called, bits)
-    if header.format == "TIFF":  # both decoders have turned it
-        wanted = _INVERSE.get(header.orientation, header.orientation) if as_stored else 1
-    else:
-        wanted = 1 if as_stored else header.orientation
-    return np.ascontiguousarray(turned(pixels_HWC, wanted))
+    pixels_HWC = stored(pixels_HWC, header)
+    return np.ascontiguousarray(turned(pixels_HWC, 1 if as_stored else header.orientation))
 
 
 def require_backend(backend: str) -> str:
@@ -156,6 +160,30 @@ def turned(picture_HWC: np.ndarray, orientation: int) -> np.ndarray:
     return picture_HWC
 
 
+def stored(decoded_HWC: np.ndarray, header: PictureHeader) -> np.ndarray:
+    """A view of decoded pixels as they are stored: OpenCV and Pillow turn those of a TIFF."""
+    back = _INVERSE.get(header.orientation, header.orientation)
+    return turned(decoded_HWC, back if header.format == "TIFF" else 1)
+
+
+def _tiff_obstacle(header: PictureHeader) -> str:
+    """Why OpenCV would give other pixels than those of a deep TIFF, without a word, or ''."""
+    if not header.is_deep or header.format != "TIFF":
+        return ""
+    if header.is_planar:
+        return "in separate planes (PlanarConfiguration 2)"
+    if header.mode == "LA":
+        return "of grey with alpha"
+    return "" if header.bits in (10, 12, 14, 16, 32, 64) else "without gaps"
+
+
+def _undecodable(called: str, reason: str) -> ValueError:
+    return ValueError(
+        f"{called} cannot be decoded ({reason}); replace the file or take it out of the list of "
+        "images"
+    )
+
+
 def _is_plain(header: PictureHeader) -> bool:
     """Whether decoders give colours in 0..255 of themselves."""
     return not header.is_deep and header.largest in (None, 255)
@@ -164,8 +192,9 @@ def _is_plain(header: PictureHeader) -> bool:
 def _needs_pillow(header: PictureHeader) -> bool:
     """Where OpenCV reads nothing, or other colours than those of the file."""
     # It rounds CMYK twice, and multiplies colours of a TIFF by their alpha.
-    is_alpha_tiff = header.format == "TIFF" and header.mode == "RGBA" and not header.is_deep
-    return header.format in _PILLOW_FORMATS or header.mode == "CMYK" or is_alpha_tiff
+    is_alpha = header.mode in ("LA", "RGBA") and not header.is_deep
+    is_odd_tiff = header.format == "TIFF" and (is_alpha or header.bits in (2, 4))
+    return header.format in _PILLOW_FORMATS or header.mode == "CMYK" or is_odd_tiff
 
 
 def _three_channels(pixels_HWC: np.ndarray) -> np.ndarray:
@@ -194,7 +223,9 @@ def _scaled(
             f"{called} holds {header.bits}-bit samples ({header.kind}, mode {header.mode}) that "
             "have no known white; save it with 8 or 16 bits, unsigned, black as 0"
         )
-    white, brightest = header.largest or _TYPE_WHITE, int(samples_HW3.max(initial=0))
+    if header.bits in (10, 12, 14) and header.format == "TIFF":
+        samples_HW3 = samples_HW3 >> 16 - header.bits  # where OpenCV puts them
+    white, brightest = header.largest or 2**header.bits - 1, int(samples_HW3.max(initial=0))
     if header.bits == 16 and white == _TYPE_WHITE:
         if bits is not None:
             white = 2**bits - 1

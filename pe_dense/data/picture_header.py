@@ -3,7 +3,8 @@
 JPEG and PNG are read here, since a check opens a hundred thousand of them; Pillow reads the rest.
 
 Sources: ITU-T T.81 (markers and frame header of JPEG); CIPA DC-008 (Exif: tag 0x0112, eight
-values); W3C PNG, third edition (IHDR, eXIf); TIFF 6.0 (BitsPerSample, SampleFormat).
+values); W3C PNG, third edition (IHDR, eXIf); TIFF 6.0 (BitsPerSample, PlanarConfiguration); BigTIFF
+of libtiff 4 (offsets and counts of 8 bytes).
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 # Tags of TIFF; Exif blocks are built alike.
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 256, 257, 258, 262, 274, 277
-_SAMPLE_FORMAT = 339
+_PLANES, _SAMPLE_FORMAT = 284, 339
 _TAGS_READ = {
-    _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _SAMPLE_FORMAT
+    _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANES, _SAMPLE_FORMAT
 }  # fmt: skip
+_TIFF_LETTERS = {3: "H", 4: "I", 16: "Q"}  # kinds of whole numbers
 _MOST_SAMPLES = 16
 _TIFF_MODES = {
     0: "L",
@@ -66,12 +68,13 @@ class PictureHeader:
     Attributes:
         size: Width and height of the stored pixels.
         orientation: Exif entry, 1 to 8; 1 where there is none or one without meaning.
-        bits: Per sample, as the file's type has it: 1, 2, 4, 8, 12, 16, 32 or 64.
+        bits: Per sample, as the file's type has it: 1, 2, 4, 8, 10, 12, 14, 16, 32 or 64.
         mode: 'L', 'LA', 'RGB', 'RGBA', 'P' or 'CMYK' (else as Pillow calls it), whatever `bits`;
-            'L+2' has two samples beside grey that are no colours.
+            'L+2' has two samples beside grey that are no colours, and in 'L;I' 0 is white.
         kind: 'unsigned', 'signed' or 'float'.
         format: 'JPEG', 'PNG', or another name of Pillow's.
         largest: The value that means white, where the file states one (PNM).
+        is_planar: Whether each channel of several stands by itself (TIFF).
     """
 
     size: tuple[int, int]
@@ -81,6 +84,7 @@ class PictureHeader:
     kind: str
     format: str
     largest: int | None = None
+    is_planar: bool = False
 
     @property
     def turned_size(self) -> tuple[int, int]:
@@ -151,7 +155,7 @@ def _header(stream: BinaryIO, called: str) -> PictureHeader:
             return _jpeg(_Bytes(stream, head))
         if head.startswith(b"\x89PNG\r\n\x1a\n"):
             return _png(_Bytes(stream, head))
-        if head[:4] in (b"II*\0", b"MM\0*"):
+        if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _tiff(_Bytes(stream, head))
         if head[:1] == b"P" and head[1:2] in b"123456":
             return _pnm(head)
@@ -237,7 +241,7 @@ def _tiff(part: _Bytes) -> PictureHeader:
     extra = samples - len(mode)  # a letter of 'L', 'P', 'RGB' and 'CMYK' is one sample
     if extra > 0:
         mode += "A" if extra == 1 else f"+{extra}"
-    if photometric == 0 and min(bits) > 8:  # 0 is white; decoders see to it up to 8 bits
+    if photometric == 0 and min(bits) > 1:  # 0 is white; decoders see to it up to 8 bits
         mode = "L;I"
     orientation = tags.get(_ORIENTATION, [1])[0]
     return PictureHeader(
@@ -247,22 +251,29 @@ def _tiff(part: _Bytes) -> PictureHeader:
         mode,
         _TIFF_KINDS[kinds.pop()],
         "TIFF",
+        is_planar=samples > 1 and tags.get(_PLANES, [1])[0] == 2,
     )
 
 
 def _directory(part: _Bytes) -> dict[int, tuple[int, ...]]:
     """Whole numbers of the first directory of a TIFF file or Exif block, by tag."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}[part(0, 4)]
-    (at,) = struct.unpack(order + "I", part(4, 4))
-    (num_tags,) = struct.unpack(order + "H", part(at, 2))
+    start = part(0, 4)
+    order = {b"II": "<", b"MM": ">"}[start[:2]]
+    is_big = {b"*": False, b"+": True}[start[2:].strip(b"\0")]
+    word, at, head = ("Q", 8, 12) if is_big else ("I", 4, 8)  # head of an entry: tag, kind, count
+    wide = struct.calcsize(word)
+    (at,) = struct.unpack(order + word, part(at, wide))
+    tags = order + ("Q" if is_big else "H")
+    (num_tags,) = struct.unpack(tags, part(at, struct.calcsize(tags)))
+    at += struct.calcsize(tags)
     found = {}
-    for entry in range(at + 2, at + 2 + 12 * num_tags, 12):
-        tag, kind, count = struct.unpack(order + "HHI", part(entry, 8))
-        if kind in (3, 4) and tag in _TAGS_READ and count <= _MOST_SAMPLES:
-            layout = f"{order}{count}{'H' if kind == 3 else 'I'}"
-            length, place = struct.calcsize(layout), entry + 8
-            if length > 4:
-                (place,) = struct.unpack(order + "I", part(place, 4))
+    for entry in range(at, at + num_tags * (head + wide), head + wide):
+        tag, kind, count = struct.unpack(order + "HH" + word, part(entry, head))
+        if kind in _TIFF_LETTERS and tag in _TAGS_READ and count <= _MOST_SAMPLES:
+            layout = f"{order}{count}{_TIFF_LETTERS[kind]}"
+            length, place = struct.calcsize(layout), entry + head
+            if length > wide:
+                (place,) = struct.unpack(order + word, part(place, wide))
             found[tag] = struct.unpack(layout, part(place, length))
     return found
 
