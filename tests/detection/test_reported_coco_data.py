@@ -100,7 +100,7 @@ def test_objects_of_area_0_with_an_empty_mask(root: Path) -> None:
     change = dict(area=0.0, segmentation=empty)
     file = edit_train(root, lambda c: c["annotations"][0].update(change))
     assert f"{file}: annotation 10 has bbox" in refusal(root)
-    assert "area of 0" in refusal(root) and "masks without an area" not in refusal(root)
+    assert "area of 0" in refusal(root) and "masks without a pixel" not in refusal(root)
 
 
 def polygon(annotation: dict) -> list:

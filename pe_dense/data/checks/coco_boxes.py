@@ -157,12 +157,12 @@ def box_findings(coco: CocoFile) -> list[Finding]:
 
 
 def _keys(coco: CocoFile) -> np.ndarray:
-    """(A,) a number that is the same for equal image, class and box; 64 bits, so else it differs.
+    """(A,) a number that is the same for equal image, class, box and mask; 64 bits, so else it differs.
 
     Sorting whole rows would take several times the memory of the columns.
     """
     keys = np.zeros(coco.num_annotations, dtype=np.uint64)
-    columns = [coco.image_ids_A, coco.category_ids_A, *coco.boxes_A4.T]
+    columns = [coco.image_ids_A, coco.category_ids_A, *coco.boxes_A4.T, coco.masks.hash_A]
     for column in columns:
         keys = (keys ^ np.ascontiguousarray(column).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         keys ^= keys >> np.uint64(29)

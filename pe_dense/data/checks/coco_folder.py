@@ -180,8 +180,8 @@ def find_images(root: Path, json_name: str, probes: Sequence[str], given: str | 
         if not (root / given).is_dir():
             raise ValueError(f"image folder {root / given} does not exist; paths start at {root}")
         return given
-    if not probes:
-        return ""
+    if all(Path(name).is_absolute() for name in probes):
+        return ""  # nor where there are none
     best, most = "", 0
     tried: set[str] = set()
     for folder in image_folders(root, json_name):

@@ -61,7 +61,7 @@ def image_findings(
 
     Args:
         json_file: Where they are listed.
-        file_names: I paths below the folder.
+        file_names: I paths below the folder, or absolute ones.
         sizes_I2: (I, 2) width and height in pixels, as the JSON says.
         image_dir: The folder.
         naming: As in `read_coco_file`.
@@ -80,7 +80,8 @@ def image_findings(
         else:
             found.add(NO_FILE, f"image {image_dir / name}", "does not exist")
     files = [image_dir / file_names[i] for i in here]
-    paths = [f"{image_dir}/{file_names[i]}" for i in here]  # opening a Path costs as much again
+    # Opening a Path costs as much again.
+    paths = [os.path.join(image_dir, file_names[i]) for i in here]  # noqa: PTH118
     total = len(files) + min(num_decoded, len(files))
     headers: list[PictureHeader | ValueError] = []
     for start in range(0, len(paths), _FILES_PER_TICK):

@@ -20,7 +20,7 @@ from pe_dense.data.checks.rules import Finding, FindingCollector, Rule
 
 # Rounding takes masks over the border of image or box a little; more is a mistake.
 BORDER_PX = 1.0
-BESIDE_PX, BESIDE_SHARE = 2.0, 0.1
+BESIDE_PX, BESIDE_SHARE = 1.0, 0.1
 
 ABSENT = Rule(
     "missing-masks",
@@ -32,7 +32,9 @@ OTHER_SIZE = Rule(
     "run lengths for another size than their image has",
     "write the masks for the size of the image",
 )
-NO_PIXEL = Rule("empty-masks", "masks without an area", "draw them, or take the objects out")
+NO_PIXEL = Rule(
+    "empty-masks", "masks without a pixel", "draw them, in pixels, or take the objects out"
+)
 OUTSIDE_IMAGE = Rule(
     "masks-outside",
     f"masks that reach out of their image by more than {BORDER_PX:g} px",
@@ -40,7 +42,7 @@ OUTSIDE_IMAGE = Rule(
 )
 BESIDE_BOX = Rule(
     "masks-beside-boxes",
-    "masks that reach out of their box",
+    "masks that end elsewhere than their box",
     "make each box that of its mask",
     "used as they are",
 )
@@ -72,22 +74,24 @@ def mask_findings(coco: CocoFile) -> list[Finding]:
         return coco.annotation(of_A[m]), value
 
     found.add_marked(OTHER_SIZE, is_other_M, of_other_size)
+    found.add_marked(
+        NOT_FINITE,
+        np.isinf(masks.bounds_M4).any(1),
+        lambda m: (coco.annotation(of_A[m]), "has a polygon with a coordinate that is none"),
+    )
     is_finite_M = np.isfinite(masks.bounds_M4).all(1)
+    # A pixel is in a mask if its centre is.
+    is_beyond_M = ((low_M2 > sizes_M2 - 0.5) | (high_M2 < 0.5)).any(1) & ~is_rle_M & is_finite_M
+    beyond_M = np.maximum(-low_M2, high_M2 - sizes_M2).max(1, initial=-np.inf)
+    is_outside_M = is_finite_M & ~is_other_M & (beyond_M > BORDER_PX)
+    is_empty_M = np.isnan(masks.bounds_M4).any(1) | (is_beyond_M & ~is_outside_M)
+    found.add_marked(
+        NO_PIXEL, is_empty_M, lambda m: (coco.annotation(of_A[m]), "has a mask without a pixel")
+    )
 
     def bounds(m: int) -> str:
         x0, y0, x1, y1 = (f"{value:g}" for value in masks.bounds_M4[m])
         return f"has a mask from ({x0}, {y0}) to ({x1}, {y1})"
-
-    found.add_marked(
-        NOT_FINITE, ~is_finite_M & ~is_rle_M, lambda m: (coco.annotation(of_A[m]), bounds(m))
-    )
-    is_empty_M = (~is_finite_M & is_rle_M) | (is_finite_M & (high_M2 <= low_M2).any(1))
-    found.add_marked(
-        NO_PIXEL, is_empty_M, lambda m: (coco.annotation(of_A[m]), "has a mask without an area")
-    )
-    is_left_M = is_finite_M & ~is_empty_M & ~is_other_M
-    beyond_M = np.maximum(-low_M2, high_M2 - sizes_M2).max(1, initial=-np.inf)
-    is_outside_M = is_left_M & (beyond_M > BORDER_PX)
 
     def outside(m: int) -> tuple[str, str]:
         width, height = sizes_M2[m]
@@ -95,10 +99,11 @@ def mask_findings(coco: CocoFile) -> list[Finding]:
 
     found.add_marked(OUTSIDE_IMAGE, is_outside_M, outside)
     box_low_M2, side_M2 = coco.boxes_A4[of_A, :2], np.abs(coco.boxes_A4[of_A, 2:])
-    over_M = np.maximum(box_low_M2 - low_M2, high_M2 - box_low_M2 - side_M2).max(1, initial=-np.inf)
-    slack_M = np.maximum(BESIDE_PX, BESIDE_SHARE * side_M2.max(1, initial=0))
+    off_M2 = np.maximum(np.abs(low_M2 - box_low_M2), np.abs(high_M2 - box_low_M2 - side_M2))
+    is_off_M = (off_M2 > BESIDE_PX + BESIDE_SHARE * side_M2).any(1)
     is_proper_M = (coco.boxes_A4[of_A, 2:] > 0).all(1)  # others have a finding of their own
-    is_beside_M = is_left_M & ~is_outside_M & is_proper_M & (over_M > slack_M)
+    is_left_M = is_finite_M & ~(is_empty_M | is_other_M | is_outside_M)
+    is_beside_M = is_left_M & is_proper_M & is_off_M
 
     def beside(m: int) -> tuple[str, str]:
         box = coco.boxes_A4[of_A[m]].tolist()

@@ -1,6 +1,6 @@
 """Segmentations of a COCO file: which are masks, and what they cover.
 
-They are looked at while the file is read and not kept: of each only its bounds remain.
+They are looked at while the file is read and not kept: of each its bounds and a hash remain.
 
 Shape legend: A annotations; M those of them with a sound mask.
 """
@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coding
 
 from pe_dense.data.checks.rules import Finding, FindingCollector, Rule
 
 MISSING, POLYGONS, RLE, FAULTY = 0, 1, 2, 3
-_FLUSH = 1 << 15  # coordinates
+_FLUSH = 1 << 13  # coordinates
+# An outline of this mean thickness or more holds pixels wherever it lies; thinner ones may not.
+SURE_PX = 2.0
+_LARGEST_PX = 1 << 16  # larger ones are outside of any image, and slow to draw
 
 NO_MASK = Rule(
     "unreadable-masks",
@@ -46,12 +50,15 @@ class CocoMasks:
 
     Attributes:
         kind_A: int8, MISSING, POLYGONS, RLE or FAULTY.
-        bounds_M4: float64, x and y from, x and y to, in pixels; nan for a mask without pixels.
+        hash_A: int64, the same for equal masks; 0 where there is none.
+        bounds_M4: float64, x and y from, x and y to, in pixels; nan for a mask without
+            pixels, infinite for one with coordinates that are no finite numbers.
         sizes_M2: int64, width and height that run lengths are for; 0 for polygons.
         findings: Faults of form.
     """
 
     kind_A: np.ndarray
+    hash_A: np.ndarray
     bounds_M4: np.ndarray
     sizes_M2: np.ndarray
     findings: list[Finding]
@@ -61,6 +68,7 @@ class CocoMasks:
         is_kept_M = is_kept_A[self.has_mask()]
         return CocoMasks(
             self.kind_A[is_kept_A],
+            self.hash_A[is_kept_A],
             self.bounds_M4[is_kept_M],
             self.sizes_M2[is_kept_M],
             self.findings,
@@ -80,15 +88,19 @@ class MaskReader:
 
     def __init__(self, file: object) -> None:
         self.faults = FindingCollector(file)
-        self.kinds, self.sizes = array("b"), array("q")
-        self._coordinates, self._ends = array("d"), array("q")
+        self.kinds, self.hashes, self.sizes = array("b"), array("q"), array("q")
         self._bounds: list[np.ndarray] = []
-        self._ids: list[int] = []  # of those whose coordinates wait
+        self._wait()
+
+    def _wait(self) -> None:
+        """Begin to gather coordinates, which end where a polygon and where a mask ends."""
+        self._coordinates, self._ends, self._mask_ends = array("d"), array("q"), array("q")
 
     def add(self, annotation_id: int, segmentation: Any) -> None:
         """The next annotation's 'segmentation', None where it has none."""
         if not segmentation:
             self.kinds.append(MISSING)
+            self.hashes.append(0)
             return
         fault = (
             self._polygons(segmentation)
@@ -98,29 +110,33 @@ class MaskReader:
         if fault is not None:
             rule, value = fault
             self.kinds.append(FAULTY)
+            self.hashes.append(0)
             self.faults.add(rule, f"annotation {annotation_id}", value)
             return
-        self._ids.append(annotation_id)
-        self._ends.append(len(self._coordinates))
+        self._mask_ends.append(len(self._ends))
         if len(self._coordinates) > _FLUSH:
             self._flush()
 
     def _polygons(self, polygons: list) -> tuple[Rule, str] | None:
-        start, fault = len(self._coordinates), None
+        start, num_before = len(self._coordinates), len(self._ends)
         for polygon in polygons:
             if not isinstance(polygon, list):
                 fault = NO_MASK, f"has a segmentation {short(polygons)}"
+            elif _is_of_points(polygons, polygon):
+                fault = NO_MASK, f"has points {short(polygons)}, not numbers in a row"
             elif len(polygon) < 6 or len(polygon) % 2:
                 fault = SHORT_POLYGON, f"has a polygon of {len(polygon)} numbers, {short(polygon)}"
             else:
                 try:
                     self._coordinates.extend(polygon)
+                    self._ends.append(len(self._coordinates))
                     continue
                 except (TypeError, OverflowError):
                     fault = NOT_FINITE, f"has a polygon {short(polygon)}"
-            del self._coordinates[start:]
+            del self._coordinates[start:], self._ends[num_before:]
             return fault
         self.kinds.append(POLYGONS)
+        self.hashes.append(hash(tuple(map(tuple, polygons))))
         self.sizes.extend((0, 0))
         return None
 
@@ -142,19 +158,38 @@ class MaskReader:
             total = "cannot be read" if runs_R is None else f"cover {runs_R.sum():.0f} px"
             return BAD_RUNS, f"has run lengths that {total}, for {width} x {height} px"
         self.kinds.append(RLE)
+        self.hashes.append(hash(counts if isinstance(counts, str) else tuple(counts)))
         self.sizes.extend((width, height))
         self._coordinates.extend(bounds_of_runs(runs_R.astype(np.int64), height))
+        self._ends.append(len(self._coordinates))
         return None
 
     def _flush(self) -> None:
-        if not self._ids:
+        if not self._mask_ends:
             return
         points_P2 = np.frombuffer(self._coordinates, dtype=np.float64).reshape(-1, 2)
-        starts_M = np.array([0, *self._ends[:-1]]) // 2
-        low_M2 = np.minimum.reduceat(points_P2, starts_M)
-        high_M2 = np.maximum.reduceat(points_P2, starts_M)
-        self._bounds.append(np.concatenate([low_M2, high_M2], axis=1))
-        self._coordinates, self._ends, self._ids = array("d"), array("q"), []
+        starts_G = np.array([0, *self._ends[:-1]]) // 2  # G polygons, or bounds of run lengths
+        low_G2 = np.minimum.reduceat(points_P2, starts_G)
+        high_G2 = np.maximum.reduceat(points_P2, starts_G)
+        first_M = np.array([0, *self._mask_ends[:-1]])
+        low_M2 = np.minimum.reduceat(low_G2, first_M)
+        high_M2 = np.maximum.reduceat(high_G2, first_M)
+        bounds_M4 = np.concatenate([low_M2, high_M2], axis=1)
+        is_outline_G = np.diff(self._ends, prepend=0) > 4  # of run lengths there are bounds
+        is_finite_M = np.isfinite(bounds_M4).all(1)
+        bounds_M4[~is_finite_M & is_outline_G[first_M]] = np.inf
+        with np.errstate(invalid="ignore", over="ignore"):
+            longest_G = (high_G2 - low_G2).max(1)
+            is_thin_G = ~(_areas(points_P2, starts_G) >= SURE_PX * longest_G) & is_outline_G
+            is_thin_G &= np.abs([low_G2, high_G2]).max((0, 2)) <= _LARGEST_PX
+        is_thin_M = np.logical_and.reduceat(is_thin_G, first_M) & is_finite_M
+        ends_M = np.append(first_M[1:], len(starts_G))
+        polygons = np.split(points_P2, starts_G[1:]) if is_thin_M.any() else []
+        for m in np.flatnonzero(is_thin_M):
+            if not any(map(_has_pixels, polygons[first_M[m] : ends_M[m]])):
+                bounds_M4[m] = np.nan
+        self._bounds.append(bounds_M4)
+        self._wait()
 
     def masks(self) -> CocoMasks:
         """All of them."""
@@ -162,7 +197,32 @@ class MaskReader:
         kind_A = np.array(self.kinds, dtype=np.int8)
         bounds_M4 = np.concatenate([np.zeros((0, 4)), *self._bounds])
         sizes_M2 = np.array(self.sizes, dtype=np.int64).reshape(-1, 2)
-        return CocoMasks(kind_A, bounds_M4, sizes_M2, self.faults.findings())
+        hash_A = np.array(self.hashes, dtype=np.int64)
+        return CocoMasks(kind_A, hash_A, bounds_M4, sizes_M2, self.faults.findings())
+
+
+def _is_of_points(polygons: list, polygon: list) -> bool:
+    """Whether points [x, y] stand where numbers belong, in a polygon or instead of polygons."""
+    if polygon and all(isinstance(point, (list, tuple, dict)) for point in polygon):
+        return True
+    return len(polygons) > 2 and all(isinstance(p, list) and len(p) == 2 for p in polygons)
+
+
+def _has_pixels(points_P2: np.ndarray) -> bool:
+    """Whether an outline holds pixels, drawn as data sets and scores do, wherever it lies."""
+    points_P2 = points_P2 - np.floor(points_P2.min(0).clip(max=0))  # rounds, so only where it must
+    width, height = points_P2.max(0).astype(int) + 2
+    return bool(coding.area(coding.frPyObjects([points_P2.ravel()], height, width)).any())
+
+
+def _areas(points_P2: np.ndarray, starts_G: np.ndarray) -> np.ndarray:
+    """(G,) area that each outline encloses, in square pixels (the shoelace formula)."""
+    next_P = np.arange(1, len(points_P2) + 1)
+    next_P[np.append(starts_G[1:], len(points_P2)) - 1] = starts_G  # each outline closes
+    # From its first point on, so that no digits are lost far from the origin.
+    counts_G = np.diff(np.append(starts_G, len(points_P2)))
+    x_P, y_P = (points_P2 - np.repeat(points_P2[starts_G], counts_G, axis=0)).T
+    return np.abs(np.add.reduceat(x_P * y_P[next_P] - x_P[next_P] * y_P, starts_G)) / 2
 
 
 def uncompressed(text: str) -> np.ndarray | None:

@@ -143,3 +143,16 @@ def test_contents(tmp_path: Path) -> None:
     }
     assert findings[1].examples[0].item == "image a.jpg"
     assert findings[2].examples[0].value == "has no object of box"
+
+
+def test_objects_of_one_box_with_masks_of_their_own_are_no_copies(tmp_path: Path) -> None:
+    def change(content: dict) -> None:
+        first, *_ = content["annotations"]
+        halves = [[2, 3, 22, 3, 2, 13]], [[22, 3, 22, 13, 2, 13]], [[2, 3, 22, 3, 2, 13]]
+        content["annotations"] = [
+            {**first, "id": i, "segmentation": half} for i, half in enumerate(halves)
+        ]
+
+    (finding,) = box_findings(read(tmp_path, change))
+    assert finding.rule.name == "repeated-boxes" and finding.count == 1
+    assert finding.examples[0].item == "annotation 2"

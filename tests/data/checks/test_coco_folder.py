@@ -12,6 +12,8 @@ pytest.importorskip("cv2")
 from coco_folders import content_of, edit, write_folder, write_split
 
 from pe_dense.data.checks.coco_folder import facts, find_images, find_splits, single_json
+from pe_dense.data.checks.inspection import inspect_folder
+from pe_dense.data.checks.many_files import silent
 
 LAYOUTS = {
     "plain": ("annotations/train.json", "images", "annotations/val.json", "images"),
@@ -193,3 +195,24 @@ def test_the_json_to_split(tmp_path: Path) -> None:
         single_json(tmp_path)
     write_split(tmp_path, "annotations/train.json", "images", ["a.jpg"])
     assert single_json(tmp_path) == "annotations/train.json"
+
+
+def test_absolute_file_names(tmp_path: Path) -> None:
+    """As FiftyOne and detectron2 write them: the folder of images does not matter."""
+    write_folder(tmp_path / "set")
+    for split in ("train", "val"):
+        edit(
+            tmp_path / "set/annotations" / f"{split}.json",
+            lambda c: [
+                image.update(file_name=str(tmp_path / "set/images" / image["file_name"]))
+                for image in c["images"]
+            ],
+        )
+    found = facts(dict(data_root=str(tmp_path / "set")))
+    assert found["train_images"] == found["val_images"] == ""
+    inspection = inspect_folder(tmp_path / "set", silent)
+    assert inspection.num_problems == 0, inspection.text()
+    (tmp_path / "set/images/v1.jpg").unlink()
+    inspection = inspect_folder(tmp_path / "set", silent)
+    assert f"{tmp_path}/set/images/v1.jpg does not exist" in inspection.text()
+    assert inspection.num_problems == 1

@@ -81,7 +81,9 @@ FAULTS = {
     "absent": (None, "missing-masks"),
     "empty": ([], "missing-masks"),
     "flat": (SQUARE, "unreadable-masks"),
-    "pairs": ([[[10, 8]] * 8], "masks-of-no-number"),
+    "pairs": ([[[10, 8]] * 8], "unreadable-masks"),
+    "one polygon of pairs": ([[10, 8], [30, 8], [30, 24]], "unreadable-masks"),
+    "points by name": ([[{"x": 10, "y": 8}] * 3], "unreadable-masks"),
     "file name": ("mask.png", "unreadable-masks"),
     "no counts": (dict(size=[HEIGHT, WIDTH]), "unreadable-masks"),
     "counts of shares": (dict(size=[HEIGHT, WIDTH], counts=[0.5, 0.5]), "unreadable-masks"),
@@ -95,9 +97,21 @@ FAULTS = {
     "null": ([[None, *SQUARE[1:]]], "masks-of-no-number"),
     "outside": ([[10, 8, 30, 8, 30, 60]], "masks-outside"),
     "below zero": ([[-9, 8, 30, 8, 30, 24]], "masks-outside"),
-    "shares": ([[0.1, 0.1, 0.4, 0.1, 0.4, 0.4]], "masks-beside-boxes"),
+    "shares": ([[0.1, 0.1, 0.4, 0.1, 0.4, 0.4]], "empty-masks"),
     "x and y exchanged": (TURNED, "masks-beside-boxes"),
     "a line": ([[10, 8, 20, 8, 30, 8]], "empty-masks"),
+    "three points in a row": ([[10, 8, 20, 16, 30, 24]], "empty-masks"),
+    "upright sliver": ([[10.1, 8, 10.3, 8, 10.3, 24, 10.1, 24]], "empty-masks"),
+    "flat sliver": ([[10, 8.1, 30, 8.1, 30, 8.3, 10, 8.3]], "empty-masks"),
+    "slanted sliver": ([[10, 8.1, 26, 24.1, 26, 24.3, 10, 8.3]], "empty-masks"),
+    "slivers side by side": (
+        [[x, 8, x + 0.2, 8, x + 0.2, 24] for x in (10.6, 29.6)],
+        "empty-masks",
+    ),
+    "beyond the last pixel": ([[63.6, 8, 64.9, 8, 64.9, 24]], "empty-masks"),
+    "before the first pixel": ([[10, -0.9, 30, -0.9, 30, 0.3]], "empty-masks"),
+    "corner of its box": ([[10, 8, 13, 8, 13, 11]], "masks-beside-boxes"),
+    "half of its box": ([[10, 8, 20, 8, 20, 24, 10, 24]], "masks-beside-boxes"),
     "too few runs": (dict(size=[HEIGHT, WIDTH], counts=[100, 200]), "run-lengths"),
     "negative runs": (dict(size=[HEIGHT, WIDTH], counts=[-2, HEIGHT * WIDTH + 2]), "run-lengths"),
     "size turned": (
@@ -156,3 +170,35 @@ def test_many_masks_keep_their_bounds(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps(content))
     (finding,) = mask_findings(read_coco_file(tmp_path / "x.json"))
     assert finding.count == 1 and finding.examples[0].item == "annotation 433"
+
+
+def test_masks_without_a_pixel_are_those_of_pycocotools(tmp_path: Path) -> None:
+    """Outlines of every size and thickness, as drawn by the library that scores use."""
+    coding = pytest.importorskip("pycocotools.mask")
+    rng = np.random.default_rng(2)
+    annotations, expected = [], []
+    for i in range(2000):
+        ends_22 = rng.uniform((0, 0), (WIDTH - 16, HEIGHT - 16), (2, 2))
+        if i % 3 == 0:
+            ends_22[1] = ends_22[0] + rng.uniform(0, 3, 2)
+        if i % 3 == 1:  # along an axis or a diagonal, where all or no pixel lies inside
+            ends_22[1] = ends_22[0] + 7.0 * np.array([(1, 0), (0, 1), (1, 1)][i % 9 // 3])
+        off_2 = rng.uniform(0, 1, 2) * 10 ** rng.uniform(-2, 0.8)
+        points = [*ends_22[0], *ends_22[1], *(ends_22[1] + off_2), *(ends_22[0] + off_2)]
+        xs, ys = points[::2], points[1::2]
+        box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+        annotations.append(
+            dict(id=i, image_id=1, category_id=1, area=9, bbox=box, segmentation=[points])
+        )
+        if not coding.area(coding.frPyObjects([points], HEIGHT, WIDTH)).any():
+            expected.append(i)
+    content = dict(
+        images=[dict(id=1, file_name="a.png", width=WIDTH, height=HEIGHT)],
+        annotations=annotations,
+        categories=[dict(id=1, name="square")],
+    )
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    (finding,) = mask_findings(read_coco_file(tmp_path / "x.json"))
+    assert finding.rule.name == "empty-masks" and finding.count == len(expected) > 100
+    first = [int(place.item.removeprefix("annotation ")) for place in finding.examples]
+    assert first == expected[: len(first)]
