@@ -216,6 +216,53 @@ def test_an_object_drawn_with_255(tmp_path):
         check(config(tmp_path))
 
 
+def test_one_class_drawn_with_255(tmp_path):
+    write_pair(tmp_path, "a", [[0, 0, 255]])
+    cfg = dict(config(tmp_path), classes=["a"], num_classes=1)
+    cfg["val_dataloader"]["dataset"]["metainfo"] = dict(classes=["a"])
+    with pytest.raises(ValueError, match="holds only 0 and 255, for 1 classes; 255 means no"):
+        check(cfg)
+    check(cfg, accept=("object-is-ignored",))
+
+
+def test_val_alone_drawn_with_255(tmp_path):
+    write_pair(tmp_path, "a", [[0, 0, 255]])
+    write_pair(tmp_path / "t", "b", BOTH)
+    cfg = config(tmp_path, dataset(tmp_path / "t"))
+    for splits in (("train", "val"), ("val",)):
+        with pytest.raises(ValueError, match=f"{tmp_path}/map: holds only 0 and 255"):
+            check(cfg, *splits)
+
+
+def with_square(label: int, void_rows: int = 0) -> np.ndarray:
+    labels_HW = np.zeros((40, 40), np.uint8)
+    labels_HW[10:20, 10:20] = label
+    labels_HW[:void_rows] = 255
+    return labels_HW
+
+
+def test_half_of_the_maps_drawn_with_255(tmp_path):
+    for i in range(8):
+        write_pair(tmp_path, f"{i}", with_square(255 if i % 2 else 1))
+    words = r"map/1\.png: holds only 0 and 255, as 4 of 8 maps do, and 255 fills 6 % of them; 255"
+    with pytest.raises(ValueError, match=words):
+        check(config(tmp_path))
+    checked = check(config(tmp_path), accept=("object-is-ignored",))
+    assert names(checked) == ["object-is-ignored"]
+
+
+@pytest.mark.parametrize("case", ["frame in every map", "thin", "rare"])
+def test_void_beside_a_background_without_an_object(tmp_path, case):
+    """Sound: 255 is void there as it is elsewhere, is thin, or comes in few maps."""
+    frame = 3 if case == "frame in every map" else 0
+    for i in range(24 if case == "rare" else 4):
+        write_pair(tmp_path, f"m{i}", with_square(1, frame))
+    labels_HW = with_square(255 if case == "rare" else 0, frame)
+    labels_HW[0, :30] = 255
+    write_pair(tmp_path, "a", labels_HW)
+    assert names(check(config(tmp_path))) == []
+
+
 def test_reduce_zero_label_on_maps_that_use_zero(tmp_path):
     """Source: mmsegmentation issues 2245 and 1714."""
     write_pair(tmp_path, "a", [[0, 0, 0, 1]])

@@ -38,7 +38,7 @@ from pe_dense.data.picture_header import PictureHeader
 
 OBJECT_IGNORED = Rule(
     "object-is-ignored", "maps whose only label beside 0 is the ignored 255",
-    "255 means no class, so write the object as 1",
+    "255 means no class, so write the object as 1", "255 is no class, in training and in scores",
 )  # fmt: skip
 NO_CLASS = Rule(
     "nothing-labelled", "splits without a pixel of any class",
@@ -60,6 +60,9 @@ ABSENT_HERE = Rule(
 )  # fmt: skip
 CONTENT_RULES = (OBJECT_IGNORED, NO_CLASS, CLASS_ABSENT, ZERO_FILLS_HALF)
 MOST_ROWS = 12
+# Maps of only 0 and 255 are drawn as binary masks, rather than by chance without an object, where
+# so many are and 255 fills more of them than a border does, and than it does in the other maps.
+MANY_MAPS, MORE_THAN_BORDER, TIMES_THE_OTHERS = 0.05, 0.02, 3
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ class LabelCounts:
         pixels_L: Pixels of each label.
         maps_L: Maps that hold each label.
         first: Label -> the first map that holds it.
+        binary: Maps that hold 0 and 255 alone, their pixels, and those of 255 in them.
+        first_binary: The first of them; '' if there is none.
         findings: Files that cannot be used.
     """
 
@@ -108,6 +113,8 @@ class LabelCounts:
     pixels_L: np.ndarray
     maps_L: np.ndarray
     first: Mapping[int, str]
+    binary: tuple[int, int, int]
+    first_binary: str
     findings: tuple[Finding, ...]
 
     @property
@@ -177,6 +184,8 @@ def count_labels(
         counts_L2[:, 0],
         counts_L2[:, 1],
         {int(label): file for label, file in found["first"].items()},
+        tuple(found["binary"]),
+        found["first_binary"],
         tuple(from_plain(found["findings"])),
     )
 
@@ -185,9 +194,14 @@ def _find_out(
     files: Sequence[tuple[Path, Path]], image_bits: int | None, tick: Tick
 ) -> Answer:
     counts_L2, first = np.zeros((256, 2), np.int64), {}
+    binary_3, first_binary = np.zeros(3, np.int64), ""
     found, headers = FindingCollector(), {}
-    for part_L2, firsts, part_headers, errors in each_group(_count, files, tick):
+    for part_L2, firsts, part_3, part_binary, part_headers, errors in each_group(
+        _count, files, tick
+    ):
         counts_L2 += part_L2
+        binary_3 += part_3
+        first_binary = first_binary or part_binary
         first = firsts | first
         headers |= part_headers
         for finding in errors:
@@ -196,6 +210,8 @@ def _find_out(
     value = dict(
         counts=counts_L2.tolist(),
         first=first,
+        binary=binary_3.tolist(),
+        first_binary=first_binary,
         num_maps=len(headers),
         findings=to_plain([*found.findings(), *notes]),
     )
@@ -204,9 +220,11 @@ def _find_out(
 
 def _count(
     files: Sequence[tuple[Path, Path]],
-) -> tuple[np.ndarray, dict[int, str], dict[Path, PictureHeader], list[Finding]]:
-    """Pixels and maps of each label, (L, 2); its first map; headers of images; what is unusable."""
+) -> tuple[np.ndarray, dict[int, str], np.ndarray, str, dict[Path, PictureHeader], list[Finding]]:
+    """Pixels and maps of each label, (L, 2), and its first map; `binary` and `first_binary` of
+    `LabelCounts`; headers of images; what is unusable."""
     counts_L2, first, headers, errors = np.zeros((256, 2), np.int64), {}, {}, []
+    binary_3, first_binary = np.zeros(3, np.int64), ""
     for image, label in files:
         try:
             header = image_header(image)
@@ -220,21 +238,44 @@ def _count(
         counts_L2[:, 0] += pixels_L
         counts_L2[:, 1] += pixels_L > 0
         first = {int(value): str(label) for value in np.flatnonzero(pixels_L)} | first
-    return counts_L2, first, headers, errors
+        if 0 < pixels_L[IGNORED] == labels_HW.size - pixels_L[0] < labels_HW.size:
+            binary_3 += 1, labels_HW.size, pixels_L[IGNORED]
+            first_binary = first_binary or str(label)
+    return counts_L2, first, binary_3, first_binary, headers, errors
 
 
 def split_findings(counts: LabelCounts, names: LabelNames) -> list[Finding]:
-    """What maps say alone: unusable files, strange labels, no class at all, a 0 that fills them."""
+    """What maps say alone: unusable files, strange labels, no class at all, a 0 that fills them,
+    an object that is written as 255."""
     found = FindingCollector(counts.where)
     for label in sorted(counts.labels - names.allowed):
         found.add(RANGE, "", strange_label(label, names.allowed), counts.first[label])
     if counts.num_maps and not counts.labels & names.classes.keys():
         found.add(NO_CLASS, "", f"holds only the ignored {ranges(counts.labels)}")
+    elif counts.labels == {0, IGNORED}:
+        found.add(OBJECT_IGNORED, "", f"holds only 0 and 255, for {len(names.classes)} classes")
+    elif _are_binary(counts):
+        maps, pixels, ignored = counts.binary
+        text = (
+            f"holds only 0 and 255, as {maps:,} of {counts.num_maps:,} maps do, and 255 fills "
+            f"{100 * ignored / pixels:.0f} % of them"
+        )
+        found.add(OBJECT_IGNORED, "", text, counts.first_binary)
     zero = counts.pixels_L[0] / max(1, counts.pixels_L.sum())
     if 0 in names.ignored and zero >= 0.5:
         text = f"is {100 * zero:.0f} % label 0, which reduce_zero_label removes"
         found.add(ZERO_FILLS_HALF, "", text)
     return [*counts.findings, *found.findings()]
+
+
+def _are_binary(counts: LabelCounts) -> bool:
+    """Whether the maps of 0 and 255 alone look as if 255 were their object."""
+    maps, pixels, ignored = counts.binary
+    if maps < MANY_MAPS * counts.num_maps or ignored <= MORE_THAN_BORDER * pixels:
+        return False
+    other_ignored = int(counts.pixels_L[IGNORED]) - ignored
+    other_pixels = int(counts.pixels_L.sum()) - pixels
+    return ignored * other_pixels > TIMES_THE_OTHERS * other_ignored * pixels
 
 
 def class_findings(splits: Mapping[str, LabelledSplit]) -> list[Finding]:
@@ -248,13 +289,9 @@ def class_findings(splits: Mapping[str, LabelledSplit]) -> list[Finding]:
     """
     base = splits.get("train") or next(iter(splits.values()))
     found = FindingCollector(base.where)
-    labels = {label for counts, _ in base.parts for label in counts.labels}
-    counts, names = base.parts[0]
+    _, names = base.parts[0]
     if base.ignored() == 1:
         return []  # told of each part
-    if labels == {0, IGNORED} and 0 in names.classes and len(names.classes) > 1:
-        found.add(OBJECT_IGNORED, "", f"holds only 0 and 255, for {len(names.classes)} classes")
-        return found.findings()
     for label, name in names.classes.items():
         is_here = base.count(name)[1] > 0
         if not is_here:
