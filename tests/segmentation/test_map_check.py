@@ -345,11 +345,22 @@ def test_hidden_files_are_passed_over(tmp_path):
 
 
 def test_two_images_of_one_name(tmp_path):
-    write_pair(tmp_path, "a", BOTH)
-    write_pair(tmp_path, "a", BOTH, ".png")  # the configured one counts
+    write_pair(tmp_path, "a", BOTH, ".png")
     assert names(check(config(tmp_path))) == []
-    write_pair(tmp_path, "a", BOTH, ".JPG")
-    with pytest.raises(ValueError, match="has the name of .*; keep one"):
+    write_pair(tmp_path, "a", BOTH)
+    with pytest.raises(ValueError, match=r"img/a\.jpg: has the name of .*img/a\.png; keep one"):
+        check(config(tmp_path))
+    check(config(tmp_path), accept=("two-files-one-name",))
+    assert DATASETS.build(dataset(tmp_path, pipeline=[]))[0]["img_path"].endswith("a.jpg")
+    (tmp_path / "img/a.png").rename(tmp_path / "img/a.JPG")
+    with pytest.raises(ValueError, match=r"img/a\.JPG: has the name of .*img/a\.jpg; keep one"):
+        check(config(tmp_path))
+
+
+def test_two_maps_of_one_name(tmp_path):
+    write_pair(tmp_path, "a", BOTH)
+    save(tmp_path / "map/a.tif", np.array(BOTH, np.uint8))
+    with pytest.raises(ValueError, match=r"map/a\.png: has the name of .*map/a\.tif; keep one"):
         check(config(tmp_path))
 
 

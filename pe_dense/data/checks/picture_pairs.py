@@ -34,7 +34,10 @@ NO_FILES = Rule(
     "listed-without-files", "names in a list without image and label map",
     "correct the list, or add the files", "left out of training and of scores",
 )  # fmt: skip
-TWO_FILES = Rule("two-files-one-name", "several files of one name", "keep one of them")
+TWO_FILES = Rule(
+    "two-files-one-name", "several files of one name", "keep one of them",
+    "the one with the suffix of the config is used, or else the first",
+)  # fmt: skip
 TWICE = Rule("listed-twice", "names that a list has twice", "remove one line")
 PAIR_RULES = (NO_FOLDER, NO_PAIRS, NO_MAP, NO_IMAGE, NO_FILES, TWO_FILES, TWICE)
 
@@ -159,7 +162,7 @@ def _by_name(
     is_shared = folder.resolve() == other.resolve()
     inner = None if is_shared else other.resolve()
     kinds = (extension.lower(),) if is_shared else (extension.lower(), *PICTURES)
-    own: dict[str, list[Path]] = {}
+    own: dict[str, list[Path]] = {}  # as configured, but for the case of the suffix
     rest: dict[str, list[Path]] = {}
     root = os.path.join(folder, "")  # noqa: PTH118 (with a slash at its end)
     for file in walk(root, inner):
@@ -170,11 +173,11 @@ def _by_name(
             continue  # a_mask.png beside a.png
         files = own if kind.lower() == extension.lower() else rest
         files.setdefault(base[: len(base) - len(tail)], []).append(Path(file))
-    for stem, files in {**rest, **own}.items():
+    files_of = {stem: own.get(stem, []) + rest.get(stem, []) for stem in {**rest, **own}}
+    for files in files_of.values():
         if len(files) > 1:
-            shown = ", ".join(sorted(str(file) for file in files[1:]))
-            found.add(TWO_FILES, "", f"has the name of {shown}", files[0])
-    return {stem: files[0] for stem, files in {**rest, **own}.items()}
+            found.add(TWO_FILES, "", f"has the name of {', '.join(map(str, files[1:]))}", files[0])
+    return {stem: files[0] for stem, files in files_of.items()}
 
 
 def _split(suffix: str) -> tuple[str, str]:
