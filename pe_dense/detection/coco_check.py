@@ -96,7 +96,8 @@ def _of_split(
         place, facts, with_masks, known is not None, cfg.get("image_bits"), NUM_DECODED,
         late_progress,
     )  # fmt: skip
-    findings += class_findings(place.json_file, facts.classes, cfg["classes"], "the config")
+    may_lack = split != "train" and known is None and place.naming == "coco"
+    findings += class_findings(place.json_file, facts, cfg["classes"], "the config", may_lack)
     if split != "train":
         findings += limit_findings(place, facts, limits_of(cfg))
     if known is not None:

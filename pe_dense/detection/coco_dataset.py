@@ -15,7 +15,7 @@ from mmdet.datasets import Objects365V2Dataset as MMDetObjects365
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 
-from pe_dense.data.coco_categories import real_categories
+from pe_dense.data.coco_categories import categories_of
 from pe_dense.data.coco_objects import is_ignored
 
 
@@ -27,23 +27,17 @@ class ClassesByName(COCO):
         self.ann_file = annotation_file
 
     def get_cat_ids(self, cat_names: Sequence[str]) -> list[int]:
-        """Ids of the categories of these names.
+        """Ids of the categories of these names; where the file does not list one, an unused id.
 
         Raises:
-            ValueError: If a name is not in the file, or twice.
+            ValueError: As `categories_of`.
         """
-        ids: dict[str, list[int]] = {name: [] for name in cat_names}
         used = {annotation["category_id"] for annotation in self.anns.values()}
-        for category in real_categories(list(self.cats.values()), used):
-            if category["name"] in ids:
-                ids[category["name"]].append(category["id"])
-        for name, found in ids.items():
-            if len(found) != 1:
-                raise ValueError(
-                    f"{self.ann_file} has {len(found)} classes {name!r}, not one; give the "
-                    "config the classes of the file"
-                )
-        return [found for (found,) in ids.values()]
+        found = categories_of(cat_names, list(self.cats.values()), used, self.ann_file)
+        unused = min([0, *self.cats]) - 1
+        return [
+            unused - k if category is None else category["id"] for k, category in enumerate(found)
+        ]
 
 
 class _ScoredObjects:

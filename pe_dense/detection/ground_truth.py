@@ -12,13 +12,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pe_dense.data.coco_categories import real_categories
+from pe_dense.data.coco_categories import categories_of
 from pe_dense.data.coco_objects import is_ignored, is_trainable
 
 # pycocotools' COCO, or faster-coco-eval's.
@@ -116,7 +115,8 @@ def ground_truth(
     Args:
         content: As in the file. LVIS's 'neg_category_ids' and 'not_exhaustive_category_ids' are
             numbered, too.
-        classes: Names of the labels, K of them; categories are found by name, in any order.
+        classes: Names of the labels, K of them; categories are found by name, in any order, and
+            some may be missing (`categories_of`).
         name: How errors call the object.
         leave_out_untrainable: Leave out the objects that a detector is never trained on, instead
             of counting them as COCO does. Detections there are mistakes.
@@ -126,9 +126,13 @@ def ground_truth(
             annotation names an image or category that is not listed.
     """
     used = {annotation["category_id"] for annotation in content["annotations"]}
-    categories, class_numbers = _numbered_categories(
-        real_categories(content["categories"], used), classes, name
-    )
+    _require_ids(content["categories"], "categories", name)
+    found = categories_of(classes, content["categories"], used, name)
+    class_numbers = {c["id"]: number for number, c in enumerate(found, start=1) if c is not None}
+    categories = [
+        {"name": own, **(category or {}), "id": number}
+        for number, (own, category) in enumerate(zip(classes, found, strict=True), start=1)
+    ]
     images, image_numbers = _numbered_images(content["images"], class_numbers, name)
     listed = {category["id"] for category in content["categories"]}
     _require_ids(content["annotations"], "annotations", name)
@@ -160,24 +164,6 @@ def ground_truth(
         num_ignored=num_ignored,
         num_left_out=num_left_out,
     )
-
-
-def _numbered_categories(
-    categories: Sequence[dict], classes: Sequence[str], name: str
-) -> tuple[list[dict], dict[int, int]]:
-    """Those of `classes`, in that order, and their numbers by id."""
-    _require_ids(categories, "categories", name)
-    counts = Counter(category["name"] for category in categories)
-    for wanted in classes:
-        if counts[wanted] != 1:
-            raise ValueError(
-                f"{name} has {counts[wanted]} classes {wanted!r}, not one; score on a file with "
-                "the classes that the data set names"
-            )
-    by_name = {category["name"]: category for category in categories}
-    chosen = [by_name[wanted] for wanted in classes]
-    numbers = {category["id"]: number for number, category in enumerate(chosen, start=1)}
-    return [category | dict(id=numbers[category["id"]]) for category in chosen], numbers
 
 
 def _numbered_images(

@@ -264,7 +264,7 @@ BAD = {
     "image": (lambda c: c["annotations"][1].update(image_id=77), "image_id 77, which is not"),
     "class": (lambda c: c["annotations"][1].update(category_id="2"), "category_id '2', which"),
     "flag": (lambda c: c["annotations"][1].update(ignore="no"), "ignore 'no'; write 0 or 1"),
-    "no class": (lambda c: c["categories"].pop(), "0 classes 'star', not one"),
+    "no class": (lambda c: c["categories"][-1].update(name="moon"), "0 classes 'star', not one"),
     "two": (lambda c: c["categories"][0].update(name="star"), "0 classes 'disc'|2 classes 'star'"),
 }
 

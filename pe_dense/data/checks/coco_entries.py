@@ -189,6 +189,7 @@ class EntryReader:
             **{name: column[is_sound_A] for name, column in of_annotations.items()},
             "num_flagged": self.num_flagged,
             "categories": categories,
+            "listed": [category["name"] for category in self.categories],
             "masks": self.masks.masks().of(is_sound_A),
             "findings": self.faults.findings(),
         }

@@ -74,6 +74,7 @@ class CocoFile:
         is_crowd_A: bool, crowds and what has the flag 'ignore': neither trained on nor scored.
         num_flagged: How many of these have the flag 'ignore' and are no crowds.
         categories: K objects as in the file, in its order, without a placeholder.
+        listed: Names of all, with a placeholder.
         masks: Of the A annotations.
         findings: Faults of form, and of references between the lists.
     """
@@ -91,6 +92,7 @@ class CocoFile:
     is_crowd_A: np.ndarray
     num_flagged: int
     categories: list[dict[str, Any]]
+    listed: list[str]
     masks: CocoMasks
     findings: list[Finding]
 

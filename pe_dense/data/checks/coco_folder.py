@@ -73,7 +73,8 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{root / json_name} lists no categories; there is nothing to detect")
         found[f"{split}_sha256"] = coco.sha256
         found[f"{split}_images"] = find_images(root, json_name, coco.probes, given)
-        found["classes"] = coco.classes  # in the end, those of train
+        # In the end those of train; a class may be without objects in one of the files.
+        found["classes"] = coco.classes_with(found.get("classes", ()))
     return found | {"num_classes": len(found["classes"])}
 
 

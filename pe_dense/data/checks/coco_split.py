@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,19 @@ NUM_PROBES = 20
 OTHER_CLASSES = Rule(
     "other-classes",
     "classes that differ",
-    "set classes and num_classes to those of the file, in any order, or rename them there",
+    "name the same classes in every file, or set classes and num_classes to those of the file, in "
+    "any order",
 )
 UNTRAINED = Rule(
     "untrained-classes",
     "classes that are scored but have no object to train on",
     "divide the images anew, or take the class out of both files",
     "scored as the others, which lowers the mean",
+)
+UNLISTED = Rule(
+    "unlisted-classes",
+    "classes that a scored file does not list (no object of them, no AP)",
+    is_problem=False,
 )
 EMPTIED = Rule(
     "filtered-out",
@@ -70,6 +76,7 @@ class CocoFacts:
         sides: (shorter side in pixels, whether anything is annotated, how many such images).
         probes: Up to 20 names of images, evenly spread.
         category_ids: As in the file.
+        listed: Names of all categories, with what looks like a placeholder in this file.
         unrated: Classes without LVIS's 'frequency'.
         findings: Of form, boxes, masks and content.
     """
@@ -86,6 +93,7 @@ class CocoFacts:
     sides: Sequence[tuple[int, bool, int]]
     probes: Sequence[str]
     category_ids: Sequence[int]
+    listed: Sequence[str]
     unrated: Sequence[str]
     findings: Sequence[Finding]
 
@@ -93,6 +101,10 @@ class CocoFacts:
     def classes(self) -> list[str]:
         """Names, in the order of the file."""
         return list(self.counts)
+
+    def classes_with(self, names: Container[str]) -> list[str]:
+        """The same, with what looks like a placeholder here if it is among some names."""
+        return [n for n in dict.fromkeys(self.listed) if n in self.counts or n in names]
 
 
 @dataclass(frozen=True)
@@ -149,6 +161,7 @@ def _find_facts(json_file: Path, naming: str, on_progress: Tick) -> Answer:
         "sides": [(*key, count) for key, count in sorted(sides.items())],
         "probes": [coco.file_names[i] for i in spread(coco.num_images, NUM_PROBES)],
         "category_ids": coco.category_ids.tolist(),
+        "listed": coco.listed,
         "unrated": [
             category["name"]
             for category in coco.categories
@@ -238,7 +251,7 @@ def both_findings(
             f"has no object of {name!r} to train on, and {val.json_file} has {num_scored:,}",
         )
         for name, (_, _, num_scored) in facts["val"].counts.items()
-        if num_scored and name in counts and not counts[name][2]
+        if num_scored and name in facts["train"].listed and not counts.get(name, (0, 0, 0))[2]
     ]
     if places:
         findings.append(Finding(UNTRAINED, len(places), tuple(places[:3])))
@@ -255,20 +268,29 @@ def _find_shared(train: CocoSplit, val: CocoSplit) -> Answer:
 
 
 def class_findings(
-    json_file: Path, names: Sequence[str], wanted: Sequence[str], whose: str
+    json_file: Path,
+    facts: CocoFacts,
+    wanted: Sequence[str],
+    whose: str,
+    may_lack: bool = False,
 ) -> list[Finding]:
     """Classes of a file that are not those that it should have; their order does not matter.
 
     Args:
         json_file: The file.
-        names: Its classes.
+        facts: Of it.
         wanted: Those that it should have.
         whose: Who has these.
+        may_lack: Whether it may list only some of them.
     """
+    names = facts.classes_with(wanted)
     if sorted(names) == sorted(wanted):
         return []
     lacking = [name for name in wanted if name not in names]
     extra = [name for name in names if name not in wanted]
+    if may_lack and lacking and not extra:
+        place = Fault(str(json_file), "", f"does not list {_few(lacking)}")
+        return [Finding(UNLISTED, len(lacking), (place,))]
     words = [f"{word} {_few(some)}" for word, some in (("lacks", lacking), ("adds", extra)) if some]
     value = (
         f"has {len(names)} classes ({_few(names)}), but {whose} has {len(wanted)} "

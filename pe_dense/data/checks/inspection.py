@@ -161,9 +161,11 @@ def inspect_folder(
         )
         found.add(name, checked)
     if len(found.contents) == 2:
-        train, val = found.contents["train"].classes, found.contents["val"].classes
+        train, val = found.contents["train"], found.contents["val"]
+        classes = train.classes_with(val.counts)
         found.add(
-            "val", class_findings(root / names["val"], val, train, str(root / names["train"]))
+            "val",
+            class_findings(root / names["val"], val, classes, str(root / names["train"]), True),
         )
     if len(places) == 2:
         found.add("val", both_findings(places["train"], places["val"], found.contents))
