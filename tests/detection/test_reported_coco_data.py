@@ -269,14 +269,9 @@ def test_a_filter_that_leaves_nothing(root: Path) -> None:
 
 def test_what_is_known_is_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither JSON nor images, once the files have settled; every change is seen."""
-    import os
-    import time
+    from pe_dense.data.checks import coco_split, remembered
 
-    from pe_dense.data.checks import coco_split
-
-    settled = time.time() - 60
-    for file in [*root.rglob("*.*")]:
-        os.utime(file, (settled, settled))
+    monkeypatch.setattr(remembered, "SETTLED_S", -60.0)  # files of this moment are settled
     first = check_config(config_of(root), ("train", "val"))
 
     def read(*args: object) -> None:
