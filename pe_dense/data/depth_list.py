@@ -8,6 +8,7 @@ and whose SUN RGB-D list ends lines with CR LF and gives no focal length.
 from __future__ import annotations
 
 import functools
+import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +68,13 @@ def read_depth_list(path: str | Path) -> DepthList:
         if not words:
             continue
         pair = _pair(words, f"line {number} of {path}")
-        if pair.image in seen:
+        file = posixpath.normpath(pair.image)  # ./a.jpg and b//../a.jpg are a.jpg
+        if file in seen:
             raise ValueError(
-                f"line {number} of {path} repeats image {pair.image} of line "
-                f"{seen[pair.image]}; remove one"
+                f"line {number} of {path} repeats image {pair.image} of line {seen[file]}; "
+                "remove one"
             )
-        seen[pair.image] = number
+        seen[file] = number
         if pair.depth == NO_DEPTH:
             num_without_depth += 1
         else:
@@ -100,7 +102,7 @@ def _pair(words: list[str], where: str) -> DepthPair:
     if len(words) not in (2, 3):
         raise ValueError(
             f"{where} has {len(words)} words, but must be 'image depth' or 'image depth focal', "
-            "with no space in a file name"
+            "with no space in a file name, so rename files that have one"
         )
     focal_px = None
     if len(words) == 3:

@@ -46,6 +46,7 @@ from pe_dense.run.references import (
     substitute,
     values_of,
 )
+from pe_dense.run.value_rules import require_values
 
 _REQUIRED = "REQUIRED_"
 
@@ -195,6 +196,7 @@ def resolved(template: Config, path: str | Path) -> Config:
         found = _named_function(cfg.data_facts)(values_of(own_names(names), {}, path))
         facts |= {f"data.{key}": value for key, value in found.items()}
     filled = substitute(cfg._cfg_dict, values_of(names, facts, path))
+    require_values(filled, path)
     if filled.get("image_bits") is not None:
         given = _with_bits(filled, filled["image_bits"])
         if given == filled:

@@ -17,6 +17,10 @@ from mmengine.logging import print_log
 
 from pe_dense.run.references import REFERENCE, Given
 
+# Text for which other configs have None, which turns something off.
+_MAY_BE_NONE = (
+    "amp_dtype", "core_to_spatial", "half", "journal_dir", "load_from", "results_dir", "score_crop"
+)  # fmt: skip
 # Names that an option may bring though the config has none.
 _FROM_OPTIONS = ("image_bits",)
 # Files and folders: text, though many a config has None there.
@@ -146,16 +150,21 @@ _EXPECTED = (
     (list, (list, tuple), "a list"),
     (tuple, (list, tuple, int, float), "a tuple"),
     (dict, (dict,), "a dict"),
+    (str, (bool, int, float, str, list, tuple, dict), "a text"),  # anything but None
 )
 
 
 def _require_type(old: Any, new: Any, key: str, given: Any) -> None:
     """Refuse what is of another kind than the config's value; most often a slip of the pen.
 
-    None is left to whoever reads it, but for the numbers and lists at the top of a config.
+    None is left to whoever reads it within a part. At the top of a config it may stand for whole
+    numbers, tuples and parts, and for text that turns something on; elsewhere it is a slip, too.
     """
-    is_absent = new is None and ("." in key or not isinstance(old, (float, list)))
-    if old is None or is_absent:
+    if key.rpartition(".")[2] in _PATHS and isinstance(new, (list, tuple, dict)):
+        raise ValueError(f"--cfg-options {key}={given}: a file or folder is text; give its path")
+    is_open = "." in key or key in _MAY_BE_NONE
+    is_named = isinstance(old, (bool, float, list, str))
+    if old is None or (new is None and (is_open or not is_named)):
         return
     for kind, allowed, words in _EXPECTED:
         if isinstance(old, kind):

@@ -46,6 +46,8 @@ def test_a_list_in_all_its_spellings(tmp_path):
         ("a.jpg a.png\nmy image.jpg my depth.png 5\n", "line 2 .* has 5 words"),
         ("a.jpg a.png far\n", "ends with 'far'"),
         ("a.jpg a.png\nb.jpg b.png\n/a.jpg c.png\n", "line 3 .* repeats image a.jpg of line 1"),
+        ("t/a.jpg a.png\n./t/a.jpg a.png\n", r"line 2 .* repeats image \./t/a.jpg of line 1"),
+        ("t/a.jpg a.png\nt//u/../a.jpg a.png\n", "line 2 .* repeats image t//u/../a.jpg of line 1"),
     ],
 )
 def test_lists_that_cannot_be_used(tmp_path, text, words):

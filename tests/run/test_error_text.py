@@ -161,6 +161,10 @@ def test_paths_that_a_config_leaves_open_are_text(text: str) -> None:
         ("protocol=3", "give a dict"),
         ("image_scale=abc", "give a tuple"),
         ("resume=3", "give True or False"),
+        ("resume=None", "the config has False there; give True or False"),
+        ("data_root=None", "give a text"),
+        ("data_root=[1]", "a file or folder is text; give its path"),
+        ("load_from=[1]", "a file or folder is text; give its path"),
     ],
 )
 def test_values_of_another_kind(word: str, words: str) -> None:
@@ -169,10 +173,31 @@ def test_values_of_another_kind(word: str, words: str) -> None:
     assert str(error.value).startswith(f"--cfg-options {word}")
 
 
+def test_none_turns_off_what_may_be_off() -> None:
+    nyu = ATSS.parents[1] / "depth/nyu_linear1_dinov2.py"
+    assert given("score_crop=None", config=nyu).score_crop is None
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "val_interval=0", "max_epochs=0", "batch_size=1.5", "image_scale=(0,0)",
+        "image_scale=(-32,32)", "image_scale=(32,)", "crop_size=32", "crop_size=(32.0,32.0)",
+        "ratio_range=(0,0)", "ratio_range=(2,1)", "ratio_range=(0.5,)",
+    ],
+)  # fmt: skip
+def test_values_that_a_name_cannot_have(word: str) -> None:
+    config = ATSS.parents[1] / "segmentation/linear_pe_t16_mini.py"
+    with pytest.raises(ValueError, match=rf"of config {config} must be ") as error:
+        load_config(config, options=parse_options([word]))
+    name, _, value = word.partition("=")
+    assert str(error.value).replace(" ", "").startswith(f"{name}={value}of")
+
+
 @pytest.mark.parametrize(
     "word",
     ["batch_size=8", "lr=1", "train_scales=[(1,2)]", "image_scale=64", "load_from=None",
-     "test_dataloader=None", "max_epochs=$val_interval", "model.bbox_head.new=3", "data_root=None"],
+     "test_dataloader=None", "max_epochs=$val_interval", "model.bbox_head.new=3"],
 )  # fmt: skip
 def test_values_of_the_same_kind(word: str) -> None:
     given(word)
