@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.results.record import ProtocolInfo
 from pe_dense.results.store import measured_path
 from pe_dense.run.checkpoint import RunFacts, install, load_strictly
@@ -53,6 +54,8 @@ def evaluate(
         refuse_existing(new_record, run.facts, protocol)
     accepted = check_data(run.cfg, ("test",))
     runner = build_runner(run, request)
+    weights = f"encoder {run.cfg.encoder}" if run.file is None else f"checkpoint {run.file}"
+    runner.register_hook(RequireFiniteOutputs(weights))
     model = bare_model(runner)
     if run.content is None:
         run = run.with_weights(model.backbone.weights_info)

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from pe_dense.encoders.weights import WeightsInfo
 from pe_dense.files import file_sha256
+from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.openmmlab.nan_stop import StopOnNaN
 from pe_dense.results.provenance import git_state, repository_root
 from pe_dense.run.checkpoint import (
@@ -94,6 +95,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     fill_one_batch(runner)
     if not any(isinstance(hook, StopOnNaN) for hook in runner.hooks):
         runner.register_hook(StopOnNaN())
+    runner.register_hook(RequireFiniteOutputs())
     if sharding is None and cfg.get("sharding") is not None:
         runner.logger.info(
             "sharding: one process without a launcher holds the whole model; to shard it, start "

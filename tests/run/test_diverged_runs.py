@@ -13,7 +13,7 @@ pytest.importorskip("mmseg")
 
 import cv2
 from coco_folders import write_split
-from runs import train
+from runs import evaluate, train
 
 from pe_dense.run.checkpoint import load_checkpoint_safely
 
@@ -85,3 +85,17 @@ def test_a_diverged_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
         load_checkpoint_safely(str(file))
     torch.save(dict(state_dict={**state, "bad": torch.ones(1)}), file)
     assert set(load_checkpoint_safely(str(file))["state_dict"]) == set(state)
+
+
+@pytest.mark.slow
+def test_a_last_step_that_diverges_gives_no_score(boxes_root: Path, tmp_path: Path) -> None:
+    """Its weights are numbers, 1e20 large, so the checkpoint is written."""
+    config = str(CONFIGS / "detection/atss_pe_t16_mini.py")
+    options = {"data_root": str(boxes_root), **FAR_TOO_HIGH["detection/atss_pe_t16_mini"], **ALONE}
+    options |= dict(lr=1e20, max_epochs=1, val_interval=1, param_scheduler=[])
+    words = "backbone gives NaN or infinite numbers; .*lower learning rate"
+    with pytest.raises(ValueError, match=f"^the model after step 1: {words}"):
+        train(config, options=options, work_dir=tmp_path)
+    [file] = tmp_path.glob("*.pth")
+    with pytest.raises(ValueError, match=f"^checkpoint {file}: {words}"):
+        evaluate(config, file, options=options)
