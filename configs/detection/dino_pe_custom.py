@@ -38,7 +38,7 @@ protocol = dict(
 
 encoder = "pe_spatial_t16_512"
 weights = "random"
-# So that a very long or small image still has more tokens than there are queries.
+# So that a very long image has rows for every level; the smallest batches are padded further.
 model = dict(data_preprocessor=dict(pad_size_divisor="$encoder.side_of_8_tokens"))
 default_hooks = dict(checkpoint=dict(interval="$val_interval", by_epoch=False))
 log_processor = dict(by_epoch=False)

@@ -8,6 +8,7 @@ from pe_dense.detection import (  # noqa: F401
     deta_head,
     deta_transforms,
     deta_tta,
+    enough_tokens,
     federated_loss,
     gradient_compression,
     lvis_dataset,

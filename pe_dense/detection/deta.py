@@ -10,7 +10,6 @@ apps/detection/DETA_pe. Written from a description; equal to it on golden arrays
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from torch import Tensor, nn
 
+from pe_dense.detection.enough_tokens import pad_to_queries
 from pe_dense.detection.proposals import select_proposals
 
 
@@ -60,6 +60,14 @@ class DETAPyramid(ChannelMapper):
             )
         return super().forward((self.upsample(last), last, F.max_pool2d(last, 2)))
 
+    @staticmethod
+    def grids(rows: int, columns: int) -> list[tuple[int, int]]:
+        """Rows and columns of the levels, of a grid of patches; 0 where it is too small."""
+        levels = [(2 * rows, 2 * columns), (rows, columns), (rows // 2, columns // 2)]
+        for _ in range(2):
+            levels.append(tuple((side + 1) // 2 for side in levels[-1]))
+        return levels
+
 
 @MODELS.register_module()
 class DETA(DeformableDETR):
@@ -76,7 +84,7 @@ class DETA(DeformableDETR):
         canvas: Side of the canvas in pixels; the data preprocessor must pad to it
             (`pad_size_divisor`). None takes whatever size a batch has, for encoders whose
             positions do not depend on it; a batch too narrow for the pyramid, or with fewer
-            tokens than queries, is padded further (`enough_patches`).
+            tokens than queries, is padded further (`pad_to_queries`).
         **kwargs: Of `DeformableDETR`; `with_box_refine` and `as_two_stage` are always on.
 
     Raises:
@@ -109,17 +117,8 @@ class DETA(DeformableDETR):
     ) -> Any:
         """As MMEngine asks, for images (B, 3, H, W)."""
         if self.canvas is None:
-            inputs = self._padded(inputs, data_samples)
+            inputs = pad_to_queries(self, inputs, data_samples)
         return super().forward(inputs, data_samples, mode)
-
-    def _padded(self, images_B3HW: Tensor, samples: SampleList | None) -> Tensor:
-        patch = self.backbone.patch_size
-        height, width = images_B3HW.shape[2:]
-        grid = enough_patches(math.ceil(height / patch), math.ceil(width / patch), self.num_queries)
-        size = max(patch * grid[0], height), max(patch * grid[1], width)
-        for sample in samples or () if size != (height, width) else ():
-            sample.set_metainfo(dict(batch_input_shape=size, pad_shape=size))
-        return F.pad(images_B3HW, (0, size[1] - width, 0, size[0] - height))
 
     def forward_transformer(
         self, img_feats: tuple[Tensor, ...], batch_data_samples: SampleList | None = None
@@ -186,29 +185,6 @@ class DETA(DeformableDETR):
             enc_outputs_coord=boxes_BN4,
             anchors=anchor_logits_BN4.sigmoid(),
         )
-
-
-def enough_patches(rows: int, columns: int, num_queries: int) -> tuple[int, int]:
-    """The grid, or the next larger one whose levels can be pooled and have a token per query.
-
-    Example:
-        >>> enough_patches(15, 20, 100), enough_patches(1, 20, 100), enough_patches(1, 4, 100)
-        ((15, 20), (2, 20), (5, 4))
-    """
-    rows, columns = max(rows, 2), max(columns, 2)
-    while num_tokens(rows, columns) < num_queries:
-        rows, columns = (rows + 1, columns) if rows <= columns else (rows, columns + 1)
-    return rows, columns
-
-
-def num_tokens(rows: int, columns: int) -> int:
-    """Tokens of the five levels that `DETAPyramid` makes of a grid of patches."""
-    total = 4 * rows * columns + rows * columns
-    rows, columns = rows // 2, columns // 2
-    for _ in range(3):
-        total += rows * columns
-        rows, columns = (rows + 1) // 2, (columns + 1) // 2
-    return total
 
 
 def _take(values_BND: Tensor, index_BK: Tensor) -> Tensor:

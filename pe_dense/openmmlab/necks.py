@@ -61,7 +61,7 @@ class SimplePyramid(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.in_channels = in_channels
-        self.num_extra_levels = num_extra_levels
+        self.scales, self.num_extra_levels = tuple(scales), num_extra_levels
         self.levels = nn.ModuleList(
             nn.Sequential(
                 *_resampling(in_channels, scale),
@@ -84,6 +84,15 @@ class SimplePyramid(BaseModule):
         for _ in range(self.num_extra_levels):
             outputs.append(F.max_pool2d(outputs[-1], kernel_size=1, stride=2))
         return tuple(outputs)
+
+    def grids(self, rows: int, columns: int) -> list[tuple[int, int]]:
+        """Rows and columns of the levels, of a grid of patches."""
+        levels = [
+            tuple(max(int(side * scale), 1) for side in (rows, columns)) for scale in self.scales
+        ]
+        for _ in range(self.num_extra_levels):
+            levels.append(tuple((side + 1) // 2 for side in levels[-1]))
+        return levels
 
 
 def _width(channels: int, scale: float) -> int:

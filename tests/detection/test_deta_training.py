@@ -8,8 +8,10 @@ from deta_case import build_model, load_arrays, model_settings, samples, tensor
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from pe_dense.detection.deta import DETA, DETAPyramid, enough_patches, num_tokens
+from pe_dense.detection.deta import DETA, DETAPyramid
 from pe_dense.detection.deta_head import pair_labels
+from pe_dense.detection.enough_tokens import enough_patches
+from pe_dense.openmmlab.necks import SimplePyramid
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +133,20 @@ def test_a_batch_with_too_few_tokens_is_padded(arrays, settings):
 
 
 @pytest.mark.parametrize("grid", [(2, 2), (1, 9), (30, 1), (7, 9)])
-def test_enough_patches_are_the_least(grid):
+@pytest.mark.parametrize(
+    "neck",
+    [DETAPyramid(8, 64), SimplePyramid(8, 4, (1, 0.5), 1), SimplePyramid(8, 4, (4, 2, 1, 0.5), 2)],
+)
+def test_enough_patches_are_the_least(neck, grid):
+    def num_tokens(rows, columns):
+        return sum(h * w for h, w in neck.grids(rows, columns))
+
+    neck.eval()
     for queries in (1, 60, 100, 900):
-        rows, columns = enough_patches(*grid, queries)
-        levels = DETAPyramid(8, 64)((torch.zeros(1, 8, rows, columns),))
-        assert sum(level[0, 0].numel() for level in levels) == num_tokens(rows, columns) >= queries
+        rows, columns = enough_patches(*grid, queries, neck.grids)
+        levels = neck([torch.zeros(1, 8, rows, columns)])
+        assert neck.grids(rows, columns) == [tuple(level.shape[2:]) for level in levels]
+        assert num_tokens(rows, columns) >= queries
         if min(grid) > 1 and num_tokens(*grid) >= queries:
             assert (rows, columns) == grid
 

@@ -122,6 +122,16 @@ def test_train_score_and_record(trained: tuple[Path, Path], tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("divisor", [16, 128])
+def test_images_with_fewer_tokens_than_queries(divisor: int, folder: Path, tmp_path: Path) -> None:
+    small = {**options(folder), "num_queries": 100, "image_scale": (48, 48)}
+    small["model.data_preprocessor.pad_size_divisor"] = divisor
+    train(CONFIG, options=small, work_dir=tmp_path / "work")
+    scores = evaluate(CONFIG, tmp_path / "work", options=small, work_dir=tmp_path / "test")
+    assert 0 <= scores["AP"] <= 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(640, 20), (3, 4000)])
 @pytest.mark.parametrize("config", ["dino_pe_custom", "deta_pe_custom"])
 def test_very_narrow_images(config: str, size: tuple[int, int], tmp_path: Path) -> None:
