@@ -47,7 +47,8 @@ def evaluate(
     """
     install()
     run = open_run(request, checkpoint)
-    protocol = followed_protocol(request.config, run.template, run.cfg, run.facts, run.file)
+    meta = (run.content or {}).get("meta")
+    protocol = followed_protocol(request.config, run.template, run.cfg, run.facts, run.file, meta)
     processes(request.launcher)  # a launcher without its environment is refused here
     new_record = None if supersede else records
     if run.content is not None:  # before anything is built
@@ -69,6 +70,7 @@ def evaluate(
         return scores
     for name, value in scores.items():
         print(f"{name:>16} {value:.4f}")
+    print(f"protocol: {protocol.id}-v{protocol.version}")
     if records is not None:
         record = record_of(run, request, protocol, scores, runner, seconds, accepted)
         save_with_evidence(record, runner.test_evaluator.metrics, records, supersede)

@@ -145,14 +145,59 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def followed_protocol(
-    config: str, template: Config, cfg: Config, facts: RunFacts, file: Path | None
+    config: str,
+    template: Config,
+    cfg: Config,
+    facts: RunFacts,
+    file: Path | None,
+    meta: Mapping[str, Any] | None = None,
 ) -> ProtocolInfo:
     """The protocol of an evaluation: its settings, and on own data which annotations were used.
+
+    Args:
+        config: Config file.
+        template: The config with references in place.
+        cfg: The same, resolved.
+        facts: What the checkpoint knows of its run.
+        file: The checkpoint; None where nothing is trained.
+        meta: What MMEngine noted in it: 'epoch' and 'iter'.
 
     Raises:
         ValueError: As `protocol_of`.
     """
-    return of_own_data(protocol_of(config, template, facts, file), cfg, facts)
+    protocol = of_own_data(protocol_of(config, template, facts, file), cfg, facts)
+    labels = [] if file is None else labels_of_checkpoint(cfg, file.name, meta or {})
+    return dataclasses.replace(protocol, id=".".join([protocol.id, *labels]))
+
+
+def labels_of_checkpoint(cfg: Config, name: str, meta: Mapping[str, Any]) -> list[str]:
+    """What sets a checkpoint apart from the one at the end of a protocol's training.
+
+    Its scores are not those of the protocol, so the id of the record gets these labels and it
+    stands in a table of its own.
+
+    Args:
+        cfg: Resolved config; one that only evaluates says nothing of a training.
+        name: Name of the checkpoint's file.
+        meta: With 'epoch' and 'iter' of the checkpoint.
+
+    Example:
+        >>> cfg = Config(dict(train_cfg=dict(max_epochs=8)))
+        >>> labels_of_checkpoint(cfg, "epoch_3.pth", dict(epoch=3, iter=90))
+        ['unfinished-3-of-8-epochs']
+    """
+    labels = []
+    if not cfg.get("evaluation_only"):
+        loop = cfg.get("train_cfg") or {}
+        for key, unit in (("max_epochs", "epoch"), ("max_iters", "iter")):
+            done, total = meta.get(unit), loop.get(key)
+            if total is not None and done is not None and done < total:
+                labels.append(f"unfinished-{done}-of-{total}-{unit}s")
+    if name.startswith("best_"):  # MMEngine's name of the best by validation
+        val, test = (cfg.get(f"{split}_dataloader") or {} for split in ("val", "test"))
+        if val.get("dataset") == test.get("dataset"):
+            labels.append("chosen-on-the-scored-split")
+    return labels
 
 
 def protocol_of(config: str, template: Config, facts: RunFacts, file: Path | None) -> ProtocolInfo:
