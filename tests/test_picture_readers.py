@@ -192,7 +192,7 @@ def test_a_size_that_contradicts_the_annotations(tmp_path: Path, num_workers: in
 
 def test_a_size_that_contradicts_the_label_map(tmp_path: Path) -> None:
     photo, label = write_photo(tmp_path / "a.png", 6), tmp_path / "b.png"
-    load_map = SEG_TRANSFORMS.build(dict(type="LoadAnnotations"))
+    load_map = SEG_TRANSFORMS.build(dict(type="mmseg.LoadAnnotations"))
 
     def load_pair() -> dict:
         names = dict(img_path=str(photo), seg_map_path=str(label))

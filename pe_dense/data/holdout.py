@@ -42,7 +42,7 @@ def split_indices(paths: Sequence[str], share: float = 0.1) -> tuple[list[int], 
     if not train or not holdout:
         raise ValueError(
             f"a holdout share of {share} leaves {len(train)} of {len(paths)} images to train on "
-            f"and {len(holdout)} to select with; use more images or another share"
+            f"and {len(holdout)} to select with; use more images or another holdout_share"
         )
     return train, holdout
 

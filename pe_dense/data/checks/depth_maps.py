@@ -198,9 +198,7 @@ def _find_out(files: Sequence[tuple[Path, Path]], scoring: Scoring, tick: Tick) 
 
 def _count(
     files: Sequence[tuple[Path, Path]], scoring: Scoring
-) -> tuple[
-    np.ndarray, list[int], list[int], dict[Path, PictureHeader], list[Finding]
-]:
+) -> tuple[np.ndarray, list[int], list[int], dict[Path, PictureHeader], list[Finding]]:
     """Pixels of each step; medians in steps; pixels that count; headers; what is unusable."""
     pixels_S, counts_S = np.zeros(NUM_STEPS, np.int64), scoring.counts_S()
     medians, scored, headers, errors = [], [], {}, []
@@ -256,7 +254,9 @@ def depth_findings(counts: DepthCounts, max_depth: float, crop: str | None) -> l
                 found.add(SCALE, "", f"{text}{counts.scale:g} is {remedy}")
         last = counts.share_of(slice(LAST_STEP, None))
         if last >= 0.001:
-            text = f"has 65535 ({LAST_STEP / counts.scale:.1f} m) in {100 * last:.2g} % of its known"
+            text = (
+                f"has 65535 ({LAST_STEP / counts.scale:.1f} m) in {100 * last:.2g} % of its known"
+            )
             found.add(LAST, "", f"{text} pixels")
         if not counts.num_scored:
             text = f"has no annotated pixel within the depth limits and the crop {crop!r}"

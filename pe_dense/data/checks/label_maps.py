@@ -190,9 +190,7 @@ def count_labels(
     )
 
 
-def _find_out(
-    files: Sequence[tuple[Path, Path]], image_bits: int | None, tick: Tick
-) -> Answer:
+def _find_out(files: Sequence[tuple[Path, Path]], image_bits: int | None, tick: Tick) -> Answer:
     counts_L2, first = np.zeros((256, 2), np.int64), {}
     binary_3, first_binary = np.zeros(3, np.int64), ""
     found, headers = FindingCollector(), {}
