@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from pe_dense.alignment.frozen_teacher import normalised
 from pe_dense.alignment.teacher_cache import whole_image
+from pe_dense.data.label_map import read_labels, require_map_size
 from pe_dense.data.picture import read_picture
 
 IGNORED = 255
@@ -36,6 +36,7 @@ def nearest_centroid_segmentation(
     grid_side: int = 16,
     limit: int | None = None,
     layer: int = -1,
+    bits: int | None = None,
 ) -> dict[str, float]:
     """Mean IoU and pixel accuracy of an encoder on folders of images and label maps.
 
@@ -49,13 +50,14 @@ def nearest_centroid_segmentation(
         grid_side: Images are stretched to so many patches per side.
         limit: At most so many images of each; None takes all.
         layer: Block whose map is read.
+        bits: Of 16-bit images; see `decode_picture`.
 
     Returns:
         'mIoU' over the classes that appear in labels or predictions, and 'aAcc', in 0..1.
 
     Raises:
-        ValueError: If folders are missing or empty, a label map is missing or unreadable, a label
-            is out of range, or no training patch has a class.
+        ValueError: If folders are missing or empty, a label map is missing, unreadable or of another
+            size, a label is out of range, or no training patch has a class.
     """
     like = next(encoder.parameters())
     totals_KC = torch.zeros(num_classes, encoder.embed_dim, device=like.device)
@@ -68,7 +70,9 @@ def nearest_centroid_segmentation(
         return F.normalize(map_Chw.float().flatten(1).T, dim=-1)  # (N, C)
 
     grid_hw = (grid_side, grid_side)
-    for image_HW3, labels_HW in _pairs(data_root, train, num_classes, reduce_zero_label, limit):
+    for image_HW3, labels_HW in _pairs(
+        data_root, train, num_classes, reduce_zero_label, limit, bits
+    ):
         label_N = majority(labels_HW, grid_hw, num_classes).flatten().to(like.device)
         known = label_N >= 0
         totals_KC.index_add_(0, label_N[known], tokens_of(image_HW3)[known])
@@ -77,7 +81,7 @@ def nearest_centroid_segmentation(
         raise ValueError(f"{data_root}: no training patch has a class; check reduce_zero_label")
     centroids_KC = F.normalize(totals_KC, dim=-1)
     confusion_KK = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-    for image_HW3, labels_HW in _pairs(data_root, val, num_classes, reduce_zero_label, limit):
+    for image_HW3, labels_HW in _pairs(data_root, val, num_classes, reduce_zero_label, limit, bits):
         cosine_NK = (tokens_of(image_HW3) @ centroids_KC.T).masked_fill(~seen_K, -2.0)
         map_11hw = cosine_NK.argmax(1).view(1, 1, *grid_hw).float().cpu()
         found_HW = F.interpolate(map_11hw, labels_HW.shape, mode="nearest-exact")[0, 0].long()
@@ -123,6 +127,7 @@ def _pairs(
     num_classes: int,
     reduce_zero_label: bool,
     limit: int | None,
+    bits: int | None,
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Images (H, W, 3) BGR and labels (H, W), -1 where ignored."""
     images, maps = (Path(data_root) / folder for folder in folders)
@@ -131,12 +136,9 @@ def _pairs(
         raise ValueError(f"{images} holds no .jpg or .png; check the probe's data_root")
     for file in files:
         target = maps / f"{file.stem}.png"
-        image_HW3 = read_picture(file, as_stored=True)[..., ::-1].copy()
-        raw_HW = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)
-        if raw_HW is None or raw_HW.shape != image_HW3.shape[:2]:
-            raise ValueError(
-                f"label map {target} is missing or unreadable, or has another size than {file}"
-            )
+        image_HW3 = read_picture(file, as_stored=True, bits=bits)[..., ::-1].copy()
+        raw_HW = read_labels(target)
+        require_map_size(target, raw_HW, image_HW3.shape[:2])
         labels_HW = torch.from_numpy(raw_HW.astype(np.int64))
         ignored_HW = labels_HW == IGNORED
         if reduce_zero_label:

@@ -234,7 +234,8 @@ def _scaled(
                 f"{called} has 16 bits per sample but no value above {brightest}, as if only "
                 f"{max(9, brightest.bit_length())} or a few more bits were used; say how many the "
                 "images of this set use, with --cfg-options image_bits=12 for example (16 if it is "
-                "as dark as that), or save them with 8 bits"
+                "as dark as that), or save them with 8 bits, which is all that a command without "
+                "a config reads"
             )
     if brightest > white:
         raise ValueError(

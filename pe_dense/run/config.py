@@ -76,7 +76,11 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
     "the hash of a protocol": ("dataset",),
 }  # fmt: skip
 # Parts of a config that decode images of a data set, and take how many bits they use.
-_DECODERS = ("LoadImage", "UnlabelledImages", "ShardedImages", "CocoInstanceIds")
+_DECODERS = (
+    "LoadImage", "UnlabelledImages", "ShardedImages", "CocoInstanceIds", "DavisVideos",
+    "pe_dense.alignment.patch_probe:nearest_centroid_segmentation",
+    "pe_dense.tracking.encoder_probe:propagation_scores",
+)  # fmt: skip
 # Packages whose reading of a config the table knows.
 _KNOWN_CODE = ("pe_dense", "mmengine", "mmcv", "mmdet", "mmseg")
 
@@ -211,7 +215,7 @@ def resolved(template: Config, path: str | Path) -> Config:
 def _with_bits(value: Any, bits: int) -> Any:
     """A config whose decoders of images know how many bits the set uses."""
     if isinstance(value, dict):
-        mine = {"bits": bits} if value.get("type") in _DECODERS else {}
+        mine = {"bits": bits} if value.get("type", value.get("function")) in _DECODERS else {}
         return {**{key: _with_bits(item, bits) for key, item in value.items()}, **mine}
     if isinstance(value, (list, tuple)):
         return type(value)(_with_bits(item, bits) for item in value)

@@ -85,7 +85,7 @@ def read_annotated_video(video: Mapping[str, Any]) -> AnnotatedVideo:
     masks = [None if path is None else Path(path) for path in video["mask_paths"]]
     first_HW = read_label_map(masks[0])
     native_hw = first_HW.shape
-    frame_hw = read_frame(frames[0]).shape[:2]
+    frame_hw = read_frame(frames[0], video["bits"]).shape[:2]
     if frame_hw != native_hw:
         raise ValueError(
             f"mask {masks[0]} has {native_hw[0]} x {native_hw[1]} px, its frame {frames[0]} "

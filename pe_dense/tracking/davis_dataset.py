@@ -30,6 +30,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 
+from pe_dense.data.picture import require_bits
 from pe_dense.tracking.frame_files import frame_files
 
 STYLES = ("davis", "youtube")
@@ -54,6 +55,7 @@ class DavisVideos(BaseDataset):
         part: 'train' or 'val' of a set that has no split of its own: the share `val_share` of the
             videos with the lowest sha256 of their names is 'val'. None takes all.
         val_share: See `part`.
+        bits: Of 16-bit frames; see `pe_dense.data.picture`. Set by `image_bits` of a config.
         test_mode, lazy_init: As in MMEngine.
 
     Raises:
@@ -73,6 +75,7 @@ class DavisVideos(BaseDataset):
         scored: bool = True,
         part: str | None = None,
         val_share: float = 0.2,
+        bits: int | None = None,
         test_mode: bool = True,
         lazy_init: bool = False,
     ) -> None:
@@ -91,7 +94,7 @@ class DavisVideos(BaseDataset):
             raise ValueError("selection needs scored videos; set scored=True or selection=None")
         self.style, self.selection, self.scored = style, selection, scored
         self.split_file, self.resolution = split_file, resolution
-        self.part, self.val_share = part, val_share
+        self.part, self.val_share, self.bits = part, val_share, require_bits(bits)
         super().__init__(ann_file="", data_root=data_root, test_mode=test_mode, lazy_init=lazy_init)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -197,6 +200,7 @@ class DavisVideos(BaseDataset):
             style=self.style,
             purpose=purpose,
             scored=self.scored,
+            bits=self.bits,
         )
 
 

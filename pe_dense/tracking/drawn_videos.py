@@ -123,6 +123,6 @@ def _propagated(video: Mapping[str, Any], found: Mapping[str, Any], maps: Path) 
     for frame, mask in zip(video["frame_paths"], video["mask_paths"], strict=True):
         truth = None if mask is None else read_label_map(Path(mask))
         own = read_label_map(maps / video["video"] / f"{Path(frame).stem}.png")
-        views.append(FrameView(Path(frame), truth, own))
+        views.append(FrameView(Path(frame), truth, own, video["bits"]))
     words += f"  layer {found['layers'][0]}"
     return VideoView(video["video"], words, views)

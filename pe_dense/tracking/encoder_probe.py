@@ -34,6 +34,7 @@ def propagation_scores(
     layer: int = -1,
     limit: int | None = None,
     setting: Mapping[str, Any] | None = None,
+    bits: int | None = None,
 ) -> dict[str, float]:
     """Mean J, F and J&F over the objects of a folder in the layout of DAVIS 2017.
 
@@ -46,6 +47,7 @@ def propagation_scores(
         layer: Block whose map is compared.
         limit: At most so many videos; None takes all.
         setting: Arguments of `PropagationSetting`; None: DINO's.
+        bits: Of 16-bit frames; see `decode_picture`.
 
     Returns:
         'J', 'F' and 'J&F' in 0..1.
@@ -55,7 +57,7 @@ def propagation_scores(
     """
     options = PropagationSetting(**(setting or {}))
     split_file = f"ImageSets/2017/{split}.txt"
-    dataset = DavisVideos(data_root, split_file=split_file, resolution=resolution)
+    dataset = DavisVideos(data_root, split_file=split_file, resolution=resolution, bits=bits)
     videos = [dataset.get_data_info(i) for i in range(len(dataset))][:limit]
     if not videos:
         raise ValueError(f"limit={limit} leaves no video to probe; take at least 1")
@@ -76,7 +78,8 @@ def _object_scores(
     native_hw = annotated.native_hw
     size_hw = network_size(native_hw, encoder.patch_size, RULE, short_side)
     grid_hw = tuple(side // encoder.patch_size for side in size_hw)
-    frames = (frame_features(encoder, read_frame(p), size_hw, layer) for p in annotated.frame_paths)
+    images = (read_frame(path, video["bits"]) for path in annotated.frame_paths)
+    frames = (frame_features(encoder, image_HW3, size_hw, layer) for image_HW3 in images)
     first_Chw = annotated.first_labels(grid_hw).to(next(encoder.parameters()).device)
 
     def predictions() -> Iterator[np.ndarray]:

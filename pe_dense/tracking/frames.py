@@ -38,13 +38,17 @@ DINO_MULTIPLE = 64
 MAX_GREY_ID = 14  # the darkest colour of the palette that objects get is 15 in grey
 
 
-def read_frame(path: Path) -> np.ndarray:
+def read_frame(path: Path, bits: int | None = None) -> np.ndarray:
     """RGB uint8 (H, W, 3), as stored, since masks are maps of stored pixels.
+
+    Args:
+        path: The file.
+        bits: Of 16-bit frames; see `decode_picture`.
 
     Raises:
         ValueError: If the file is missing or cannot be decoded to its end.
     """
-    return read_picture(path, as_stored=True, backend="pillow", noun="frame")
+    return read_picture(path, as_stored=True, backend="pillow", bits=bits, noun="frame")
 
 
 def read_label_map(path: Path) -> np.ndarray:
@@ -162,6 +166,7 @@ def frame_batches(
     std: Sequence[float],
     batch_size: int,
     threads: int = 2,
+    bits: int | None = None,
 ) -> Iterator[Tensor]:
     """Normalised frames (B, 3, H, W) float32, decoded while the batch before is in use.
 
@@ -174,6 +179,7 @@ def frame_batches(
         std: Of RGB in 0..1.
         batch_size: Frames of a batch; the last one may be smaller.
         threads: That decode.
+        bits: As for `read_frame`.
 
     Raises:
         ValueError: If a frame cannot be read or has another size.
@@ -182,7 +188,7 @@ def frame_batches(
     shift_3 = torch.tensor(mean, dtype=torch.float32).mul(255)[:, None, None]
 
     def load(path: Path) -> Tensor:
-        frame_HW3 = read_frame(path)
+        frame_HW3 = read_frame(path, bits)
         if frame_HW3.shape[:2] != native_hw:
             found = frame_HW3.shape
             raise ValueError(

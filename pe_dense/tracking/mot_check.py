@@ -59,8 +59,8 @@ TRAINED_CLASS = Rule(
     f"set class_ids=[{TARGET_CLASS}], or the class column to {TARGET_CLASS}",
 )  # fmt: skip
 FAR_OUTSIDE = Rule(
-    "boxes-outside", "sequences with many targets whose centre is outside the image",
-    "a row is x, y, width, height in pixels of the image", "taken as they are",
+    "boxes-outside", "sequences with many targets that reach far out of the image",
+    "a row is x, y, width, height in pixels of the image, not two corners", "taken as they are",
 )  # fmt: skip
 NO_PIXELS = Rule(
     "tiny-boxes", "sequences without a target of more than 1 px",
@@ -80,7 +80,9 @@ RULES = (
     MISSING, OUTSIDE, FRAME_SIZE, NO_TARGET, NO_TARGET_AT_ALL, OTHER_CLASS, TRAINED_CLASS,
     FAR_OUTSIDE, NO_PIXELS, COPIES,
 )  # fmt: skip
-MANY = 0.1  # of the targets of a sequence; people who leave the image are few
+# Share of the area of a box inside the image -> share of the targets that may have less of it:
+# people who leave the image are few. Corners that are read as x, y, width, height have.
+FEW_OUTSIDE = {0.5: 0.1, 0.8: 0.5}
 CLASSES = range(1, 14)
 
 
@@ -215,15 +217,21 @@ def add_faults(faults: FindingCollector, clip: Clip, benchmark: str | None) -> N
         value = f"has {classes[strange[0]]} rows of class {strange[0]}"
         faults.add(OTHER_CLASS, "", value, file=truth)
     boxes_T4 = rows.boxes_xywh_Q4[targets_Q]
-    centres_T2 = boxes_T4[:, :2] - 1 + boxes_T4[:, 2:] / 2
-    is_far_T = ((centres_T2 < 0) | (centres_T2 > size)).any(axis=1)
+    starts_T2 = boxes_T4[:, :2] - 1
+    inside_T2 = np.minimum(starts_T2 + boxes_T4[:, 2:], size) - np.maximum(starts_T2, 0)
+    shares_T = (inside_T2.clip(0) / boxes_T4[:, 2:]).prod(axis=1)
     if len(boxes_T4) and (boxes_T4[:, 2:] <= 1).all():
         value = f"has no target of more than 1 px, first {boxes_T4[0].tolist()}"
         faults.add(NO_PIXELS, "", value, file=truth)
-    elif is_far_T.sum() > MANY * len(is_far_T):
-        worst = boxes_T4[is_far_T][0].tolist()
-        value = f"has {is_far_T.sum()} of {len(is_far_T)} targets outside, such as {worst}"
-        faults.add(FAR_OUTSIDE, "", value, file=truth)
+    for least, few in FEW_OUTSIDE.items():
+        is_far_T = shares_T < least
+        if is_far_T.sum() > few * len(is_far_T):
+            value = (
+                f"has {is_far_T.sum()} of {len(is_far_T)} targets with less than {least:.0%} "
+                f"inside {size[0]} x {size[1]} px, such as {boxes_T4[is_far_T][0].tolist()}"
+            )
+            faults.add(FAR_OUTSIDE, "", value, file=truth)
+            break
     faults.add_count(FLAGS, int((~np.isin(rows.flags_Q, (0, 1))).sum()))
     faults.add_count(UNKNOWN_VISIBILITY, int((rows.visibility_Q < 0).sum()))
 

@@ -140,7 +140,10 @@ def read_sequence_info(folder: str | Path) -> SequenceInfo:
             f"{file} is no INI file ({error.__class__.__name__}); fetch it again"
         ) from error
     if not found or "Sequence" not in parser:
-        raise ValueError(f"{file} is missing or has no [Sequence]; fetch the sequence again")
+        raise ValueError(
+            f"{file} is missing or has no [Sequence]; fetch the sequence again, or write it with "
+            "the lines [Sequence], seqLength=, imWidth= and imHeight= (of the frames in pixels)"
+        )
     values = parser["Sequence"]
     numbers = {}
     for key in ("seqLength", "imHeight", "imWidth"):
@@ -162,12 +165,12 @@ def read_ground_truth(file: str | Path, num_frames: int | None = None) -> BoxRow
 
     Args:
         file: The file: nine numbers per row, as MOT17 has them, between commas or spaces. Empty
-            lines are skipped.
+            lines are skipped. Ten are those of MOT15: after the flag, a place in the world.
         num_frames: Frames of the sequence; None does not check the highest frame.
 
     Raises:
         ValueError: With file and line, if a row is not nine finite numbers, a frame is outside the
-            sequence, a box has no area, or an identity is negative or twice in one frame.
+            sequence, an active box has no area, or an identity is negative or twice in one frame.
     """
     path = Path(file)
     try:
@@ -231,11 +234,14 @@ def _row(place: str, line: str) -> tuple[list[float], int]:
         raise ValueError(f"{place} holds something that is no number: {line[:60]!r}") from None
     if not np.isfinite(values).all():
         raise ValueError(f"{place} holds a number that is not finite; correct it")
+    if values[7] != int(values[7]) and len(cells) == MIN_COLUMNS + 1:
+        values[7:] = -1, -1  # X, Y, Z of MOT15's 3D ground truth, which its 2D files have as -1
     if any(values[i] != int(values[i]) for i in (0, 1, 7)):
         raise ValueError(f"{place} has a fraction as frame, identity or class; correct it")
     if max(abs(values[i]) for i in (0, 1, 7)) >= 2**63:
         raise ValueError(f"{place} has a frame, identity or class of more than 63 bits; correct it")
-    if values[4] <= 0 or values[5] <= 0:
+    smallest = min(values[4:6])
+    if smallest < 0 or (smallest == 0 and values[6]):  # what is not active is no target
         raise ValueError(
             f"{place} has a box of {values[4]:g} x {values[5]:g} px; take the row out or correct it"
         )

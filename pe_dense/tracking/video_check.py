@@ -90,7 +90,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     if not isinstance(dataset, DavisVideos):
         return CheckedData("")
     videos = [dataset.get_data_info(i) for i in range(len(dataset))]
-    question = [[v[key] for key in ("video", "purpose", "style", "scored")] for v in videos]
+    question = [[v[key] for key in ("video", "purpose", "style", "scored", "bits")] for v in videos]
     folder = Path(videos[0]["frame_paths"][0]).parents[1]
     look = functools.partial(look_at_videos, videos)
     found = remembered(Path(dataset.data_root), {"in": str(folder), "videos": question}, look)
@@ -115,7 +115,8 @@ def look_at_videos(videos: Sequence[Mapping[str, Any]]) -> Answer:
         faults.add(COPIES, "", f"is the same picture as {original}, in another video", file=copy)
     frames = [path for video in videos for path in _paths(video["frame_paths"])]
     headers = [header for content in contents for header in content.headers]
-    findings = [*faults.findings(), *picture_findings(frames, headers, as_stored=True)]
+    notes = picture_findings(frames, headers, as_stored=True, bits=videos[0]["bits"])
+    findings = [*faults.findings(), *notes]
     read = {path.parent for path in frames}
     read |= {path.parent for video in videos for path in _paths(video["mask_paths"])}
     return Answer({"table": rows, "findings": to_plain(findings)}, read)

@@ -31,7 +31,7 @@ def video_key(video: Mapping[str, Any]) -> str:
         (file.name, found.st_size, found.st_mtime_ns)
         for file, found in zip(files, stats, strict=True)
     ]
-    names = ("video", "style", "purpose", "scored")
+    names = ("video", "style", "purpose", "scored", "bits")
     return run_key({name: video[name] for name in names} | {"files": stamps})
 
 

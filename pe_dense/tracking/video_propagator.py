@@ -261,6 +261,7 @@ class VideoPropagator(BaseModel):
             encoder.mean,
             encoder.std,
             self.batch_size,
+            bits=video["bits"],
         )
         scores: list[np.ndarray | None] = []  # (L, S, K, 2) of each frame
         waiting: deque[Future] = deque()

@@ -257,6 +257,12 @@ def test_bits_of_images_go_to_all_that_decodes_them(toy: Path) -> None:
     loaders = [deep[f"{split}_dataloader"].dataset.pipeline[0] for split in ("train", "test")]
     assert [loader.to_dict() for loader in loaders] == [{"type": "LoadImage", "bits": 12}] * 2
     assert config_sha256(protocol_settings(template)) != config_sha256(protocol_settings(with_bits))
+    videos, _ = load_config("configs/tracking/mini_v1.py", options={"image_bits": 12})
+    assert videos.test_dataloader.dataset.bits == 12
+    probed, _ = load_config(
+        "configs/alignment/spatial_align_t16_mini.py", options={"image_bits": 12}
+    )
+    assert json.dumps(probed.custom_hooks).count('"bits": 12') == 2
     with pytest.raises(ValueError, match=r"image_bits=12 does nothing in .*toy\.py"):
         load_config(toy, options={"image_bits": 12})
 

@@ -218,7 +218,7 @@ def test_corners_for_width_and_height(tmp_path: Path) -> None:
     ]
     save_clip(tmp_path, rows=rows)
     text = refusal(tmp_path)
-    assert "targets outside, such as [60.0, 11.0, 80.0, 41.0]" in text
+    assert "inside 96 x 48 px, such as [60.0, 11.0, 80.0, 41.0]" in text
 
 
 def test_shares_for_pixels(tmp_path: Path) -> None:
@@ -307,3 +307,32 @@ def test_patterns_that_are_none(tmp_path: Path, pattern: str) -> None:
     save_clip(tmp_path)
     with pytest.raises(ValueError, match="is none of names inside data_root"):
         checked(tmp_path, pattern=pattern)
+
+
+def test_corners_whose_centres_would_be_inside(tmp_path: Path) -> None:
+    save_clip(tmp_path, rows=[f"{t},1,{30 + t},25,{50 + t},45,1,1,1" for t in range(1, 7)])
+    assert "has 6 of 6 targets with less than 80% inside" in refusal(tmp_path)
+
+
+def test_boxes_that_reach_out_at_the_border_are_sound(tmp_path: Path) -> None:
+    save_clip(tmp_path, rows=[f"{t},1,-2,-2,40,55,1,1,1" for t in range(1, 7)])
+    assert not problems(checked(tmp_path).findings)
+
+
+def test_a_row_that_is_not_active_may_have_no_area(tmp_path: Path) -> None:
+    save_clip(tmp_path, rows=[*map(row, range(1, 7)), "1,9,5,5,0,20,0,7,1"])
+    assert not problems(checked(tmp_path).findings)
+
+
+def test_places_in_the_world_of_mot15_are_no_classes(tmp_path: Path) -> None:
+    rows = [f"{t},1,{','.join(map(str, box(t)))},1,-2.35,3.1,0" for t in range(1, 7)]
+    folder = save_clip(tmp_path, rows=rows)
+    assert not problems(checked(tmp_path, benchmark="MOT15").findings)
+    assert read_ground_truth(folder / "gt/gt.txt").classes_Q.tolist() == [-1] * 6
+    assert "class" in refusal(tmp_path)  # where classes count
+
+
+def test_a_folder_without_seqinfo_is_told_what_to_write(tmp_path: Path) -> None:
+    (save_clip(tmp_path) / "seqinfo.ini").unlink()
+    with pytest.raises(ValueError, match=r"\[Sequence\], seqLength=, imWidth= and imHeight="):
+        checked(tmp_path)

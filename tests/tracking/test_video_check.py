@@ -6,6 +6,7 @@ import itertools
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -284,3 +285,14 @@ def test_what_changed_is_looked_at_again(one: Path) -> None:
     assert not checked(one).findings
     save_indexed(places(one)[1] / "00011.png", np.ones((64, 32), np.uint8))
     assert "64 x 32" in refusal(one)
+
+
+def test_frames_of_12_bits_in_16_score_like_their_8_bits(one: Path) -> None:
+    plain = scores(one)
+    for file in (one / "JPEGImages/480p").rglob("*.png"):
+        pixels = np.asarray(Image.open(file)).astype(np.uint32) * 4095 // 255
+        cv2.imwrite(str(file), pixels.astype(np.uint16)[..., ::-1])
+    assert "image_bits=12" in refusal(one)
+    deep = scores(one, bits=12)
+    np.testing.assert_array_equal(deep["statistics"], plain["statistics"])
+    assert checked(one, bits=12).findings[0].examples[0].value.endswith("white is 4095")
