@@ -56,8 +56,8 @@ def nearest_centroid_segmentation(
         'mIoU' over the classes that appear in labels or predictions, and 'aAcc', in 0..1.
 
     Raises:
-        ValueError: If folders are missing or empty, a label map is missing, unreadable or of another
-            size, a label is out of range, or no training patch has a class.
+        ValueError: If folders are missing or empty, a label map is missing, unreadable or of
+            another size, a label is out of range, or no training patch has a class.
     """
     like = next(encoder.parameters())
     totals_KC = torch.zeros(num_classes, encoder.embed_dim, device=like.device)

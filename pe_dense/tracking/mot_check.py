@@ -220,10 +220,11 @@ def add_faults(faults: FindingCollector, clip: Clip, benchmark: str | None) -> N
     starts_T2 = boxes_T4[:, :2] - 1
     inside_T2 = np.minimum(starts_T2 + boxes_T4[:, 2:], size) - np.maximum(starts_T2, 0)
     shares_T = (inside_T2.clip(0) / boxes_T4[:, 2:]).prod(axis=1)
-    if len(boxes_T4) and (boxes_T4[:, 2:] <= 1).all():
+    is_tiny = len(boxes_T4) > 0 and (boxes_T4[:, 2:] <= 1).all()
+    if is_tiny:
         value = f"has no target of more than 1 px, first {boxes_T4[0].tolist()}"
         faults.add(NO_PIXELS, "", value, file=truth)
-    for least, few in FEW_OUTSIDE.items():
+    for least, few in () if is_tiny else FEW_OUTSIDE.items():
         is_far_T = shares_T < least
         if is_far_T.sum() > few * len(is_far_T):
             value = (
