@@ -24,6 +24,17 @@ def known_to_be_absent(name: str, naming: str) -> bool:
     return naming == "objects365" and name in OBJECTS365_ABSENT
 
 
+def require_no_loop(link: str | Path) -> None:
+    """Refuse a link to a folder that it is in, whose files would be found again and again.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    path = Path(link)
+    if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+        raise ValueError(f"folder {path} is a link to a folder that it is in; remove the link")
+
+
 def existing_files(folder: Path, names: Sequence[str]) -> list[bool]:
     """Whether each name is a file below the folder; every folder is listed once, not every file."""
     listed: dict[str, set[str]] = {}

@@ -16,6 +16,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
+from pe_dense.data.image_files import require_no_loop
 from pe_dense.data.picture import decode_picture, require_bits
 from pe_dense.data.unreadable import UnreadableImages
 
@@ -67,6 +68,8 @@ class UnlabelledImages(BaseDataset):
         found: list[dict[str, Any]] = []
         for folder, folders, names in os.walk(root, followlinks=True):
             folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in folders:
+                require_no_loop(Path(folder) / name)
             for name in names:
                 if name.lower().endswith(self._suffixes) and not name.startswith("."):
                     path = Path(folder) / name

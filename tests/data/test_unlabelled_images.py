@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from pe_dense.data import image_shards
 from pe_dense.data.image_shards import ShardedImages, ShardOrderSampler
 from pe_dense.data.photo_jitter import PackImages
+from pe_dense.data.checks.picture_pairs import walk
 from pe_dense.data.unlabelled_images import UnlabelledImages
 from pe_dense.data.unreadable import UnreadableImages
 
@@ -228,3 +229,15 @@ def test_packed_sample_holds_what_training_reads(tmp_path):
     sample = packed["data_samples"]
     assert sample.view_yxyx == (0.0, 0.0, 1.0, 1.0) and sample.flip is False
     assert len(sample.image_sha256) == 64 and "instance_ids" not in sample
+
+
+def test_a_link_to_a_folder_that_it_is_in(tmp_path):
+    root = write_folder(tmp_path / "images", 2)
+    (root / "part0" / "self").symlink_to(root, target_is_directory=True)
+    for found in (lambda: UnlabelledImages(root), lambda: list(walk(root))):
+        with pytest.raises(ValueError, match=r"part0/self is a link to a folder that it is in"):
+            found()
+    (root / "part0" / "self").unlink()
+    (tmp_path / "more").mkdir()
+    (root / "more").symlink_to(tmp_path / "more", target_is_directory=True)
+    assert len(list(walk(root))) == len(UnlabelledImages(root)) == 2

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pe_dense.data.checks.rules import Finding, FindingCollector, Rule
+from pe_dense.data.image_files import require_no_loop
 
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 NO_FOLDER = Rule(
@@ -187,7 +188,11 @@ def _split(suffix: str) -> tuple[str, str]:
 
 
 def walk(folder: str | Path, without: Path | None = None) -> Iterator[str]:
-    """Files of a folder and of those below it; hidden ones are passed over, as loaders do."""
+    """Files of a folder and of those below it; hidden ones are passed over, as loaders do.
+
+    Raises:
+        ValueError: If a link leads back to a folder that it is in.
+    """
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
@@ -196,4 +201,5 @@ def walk(folder: str | Path, without: Path | None = None) -> Iterator[str]:
         if not entry.is_dir():
             yield entry.path
         elif without is None or Path(entry.path).resolve() != without:
+            require_no_loop(entry.path)
             yield from walk(entry.path, without)
