@@ -219,8 +219,10 @@ def _find_out(files: Sequence[tuple[Path, Path]], image_bits: int | None, tick: 
 def _count(
     files: Sequence[tuple[Path, Path]],
 ) -> tuple[np.ndarray, dict[int, str], np.ndarray, str, dict[Path, PictureHeader], list[Finding]]:
-    """Pixels and maps of each label, (L, 2), and its first map; `binary` and `first_binary` of
-    `LabelCounts`; headers of images; what is unusable."""
+    """What `LabelCounts` holds of a few maps, headers of images, and what is unusable.
+
+    Pixels and maps of each label are (L, 2).
+    """
     counts_L2, first, headers, errors = np.zeros((256, 2), np.int64), {}, {}, []
     binary_3, first_binary = np.zeros(3, np.int64), ""
     for image, label in files:
@@ -243,8 +245,10 @@ def _count(
 
 
 def split_findings(counts: LabelCounts, names: LabelNames) -> list[Finding]:
-    """What maps say alone: unusable files, strange labels, no class at all, a 0 that fills them,
-    an object that is written as 255."""
+    """What maps say alone.
+
+    Unusable files, strange labels, no class at all, a 0 that fills them, an object that is 255.
+    """
     found = FindingCollector(counts.where)
     for label in sorted(counts.labels - names.allowed):
         found.add(RANGE, "", strange_label(label, names.allowed), counts.first[label])
