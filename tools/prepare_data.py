@@ -133,6 +133,8 @@ def add_coco_format_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--train-json", metavar="FILE", help="below DIR; found by its name")
     parser.add_argument("--val-json", metavar="FILE", help="below DIR; found by its name")
+    for split in ("train", "val"):
+        parser.add_argument(f"--{split}-images", metavar="DIR", help="below DIR; found by looking")
     parser.add_argument(
         "--split",
         type=float,
@@ -158,7 +160,13 @@ def run_coco_format(args: argparse.Namespace) -> int:
         print(f"{args.root / name}: divided into {train} and {val}")
         args.train_json, args.val_json = (str(p.relative_to(args.root)) for p in (train, val))
     found = inspect_folder(
-        args.root, late_progress, args.train_json, args.val_json, args.masks, args.decode
+        args.root,
+        late_progress,
+        args.train_json,
+        args.val_json,
+        args.masks,
+        args.decode,
+        {"train": args.train_images, "val": args.val_images},
     )
     return report(found, args)
 

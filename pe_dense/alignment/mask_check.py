@@ -35,6 +35,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
         ValueError: If a file cannot be read.
     """
     shown: dict[str, CocoFacts] = {}
+    image_dirs: dict[str, Path] = {}
     findings: list[Finding] = []
     for split, dataset, _ in datasets_of(cfg, splits):
         if dataset["type"] != "CocoInstanceIds":
@@ -47,9 +48,10 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             place, facts, with_masks=True, bits=cfg.get("image_bits"), progress=late_progress
         )
         findings += as_notes(found, (NO_FILE, UNDECODABLE))
-        shown[split if split not in shown else f"{split} {place.json_file.name}"] = facts
+        column = split if split not in shown else f"{split} {place.json_file.name}"
+        shown[column], image_dirs[column] = facts, images
         dataset["accept"] = list(cfg.get("accept", ()))
     if not shown:
         return CheckedData("")
     classes = list(dict.fromkeys(name for facts in shown.values() for name in facts.classes))
-    return CheckedData(class_table(shown, classes), findings, RULES)
+    return CheckedData(class_table(shown, image_dirs, classes), findings, RULES)

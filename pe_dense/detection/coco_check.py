@@ -62,6 +62,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             f"{len(classes)} classes give at most {possible} detections; lower it"
         )
     shown: dict[str, CocoFacts] = {}
+    image_dirs: dict[str, Path] = {}
     places: dict[str, dict[CocoSplit, CocoFacts]] = {}
     findings: list[Finding] = []
     known = _known_set(cfg)
@@ -70,7 +71,8 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
         facts = _facts(place)
         if place not in places.setdefault(split, {}):
             places[split][place] = facts
-            shown[split if split not in shown else f"{split} {place.json_file.name}"] = facts
+            column = split if split not in shown else f"{split} {place.json_file.name}"
+            shown[column], image_dirs[column] = facts, place.image_dir
             findings += _of_split(cfg, split, place, facts, known)
         if split == "train":
             findings += filter_findings(place.json_file, facts, dataset.get("filter_cfg") or {})
@@ -82,7 +84,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             findings += both_findings(train, scored, both, is_published=known is not None)
     findings = list(dict.fromkeys(findings))  # val and test are often the same
     _leave_out_in_scores(cfg, findings)
-    return CheckedData(class_table(shown, classes), findings, (*RULES, *KNOWN_RULES))
+    return CheckedData(class_table(shown, image_dirs, classes), findings, (*RULES, *KNOWN_RULES))
 
 
 def _of_split(

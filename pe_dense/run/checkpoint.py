@@ -48,7 +48,7 @@ class RunFacts:
         canvas: Side in pixels that positions are bound to, or None.
         classes: Names that were found in the data, or None where the config has them.
         own_annotations: sha256 of the user's annotation files by split, or None.
-        accepted: Faults of the data that were accepted by name, 'negative-boxes (3)'.
+        accepted: Faults of the data that were accepted by name, 'negative-boxes (3 in a/val.json)'.
     """
 
     encoder: str

@@ -295,7 +295,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
         splits: Of 'train', 'val', 'test'.
 
     Returns:
-        What was accepted, for the record: 'negative-boxes (3)'.
+        What was accepted, for the record: 'negative-boxes (3 in annotations/val.json)'.
 
     Raises:
         ValueError: With the first problem that is not accepted, or if `accept` names none.
@@ -313,7 +313,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
     lines = [line for finding in notes for line in finding.lines(finding in accepted)]
     if is_first_process() and (found.table or lines):
         print_log("\n".join(filter(None, [found.table, *lines])))
-    return [f"{finding.rule.name} ({finding.count:,})" for finding in accepted]
+    return [finding.brief() for finding in accepted]
 
 
 def _named_function(text: str) -> Callable[..., Any]:

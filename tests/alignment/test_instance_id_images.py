@@ -151,7 +151,7 @@ def test_what_is_accepted_reaches_the_data_set(tmp_path):
     with pytest.raises(ValueError, match="--accept negative-boxes"):
         CocoInstanceIds(tmp_path, "a.json")
     cfg = config(tmp_path, accept=["negative-boxes"])
-    assert check_data(cfg, ("train",)) == ["negative-boxes (1)"]
+    assert check_data(cfg, ("train",)) == [f"negative-boxes (1 in {tmp_path.name}/a.json)"]
     images = DATASETS.build(cfg.train_dataloader.dataset)
     assert np.unique(images[0]["instance_ids"]).tolist() == [-1, 0]  # left out: says nothing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pe_dense.data.checks.coco_split import CocoFacts
 from pe_dense.data.checks.text_table import text_table
@@ -11,12 +12,16 @@ MAX_ROWS = 12
 
 
 def class_table(
-    splits: Mapping[str, CocoFacts], classes: Sequence[str] | None = None, max_rows: int = MAX_ROWS
+    splits: Mapping[str, CocoFacts],
+    image_dirs: Mapping[str, Path],
+    classes: Sequence[str] | None = None,
+    max_rows: int = MAX_ROWS,
 ) -> str:
     """Images, images without objects, and for every class its objects and images, as text.
 
     Args:
         splits: Name of a column -> content.
+        image_dirs: The same -> the folder of its images, where it is known.
         classes: Rows, in this order; by default the classes of the first split.
         max_rows: With more classes, only those with the most and the fewest objects are shown.
 
@@ -40,6 +45,8 @@ def class_table(
         ["  without objects", *(f"{facts.num_empty:,}" for facts in splits.values())],
         ["boxes", *(f"{facts.num_annotations:,}" for facts in splits.values())],
     ]
+    if image_dirs:
+        rows.insert(1, ["images in", *(_short(image_dirs.get(name)) for name in splits)])
     unusable = [facts.num_unusable for facts in splits.values()]
     if any(unusable):
         rows.append(["  too small or outside", *(f"{count:,}" for count in unusable)])
@@ -55,3 +62,8 @@ def class_table(
             else [f"  ... {len(classes) - len(shown) + 1} more", *("" for _ in splits)]
         )
     return text_table(rows)
+
+
+def _short(folder: Path | None) -> str:
+    """The last two parts of a folder's path."""
+    return "" if folder is None else "/".join(folder.parts[-2:])

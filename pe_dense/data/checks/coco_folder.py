@@ -11,13 +11,15 @@ Known layouts, the first that is complete counts:
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from pe_dense.data.checks.coco_images import NOWHERE
+from pe_dense.data.checks.coco_images import NOWHERE, SEVERAL_PLACES
 from pe_dense.data.checks.coco_split import coco_facts
 from pe_dense.data.checks.progress import late_progress
 from pe_dense.data.checks.rules import broken
@@ -161,8 +163,8 @@ def matches(names: Sequence[str], pattern: str) -> dict[str, str]:
 def find_images(root: Path, json_name: str, probes: Sequence[str], given: str | None = None) -> str:
     """The folder that the file names of a JSON are relative to.
 
-    Some of the names are looked for in the usual places, then in every folder up to three levels
-    down; the place with the most of them counts.
+    Some of the names are looked for in the usual places, where the first that holds all of them
+    counts, then in every folder up to three levels down as well; the one with the most counts.
 
     Args:
         root: Folder of the data set.
@@ -174,7 +176,8 @@ def find_images(root: Path, json_name: str, probes: Sequence[str], given: str | 
         A path relative to `root` that ends in '/', or ''.
 
     Raises:
-        UnsoundError: If no image is found anywhere.
+        UnsoundError: If no image is found anywhere, or other images of the same names in several
+            places that are not usual, such as visible/ and infrared/.
         ValueError: If the given folder does not exist.
     """
     if given is not None:
@@ -183,25 +186,41 @@ def find_images(root: Path, json_name: str, probes: Sequence[str], given: str | 
         return given
     if all(Path(name).is_absolute() for name in probes):
         return ""  # nor where there are none
-    best, most = "", 0
-    tried: set[str] = set()
-    for folder in image_folders(root, json_name):
-        if folder in tried:
-            continue
-        tried.add(folder)
-        count = sum((root / folder / name).is_file() for name in probes)
-        if count > most:
-            best, most = folder, count
-        if most == len(probes):
-            break
-    if not most:
-        value = f"no image was found below {root} (looked for {probes[0]} in {len(tried)} folders)"
+    held: dict[str, frozenset[str]] = {}  # folder -> the probes that it holds
+
+    def look(folders: Iterable[str]) -> str:
+        """The first of the folders with the most probes, '' where none has any."""
+        best = ""
+        for folder in folders:
+            if folder not in held:
+                is_here = ((root / folder / name).is_file() for name in probes)
+                held[folder] = frozenset(compress(probes, is_here))
+            if len(held[folder]) > len(held.get(best, ())):
+                best = folder
+        return best
+
+    usual = look(usual_folders(json_name))
+    if len(held[usual]) == len(probes):
+        return usual
+    below = list(folders_below(root))
+    best = look([usual, *below])
+    if not held[best]:
+        value = f"no image was found below {root} (looked for {probes[0]} in {len(held)} folders)"
         raise broken(NOWHERE, root / json_name, value)
+    for other in below if best != usual else ():
+        if held[other] == held[best] and _differ(root, best, other, held[best]):
+            value = f"names images that lie both in {root / best} and in {root / other}"
+            raise broken(SEVERAL_PLACES, root / json_name, value)
     return best
 
 
-def image_folders(root: Path, json_name: str) -> Iterator[str]:
-    """Places where the images of a JSON may lie, the likely ones first."""
+def _differ(root: Path, one: str, other: str, names: Iterable[str]) -> bool:
+    pairs = ((root / one / name, root / other / name) for name in names)
+    return not all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
+
+
+def usual_folders(json_name: str) -> Iterator[str]:
+    """Places where the images of a JSON usually lie, the likely ones first."""
     path = Path(json_name)
     word = re.search(r"train|val|test", path.stem) or re.search(r"train|val|test", json_name)
     split = word.group() if word else ""
@@ -215,6 +234,10 @@ def image_folders(root: Path, json_name: str) -> Iterator[str]:
         for tail in (year.group() if year else "2017", ""):
             yield from (f"{name}{tail}/", f"images/{name}{tail}/", f"{name}{tail}/images/")
     yield from ("", "data/", "JPEGImages/", f"{here}/")
+
+
+def folders_below(root: Path) -> Iterator[str]:
+    """Folders up to three levels down, a limited number."""
     level = [root]
     seen = 0
     for _ in range(_MAX_DEPTH):

@@ -32,6 +32,12 @@ NOWHERE = Rule(
     "sets of which no image has a file",
     "name the folder with --cfg-options train_images=... val_images=..., or put the images there",
 )
+SEVERAL_PLACES = Rule(
+    "images-in-several-places",
+    "sets whose names are those of different images in several folders",
+    "say which are meant: train_images=... val_images=... (--train-images, --val-images of "
+    "tools/prepare_data.py)",
+)
 KNOWN_ABSENT = Rule("absent-images", "images that no copy of the data set has", is_problem=False)
 UNDECODABLE = Rule(
     "broken-images",
@@ -44,7 +50,7 @@ OTHER_SIZE = Rule(
     "put the sizes (and boxes) right, or save the image as it is shown, without an Exif "
     "orientation",
 )
-IMAGE_RULES = (NO_FILE, NOWHERE, UNDECODABLE, OTHER_SIZE)
+IMAGE_RULES = (NO_FILE, NOWHERE, SEVERAL_PLACES, UNDECODABLE, OTHER_SIZE)
 
 
 def image_findings(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from pe_dense.data.checks.class_table import class_table
 from pe_dense.data.checks.coco_folder import find_images, find_splits
@@ -32,12 +33,14 @@ class Inspection:
         title: The data set and its folder.
         findings: Where it was found -> what.
         contents: Split -> what its JSON holds, of those that could be read.
+        image_dirs: Split -> the folder of its images.
         table: What other data hold, for a person.
     """
 
     title: str
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     contents: dict[str, CocoFacts] = field(default_factory=dict)
+    image_dirs: dict[str, Path] = field(default_factory=dict)
     table: str = ""
 
     def add(self, where: str, findings: Sequence[Finding]) -> None:
@@ -59,7 +62,7 @@ class Inspection:
         blocks = [self.title, *filter(None, [self.table])]
         if self.contents:
             limit = 10_000 if all_classes else 20
-            blocks.append(class_table(self.contents, max_rows=limit))
+            blocks.append(class_table(self.contents, self.image_dirs, max_rows=limit))
         for heading, is_problem in (("notes", False), ("problems", True)):
             lines = [
                 f"  {where}: {line}" if not line.startswith(" ") else f"  {line}"
@@ -109,7 +112,7 @@ def inspect_known_set(
             continue
         found.add(expected.json, total_findings(json_file, facts, known, expected))
         if not absent:
-            places[split] = place
+            places[split], found.image_dirs[split] = place, place.image_dir
             checked = split_findings(place, facts, True, True, None, num_decoded, progress)
             found.add(expected.json, checked)
     if len(places) == 2:
@@ -124,6 +127,7 @@ def inspect_folder(
     val_json: str | None = None,
     with_masks: bool = False,
     num_decoded: int = NUM_DECODED,
+    images: Mapping[str, str | None] = MappingProxyType({}),
 ) -> Inspection:
     """Look through a COCO-format folder with any classes.
 
@@ -134,6 +138,7 @@ def inspect_folder(
         val_json: The same.
         with_masks: Whether masks are to be trained or scored.
         num_decoded: So many images per split are decoded.
+        images: Split -> folder of its images, relative to the folder; by default it is found.
 
     Raises:
         ValueError: If the folder does not exist or its annotations are not found.
@@ -151,11 +156,12 @@ def inspect_folder(
         if facts is None:
             continue
         try:
-            image_dir = root / find_images(root, name, facts.probes)
+            image_dir = root / find_images(root, name, facts.probes, images.get(split))
         except UnsoundError as error:
             found.add(name, [*facts.findings, error.finding])
             continue
         places[split] = CocoSplit(root, root / name, image_dir)
+        found.image_dirs[split] = image_dir
         checked = split_findings(
             places[split], facts, with_masks, False, None, num_decoded, progress
         )

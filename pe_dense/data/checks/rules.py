@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,12 @@ class Finding:
     def is_problem(self) -> bool:
         """Whether it must be put right or accepted."""
         return self.rule.is_problem
+
+    def brief(self) -> str:
+        """For a record: 'negative-boxes (3 in annotations/val.json)'."""
+        files = {example.file for example in self.examples}
+        where = f" in {'/'.join(Path(*files).parts[-2:])}" if len(files) == 1 else ""
+        return f"{self.rule.name} ({self.count:,}{where})"
 
     def lines(self, is_accepted: bool = False) -> list[str]:
         """For a list of all findings: the heading with the count, and the examples below.

@@ -216,3 +216,30 @@ def test_absolute_file_names(tmp_path: Path) -> None:
     inspection = inspect_folder(tmp_path / "set", silent)
     assert f"{tmp_path}/set/images/v1.jpg does not exist" in inspection.text()
     assert inspection.num_problems == 1
+
+
+def test_the_same_names_in_several_folders(tmp_path: Path) -> None:
+    """Visible and infrared pictures of one scene: which are meant must be said."""
+    for kind in ("visible", "infrared"):
+        write_split(tmp_path, "annotations/train.json", f"train/{kind}", ["t0.png", "t1.png"])
+        write_split(tmp_path, "annotations/val.json", f"val/{kind}", ["v0.png"], first_id=50)
+    message = refusal(tmp_path)
+    for words in ("val/visible", "val/infrared", "train_images=... val_images=..."):
+        assert words in message
+    given = dict(train_images="train/visible", val_images="val/visible")
+    found = facts(dict(data_root=str(tmp_path), **given))
+    assert (found["train_images"], found["val_images"]) == tuple(given.values())
+    assert "train/infrared" in inspect_folder(tmp_path, silent).text()
+    images = {"train": "train/visible", "val": "val/infrared"}
+    inspection = inspect_folder(tmp_path, silent, images=images)
+    assert inspection.num_problems == 0
+    rows = [line.split() for line in inspection.text().splitlines()]
+    assert ["images", "in", "train/visible", "val/infrared"] in rows
+    # A usual place goes before others, and copies of the same images are no question.
+    write_split(tmp_path, "annotations/val.json", "images/val", ["v0.png"], first_id=50)
+    assert find_images(tmp_path, "annotations/val.json", ["v0.png"]) == "images/val/"
+    for name in ("t0.png", "t1.png"):
+        pixels = (tmp_path / "train/visible" / name).read_bytes()
+        (tmp_path / "train/infrared" / name).write_bytes(pixels)
+    names = ["t0.png", "t1.png"]
+    assert find_images(tmp_path, "annotations/train.json", names) == "train/infrared/"

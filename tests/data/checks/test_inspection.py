@@ -279,7 +279,7 @@ def test_the_table_names_what_cannot_be_used(tmp_path: Path) -> None:
     content["annotations"][1]["iscrowd"] = 1
     content["annotations"] = content["annotations"][:2]
     (tmp_path / "x.json").write_text(json.dumps(content))
-    lines = class_table({"train": coco_facts(tmp_path, tmp_path / "x.json")}).splitlines()
+    lines = class_table({"train": coco_facts(tmp_path, tmp_path / "x.json")}, {}).splitlines()
     assert [line.split()[-1] for line in lines[1:6]] == ["2", "1", "2", "1", "1"]
     assert "too small or outside" in lines[4] and "crowds or ignored" in lines[5]
     assert lines[-2].split() == ["disc", "1", "(1)"]

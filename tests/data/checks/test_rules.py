@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pe_dense.data.checks.rules import (
+    Fault,
     Finding,
     FindingCollector,
     Rule,
@@ -100,3 +101,14 @@ def test_a_name_that_no_rule_has_is_refused(name: str, words: str) -> None:
 
 def test_findings_survive_json() -> None:
     assert from_plain(to_plain(collected())) == collected()
+
+
+def test_a_record_names_the_one_file_of_what_was_accepted() -> None:
+    rule = Rule("negative-boxes", "boxes")
+    faults = [Fault(f"/data/set/annotations/{name}.json", "", "") for name in ("train", "val")]
+    assert Finding(rule, 1200, (faults[1],) * 3).brief() == (
+        "negative-boxes (1,200 in annotations/val.json)"
+    )
+    assert (
+        Finding(rule, 2, tuple(faults)).brief() == Finding(rule, 2).brief() == "negative-boxes (2)"
+    )
