@@ -1,4 +1,4 @@
-"""Reading depth maps: 16-bit PNG files, a fixed number of steps per metre, 0 where nothing is known.
+"""Reading depth maps: 16-bit PNG files, so many steps per metre, 0 where nothing is known.
 
 Shape legend: H, W pixels.
 """

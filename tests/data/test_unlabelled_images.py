@@ -12,9 +12,9 @@ from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
 from pe_dense.data import image_shards
+from pe_dense.data.checks.picture_pairs import walk
 from pe_dense.data.image_shards import ShardedImages, ShardOrderSampler
 from pe_dense.data.photo_jitter import PackImages
-from pe_dense.data.checks.picture_pairs import walk
 from pe_dense.data.unlabelled_images import UnlabelledImages
 from pe_dense.data.unreadable import UnreadableImages
 

@@ -157,7 +157,7 @@ def box_findings(coco: CocoFile) -> list[Finding]:
 
 
 def _keys(coco: CocoFile) -> np.ndarray:
-    """(A,) a number that is the same for equal image, class, box and mask, and else differs (64 bits).
+    """(A,) a number of 64 bits, the same for equal image, class, box and mask, and else another.
 
     Sorting whole rows would take several times the memory of the columns.
     """

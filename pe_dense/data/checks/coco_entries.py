@@ -210,7 +210,7 @@ class EntryReader:
                 self.faults.add(TWICE["categories"], f"categories[{k}]", f"repeats id {value}")
 
     def _add_repeated_names(self, categories: list[dict[str, Any]]) -> None:
-        """mmdet finds a category by its name, and would mix up all that follow."""
+        """MMDetection finds a category by its name, and would mix up all that follow."""
         names = [category["name"] for category in categories]
         for k, name in enumerate(names):
             if name in names[:k]:

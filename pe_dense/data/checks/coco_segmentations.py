@@ -25,7 +25,8 @@ _LARGEST_PX = 1 << 16  # larger ones are outside of any image, and slow to draw
 NO_MASK = Rule(
     "unreadable-masks",
     "segmentations that are neither polygons nor run lengths",
-    "write polygons [[x1, y1, x2, y2, x3, y3, ...], ...] or {'size': [height, width], 'counts': ...}",
+    "write polygons [[x1, y1, x2, y2, x3, y3, ...], ...] or "
+    "{'size': [height, width], 'counts': ...}",
 )
 SHORT_POLYGON = Rule(
     "short-polygons",
@@ -255,7 +256,7 @@ def uncompressed(text: str) -> np.ndarray | None:
 
 
 def bounds_of_runs(runs_R: np.ndarray, height: int) -> tuple[float, ...]:
-    """x and y from, x and y to, in pixels, of runs that begin outside the mask; nan for none."""
+    """Lowest x and y, highest x and y in pixels of runs that begin outside; nan for an empty mask."""
     ends_R = np.cumsum(runs_R)
     is_mask_R = (np.arange(len(runs_R)) % 2 == 1) & (runs_R > 0)
     if not is_mask_R.any():

@@ -189,7 +189,8 @@ def split_findings(
         with_masks: Whether masks are trained or scored; otherwise their faults are notes.
         is_published: Whether it is a published file, whose faults official scores count: those of
             boxes and masks are notes.
-        bits, num_decoded: As in `image_findings`.
+        bits: As in `image_findings`.
+        num_decoded: The same.
         progress: Title -> callback.
     """
     findings = list(facts.findings)
@@ -232,7 +233,8 @@ def both_findings(
     """What is wrong between training and validation: shared images, classes that never occur.
 
     Args:
-        train, val: Where they lie.
+        train: Where the JSON and images of training lie.
+        val: The same of validation.
         facts: Of 'train' and 'val'.
         is_published: As in `split_findings`.
     """

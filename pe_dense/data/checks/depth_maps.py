@@ -89,7 +89,7 @@ class Scoring:
         steps, limits = [self.depth_scale, self.bit_rotation], [self.min_depth, self.max_depth]
         return dict(steps=steps, limits=limits, box=words, image_bits=self.image_bits)
 
-    def counts_S(self) -> np.ndarray:
+    def counts_S(self) -> np.ndarray:  # noqa: N802 (the shape)
         """Whether a step lies between the limits."""
         depth_S = metres(np.arange(NUM_STEPS, dtype=np.uint16), self.depth_scale)
         return (depth_S > self.min_depth) & (depth_S < self.max_depth)

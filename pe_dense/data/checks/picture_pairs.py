@@ -167,7 +167,7 @@ def _by_name(
     rest: dict[str, list[Path]] = {}
     root = os.path.join(folder, "")  # noqa: PTH118 (with a slash at its end)
     for file in walk(root, inner):
-        base, kind = os.path.splitext(file[len(root) :])
+        base, kind = os.path.splitext(file[len(root) :])  # noqa: PTH122 (a text, for speed)
         if kind.lower() not in kinds or not base.endswith(tail):
             continue
         if is_shared and len(other_tail) > len(tail) and base.endswith(other_tail):

@@ -106,7 +106,7 @@ def stamp(path: str) -> tuple[str, int]:
         lines, newest = [], 0
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name == FOLDER or entry.name.startswith(".") and entry.name[-4:] == ".tmp":
+                if entry.name == FOLDER or (entry.name[:1] == "." and entry.name[-4:] == ".tmp"):
                     continue  # answers, and files that are being written
                 if entry.is_dir():
                     lines.append(f"{entry.name}/")

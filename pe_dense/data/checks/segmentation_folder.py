@@ -21,8 +21,8 @@ from pe_dense.data.checks.label_maps import (
     label_table,
     split_findings,
 )
-from pe_dense.data.checks.picture_pairs import NO_FILES, NO_FOLDER, Pairs, pair_files
 from pe_dense.data.checks.many_files import Progress
+from pe_dense.data.checks.picture_pairs import NO_FILES, NO_FOLDER, Pairs, pair_files
 from pe_dense.data.checks.repeated_images import repeated_images
 from pe_dense.data.checks.rules import Finding, FindingCollector
 
