@@ -256,7 +256,7 @@ def uncompressed(text: str) -> np.ndarray | None:
 
 
 def bounds_of_runs(runs_R: np.ndarray, height: int) -> tuple[float, ...]:
-    """Lowest x and y, highest x and y in pixels of runs that begin outside; nan for an empty mask."""
+    """Lowest x and y, highest x and y in pixels of runs that begin outside; nan for empty ones."""
     ends_R = np.cumsum(runs_R)
     is_mask_R = (np.arange(len(runs_R)) % 2 == 1) & (runs_R > 0)
     if not is_mask_R.any():
