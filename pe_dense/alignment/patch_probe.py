@@ -127,7 +127,7 @@ def _pairs(
     num_classes: int,
     reduce_zero_label: bool,
     limit: int | None,
-    bits: int | None,
+    bits: int | None = None,
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Images (H, W, 3) BGR and labels (H, W), -1 where ignored."""
     images, maps = (Path(data_root) / folder for folder in folders)
