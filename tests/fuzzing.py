@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import gc
 import logging
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from PIL import Image
 
 from pe_dense.run.command_line import sentence
 from pe_dense.run.config import check_data, load_config
@@ -65,6 +67,35 @@ def scores_of(
         logging.disable(logging.NOTSET)
 
 
+def some(rng: np.random.Generator, items: Iterable[Any]) -> Any:
+    """One of the items."""
+    items = list(items)
+    return items[int(rng.integers(len(items)))]
+
+
+def spoil(rng: np.random.Generator, file: Path) -> str:
+    """Make a file unreadable in one of six ways; which."""
+    data = file.read_bytes()
+    how = some(rng, ["cut", "empty", "text", "zeros", "folder", "absent"])
+    file.unlink()
+    if how == "folder":
+        file.mkdir()
+    elif how != "absent":
+        at = int(rng.integers(10, len(data) - 40))
+        new = {"cut": data[:at], "empty": b"", "text": b"no picture", "zeros": bytes(400)}
+        file.write_bytes(new[how])
+    return how
+
+
+def turn(file: Path, orientation: int) -> None:
+    """The very same JPEG with an Exif entry."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    block, data = exif.tobytes(), file.read_bytes()
+    length = (len(block) + 2).to_bytes(2, "big")
+    file.write_bytes(data[:2] + b"\xff\xe1" + length + block + data[2:])
+
+
 def alone(settings: Any, sampler: str | None = None) -> Any:
     """A loader without worker processes, over its data once."""
     settings = copy.deepcopy(settings)
@@ -91,3 +122,32 @@ def require_right_or_refused(
     for name, value in right.items():
         np.testing.assert_allclose(found[name], value, atol=atol, err_msg=f"{defect}: {name}")
     return False
+
+
+def require_verdict(
+    seed: int,
+    sound: Path,
+    folder: Path,
+    defects: Sequence[Callable[[np.random.Generator, Path], str]],
+    harmless: Collection[Callable[..., str]],
+    score: Callable[[Path], Scores | str],
+    right: Scores,
+    atol: float = 2e-3,
+) -> None:
+    """A copy of the sound folder with the defect of a seed is scored rightly or refused.
+
+    Args:
+        seed: Chooses the defect, and all that is random in it.
+        sound: The folder.
+        folder: Where the copy goes.
+        defects: Each changes files of a folder, and says how.
+        harmless: Those of them that are sound data in another dress: they must be scored.
+        score: See `scores_of`.
+        right: Scores of the sound folder.
+        atol: How far scores may be apart.
+    """
+    shutil.copytree(sound, folder)
+    defect = defects[seed % len(defects)]
+    words = f"{defect.__name__}: {defect(np.random.default_rng(seed), folder)}"
+    refused = require_right_or_refused(score(folder), right, folder, words, atol)
+    assert not (refused and defect in harmless), words

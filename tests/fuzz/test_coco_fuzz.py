@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzzing import require_right_or_refused, scores_of
+from fuzzing import require_right_or_refused, scores_of, some
 from mmengine.structures import InstanceData
 from PIL import Image
 
@@ -116,10 +116,6 @@ JUNK: list[Any] = [
     None, "", "x", "1", [], {}, [1], {"a": 1}, -50, 10**6, float("nan"), float("inf"), 2**70,
     -(2**70), 1.5, 1e300, "../../etc/passwd", "\u0000", [[[]]], False,
 ]  # fmt: skip
-
-
-def some(rng: np.random.Generator, items: list) -> Any:
-    return items[int(rng.integers(len(items)))]
 
 
 def junk_value(rng: np.random.Generator, root: Path, content: Content) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fuzzing import require_right_or_refused, scores_of
+from fuzzing import require_verdict, scores_of, some, spoil
 from mmengine.structures import PixelData
 from PIL import Image
 
@@ -71,11 +71,6 @@ def right(sound: Path) -> dict[str, float]:
 # ---- defects -------------------------------------------------------------------------------------
 
 
-def some(rng: np.random.Generator, items: Any) -> Any:
-    items = list(items)
-    return items[int(rng.integers(len(items)))]
-
-
 def picture(rng: np.random.Generator, root: Path) -> Path:
     return root / some(rng, LISTS) / f"{int(rng.integers(NUM_IMAGES))}.png"
 
@@ -90,17 +85,7 @@ def steps_of(file: Path) -> np.ndarray:
 
 def broken_file(rng: np.random.Generator, root: Path) -> str:
     file = some(rng, [picture, depth])(rng, root)
-    data = file.read_bytes()
-    how = some(rng, ["cut", "empty", "text", "zeros", "folder", "absent"])
-    file.unlink()
-    if how == "folder":
-        file.mkdir()
-    elif how != "absent":
-        at = int(rng.integers(10, len(data) - 40))
-        file.write_bytes(
-            {"cut": data[:at], "empty": b"", "text": b"no picture", "zeros": bytes(400)}[how]
-        )
-    return f"{file.parent.name}/{file.name} {how}"
+    return f"{file.parent.name}/{file.name} {spoil(rng, file)}"
 
 
 def other_coding_of_depth(rng: np.random.Generator, root: Path) -> str:
@@ -246,10 +231,5 @@ HARMLESS = {turned, coded_picture}
 
 @pytest.mark.parametrize("seed", range(300))
 def test_right_or_refused(seed: int, sound: Path, right: dict[str, float], tmp_path: Path) -> None:
-    rng = np.random.default_rng(seed)
     folder = tmp_path / "set"
-    shutil.copytree(sound, folder)
-    defect = DEFECTS[seed % len(DEFECTS)]
-    words = f"{defect.__name__}: {defect(rng, folder)}"
-    refused = require_right_or_refused(score(folder), right, folder, words)
-    assert not (refused and defect in HARMLESS), words
+    require_verdict(seed, sound, folder, DEFECTS, HARMLESS, score, right)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzzing import require_right_or_refused, scores_of
+from fuzzing import require_right_or_refused, scores_of, some
 from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools import mask as coding
@@ -137,11 +137,6 @@ JUNK: list[Any] = [
     None, "", "x", 1, -1, [], {}, [[]], [[[]]], [None], ["x"], [1, 2, 3, 4, 5, 6], {"counts": "x"},
     {"size": [1, 1]}, {"size": [HEIGHT, WIDTH], "counts": None}, [{}], True,
 ]  # fmt: skip
-
-
-def some(rng: np.random.Generator, items: Any) -> Any:
-    items = list(items)
-    return items[int(rng.integers(len(items)))]
 
 
 def polygon(rng: np.random.Generator, content: Content) -> dict[str, Any]:
