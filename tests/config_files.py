@@ -1,0 +1,21 @@
+"""The files under configs/ that can be run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pe_dense.run.config import load_template
+
+REPO = Path(__file__).resolve().parents[1]
+NOT_RUN = {"_base_", "suites"}  # parts of configs, and lists of configs
+CONFIGS = sorted(p for p in (REPO / "configs").rglob("*.py") if not NOT_RUN & set(p.parts))
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(REPO))
+
+
+def own_data(path: Path, mini_root: Path) -> dict[str, str]:
+    """Data for a config that asks for the user's own; the others need none to be loaded."""
+    needed = load_template(path).get("data_facts") == "pe_dense.data.checks.coco_folder:facts"
+    return {"data_root": str(mini_root / "coco")} if needed else {}
