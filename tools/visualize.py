@@ -60,6 +60,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="the overrides that the run was trained with, for example data_root=DIR",
     )
+    command_line.add_accept_option(parser)
 
 
 def add_detect_options(parser: argparse.ArgumentParser) -> None:
@@ -246,6 +247,7 @@ def add_track_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE"
     )
+    command_line.add_accept_option(parser)
 
 
 def run_track(args: argparse.Namespace) -> None:
@@ -259,7 +261,7 @@ def run_track(args: argparse.Namespace) -> None:
     from pe_dense.run.trained_run import open_run, trained_model
 
     options = command_line.parse_options(args.cfg_options)
-    request = RunRequest(args.config, args.encoder, args.weights, options)
+    request = RunRequest(args.config, args.encoder, args.weights, options, accept=args.accept)
     run = open_run(request, args.checkpoint)
     if run.cfg.protocol.task != "tracking":
         raise ValueError(f"config {args.config} is for {run.cfg.protocol.task}, not tracking")
@@ -290,7 +292,8 @@ def open_run_of(args: argparse.Namespace, task: str) -> tuple[TrainedRun, nn.Mod
     from pe_dense.run.trained_run import open_run, trained_model
 
     options = command_line.parse_options(args.cfg_options)
-    run = open_run(RunRequest(args.config, args.encoder, options=options), args.checkpoint)
+    request = RunRequest(args.config, args.encoder, options=options, accept=args.accept)
+    run = open_run(request, args.checkpoint)
     if run.cfg.protocol.task != task:
         raise ValueError(f"config {args.config} is for {run.cfg.protocol.task}, not {task}")
     if task != "detection":  # a detector draws single views, of annotations that it reads itself

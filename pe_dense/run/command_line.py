@@ -37,13 +37,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override config values, for example data_root=DIR max_epochs=3",
     )
-    parser.add_argument(
-        "--accept",
-        action="append",
-        default=[],
-        metavar="FAULT",
-        help="use data in spite of a fault that the check names; written into the record",
-    )
+    add_accept_option(parser)
     parser.add_argument("--work-dir", help="folder of checkpoints and logs")
     parser.add_argument(
         "--launcher",
@@ -53,6 +47,17 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     # torchrun's old launcher passes the rank as an option.
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+
+
+def add_accept_option(parser: argparse.ArgumentParser) -> None:
+    """The option of every tool whose check of the data refuses faults."""
+    parser.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="FAULT",
+        help="use data in spite of a fault that the check names; written into the record",
+    )
 
 
 class Options(dict[str, Any]):

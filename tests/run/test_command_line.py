@@ -409,3 +409,13 @@ def test_checkpoint_of_another_class_count(
     message = evaluate_refusal(file, options=toy(mini_root), work_dir=tmp_path / "logs")
     assert "changed.pth does not fit the model" in message
     assert "the checkpoint has 4 classes and the config 6" in message
+
+
+@pytest.mark.parametrize("tool", ["train", "test", "visualize segment", "visualize track"])
+def test_every_tool_whose_check_names_accept_has_it(tool: str) -> None:
+    script, *command = tool.split()
+    done = subprocess.run(
+        [sys.executable, str(REPO / "tools" / f"{script}.py"), *command, "--help"],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(REPO)},
+    )  # fmt: skip
+    assert "--accept FAULT" in done.stdout
