@@ -62,7 +62,7 @@ class ProbeSummary:
         by_seed: What every seed would choose alone.
         last: The last single layer that was probed, None if there is none.
         best_minus_last: Score of the chosen source minus that of the last layer, each with its
-            own setting, on the same images; None without such a layer.
+            own setting, on the same images, with the heads of `seed`; None without such a layer.
     """
 
     metric: str
@@ -124,8 +124,7 @@ class ProbeMetric(BaseMetric):
         self.settings: tuple[HeadSetting, ...] = head_settings(lrs, weight_decays, seeds)
         self.seeds = tuple(seeds)
         self.allow_absent_classes = allow_absent_classes
-        self._chosen: dict[str, ItemEvidence] | None = None
-        self._of_seeds: dict[int, ItemEvidence] | None = None
+        self._of_seeds: dict[int, dict[str, ItemEvidence]] | None = None
         self._summary: ProbeSummary | None = None
 
     # ---- collecting --------------------------------------------------------------------------
@@ -167,13 +166,11 @@ class ProbeMetric(BaseMetric):
         )
         higher = metric_of(self.metric).higher_is_better
         selection = select_heads(scores_SP, self.settings, higher)
-        self._chosen = {
-            name_of(source): self._evidence(reported, s, self._head(selection.setting_S[s], 0))
-            for s, source in enumerate(self.sources)
-        }
-        best = selection.source
         self._of_seeds = {
-            seed: self._evidence(reported, best, self._head(selection.setting_S[best], e))
+            seed: {
+                name_of(source): self._evidence(reported, s, self._head(selection.setting_S[s], e))
+                for s, source in enumerate(self.sources)
+            }
             for e, seed in enumerate(self.seeds)
         }
         self._summary = self._summarise(selection, reported)
@@ -241,28 +238,47 @@ class ProbeMetric(BaseMetric):
 
     # ---- after an evaluation -----------------------------------------------------------------
 
-    def difference(self, first: str, second: str, metric: str | None = None) -> PairedDifference:
+    def difference(
+        self, first: str, second: str, metric: str | None = None, seed: int | None = None
+    ) -> PairedDifference:
         """Score of one source minus that of another on the reported images, with its interval.
 
+        Args:
+            first: Name of a source.
+            second: Name of the one that is taken off.
+            metric: Default: the one that was selected by.
+            seed: Whose heads are compared; default: the reported one.
+
         Raises:
-            ValueError: If a source was not probed.
+            ValueError: If a source or seed was not probed.
         """
+        evidence = self._of_seed(seed)
         return paired_difference(
-            self._of_source(first), self._of_source(second), metric or self.metric
+            _of_source(evidence, first), _of_source(evidence, second), metric or self.metric
         )
 
     def evidence(self) -> ItemEvidence:
         """Per-image evidence of the reported head."""
-        return self._of_source(self.summary().source)
+        return _of_source(self._of_seed(None), self.summary().source)
 
     def evidence_by_seed(self) -> dict[int, ItemEvidence]:
         """Evidence of the chosen source and setting with every seed of the bank."""
-        return dict(self._found(self._of_seeds))
+        source = self.summary().source
+        return {seed: self._of_seed(seed)[source] for seed in self.seeds}
 
-    def selection(self) -> Selection:
-        """How the reported head was chosen, as records keep it."""
+    def selection(self, seed: int | None = None) -> Selection:
+        """How the reported head was chosen, as records keep it.
+
+        Layer and setting are those of the mean over seeds, for every seed; the gap to the last
+        layer is that of the heads of one seed.
+
+        Raises:
+            ValueError: If the seed was not probed.
+        """
         summary = self.summary()
-        gap = summary.best_minus_last
+        gap = None
+        if summary.last is not None:
+            gap = self.difference(summary.source, summary.last, seed=seed)
         return Selection(
             on=summary.selected_on,
             metric=summary.metric,
@@ -280,32 +296,44 @@ class ProbeMetric(BaseMetric):
 
     def summary(self) -> ProbeSummary:
         """What was chosen and found in the last evaluation."""
-        return self._found(self._summary)
+        return _found(self._summary)
 
-    def by_source(self) -> dict[str, dict[str, float]]:
-        """Metric -> {source: score of its chosen head}, undefined scores left out."""
+    def by_layer(self, seed: int | None = None) -> dict[str, dict[str, float]]:
+        """Metric -> {source: score of its chosen head}, undefined scores left out.
+
+        Sources are single layers, '7', and concatenations, '8+9+10+11'.
+
+        Args:
+            seed: Whose heads; default: the reported one.
+
+        Raises:
+            ValueError: If the seed was not probed.
+        """
         found: dict[str, dict[str, float]] = {}
-        for source, evidence in self._found(self._chosen).items():
+        for source, evidence in self._of_seed(seed).items():
             for name, value in evidence.metrics().items():
                 if np.isfinite(value):
                     found.setdefault(name, {})[source] = float(value)
         return found
 
-    def by_layer(self) -> dict[str, dict[str, float]]:
-        """`by_source` of the single layers, as records keep it."""
-        return {
-            metric: {source: value for source, value in scores.items() if "+" not in source}
-            for metric, scores in self.by_source().items()
-        }
+    def _of_seed(self, seed: int | None) -> dict[str, ItemEvidence]:
+        """Evidence of every source with its chosen setting and the heads of one seed."""
+        of_seeds = _found(self._of_seeds)
+        seed = self.seeds[0] if seed is None else seed
+        if seed not in of_seeds:
+            raise ValueError(
+                f"seed {seed} was not probed; use one of {', '.join(map(str, of_seeds))}"
+            )
+        return of_seeds[seed]
 
-    def _of_source(self, source: str) -> ItemEvidence:
-        chosen = self._found(self._chosen)
-        if source not in chosen:
-            raise ValueError(f"source {source!r} was not probed; use one of {', '.join(chosen)}")
-        return chosen[source]
 
-    @staticmethod
-    def _found(result: T | None) -> T:
-        if result is None:
-            raise RuntimeError("ProbeMetric has evaluated nothing yet")
-        return result
+def _of_source(of_seed: dict[str, ItemEvidence], source: str) -> ItemEvidence:
+    if source not in of_seed:
+        raise ValueError(f"source {source!r} was not probed; use one of {', '.join(of_seed)}")
+    return of_seed[source]
+
+
+def _found(result: T | None) -> T:
+    if result is None:
+        raise RuntimeError("ProbeMetric has evaluated nothing yet")
+    return result

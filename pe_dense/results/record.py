@@ -27,7 +27,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
 _PROTOCOL_ID = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 _TASK = re.compile(r"[a-z][a-z0-9_]*")
 _ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
-_LAYER = re.compile(r"0|[1-9][0-9]{0,2}")
+_LAYER = re.compile(r"(0|[1-9][0-9]{0,2})(\+(0|[1-9][0-9]{0,2}))*")
 _METRIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@&/ -]{0,63}")
 _CREATED_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -189,7 +189,8 @@ class Record:
         checkpoint_sha256: Hash of the evaluated checkpoint, None if there is none.
         ci95: Metric name -> intervals, the first over the unit that the protocol calls for,
             others (objects beside videos) after it; or None.
-        by_layer: Metric name -> {block index as text: score}, where all layers were scored.
+        by_layer: Metric name -> {layer: score}, where several were scored: a block index as text,
+            '7', or those of a concatenation, '8+9+10+11'. With the heads of `seed` alone.
         selection: See `Selection`, or None where nothing was chosen.
         evidence: See `Evidence`, or None.
         seed: Random seed, 0 or more, or None.
@@ -418,7 +419,9 @@ def _check_scores(record: Record) -> None:
     for name, by_layer in (record.by_layer or {}).items():
         for layer, value in by_layer.items():
             where = f"by_layer.{name}.{layer}"
-            _match(_LAYER, layer, where, "name a layer by its block index, '0' for the first")
+            _match(
+                _LAYER, layer, where, "name a layer by its block index, '0', or several as '8+9'"
+            )
             _check_unit(name, value, where)
     if record.selection is not None:
         _at_least(1, record.selection.candidates, "selection.candidates")

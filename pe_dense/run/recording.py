@@ -4,7 +4,8 @@ A metric may have, besides what MMEngine asks of it:
     evidence(): the per-item evidence of its scores;
     by_layer(): scores of every layer, {metric: {block index: score}};
     selection(): how the scored variant was chosen, a `Selection`;
-    evidence_by_seed(): {0: evidence, 1: ...} where one run holds several seeds.
+    evidence_by_seed(): {0: evidence, 1: ...} where one run holds several seeds; by_layer and
+        selection then take the seed whose scores they are to give.
 """
 
 from __future__ import annotations
@@ -143,9 +144,6 @@ def save_with_evidence(
         path = save_record(record, root, supersede, None)
         print(f"record: {path}")
         return [path]
-    by_layer = metric.by_layer() if hasattr(metric, "by_layer") else record.by_layer
-    selection = metric.selection() if hasattr(metric, "selection") else None
-    record = dataclasses.replace(record, by_layer=by_layer, selection=selection)
     several = metric.evidence_by_seed() if hasattr(metric, "evidence_by_seed") else None
     print("95 % intervals ...", flush=True)
     paths = []
@@ -154,9 +152,12 @@ def save_with_evidence(
         dataset = record.dataset
         if record.task != "tracking":  # items are objects there, and the data set holds videos
             dataset = dataclasses.replace(dataset, num_items=evidence.num_items)
+        which = {} if several is None else {"seed": seed}  # else all would get those of the first
         of_seed = dataclasses.replace(
             record,
             scores=scores,
+            by_layer=metric.by_layer(**which) if hasattr(metric, "by_layer") else record.by_layer,
+            selection=metric.selection(**which) if hasattr(metric, "selection") else None,
             seed=record.seed + seed,
             dataset=dataset,
             ci95=confidence_intervals(evidence, scores),

@@ -1,7 +1,7 @@
 """Scores by layer of several tasks in one figure and one table, in the manner of PE's layer figure.
 
 Source of the form: PE (arXiv:2504.13181, figure 8): one panel per task, the layer along the x
-axis, one line per encoder, the best layer marked.
+axis, one line per encoder, the best layer marked. A band spans the seeds of an encoder.
 """
 
 from __future__ import annotations
@@ -14,9 +14,20 @@ from pathlib import Path
 from pe_dense.files import atomic_write_bytes, atomic_write_text
 from pe_dense.results.metrics import metric_of
 from pe_dense.results.record import Record
+from pe_dense.results.store import weights_tag
 
 COLUMNS = 3  # panels in a row
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
+
+@dataclass(frozen=True)
+class LayerScore:
+    """Score of a layer or concatenation: mean over seeds, and the lowest and highest of one."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -25,11 +36,12 @@ class LayerCurve:
 
     Attributes:
         task, dataset, protocol, metric, higher_is_better: Of the protocol.
-        encoder: Zoo name, with its weights where they are random.
-        scores: Block index -> score.
-        chosen: The layer that the record reports, None where that is no single one.
+        encoder: Zoo name, with its weights where they are random, or one of several.
+        layers: Block index -> score.
+        joined: The same for concatenations, '8+9+10+11'.
+        chosen: What the records report, '7' or '8+9+10+11'; None if nothing was chosen, or not
+            the same in all.
         chosen_on: What chose it: 'holdout', 'val' ...; '' if nothing did.
-        joined: Name and score of the concatenation that the record reports, None if it is none.
     """
 
     task: str
@@ -38,83 +50,118 @@ class LayerCurve:
     metric: str
     higher_is_better: bool
     encoder: str
-    scores: dict[int, float]
-    chosen: int | None
+    layers: dict[int, LayerScore]
+    joined: dict[str, LayerScore]
+    chosen: str | None
     chosen_on: str
-    joined: tuple[str, float] | None = None
 
     @property
     def best(self) -> int:
-        """The layer with the best score here; optimistic where the scored data show it."""
+        """The layer with the best mean here; optimistic where the scored data show it."""
         pick = max if self.higher_is_better else min
-        return pick(self.scores, key=lambda layer: self.scores[layer])
+        return pick(self.layers, key=lambda layer: self.layers[layer].mean)
 
     @property
     def last(self) -> int:
         """The last layer that was scored."""
-        return max(self.scores)
+        return max(self.layers)
+
+    @property
+    def seeds(self) -> int:
+        """Most seeds behind one point."""
+        return max(score.seeds for score in self.layers.values())
+
+    @property
+    def marked(self) -> int:
+        """The layer to mark: the chosen one if it is in the curve, else the best."""
+        chosen = "" if self.chosen is None else self.chosen
+        return int(chosen) if chosen.isdigit() and int(chosen) in self.layers else self.best
 
 
 def layer_curves(records: Iterable[Record]) -> list[LayerCurve]:
     """Curves from all records that have scores by layer; those of one protocol are put together.
 
     A protocol that is run once for each layer has ids that end in '.mod-<hash>'; they belong to
-    one curve. Where two records score the same layer (seeds), the mean counts.
+    one curve. Where several records score the same layer (seeds), the mean counts. Other weights
+    of an encoder are another curve.
     """
-    grouped: dict[tuple, list[Record]] = {}
+    grouped: dict[tuple[str, str, str, str, str], list[Record]] = {}
+    weights_of: dict[str, set[str]] = {}
     for record in records:
-        if record.origin != "measured" or not (record.by_layer or {}).get(record.protocol.metric):
+        by_layer = (record.by_layer or {}).get(record.protocol.metric, {})
+        if record.origin != "measured" or not any(layer.isdigit() for layer in by_layer):
             continue
-        name = record.encoder.name + (" (random)" if record.encoder.weights == "random" else "")
-        protocol = record.protocol.id.split(".mod-")[0]
-        key = record.task, record.dataset.name, f"{protocol}-v{record.protocol.version}", name
-        grouped.setdefault(key, []).append(record)
+        protocol = f"{record.protocol.id.split('.mod-')[0]}-v{record.protocol.version}"
+        name, tag = record.encoder.name, weights_tag(record)
+        grouped.setdefault((record.task, record.dataset.name, protocol, name, tag), []).append(
+            record
+        )
+        weights_of.setdefault(name, set()).add(tag)
     curves = []
-    for (task, dataset, protocol, encoder), same in sorted(grouped.items()):
+    for (task, dataset, protocol, name, tag), same in sorted(grouped.items()):
+        told = tag == "random" or len(weights_of[name]) > 1
         metric = same[0].protocol.metric
-        values: dict[int, list[float]] = {}
+        values: dict[str, list[float]] = {}
         for record in same:
-            for layer, score in record.by_layer[metric].items():
-                values.setdefault(int(layer), []).append(score)
-        selection = same[0].selection if len(same) == 1 or same[0].selection else None
-        text = "" if selection is None else selection.chosen.get("layer", "")
-        reported = [r.scores[metric] for r in same if metric in r.scores]
+            for layer, score in (record.by_layer or {}).get(metric, {}).items():
+                values.setdefault(layer, []).append(score)
+        scores = {
+            layer: LayerScore(sum(v) / len(v), min(v), max(v), len(v))
+            for layer, v in values.items()
+        }
+        selections = [record.selection for record in same if record.selection is not None]
+        chosen = {selection.chosen.get("layer") for selection in selections}
+        agreed = len(chosen) == 1 and len(selections) == len(same)
+        in_order = sorted(scores, key=_place)
         curves.append(
             LayerCurve(
-                task, dataset, protocol, metric, same[0].protocol.higher_is_better, encoder,
-                {layer: sum(v) / len(v) for layer, v in sorted(values.items())},
-                int(text) if text.isdigit() else None,
-                "" if selection is None else selection.on,
-                (text, sum(reported) / len(reported)) if "+" in text and reported else None,
+                task, dataset, protocol, metric, same[0].protocol.higher_is_better,
+                f"{name} ({tag})" if told else name,
+                {int(layer): scores[layer] for layer in in_order if "+" not in layer},
+                {layer: scores[layer] for layer in in_order if "+" in layer},
+                chosen.pop() if agreed else None,
+                selections[0].on if agreed else "",
             )
         )  # fmt: skip
     return curves
 
 
+def _place(layer: str) -> list[int]:
+    return [int(index) for index in layer.split("+")]
+
+
 def markdown_table(curves: Sequence[LayerCurve]) -> str:
-    """One row per curve: chosen, best and last layer with their scores.
+    """One row per curve: chosen, best and last layer with their scores, means over seeds.
 
     Raises:
         ValueError: If there is no curve.
     """
     _require_curves(curves)
     lines = [
-        "| Task | Protocol | Encoder | Metric | Chosen layer | Best | Last | Best - last |",
-        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
+        "| Task | Protocol | Encoder | Seeds | Metric | Chosen layer | Best | Last | Best - last |",
+        "| --- | --- | --- | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
     for c in curves:
         metric = metric_of(c.metric)
-        shown = {i: f"{metric.shown(score)} ({i})" for i, score in c.scores.items()}
-        chosen = "-" if c.chosen is None else shown.get(c.chosen, "-")
-        if c.joined is not None:
-            chosen = f"{metric.shown(c.joined[1])} ({c.joined[0]})"
-        chosen += f" on {c.chosen_on}" if c.chosen_on and chosen != "-" else ""
-        gap = metric.signed_text(c.scores[c.best] - c.scores[c.last])
+        chosen = "-"
+        found = {**{str(layer): score for layer, score in c.layers.items()}, **c.joined}
+        if c.chosen in found:
+            chosen = f"{_score_text(c.metric, found[c.chosen], c.chosen)} on {c.chosen_on}"
+        best, last = c.layers[c.best], c.layers[c.last]
         lines.append(
-            f"| {c.task} | {c.protocol} | {c.encoder} | {metric.spelling} | {chosen} | "
-            f"{shown[c.best]} | {shown[c.last]} | {gap} |"
+            f"| {c.task} | {c.protocol} | {c.encoder} | {c.seeds} | {metric.spelling} | {chosen} | "
+            f"{_score_text(c.metric, best, str(c.best))} | "
+            f"{_score_text(c.metric, last, str(c.last))} | "
+            f"{metric.signed_text(best.mean - last.mean)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _score_text(name: str, score: LayerScore, layer: str) -> str:
+    """'9.2 (7)'; of several seeds '9.2 (7; 9.1 to 9.4)'."""
+    metric = metric_of(name)
+    ends = f"; {metric.shown(score.low)} to {metric.shown(score.high)}" if score.seeds > 1 else ""
+    return f"{metric.shown(score.mean)} ({layer}{ends})"
 
 
 def write_layer_curves(curves: Sequence[LayerCurve], stem: Path) -> list[Path]:
@@ -162,15 +209,17 @@ def _draw(curves: Sequence[LayerCurve]):
             if (c.task, c.protocol, c.metric) != (task, protocol, name):
                 continue
             colour = COLOURS[encoders.index(c.encoder) % len(COLOURS)]
-            layers = list(c.scores)
+            layers, scores = list(c.layers), list(c.layers.values())
+            if c.seeds > 1:
+                low, high = ([scale * getattr(s, end) for s in scores] for end in ("low", "high"))
+                axis.fill_between(layers, low, high, color=colour, alpha=0.2, linewidth=0)
             axis.plot(
-                layers, [scale * c.scores[i] for i in layers], "-o", color=colour, markersize=3,
+                layers, [scale * score.mean for score in scores], "-o", color=colour, markersize=3,
                 linewidth=1.4, label=c.encoder,
             )  # fmt: skip
-            marked = c.best if c.chosen is None or c.chosen not in c.scores else c.chosen
             axis.plot(
-                [marked], [scale * c.scores[marked]], marker="*", markersize=12, color=colour,
-                markeredgecolor="white", linestyle="",
+                [c.marked], [scale * c.layers[c.marked].mean], marker="*", markersize=12,
+                color=colour, markeredgecolor="white", linestyle="",
             )  # fmt: skip
         turned = not _higher_is_better(curves, task, protocol)
         if turned:

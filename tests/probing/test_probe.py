@@ -1,5 +1,7 @@
 """The whole probe on a planted case: training, prediction, selection, evidence; bad input."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,9 @@ from pe_dense.pixelwise.windows import PixelBox, windows_of
 from pe_dense.probing.head_bank import head_settings
 from pe_dense.probing.probe_metric import ProbeMetric
 from pe_dense.probing.selection import select_heads
+from pe_dense.results.record import ProtocolInfo
+from pe_dense.results.store import load_records
+from pe_dense.run.recording import save_with_evidence
 
 SETTINGS = dict(lrs=(1e-2, 1e-5), weight_decays=(1e-2,), seeds=(0, 1))
 
@@ -55,6 +60,67 @@ def test_the_planted_layer_is_found_with_an_interval(evaluated) -> None:
     assert gap.difference == pytest.approx(by_layer["7"] - by_layer["8"])
     assert metric.evidence().num_items == 24  # the holdout is not reported
     assert set(metric.by_layer()) >= {"mIoU", "aAcc", "mAcc", "IoU/a"}
+
+
+def test_each_seed_has_its_own_curve_and_gap(evaluated) -> None:
+    """Against a metric that sees one seed alone, under the setting that all of them chose."""
+    together = evaluated[0]
+    chosen = together.summary()
+    curves = {}
+    for e, seed in enumerate(SETTINGS["seeds"]):
+        alone = ProbeMetric(
+            "segmentation", 9, "all", lrs=[chosen.lr], weight_decays=[chosen.weight_decay]
+        )
+        alone.dataset_meta = together.dataset_meta
+        for name, held, counts, _ in together.results:  # heads: lr 1e-2 with each seed, lr 1e-5 ...
+            meta = dict(img_path=name, probe_counts=counts[:, e : e + 1])
+            alone.process(None, [meta | ({"probe_split": "holdout"} if held else {})])
+        alone.compute_metrics(alone.results)
+        of_seed, expected = together.by_layer(seed), alone.by_layer()
+        assert of_seed["mIoU"][str(PLANTED)] == expected["mIoU"][str(PLANTED)]
+        assert together.selection(seed).best_minus_last == alone.selection().best_minus_last
+        interval = together.selection(seed).best_minus_last_ci95
+        assert interval == alone.selection().best_minus_last_ci95
+        assert together.evidence_by_seed()[seed].metrics() == alone.evidence().metrics()
+        curves[seed] = of_seed["mIoU"]
+    assert curves[0] != curves[1]
+    assert together.by_layer() == together.by_layer(0)
+    with pytest.raises(ValueError, match="seed 5 was not probed; use one of 0, 1"):
+        together.by_layer(5)
+
+
+def test_records_of_seeds_differ_in_curve_and_gap(evaluated, tmp_path) -> None:
+    metric, scores, _ = evaluated
+    like = next(r for r in load_records("benchmarks/records") if r.protocol.id == "mini-depth")
+    protocol = ProtocolInfo("planted", 1, "mIoU", True, "0" * 64)
+    record = dataclasses.replace(
+        like, task="segmentation", protocol=protocol, scores=scores, ci95=None, evidence=None
+    )
+    save_with_evidence(record, [metric], tmp_path, supersede=False)
+    first, second = load_records(tmp_path)
+    assert (first.seed, second.seed) == (0, 1)
+    for found in (first, second):
+        curve, score = found.by_layer["mIoU"], found.scores["mIoU"]
+        assert curve[str(PLANTED)] == score
+        assert found.selection.best_minus_last == pytest.approx(score - curve["8"])
+    assert first.by_layer != second.by_layer
+    assert first.selection.best_minus_last_ci95 != second.selection.best_minus_last_ci95
+
+
+def test_concatenations_are_in_the_scores_by_layer() -> None:
+    heads = dict(lrs=[1e-2], weight_decays=[1e-2], seeds=[0])
+    model = probe(sources=[7, [6, 7], 8], **heads).eval()
+    metric = ProbeMetric("segmentation", 9, [7, [6, 7], 8], **heads)
+    metric.dataset_meta = dict(classes=["a", "b", "c"])
+    for first, held in ((1000, True), (1008, False)):
+        images, samples = batch(range(first, first + 8))
+        for sample in samples if held else ():
+            sample.set_metainfo({"probe_split": "holdout"})
+        model.predict(images, samples)
+        metric.process(None, [sample.to_dict() for sample in samples])
+    metric.compute_metrics(metric.results)
+    assert list(metric.by_layer()["mIoU"]) == ["7", "6+7", "8"]
+    assert metric.selection().best_minus_last is not None
 
 
 def test_counts_are_kept_small_and_summed_wide(evaluated) -> None:

@@ -23,7 +23,7 @@ def interval(low, high, unit="image", num_units=72):
 
 FULL = {
     "ci95": {"AP": [interval(0.43, 0.47), interval(0.42, 0.48, "sequence", None)]},
-    "by_layer": {"AP": {"0": 0.1, "11": 0.45}},
+    "by_layer": {"AP": {"0": 0.1, "11": 0.45, "8+9+11": 0.5}},
     "evidence": {"file": "evidence/x.npz", "sha256": "e" * 64},
     "encoder.weights": "hf://facebook/PE-Spatial:PE-Spatial-T16-512.pt",
     "encoder.weights_sha256": "a" * 64,
@@ -113,6 +113,7 @@ INVALID = [
     ({"ci95": {"AP": [0.1, 0.2]}}, "ci95.AP[0]", "an object"),
     ({"ci95": {"AP": 0.1}}, "ci95.AP", "a list"),
     ({"by_layer": {"AP": {"last": 0.1}}}, "by_layer.AP.last", "block index"),
+    ({"by_layer": {"AP": {"8+": 0.1}}}, "by_layer.AP.8+", "or several as '8+9'"),
     ({"by_layer": {"AP": {"0": 45.0}}}, "by_layer.AP.0", "divide percent by 100"),
     ({"content_sha256": "0" * 64}, "content_sha256", "edited by hand"),
     ({"content_sha256": None}, "content_sha256", "evaluate again"),

@@ -9,7 +9,12 @@ import pytest
 from pe_dense.results.record import ProtocolInfo, Selection
 from pe_dense.results.store import load_records
 from pe_dense.suites import plan
-from pe_dense.suites.layer_curves import layer_curves, markdown_table, write_layer_curves
+from pe_dense.suites.layer_curves import (
+    LayerScore,
+    layer_curves,
+    markdown_table,
+    write_layer_curves,
+)
 
 METRIC = {"segmentation": ("mIoU", True), "depth": ("rmse", False)}
 
@@ -38,7 +43,7 @@ def test_records_of_single_layers_make_one_curve(published):
         record_of(published, "segmentation", {str(i): 0.1 * i}, f".mod-{i:08d}") for i in (1, 3, 2)
     ]
     (curve,) = layer_curves(records)
-    assert curve.scores == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3})
+    assert {i: s.mean for i, s in curve.layers.items()} == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3})
     assert (curve.best, curve.last, curve.chosen) == (3, 3, None)
     assert curve.protocol == "mini-segmentation-probe-v1"
 
@@ -49,19 +54,41 @@ def test_errors_are_best_where_they_are_low_and_seeds_are_averaged(published):
         for low in (0.4, 0.6)
     ]
     (curve,) = layer_curves(records)
-    assert (curve.best, curve.chosen, curve.scores[1]) == (1, 1, 0.5)
+    assert (curve.best, curve.chosen, curve.seeds) == (1, "1", 2)
+    assert curve.layers[1] == LayerScore(0.5, 0.4, 0.6, 2)
     row = markdown_table([curve]).splitlines()[-1]
-    assert "0.500 (1) on holdout | 0.500 (1) | 0.900 (2) | -0.400 |" in row
+    assert "0.500 (1; 0.400 to 0.600) on holdout | 0.500 (1; 0.400 to 0.600) | " in row
+    assert "| 0.900 (2; 0.900 to 0.900) | -0.400 |" in row
+
+
+def test_concatenations_are_told_but_are_no_point_of_the_curve(published):
+    scores = [{"0": 0.2, "1": 0.3, "0+1": joined} for joined in (0.4, 0.44)]
+    records = [record_of(published, "segmentation", s, chosen="0+1") for s in scores]
+    (curve,) = layer_curves(records)
+    assert list(curve.layers) == [0, 1] and (curve.best, curve.marked) == (1, 1)
+    assert curve.joined["0+1"] == LayerScore(pytest.approx(0.42), 0.4, 0.44, 2)
+    assert "| 2 | mIoU | 42.0 (0+1; 40.0 to 44.0) on holdout | " in markdown_table([curve])
+
+
+def test_other_weights_of_an_encoder_are_another_curve(published):
+    other = dataclasses.replace(
+        published.encoder, weights="own.pt", weights_sha256="abcdef12" + "0" * 56
+    )
+    first = record_of(published, "depth", {"0": 1.0, "1": 0.5})
+    second = dataclasses.replace(record_of(published, "depth", {"0": 2.0, "1": 1.5}), encoder=other)
+    own, random = layer_curves([first, second])
+    assert own.encoder.endswith("(abcdef12)") and random.encoder.endswith("(random)")
+    assert own.seeds == random.seeds == 1 and own.layers[0].mean == 2.0
 
 
 def test_figure_and_table_are_written_and_repeat(published, tmp_path):
     records = [
-        record_of(published, "segmentation", {"0": 0.2, "1": 0.3}, chosen="1+0"),
+        record_of(published, "segmentation", {"0": 0.2, "1": 0.3, "1+0": 0.4}, chosen="1+0"),
         record_of(published, "depth", {"0": 1.2, "1": 0.9}),
     ]
     curves = layer_curves(records)
-    assert curves[1].chosen is None  # a concatenation is no single layer
-    assert " (1+0) on holdout |" in markdown_table(curves)
+    assert curves[1].chosen == "1+0" and curves[1].marked == 1  # it is no single layer
+    assert "40.0 (1+0) on holdout |" in markdown_table(curves)
     first = [path.read_bytes() for path in write_layer_curves(curves, tmp_path / "a" / "layers")]
     assert first[0].startswith(b"\x89PNG") and b"<svg" in first[1] and b"| depth |" in first[2]
 

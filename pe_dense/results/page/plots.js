@@ -135,7 +135,9 @@ function layerChart(section, rows) {
 /** Points {layer, score, low, high} in order, means and ends over seeds, and the best of them. */
 function curveOf(rows, section) {
   const { name } = mainOf(section);
-  const scores = rows.flatMap((row) => Object.entries((row.record.by_layer || {})[name] || {}));
+  // Concatenations, '8+9+10+11', are no point of a curve; the record shows them.
+  const scores = rows.flatMap((row) => Object.entries((row.record.by_layer || {})[name] || {}))
+    .filter(([layer]) => !layer.includes("+"));
   const points = [...Map.groupBy(scores, ([layer]) => Number(layer))].map(([layer, found]) => {
     const values = found.map(([, score]) => score);
     const score = values.reduce((sum, value) => sum + value, 0) / values.length;
