@@ -11,6 +11,8 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 # Processes that work side by side, and the tools that they start, have one thread each.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+if os.environ.get("CUDA_VISIBLE_DEVICES") == "":  # as `make test` does: kernels through triton's
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # interpreter, which reads this once, at import
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,110 @@
+"""The CSV file of `gpu.py`, and the Markdown table made from it.
+
+    python benchmarks/speed/gpu_table.py            # writes the table into README.md
+
+The table stands between two comments of the README; a test compares it with the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from measure import FOLDER, ROOT
+
+from pe_dense.files import atomic_write_text
+
+CSV_FILE = FOLDER / "gpu.csv"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- table of benchmarks/speed/gpu.csv: begin -->", "<!-- table: end -->"
+SECTIONS = (
+    "encoder", "propagation", "video", "alignment", "probing", "pixelwise", "detection", "data",
+)  # fmt: skip
+COLUMNS = (
+    "section", "part", "status", "ours_ms", "plain_name", "plain_ms", "floor_ms", "floor_by",
+    "ours_over_plain", "ours_over_floor", "share_of_peak", "ours_gib", "plain_gib", "equal",
+    "target", "note", "hardware", "versions", "command",
+)  # fmt: skip
+
+
+def read_rows(path: Path = CSV_FILE) -> list[dict[str, str]]:
+    """The rows of a CSV file of `gpu.py`; none where there is no file.
+
+    Raises:
+        ValueError: If the file has other columns.
+    """
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"{path} has columns of another version: move it away, measure again")
+        return list(reader)
+
+
+def merge_rows(
+    old: Iterable[Mapping[str, str]], new: Iterable[Mapping[str, str]], sections: Iterable[str]
+) -> list[Mapping[str, str]]:
+    """Old rows of the sections that did not run, and the new ones, in order of their sections."""
+    ran = set(sections)
+    kept = [row for row in old if row["section"] not in ran]
+    return sorted([*kept, *new], key=lambda row: SECTIONS.index(row["section"]))
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    """Writes the CSV file, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(path, text.getvalue())
+
+
+def markdown(rows: Iterable[Mapping[str, str]]) -> str:
+    """The table of the README; one sentence where nothing was measured."""
+    rows = list(rows)
+    if not rows:
+        return "Not measured yet on a GPU."
+    lines = [
+        "| part | ours, ms | against, ms | time | floor, ms | over floor | GiB | against |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        name = f"{row['section']}: {row['part']}"
+        if row["status"] != "ok":
+            lines.append(f"| {name} | {row['status']} | | | | | | |")
+            continue
+        against = f"{row['plain_name']} {row['plain_ms']}".strip()
+        cells = [
+            name, row["ours_ms"], against, row["ours_over_plain"], row["floor_ms"],
+            row["ours_over_floor"], row["ours_gib"], row["plain_gib"],
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    hardware = sorted({row["hardware"] for row in rows})
+    versions = sorted({row["versions"] for row in rows})
+    return "\n".join([*lines, "", f"Measured on {'; '.join(hardware)} ({'; '.join(versions)})."])
+
+
+def with_table(text: str, table: str) -> str:
+    """A Markdown text with the table between the two comments replaced.
+
+    Raises:
+        ValueError: If the comments are not there, once each and in order.
+    """
+    head, found, rest = text.partition(BEGIN)
+    _, closed, tail = rest.partition(END)
+    if not (found and closed) or BEGIN in rest or END in tail:
+        raise ValueError(f"the text needs {BEGIN} and {END}, once each and in this order")
+    return f"{head}{BEGIN}\n\n{table}\n\n{END}{tail}"
+
+
+def main() -> None:
+    text = README.read_text(encoding="utf-8")
+    atomic_write_text(README, with_table(text, markdown(read_rows())))
+    print(f"wrote the table into {README.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""`benchmarks/speed/gpu.py` runs with tiny sizes on a CPU; its table in the README is its file."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SPEED = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
+
+
+@pytest.fixture(scope="module")
+def table(module_path):
+    return importlib.import_module("gpu_table")
+
+
+@pytest.fixture(scope="module")
+def gpu(module_path):
+    return importlib.import_module("gpu")
+
+
+@pytest.fixture(scope="module")
+def module_path():
+    sys.path.insert(0, str(SPEED))
+    yield
+    sys.path.remove(str(SPEED))
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_every_section_runs_with_tiny_sizes_on_a_cpu(tmp_path: Path, table) -> None:
+    out = tmp_path / "rows.csv"
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "0"}
+    command = [sys.executable, str(SPEED / "gpu.py"), "--tiny", "--out", str(out)]
+    result = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    rows = read(out)
+    assert {row["section"] for row in rows} <= set(table.SECTIONS)
+    assert {row["section"] for row in rows} >= {"encoder"}
+    names = [(row["section"], row["part"]) for row in rows]
+    assert len(set(names)) == len(names)
+    for row in rows:
+        assert row["status"] == "ok"
+        assert float(row["ours_ms"]) > 0
+
+
+def test_tiny_sizes_do_not_replace_measured_rows() -> None:
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(SPEED / "gpu.py")]
+    result = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert result.returncode == 2
+    assert "name another file with --out" in result.stderr
+
+
+def test_a_part_that_fails_is_a_row_and_the_others_go_on(gpu, monkeypatch) -> None:
+    from gpu_bench import Bench
+
+    bench = Bench(torch.device("cpu"), tiny=True)
+
+    def broken():
+        raise RuntimeError("out of\nmemory")
+
+    class Section:
+        @staticmethod
+        def parts(bench):
+            yield "bad", broken
+            yield "good", lambda: bench.row(bench.measure(lambda: None), operations=1.0)
+            raise RuntimeError("no more")
+
+    monkeypatch.setitem(sys.modules, "gpu_sections.encoder", Section)
+    about = {"hardware": "x", "versions": "y", "command": "z"}
+    rows = gpu.run_section("encoder", bench, about)
+    assert [(row["part"], row["status"]) for row in rows] == [
+        ("bad", "FAILED"), ("good", "ok"), ("the section itself", "FAILED"),
+    ]  # fmt: skip
+    assert rows[0]["note"] == "RuntimeError: out of memory"
+    assert rows[0]["ours_ms"] == ""
+
+
+def test_the_floor_is_the_larger_of_operations_and_bytes(gpu) -> None:
+    from gpu_bench import Bench, Ceilings, Measured
+
+    bench = Bench(torch.device("cpu"), True, Ceilings(operations=1e12, bytes=1e9))
+    row = bench.row(Measured(10.0, 2.0), Measured(40.0, 8.0), "plain", 4e9, 2e6)
+    cells = gpu.cells("encoder", "a", row, {"hardware": "", "versions": "", "command": ""})
+    assert cells["floor_ms"] == "4"
+    assert cells["floor_by"] == "operations"
+    assert cells["ours_over_plain"] == "0.25"
+    assert cells["ours_over_floor"] == "2.5"
+    assert cells["share_of_peak"] == "0.4"
+    assert (cells["ours_gib"], cells["plain_gib"]) == ("2", "8")
+    assert bench.row(Measured(10.0, None), bytes_moved=5e6).floor_ms == 5.0
+
+
+def test_difference_sees_shape_range_and_what_is_not_finite(gpu) -> None:
+    from gpu_bench import difference
+
+    x = torch.tensor([0.0, 2.0, 4.0])
+    assert difference(x, x.clone()) == "identical"
+    assert difference(x + torch.tensor([0.0, 0.4, 0.0]), x) == "1.0e-01 of the range"
+    with pytest.raises(ValueError, match="shape"):
+        difference(x, x[:2])
+    with pytest.raises(ValueError, match="finite"):
+        difference(torch.tensor([0.0, 2.0, float("nan")]), x)
+
+
+def test_rows_of_the_sections_that_ran_are_replaced(tmp_path: Path, table) -> None:
+    path = tmp_path / "gpu.csv"
+    blank = dict.fromkeys(table.COLUMNS, "")
+    old = [blank | {"section": "encoder", "part": "a"}, blank | {"section": "data", "part": "b"}]
+    table.write_rows(path, old)
+    new = [blank | {"section": "encoder", "part": "c, d"}]
+    table.write_rows(path, table.merge_rows(table.read_rows(path), new, ["encoder", "video"]))
+    assert [(row["section"], row["part"]) for row in read(path)] == [
+        ("encoder", "c, d"), ("data", "b"),
+    ]  # fmt: skip
+    path.write_text("section,part\nencoder,a\n")
+    with pytest.raises(ValueError, match="columns of another version"):
+        table.read_rows(path)
+    assert table.read_rows(tmp_path / "none.csv") == []
+
+
+def test_the_table_shows_failures_and_needs_its_place(table) -> None:
+    blank = dict.fromkeys(table.COLUMNS, "") | {"hardware": "card", "versions": "torch 2"}
+    rows = [
+        blank | dict(section="encoder", part="a", status="ok", ours_ms="1.5", plain_name="timm",
+                     plain_ms="3", ours_over_plain="0.5"),
+        blank | dict(section="video", part="b", status="FAILED", note="RuntimeError: x"),
+    ]  # fmt: skip
+    text = table.markdown(rows)
+    assert "| encoder: a | 1.5 | timm 3 | 0.5 |" in text
+    assert "| video: b | FAILED |" in text
+    assert "Measured on card (torch 2)." in text
+    page = f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n"
+    assert table.with_table(page, "new") == f"before\n{table.BEGIN}\n\nnew\n\n{table.END}\nafter\n"
+    with pytest.raises(ValueError, match="once each and in this order"):
+        table.with_table("no place", "new")
+
+
+def test_the_table_of_the_readme_is_the_file(table) -> None:
+    text = table.README.read_text(encoding="utf-8")
+    made = table.with_table(text, table.markdown(table.read_rows()))
+    assert made == text, "run: python benchmarks/speed/gpu_table.py"
