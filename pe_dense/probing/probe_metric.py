@@ -21,7 +21,8 @@ from pe_dense.probing.head_bank import source_name as name_of
 from pe_dense.probing.selection import ChosenHeads, select_heads
 from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.metrics import metric_of
-from pe_dense.results.record import IntervalInfo, Selection
+from pe_dense.results.record import Selection
+from pe_dense.results.record_intervals import interval_info
 from pe_dense.results.statistics import PairedDifference, paired_difference
 
 SelectOn = Literal["holdout", "val"]
@@ -289,9 +290,7 @@ class ProbeMetric(BaseMetric):
                 "weight_decay": f"{summary.weight_decay:g}",
             },
             best_minus_last=None if gap is None else gap.difference,
-            best_minus_last_ci95=None
-            if gap is None
-            else IntervalInfo(gap.low, gap.high, gap.unit, gap.num_units, gap.resamples),
+            best_minus_last_ci95=None if gap is None else interval_info(gap, summary.metric),
         )
 
     def summary(self) -> ProbeSummary:

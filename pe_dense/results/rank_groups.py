@@ -26,7 +26,7 @@ class Rank:
         p_adjusted: Probability of so large a gap to the best of all by chance, anywhere among the
             encoders; 1 for the best itself.
         num_seeds: Seeds behind the score; with 1, chance of training is not in the comparison.
-        few_units: True if there are fewer than 20 units: then groups are too fine.
+        few_units: True if there are fewer than 30 units: then groups may be too fine.
     """
 
     name: str

@@ -12,8 +12,13 @@ repeats images, so that it shows the bias twice, and plain percentiles lie too h
 images of a detector they held the true mean in 85 % of trials, the moved ones in 95 %
 (benchmarks/experiments/interval_coverage.py). For a mean there is no bias and no difference. BCa
 would also correct the skew, but needs one more evaluation per item (5,000 for COCO), and its
-correction is itself noisy for few units. With few units all of these are too narrow (for a mean of
-n units by about sqrt((n - 1) / n), and as a normal is to a t): such intervals are marked.
+correction is itself noisy for few units. The bounds are then stretched as a normal is to a
+Student's t of the number of units; see `bootstrap`. What stays too narrow is marked; see
+`interval_marks`.
+
+What is covered is the mean over test sets of this size, drawn as this one was. For a mean over
+items that is the score on endless data; for AP and mIoU it is not, since both depend on the size
+of the set.
 
 Shape legend: N items, U units, R resamples, S seeds, B scores compared.
 
@@ -30,7 +35,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from pe_dense.results.bootstrap import (
-    FEW_UNITS,
     ROUNDING,
     Draws,
     drawn_scores,
@@ -38,9 +42,10 @@ from pe_dense.results.bootstrap import (
     score_of,
 )
 from pe_dense.results.bootstrap import bootstrap_weights as bootstrap_weights
+from pe_dense.results.interval_marks import FEW_UNITS
 from pe_dense.results.item_evidence import ItemEvidence
 
-METHOD = "centred percentile bootstrap"
+METHOD = "centred percentile bootstrap, stretched to t"
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,12 @@ class Interval:
         resamples: Number of draws.
         undefined: How many of them left the score undefined and are not counted, for example
             because no object of that size was drawn.
-        few_units: True if there are fewer than 20 units: then it is too narrow.
-        method: 'centred percentile bootstrap'.
+        few_units: True if there are fewer than 30 units.
+        stretch: Factor that widened it for the number of units; see `bootstrap.stretch`.
+        thin_classes: How many classes of the metric rest on fewer than 10 images; None where it
+            has no classes. Few units and thin classes may leave an interval too narrow;
+            `interval_marks` says so in words.
+        method: `METHOD`.
     """
 
     low: float
@@ -68,6 +77,8 @@ class Interval:
     resamples: int
     undefined: int
     few_units: bool
+    stretch: float
+    thin_classes: int | None
     method: str = METHOD
 
 
@@ -78,8 +89,10 @@ class PairedDifference:
     Attributes:
         difference: First minus second score.
         low, high, standard_error: Its interval, as in `Interval`.
-        p_value: Two-sided, of no difference; never 0, at least 1 / (resamples + 1).
-        unit, num_units, num_items, resamples, undefined, few_units: As in `Interval`.
+        p_value: Two-sided, of no difference; below 0.05 where the 95 % interval leaves 0 out;
+            never 0, at least 2 / (resamples + 1).
+        unit, num_units, num_items, resamples, undefined, few_units, stretch, thin_classes: As in
+            `Interval`.
     """
 
     difference: float
@@ -93,6 +106,8 @@ class PairedDifference:
     resamples: int
     undefined: int
     few_units: bool
+    stretch: float
+    thin_classes: int | None
 
 
 @dataclass(frozen=True)
@@ -125,7 +140,8 @@ class CombinedInterval:
         item_standard_error: From the items: what another test set would change.
         seed_standard_error: From the seeds, of their mean; nan for one seed, and then left out.
         standard_error: Of both together.
-        num_seeds, unit, num_units, num_items, resamples, undefined, few_units: As in `Interval`.
+        num_seeds, unit, num_units, num_items, resamples, undefined, few_units, stretch,
+            thin_classes: As in `Interval`.
     """
 
     mean: float
@@ -141,6 +157,8 @@ class CombinedInterval:
     resamples: int
     undefined: int
     few_units: bool
+    stretch: float
+    thin_classes: int | None
 
 
 # ---- one score -------------------------------------------------------------------------------
@@ -196,7 +214,7 @@ def intervals(
         if metrics is not None or draws.usable(scores[name], drawn[name]):
             kept_R = draws.defined(name, scores[name], drawn[name])
             low, high = draws.bounds(kept_R, scores[name])
-            found[name] = Interval(low, high, sample_sd(kept_R), **draws.about(kept_R))
+            found[name] = Interval(low, high, sample_sd(kept_R), **draws.about(name, kept_R))
     return found
 
 
@@ -215,9 +233,7 @@ def paired_difference(
     """How much better `evidence_a` is than `evidence_b` on the same items, and how surely.
 
     Both are scored on the same resamples, so that what is hard for both cancels. The p-value
-    comes from the resampled differences moved to mean no difference: the share of them that is at
-    least as far from 0 as the measured one, (1 + count) / (1 + resamples), as a test never shows
-    a probability of 0.
+    belongs to the interval: it is 1 minus the level at which the interval begins to hold 0.
 
     `evidence_b` is of the same kind and the same items as `evidence_a`, in any order; the order of
     `evidence_a` decides about the draws. The other arguments are those of `interval`.
@@ -233,10 +249,9 @@ def paired_difference(
     kept_R = draws.defined(metric, difference, drawn_R)
     low, high = draws.bounds(kept_R, difference)
     # Differences that are equal but for rounding count as equal.
-    rounding = ROUNDING * max(abs(score_a), abs(score_b))
-    extreme = np.abs(kept_R - kept_R.mean()) >= abs(difference) - 2 * rounding
-    p_value = (1 + int(extreme.sum())) / (1 + len(kept_R))
-    about = draws.about(kept_R)
+    rounding = 2 * ROUNDING * max(abs(score_a), abs(score_b))
+    p_value = draws.p_value(kept_R, difference, rounding)
+    about = draws.about(metric, kept_R)
     return PairedDifference(difference, low, high, sample_sd(kept_R), p_value, **about)
 
 
@@ -311,7 +326,7 @@ def combined_interval(
         seed_standard_error=spread.standard_error,
         standard_error=math.hypot(item_error, seed_error),
         num_seeds=spread.n,
-        **draws.about(kept_R),
+        **draws.about(metric, kept_R),
     )
 
 

@@ -29,11 +29,10 @@ from pe_dense.results.record import (
     Cost,
     DatasetInfo,
     EncoderInfo,
-    IntervalInfo,
     ProtocolInfo,
     Record,
 )
-from pe_dense.results.statistics import intervals
+from pe_dense.results.record_intervals import confidence_intervals
 from pe_dense.results.store import save_record
 from pe_dense.run.config import encoder_facts
 from pe_dense.run.launch import command_with_launcher, processes
@@ -171,24 +170,3 @@ def finite_scores(evidence: ItemEvidence, like: Mapping[str, float]) -> dict[str
     """Scores of the evidence that the run reports too, undefined ones left out."""
     found = evidence.metrics()
     return {name: float(found[name]) for name in like if np.isfinite(found.get(name, np.nan))}
-
-
-def confidence_intervals(
-    evidence: ItemEvidence, scores: Mapping[str, float]
-) -> dict[str, tuple[IntervalInfo, ...]] | None:
-    """95 % intervals of all scores that the evidence knows, over each unit that it knows.
-
-    The unit that belongs to the metric comes first. None where nothing can be resampled.
-    """
-    units = sorted(evidence.unit_labels, key=lambda unit: unit != evidence.unit)
-    found: dict[str, tuple[IntervalInfo, ...]] = {}
-    for unit in units:
-        if len(set(evidence.unit_labels[unit])) < 2:
-            continue
-        for name, interval in intervals(evidence, unit=unit).items():
-            info = IntervalInfo(
-                interval.low, interval.high, unit, interval.num_units, interval.resamples
-            )
-            if name in scores:
-                found[name] = (*found.get(name, ()), info)
-    return found or None
