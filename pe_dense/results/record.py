@@ -8,7 +8,6 @@ reads records (store, leaderboard, statistics) checks nothing again. Scores are 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 import typing
@@ -17,17 +16,18 @@ from datetime import datetime
 from typing import Any
 
 from pe_dense.results.metrics import metric_of
+from pe_dense.results.record_history import SCHEMA_VERSION, check_checksum, content_sha256, upgrade
 from pe_dense.results.typed_json import check_keys, parse, shown, unique_keys
 
-SCHEMA_VERSION = 3
-
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_REVISION = re.compile(r"[0-9a-f]{40}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|unknown")
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
 _PROTOCOL_ID = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 _TASK = re.compile(r"[a-z][a-z0-9_]*")
 _ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
 _LAYER = re.compile(r"(0|[1-9][0-9]{0,2})(\+(0|[1-9][0-9]{0,2}))*")
+_LOOP_UNIT = re.compile(r"epoch|iter")
 _METRIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@&/ -]{0,63}")
 _CREATED_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -53,11 +53,21 @@ class ProtocolInfo:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What was scored: data set, split and number of items (None only for reported rows)."""
+    """What was scored.
+
+    Attributes:
+        name: Name of the data set.
+        split: Its split.
+        num_items: Number of items; None only for reported rows.
+        sha256: Hash over the labels and the picture files of the scored split, as
+            `content.split_sha256` makes it; None for reported rows, for records older than schema
+            4, and where a metric does not say what it scored.
+    """
 
     name: str
     split: str
     num_items: int | None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,10 @@ class EncoderInfo:
         weights_sha256: Hash of the weight file, or 'random'; None only for reported rows.
         feature_fingerprint: 8 to 64 hex digits, features of a fixed image; None if reported.
         num_params: Number of encoder parameters; None only for reported rows.
+        published: How the weights stand to the released ones of this encoder, one of `PUBLISHED`;
+            None for random weights, reported rows and records older than schema 4.
+        revision: Commit of the hub's repository that the file was fetched at, 40 hex digits; None
+            for other files.
     """
 
     name: str
@@ -77,6 +91,40 @@ class EncoderInfo:
     weights_sha256: str | None
     feature_fingerprint: str | None
     num_params: int | None
+    published: str | None = None
+    revision: str | None = None
+
+
+PUBLISHED = ("the released file", "another file", "no published hash")
+
+
+@dataclass(frozen=True)
+class TrainingInfo:
+    """How the scored checkpoint came about.
+
+    Attributes:
+        chosen: Which of a training's checkpoints it is, one of `CHOSEN`.
+        unit: What `done` and `planned` count: 'epoch' or 'iter'; None where nothing was counted.
+        done: How far the training had come.
+        planned: How far the config trains.
+        rule: How the protocol says to choose, in its words: 'test-best (paper-compat)'; or ''.
+    """
+
+    chosen: str
+    unit: str | None = None
+    done: int | None = None
+    planned: int | None = None
+    rule: str = ""
+
+
+CHOSEN = (
+    "end of training",
+    "unfinished",
+    "best on the scored split",
+    "best on held-out",
+    "not trained here",
+    "nothing to train",
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +153,10 @@ class IntervalInfo:
             older than schema 2.
         num_units: How many of these the data set has; None where the unit is unknown.
         resamples: Number of bootstrap resamples; None where the unit is unknown.
+        method: Its name, as `statistics.METHOD`; None in records older than schema 4.
+        stretch: Factor that widened it for few units, 1 or more; None as above.
+        thin_classes: How many classes of the metric rest on fewer than 10 images; None where a
+            metric has no classes, and as above.
     """
 
     low: float
@@ -112,6 +164,9 @@ class IntervalInfo:
     unit: str
     num_units: int | None
     resamples: int | None
+    method: str | None = None
+    stretch: float | None = None
+    thin_classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +247,9 @@ class Record:
         by_layer: Metric name -> {layer: score}, where several were scored: a block index as text,
             '7', or those of a concatenation, '8+9+10+11'. With the heads of `seed` alone.
         selection: See `Selection`, or None where nothing was chosen.
+        training: See `TrainingInfo`; None for reported rows and records older than schema 4.
+        options: How the run was computed where it is not the default: {'amp': 'bfloat16'}; empty
+            for none, None for reported rows and records older than schema 4.
         evidence: See `Evidence`, or None.
         seed: Random seed, 0 or more, or None.
         code: See `CodeInfo`; None only for reported rows.
@@ -218,6 +276,8 @@ class Record:
     ci95: dict[str, tuple[IntervalInfo, ...]] | None = None
     by_layer: dict[str, dict[str, float]] | None = None
     selection: Selection | None = None
+    training: TrainingInfo | None = None
+    options: dict[str, str] | None = None
     evidence: Evidence | None = None
     seed: int | None = None
     code: CodeInfo | None = None
@@ -244,13 +304,6 @@ def record_to_json(record: Record) -> str:
     data = dataclasses.asdict(record)
     data["content_sha256"] = content_sha256(data)
     return json.dumps(data, indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-
-def content_sha256(data: dict[str, Any]) -> str:
-    """Checksum of a record's JSON data, 64 hex digits; the key 'content_sha256' does not count."""
-    rest = {key: value for key, value in data.items() if key != "content_sha256"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def record_from_json(text: str, source: str = "record") -> Record:
@@ -285,71 +338,10 @@ def record_from_json(text: str, source: str = "record") -> Record:
         data = upgrade({k: v for k, v in data.items() if k != "content_sha256"})
         check_keys(Record, data, "")
         record = Record(**data)
-        _check_checksum(written)  # last: a field that is wrong is named first
+        check_checksum(written)  # last: a field that is wrong is named first
         return record
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-
-
-def upgrade(data: dict[str, Any]) -> dict[str, Any]:
-    """Record data of any known schema version, as the current version.
-
-    Raises:
-        ValueError: If the version is missing, not a whole number, or not known.
-    """
-    version = _schema_version(data)
-    if version > SCHEMA_VERSION:
-        raise ValueError(
-            f"field 'schema_version' is {version} but this pe_dense reads up to "
-            f"{SCHEMA_VERSION}; update pe_dense"
-        )
-    if version < 1:
-        raise ValueError(f"field 'schema_version' is {version}; versions start at 1, correct it")
-    # History; a new version adds one step.
-    #   1: the first layout.
-    #   2: by_layer, source.mark, intervals say what was resampled, content_sha256.
-    #   3: selection.
-    if version == 1:
-        data = _upgrade_from_1(data)
-    if version <= 2:
-        data = {**data, "schema_version": 3, "selection": None}
-    return data
-
-
-def _schema_version(data: dict[str, Any]) -> int:
-    if "schema_version" not in data:
-        raise ValueError(
-            f"field 'schema_version' is missing; add it (the current one is {SCHEMA_VERSION})"
-        )
-    return parse(int, data["schema_version"], "schema_version")
-
-
-def _upgrade_from_1(data: dict[str, Any]) -> dict[str, Any]:
-    new = {**data, "schema_version": 2, "by_layer": None}
-    if isinstance(data.get("source"), dict):
-        new["source"] = {"mark": "", **data["source"]}
-    if isinstance(data.get("ci95"), dict):
-        unknown = {"unit": "unknown", "num_units": None, "resamples": None}
-        new["ci95"] = {}
-        for name, value in data["ci95"].items():
-            low, high = parse(tuple[float, float], value, f"ci95.{name}")
-            new["ci95"][name] = [{"low": low, "high": high, **unknown}]
-    return new
-
-
-def _check_checksum(data: dict[str, Any]) -> None:
-    """Records of schema 1 had no checksum; all later ones must have theirs."""
-    version = _schema_version(data)
-    if version == 1 and "content_sha256" not in data:
-        return
-    found = data.get("content_sha256")
-    if found is None:
-        raise ValueError("field 'content_sha256' is missing; evaluate again to write the record")
-    if found != content_sha256(data):
-        raise ValueError(
-            "field 'content_sha256' does not fit the content, so the record was edited by hand; "
-            "restore the file, or evaluate again"
-        )
 
 
 # ---- meaning -------------------------------------------------------------------------------
@@ -366,6 +358,11 @@ def _match(pattern: re.Pattern[str], value: str | None, where: str, rule: str) -
 
 def _at_least(low: int, value: float | None, where: str) -> None:
     _require(value is None or value >= low, where, value, f"it must be {low} or more, correct it")
+
+
+def _one_of(allowed: tuple[str, ...], value: str | None, where: str) -> None:
+    words = ", ".join(repr(word) for word in allowed)
+    _require(value is None or value in allowed, where, value, f"use one of {words}, or null")
 
 
 def _check_identity(record: Record) -> None:
@@ -385,6 +382,7 @@ def _check_identity(record: Record) -> None:
     _require(dataset.name.strip() != "", "dataset.name", dataset.name, "name the data set")
     _require(dataset.split.strip() != "", "dataset.split", dataset.split, "name the split")
     _at_least(1, dataset.num_items, "dataset.num_items")
+    _match(_SHA256, dataset.sha256, "dataset.sha256", "give 64 hex digits or null")
 
     name_rule = "start with a letter or digit and use only letters, digits and ._:/@-"
     _match(_ENCODER_NAME, encoder.name, "encoder.name", name_rule)
@@ -399,6 +397,9 @@ def _check_identity(record: Record) -> None:
     fingerprint = encoder.feature_fingerprint
     _match(_FINGERPRINT, fingerprint, "encoder.feature_fingerprint", "give 8 to 64 hex digits")
     _at_least(1, encoder.num_params, "encoder.num_params")
+    _one_of(PUBLISHED, encoder.published, "encoder.published")
+    revision_rule = "give the 40 hex digits of a commit, or null"
+    _match(_REVISION, encoder.revision, "encoder.revision", revision_rule)
 
 
 def _check_scores(record: Record) -> None:
@@ -435,6 +436,8 @@ def _check_interval(interval: IntervalInfo, where: str) -> None:
     _match(_TASK, interval.unit, f"{where}.unit", "name what was resampled, such as 'image'")
     _at_least(1, interval.num_units, f"{where}.num_units")
     _at_least(1, interval.resamples, f"{where}.resamples")
+    _at_least(1, interval.stretch, f"{where}.stretch")
+    _at_least(0, interval.thin_classes, f"{where}.thin_classes")
 
 
 def _check_unit(name: str, value: float, where: str) -> None:
@@ -455,6 +458,8 @@ def _check_provenance(record: Record) -> None:
         relative = re.fullmatch(r"[^/~\\:][^\\:]*", file) and ".." not in file.split("/")
         _require(bool(relative), "evidence.file", file, "give a relative path with '/'")
         _match(_SHA256, record.evidence.sha256, "evidence.sha256", "give 64 hex digits")
+    if record.training is not None:
+        _check_training(record.training)
     if record.code is not None:
         _match(_COMMIT, record.code.commit, "code.commit", "give 40 hex digits or 'unknown'")
     if record.hardware is not None:
@@ -471,6 +476,23 @@ def _check_provenance(record: Record) -> None:
         _check_reported(record)
     else:
         _check_measured(record)
+
+
+def _check_training(training: TrainingInfo) -> None:
+    """An end that is the end, and counts that say what they count."""
+    chosen, done, planned = training.chosen, training.done, training.planned
+    _one_of(CHOSEN, chosen, "training.chosen")
+    _match(_LOOP_UNIT, training.unit, "training.unit", "use 'epoch', 'iter' or null")
+    for name, value in (("done", done), ("planned", planned)):
+        _at_least(0, value, f"training.{name}")
+        given = value is None or training.unit is not None
+        _require(given, f"training.{name}", value, "name its unit in training.unit")
+    if done is not None and planned is not None:
+        words = f"{done} of {planned} {training.unit}s"
+        fits = done >= planned if chosen == "end of training" else True
+        _require(fits, "training.chosen", chosen, f"the training was at {words}: 'unfinished'")
+        fits = done < planned if chosen == "unfinished" else True
+        _require(fits, "training.chosen", chosen, f"the training was at {words}, its end")
 
 
 def _check_reported(record: Record) -> None:

@@ -20,13 +20,15 @@ MEASURED = {
         "higher_is_better": True,
         "config_sha256": "c" * 64,
     },
-    "dataset": {"name": "BCCD", "split": "test", "num_items": 72},
+    "dataset": {"name": "BCCD", "split": "test", "num_items": 72, "sha256": None},
     "encoder": {
         "name": "pe_spatial_t16_512",
         "weights": "random",
         "weights_sha256": "random",
         "feature_fingerprint": "0123456789abcdef",
         "num_params": 6_000_000,
+        "published": None,
+        "revision": None,
     },
     "scores": {"AP": 0.4512, "AP50": 0.8},
     "created": "2026-01-31T12:00:00Z",
@@ -36,6 +38,14 @@ MEASURED = {
     "ci95": None,
     "by_layer": None,
     "selection": None,
+    "training": {
+        "chosen": "end of training",
+        "unit": "epoch",
+        "done": 8,
+        "planned": 8,
+        "rule": "",
+    },
+    "options": {},
     "evidence": None,
     "seed": 0,
     "code": {"commit": "1234567890" * 4, "dirty": False},
@@ -43,7 +53,7 @@ MEASURED = {
     "hardware": {"cpu": "some CPU", "cores": 2, "gpu": None},
     "cost": {"train_s": 90.0, "eval_s": 4.5, "peak_memory_gib": 1.25},
     "notes": "",
-    "schema_version": 3,
+    "schema_version": 4,
 }
 REPORTED = {
     "origin": "reported",
@@ -61,6 +71,8 @@ REPORTED = {
     "hardware": None,
     "cost": {"train_s": None, "eval_s": None, "peak_memory_gib": None},
     "seed": None,
+    "training": None,
+    "options": None,
 }
 
 

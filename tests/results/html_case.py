@@ -136,7 +136,8 @@ def _measured(id_: str) -> list[dict]:
 
 def _interval(score: float, half: float, unit: str, num_units: int) -> dict:
     low, high = score - half, score + 0.95 * half
-    return {"low": low, "high": high, "unit": unit, "num_units": num_units, "resamples": 1000}
+    bounds = {"low": low, "high": high, "unit": unit, "num_units": num_units, "resamples": 1000}
+    return {**bounds, **dict.fromkeys(("method", "stretch", "thin_classes"))}
 
 
 def _layers(best: float, depth: int, name: str) -> dict[str, float]:

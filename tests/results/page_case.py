@@ -17,6 +17,7 @@ PROTOCOLS = {
     "nyu-linear-v1": ("depth", "rmse", False, 0.42, 0.02, 654),
     "davis-v1": ("tracking", "J&F", True, 0.61, 0.07, 61),
 }
+MADE = dict.fromkeys(("method", "stretch", "thin_classes"))
 HOSTILE = "</script><img src=x onerror=\"window.hacked=1\"><b>bold</b> & 'quoted'"
 
 
@@ -36,7 +37,7 @@ def many_records(make_record, make_reported) -> tuple[list[Record], dict[str, Ra
                     "encoder.num_params": int(params),
                     "encoder.weights": "w.pt", "encoder.weights_sha256": "abcdef12" * 8,
                     "scores": {metric: score, "second": 0.5 + 0.01 * e},
-                    "ci95": {metric: [{**ci, "resamples": 1000}]},
+                    "ci95": {metric: [{**ci, "resamples": 1000, **MADE}]},
                     "by_layer": {metric: layers} if task == "segmentation" and e < 3 else None,
                     "cost.train_s": 1000.0 + 700 * e, "cost.eval_s": 60.0,
                     "notes": HOSTILE if e == 0 else "",

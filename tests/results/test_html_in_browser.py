@@ -295,7 +295,7 @@ def test_a_score_opens_its_record(page, way):
         assert part in text, part
     command = "python tools/benchmark.py tracking --encoder dinov3_l16 --protocol davis-dinov3-m"
     assert page.texts("dialog pre")[0] == command
-    assert '"schema_version": 3' in page.texts("dialog pre")[1]
+    assert '"schema_version": 4' in page.texts("dialog pre")[1]
     page.press(ESCAPE)
     assert not page.run("return document.querySelector('dialog').open")
     assert page.driver.switch_to.active_element == button
@@ -537,7 +537,8 @@ def test_an_empty_page_says_what_to_do(open_page):
 
 def test_one_record_alone(open_page, make_record):
     page = open_page([make_record({"ci95": {"AP": [
-        {"low": 0.4512, "high": 0.4512, "unit": "unknown", "num_units": None, "resamples": None}
+        {"low": 0.4512, "high": 0.4512, "unit": "unknown"}
+        | dict.fromkeys(("num_units", "resamples", "method", "stretch", "thin_classes"))
     ]}})])  # fmt: skip
     assert page.texts("#count") == ["1 result under 1 protocol"]
     assert page.texts("figure") == [] and len(page.texts("td.interval svg")) == 1

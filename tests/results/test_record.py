@@ -16,14 +16,24 @@ from pe_dense.results.record import (
     upgrade,
 )
 
+MADE = {"method": "centred percentile bootstrap", "stretch": None, "thin_classes": None}
+UNKNOWN = dict.fromkeys(("method", "stretch", "thin_classes"))
+
 
 def interval(low, high, unit="image", num_units=72):
-    return {"low": low, "high": high, "unit": unit, "num_units": num_units, "resamples": 1000}
+    about = {"unit": unit, "num_units": num_units, "resamples": 1000}
+    return {"low": low, "high": high, **about, **MADE, "stretch": 1.02, "thin_classes": 3}
 
 
 FULL = {
     "ci95": {"AP": [interval(0.43, 0.47), interval(0.42, 0.48, "sequence", None)]},
     "by_layer": {"AP": {"0": 0.1, "11": 0.45, "8+9+11": 0.5}},
+    "dataset.sha256": "b" * 64,
+    "encoder.published": "the released file",
+    "encoder.revision": "1" * 40,
+    "training.chosen": "best on the scored split",
+    "training.rule": "test-best (paper-compat)",
+    "options": {"amp": "bfloat16"},
     "evidence": {"file": "evidence/x.npz", "sha256": "e" * 64},
     "encoder.weights": "hf://facebook/PE-Spatial:PE-Spatial-T16-512.pt",
     "encoder.weights_sha256": "a" * 64,
@@ -114,6 +124,22 @@ INVALID = [
     ({"ci95": {"AP": 0.1}}, "ci95.AP", "a list"),
     ({"by_layer": {"AP": {"last": 0.1}}}, "by_layer.AP.last", "block index"),
     ({"by_layer": {"AP": {"8+": 0.1}}}, "by_layer.AP.8+", "or several as '8+9'"),
+    ({"ci95": {"AP": [interval(0.1, 0.2) | {"stretch": 0.9}]}}, "ci95.AP[0].stretch", "1 or more"),
+    (
+        {"ci95": {"AP": [interval(0.1, 0.2) | {"thin_classes": -1}]}},
+        "ci95.AP[0].thin_classes",
+        "0 or more",
+    ),
+    ({"dataset.sha256": "b" * 63}, "dataset.sha256", "64 hex"),
+    ({"encoder.published": "maybe"}, "encoder.published", "'another file'"),
+    ({"encoder.revision": "main"}, "encoder.revision", "commit"),
+    ({"training.chosen": "by luck"}, "training.chosen", "'unfinished'"),
+    ({"training.done": 3}, "training.chosen", "3 of 8 epochs: 'unfinished'"),
+    ({"training.chosen": "unfinished"}, "training.chosen", "its end"),
+    ({"training.unit": None}, "training.done", "name its unit"),
+    ({"training.unit": "hour"}, "training.unit", "'epoch'"),
+    ({"training.done": -1}, "training.done", "0 or more"),
+    ({"options": {"amp": True}}, "options.amp", "text"),
     ({"by_layer": {"AP": {"0": 45.0}}}, "by_layer.AP.0", "divide percent by 100"),
     ({"content_sha256": "0" * 64}, "content_sha256", "edited by hand"),
     ({"content_sha256": None}, "content_sha256", "evaluate again"),
@@ -139,7 +165,7 @@ INVALID = [
         "source.paper",
         "fill it in",
     ),
-    ({"schema_version": 4}, "schema_version", "update pe_dense"),
+    ({"schema_version": 5}, "schema_version", "update pe_dense"),
     ({"schema_version": 0}, "schema_version", "start at 1"),
     ({"schema_version": "1"}, "schema_version", "whole number"),
     ({"extra": 1}, "extra", "remove it"),
@@ -192,32 +218,74 @@ def test_the_current_schema_needs_no_upgrade(record_data):
     assert upgrade(record_data()) == record_data()
 
 
+NOT_KEPT = {"training": None, "options": None}
+
+
+def as_schema_3(data):
+    """What schema 3 held of a record: the fields that 4 added are left out."""
+    old = {k: v for k, v in data.items() if k not in ("training", "options", "content_sha256")}
+    old |= {"schema_version": 3, "dataset": dict(data["dataset"]), "encoder": dict(data["encoder"])}
+    del old["dataset"]["sha256"], old["encoder"]["published"], old["encoder"]["revision"]
+    return old
+
+
 def test_schema_1_is_still_read(record_data, make_record):
     changes = {"scores.AP": 0.45, "ci95": {"AP": [0.43, 0.47]}}
-    old = record_data(changes) | {"schema_version": 1}
-    del old["by_layer"], old["selection"], old["content_sha256"]
+    old = as_schema_3(record_data(changes)) | {"schema_version": 1}
+    del old["by_layer"], old["selection"]
     new = record_from_json(json.dumps(old))
-    unknown = {"unit": "unknown", "num_units": None, "resamples": None}
-    assert new == make_record({**changes, "ci95": {"AP": [{"low": 0.43, "high": 0.47, **unknown}]}})
+    unknown = {"unit": "unknown", "num_units": None, "resamples": None, **UNKNOWN}
+    bounds = {"low": 0.43, "high": 0.47}
+    assert new == make_record({**changes, **NOT_KEPT, "ci95": {"AP": [{**bounds, **unknown}]}})
     assert record_from_json(record_to_json(new)) == new
 
 
 def test_schema_1_sources_have_no_mark(record_data, make_reported):
-    reported = json.loads(record_to_json(make_reported()))
-    old = {**reported, "schema_version": 1}
-    del old["by_layer"], old["selection"], old["content_sha256"], old["source"]["mark"]
+    old = as_schema_3(json.loads(record_to_json(make_reported()))) | {"schema_version": 1}
+    del old["by_layer"], old["selection"], old["source"]["mark"]
     assert record_from_json(json.dumps(old)) == make_reported()
 
 
 def test_schema_2_has_no_selection(record_data, make_record):
-    old = record_data() | {"schema_version": 2}
+    old = as_schema_3(record_data()) | {"schema_version": 2}
     del old["selection"]
     old["content_sha256"] = content_sha256(old)
-    assert record_from_json(json.dumps(old)) == make_record()
+    assert record_from_json(json.dumps(old)) == make_record(NOT_KEPT)
+
+
+def test_what_schema_3_did_not_keep_is_not_known(record_data, make_record):
+    bounds = {"low": 0.4, "high": 0.5, "unit": "image", "num_units": 9, "resamples": 100}
+    chosen = {
+        "on": "holdout", "metric": "mIoU", "candidates": 72, "chosen": {"layer": "7"},
+        "best_minus_last": 0.1, "best_minus_last_ci95": bounds,
+    }  # fmt: skip
+    changes = {"ci95": {"AP": [bounds]}, "selection": chosen}
+    old = as_schema_3(record_data(changes))
+    old["content_sha256"] = content_sha256(old)
+    new = record_from_json(json.dumps(old))
+    chosen = {**chosen, "best_minus_last_ci95": {**bounds, **UNKNOWN}}
+    now = {"ci95": {"AP": [{**bounds, **UNKNOWN}]}, "selection": chosen}
+    assert new == make_record({**now, **NOT_KEPT})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dataset", "BCCD"),
+        ("encoder", None),
+        ("ci95", {"AP": 0.1}),
+        ("ci95", {"AP": [0.1]}),
+        ("selection", "the last"),
+    ],
+)
+def test_what_is_malformed_in_an_old_record_is_named(record_data, field, value):
+    old = as_schema_3(record_data()) | {field: value}
+    with pytest.raises(ValueError, match=f"f.json: field '{field}.* is .* but must be"):
+        record_from_json(json.dumps(old), source="f.json")
 
 
 def test_what_was_chosen_is_kept(record_data, make_record):
-    gap = {"low": -0.1, "high": 0.3, "unit": "image", "num_units": 9, "resamples": 100}
+    gap = {"low": -0.1, "high": 0.3, "unit": "image", "num_units": 9, "resamples": 100, **MADE}
     selection = {
         "on": "holdout", "metric": "mIoU", "candidates": 72, "chosen": {"layer": "7"},
         "best_minus_last": 0.1, "best_minus_last_ci95": gap,
