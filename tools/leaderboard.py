@@ -6,6 +6,7 @@ python tools/leaderboard.py show               print the tables here
 python tools/leaderboard.py compare A B        paired difference of two records
 python tools/leaderboard.py export csv         or latex, or metafile
 python tools/leaderboard.py validate           check every record and its evidence
+python tools/leaderboard.py clean              remove what killed writers left in the store
 python tools/leaderboard.py add-reported F     add numbers of a paper, with their source
 
 The pages lie beside the records: those of benchmarks/records in benchmarks/.
@@ -49,6 +50,7 @@ def build_parser() -> command_line.Parser:
     export.add_argument("format", choices=("csv", "latex", "metafile"))
     export.add_argument("--out", help="file (metafile: folder) to write; default: print")
     command("validate", "check every record and its evidence")
+    command("clean", "remove files of the store that belong to no record")
     add = command("add-reported", "add numbers of a paper to benchmarks/reported")
     add.add_argument("file", help="JSON file; its layout is told in pe_dense/results/reported.py")
     add.add_argument("--supersede", action="store_true", help="replace a file of the same name")
@@ -68,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         "compare": run_compare,
         "export": run_export,
         "validate": run_validate,
+        "clean": run_clean,
         "add-reported": run_add_reported,
     }[args.command](args, root)
 
@@ -153,6 +156,18 @@ def run_validate(args: argparse.Namespace, root: Path) -> int:
     records = load_records(root)
     build_sections(records)  # records of one protocol version must agree
     print(f"{len(records)} record{'' if len(records) == 1 else 's'} in {root}, all valid")
+    return 0
+
+
+def run_clean(args: argparse.Namespace, root: Path) -> int:
+    """Removes evidence of no record and half files; waits for writers that are at work."""
+    from pe_dense.results.store import remove_leftovers
+
+    removed = remove_leftovers(root)
+    for path in removed:
+        print(f"removed {path}")
+    if not removed:
+        print(f"nothing to remove in {root}")
     return 0
 
 

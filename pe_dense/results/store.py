@@ -8,20 +8,31 @@ its key. `<encoder>` is the encoder's name with ':' written as '+' and '/' as '=
 (names contain neither). `<weights>` is the first 8 hex digits of the weights' sha256, or 'random';
 for a reported record it is 'reported-' and 8 hex digits of its source, so that a measured row and
 the numbers of several papers can stand beside each other.
+
+Whoever writes or removes files of a folder holds the lock of its file '.lock', so that of several
+writers each finds the work of the others finished. A writer that is killed may leave evidence that
+belongs to no record, or a hidden half file; `find_problems` tells them, `remove_leftovers` removes
+them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from pe_dense.files import atomic_create_bytes, atomic_write_bytes, file_sha256
 from pe_dense.results.record import Evidence, Record, record_from_json, record_to_json
 
 DEFAULT_ROOT = "benchmarks/records"
+LOCK = ".lock"
+CLEAN = "remove it with: python tools/leaderboard.py clean"
 
 
 def weights_tag(record: Record) -> str:
@@ -80,10 +91,10 @@ def save_record(
 ) -> Path:
     """Writes the record and its evidence into the store and returns the record's file.
 
-    Each file appears whole or not at all, also if the process is killed, and of several writers
-    of one key exactly one wins. The evidence comes first and is named after its content, so that
-    a record never stands beside evidence of another; a writer that is killed between the two
-    leaves evidence that belongs to no record, which `find_problems` tells.
+    Each file appears whole or not at all, also if the process is killed. Several writers of one
+    key take turns: without `supersede` the first wins and the others write nothing; with it the
+    last one's record stays, with its own evidence alone. The evidence comes first and is named
+    after its content, so that a record never stands beside evidence of another.
 
     Args:
         record: The record; its field `evidence` is filled in here.
@@ -97,25 +108,51 @@ def save_record(
     """
     assert record.evidence is None, "the store names the evidence file"
     path = Path(root) / record_path(record)
-    if path.exists() and not supersede:  # the common case, without writing first
-        raise _taken(path)
-    if evidence is not None:
-        digest = hashlib.sha256(evidence).hexdigest()
-        file = record_path(record).with_suffix(f".{digest[:8]}.npz")
-        atomic_write_bytes(Path(root) / file, evidence)
-        record = dataclasses.replace(record, evidence=Evidence(str(file), digest))
-    data = record_to_json(record).encode("ascii")
-    if supersede:
-        atomic_write_bytes(path, data)
-        for old in _evidence_files(path):
-            if old != evidence_path(record, root):
-                old.unlink(missing_ok=True)
-        return path
-    try:
-        atomic_create_bytes(path, data)
-    except FileExistsError:  # another writer was quicker, and its evidence may be the same file
-        raise _taken(path) from None
+    with _locked(path.parent):
+        if path.exists() and not supersede:
+            raise _taken(path)
+        if evidence is not None:
+            digest = hashlib.sha256(evidence).hexdigest()
+            file = evidence_name(record, digest)
+            atomic_write_bytes(Path(root) / file, evidence)
+            record = dataclasses.replace(record, evidence=Evidence(str(file), digest))
+        data = record_to_json(record).encode("ascii")
+        if supersede:
+            atomic_write_bytes(path, data)
+            for old in _evidence_files(path):
+                if old != evidence_path(record, root):
+                    old.unlink(missing_ok=True)
+            return path
+        try:
+            atomic_create_bytes(path, data)
+        except FileExistsError:  # where the file system has no locks, another was quicker
+            raise _taken(path) from None
     return path
+
+
+def evidence_name(record: Record, sha256: str) -> PurePosixPath:
+    """Where evidence of this content lies, relative to the root: beside its record."""
+    return record_path(record).with_suffix(f".{sha256[:8]}.npz")
+
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Waits until no other process writes into this folder; the system frees a killed one's lock.
+
+    A file system without locks is used without: one writer wins there, too, but a loser may leave
+    its evidence.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
 
 
 def _taken(path: Path) -> ValueError:
@@ -168,7 +205,7 @@ def load_records(root: str | os.PathLike[str], published: bool = False) -> list[
     Raises:
         ValueError: At the first file that is wrong.
     """
-    records = [load_record(path, root) for path in _record_files(Path(root))]
+    records = [load_record(path, root) for path in record_files(root)]
     if published:
         for record in records:
             require_committed(record)
@@ -201,42 +238,95 @@ def find_record(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> R
             return load_record(path.resolve(), Path(root).resolve())
     raise ValueError(
         f"{name}: no such record; give its file below {root}, for example "
-        f"{next(iter(_record_files(Path(root))), 'ENCODER/WEIGHTS/PROTOCOL-v1.seed0.json')}"
+        f"{next(iter(record_files(root)), 'ENCODER/WEIGHTS/PROTOCOL-v1.seed0.json')}"
     )
 
 
 def find_problems(root: str | os.PathLike[str]) -> list[str]:
-    """One sentence for every record that is wrong, and for evidence that is wrong or left over."""
+    """One sentence for every record that is wrong, and for evidence that is wrong or left over.
+
+    Only files are looked at; what the evidence says of the record is `checked_store`'s.
+    """
     problems = []
-    owned: set[Path] = set()
-    for path in _record_files(Path(root)):
+    for path in record_files(root):
         try:
-            evidence = evidence_path(record := load_record(path, root), root)
+            problem = evidence_problem(load_record(path, root), path, root)
         except ValueError as error:
-            problems.append(str(error))
-            owned.update(_evidence_files(path))  # it may be right once the record is
-            continue
-        if evidence is None:
-            continue
-        owned.add(evidence)
-        assert record.evidence is not None
-        if not evidence.is_file():
-            problems.append(
-                f"{path}: its evidence {evidence} is missing; restore it, or evaluate again and "
-                "pass --supersede"
-            )
-        elif file_sha256(evidence) != record.evidence.sha256:
-            problems.append(
-                f"{evidence}: is not the evidence that {path.name} was made from; restore it, or "
-                "evaluate again and pass --supersede"
-            )
-    for file in sorted(Path(root).rglob("*.npz")):
-        if file not in owned and not file.name.startswith("."):
-            problems.append(f"{file}: belongs to no record; remove it")
-    return problems
+            problem = str(error)
+        problems += [] if problem is None else [problem]
+    return problems + [f"{file}: {why}" for file, why in leftovers(root).items()]
 
 
-def _record_files(root: Path) -> list[Path]:
+def evidence_problem(record: Record, path: Path, root: str | os.PathLike[str]) -> str | None:
+    """What is wrong with the file of a record's evidence, or None."""
+    evidence = evidence_path(record, root)
+    if evidence is None:
+        return None
+    assert record.evidence is not None
+    again = "restore it, or evaluate again and pass --supersede"
+    own = evidence_name(record, record.evidence.sha256)
+    if record.evidence.file != str(own):
+        return (
+            f"{path}: names {record.evidence.file} as its evidence, but its own would be "
+            f"{own}; {again}"
+        )
+    if not evidence.is_file():
+        return f"{path}: its evidence {evidence} is missing; {again}"
+    try:
+        same = file_sha256(evidence) == record.evidence.sha256
+    except OSError as error:
+        return f"{evidence}: cannot be read ({error.strerror}); {again}"
+    return (
+        None if same else f"{evidence}: is not the evidence that {path.name} was made from; {again}"
+    )
+
+
+def leftovers(root: str | os.PathLike[str]) -> dict[Path, str]:
+    """Files that belong to no record -> why, and what removes them; writers must be at rest.
+
+    Evidence beside a record that cannot be read is no leftover: it may be right once that is.
+    """
+    owned: set[Path] = set()
+    for path in record_files(root):
+        try:
+            record = load_record(path, root)
+        except ValueError:
+            owned.update(_evidence_files(path))
+            continue
+        evidence = evidence_path(record, root)
+        owned.update([] if evidence is None else [evidence])
+    found = {}
+    for file in sorted(Path(root).rglob("*")):
+        if re.fullmatch(r"\..*\.[0-9a-f]{12}\.tmp", file.name):
+            found[file] = f"was left by a writer that was killed; {CLEAN}"
+        elif file.suffix == ".npz" and not file.name.startswith(".") and file not in owned:
+            found[file] = f"belongs to no record; {CLEAN}"
+    return found
+
+
+def remove_leftovers(root: str | os.PathLike[str]) -> list[Path]:
+    """Removes what `leftovers` finds, once nobody writes there; the files that were removed.
+
+    Raises:
+        OSError: If a file cannot be removed.
+    """
+    removed = []
+    for folder in sorted({file.parent for file in leftovers(root)}):
+        with _locked(folder):
+            # Again, since what a writer had half done then is whole by now.
+            for file in [file for file in leftovers(root) if file.parent == folder]:
+                file.unlink(missing_ok=True)
+                removed.append(file)
+    return removed
+
+
+def record_files(root: str | os.PathLike[str]) -> list[Path]:
+    """Files of the store that should be records, sorted by path; empty if the root is missing.
+
+    Raises:
+        ValueError: If the root is a file.
+    """
+    root = Path(root)
     if root.exists() and not root.is_dir():
         raise ValueError(f"{root}: is a file, but a store of records is a folder; name the folder")
     found = [path for path in root.rglob("*.json") if not path.name.startswith(".")]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from pe_dense.results.record import record_to_json
 from pe_dense.results.store import (
+    LOCK,
     evidence_path,
     find_problems,
     find_record,
     load_records,
     record_path,
+    remove_leftovers,
     save_record,
 )
 
@@ -17,7 +22,8 @@ STEM = "pe_spatial_t16_512/random/bccd-detection-scratch-v1.seed0"
 
 
 def files(root) -> list[str]:
-    return sorted(str(file.relative_to(root)) for file in root.rglob("*") if file.is_file())
+    found = (file for file in root.rglob("*") if file.is_file() and file.name != LOCK)
+    return sorted(str(file.relative_to(root)) for file in found)
 
 
 def test_evidence_lies_beside_its_record(make_record, tmp_path):
@@ -81,6 +87,34 @@ def test_problems_with_evidence_are_told(make_record, tmp_path):
     assert "is not the evidence" in changed and "evaluate again" in changed
     assert "is missing" in gone and "evaluate again" in gone
     assert "left over.npz: belongs to no record; remove it" in left_over
+
+
+def test_evidence_of_another_record_is_not_this_ones(make_record, tmp_path):
+    """Two seeds that point at each other's evidence: each file is whole, and each is wrong."""
+    paths = [save_record(make_record({"seed": n}), tmp_path, evidence=b"%d" % n) for n in (0, 1)]
+    first, second = load_records(tmp_path)
+    for path, record, other in ((paths[0], first, second), (paths[1], second, first)):
+        swapped = dataclasses.replace(record, evidence=other.evidence)
+        path.write_text(record_to_json(swapped))
+    problems = find_problems(tmp_path)
+    assert len(problems) == 2 and all("but its own would be" in problem for problem in problems)
+    assert f"names {second.evidence.file} as its evidence" in problems[0]
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(make_record, tmp_path):
+    save_record(make_record(), tmp_path, evidence=b"mine")
+    save_record(make_record({"seed": 1}), tmp_path, evidence=b"of a broken record")
+    (tmp_path / f"{STEM[:-1]}1.json").write_text("{")
+    before = files(tmp_path)
+    folder = (tmp_path / STEM).parent
+    left = [folder / f"{name}.npz" for name in ("x", "bccd-detection-scratch-v1.seed0.0badc0de")]
+    left.append(folder / ".bccd-detection-scratch-v1.seed0.json.0123456789ab.tmp")
+    for file in left:
+        file.write_bytes(b"")
+    named = [problem for problem in find_problems(tmp_path) if "leaderboard.py clean" in problem]
+    assert len(named) == 3
+    assert sorted(remove_leftovers(tmp_path)) == sorted(left)
+    assert files(tmp_path) == before and remove_leftovers(tmp_path) == []
 
 
 @pytest.mark.parametrize(
