@@ -6,6 +6,7 @@ python tools/leaderboard.py show               print the tables here
 python tools/leaderboard.py compare A B        paired difference of two records
 python tools/leaderboard.py export csv         or latex, or metafile
 python tools/leaderboard.py validate           check every record and its evidence
+python tools/leaderboard.py intervals          make all intervals again from the evidence
 python tools/leaderboard.py clean              remove what killed writers left in the store
 python tools/leaderboard.py add-reported F     add numbers of a paper, with their source
 
@@ -51,6 +52,7 @@ def build_parser() -> command_line.Parser:
     export.add_argument("--out", help="file (metafile: folder) to write; default: print")
     command("validate", "check every record and its evidence")
     command("clean", "remove files of the store that belong to no record")
+    command("intervals", "make the intervals of all records again from their evidence")
     add = command("add-reported", "add numbers of a paper to benchmarks/reported")
     add.add_argument("file", help="JSON file; its layout is told in pe_dense/results/reported.py")
     add.add_argument("--supersede", action="store_true", help="replace a file of the same name")
@@ -70,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         "compare": run_compare,
         "export": run_export,
         "validate": run_validate,
+        "intervals": run_intervals,
         "clean": run_clean,
         "add-reported": run_add_reported,
     }[args.command](args, root)
@@ -168,6 +171,17 @@ def run_clean(args: argparse.Namespace, root: Path) -> int:
         print(f"removed {path}")
     if not removed:
         print(f"nothing to remove in {root}")
+    return 0
+
+
+def run_intervals(args: argparse.Namespace, root: Path) -> int:
+    """Rewrites the records whose intervals are not what their evidence gives now."""
+    from pe_dense.results.record_intervals import rewrite_intervals
+
+    rewritten = rewrite_intervals(root)
+    for path in rewritten:
+        print(f"rewrote {path}")
+    print(f"{len(rewritten)} records rewritten; scores are untouched")
     return 0
 
 
