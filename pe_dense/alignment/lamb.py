@@ -2,6 +2,9 @@
 
 Source: arXiv:1904.00962, algorithm 2, with phi(z) = z; written from the paper. Perception Encoder
 (arXiv:2504.13181) trains with it, betas 0.9 and 0.95.
+
+`LAMB._step_of` is the step of one tensor as it is written. On a GPU all tensors take it together,
+see `fused_lamb`.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from typing import Any
 import torch
 from mmengine.registry import OPTIMIZERS
 from torch import Tensor
+
+from pe_dense.alignment import fused_lamb
 
 
 @OPTIMIZERS.register_module()
@@ -26,7 +31,8 @@ class LAMB(torch.optim.Optimizer):
 
     A "layer" of the paper is one parameter tensor. The ratio |x| / |u| is 1 where either norm is 0
     (a bias that starts at 0 could never move else). Moments and norms are float32 at least. Where
-    parameters are sharded (DTensor), norms are those of the whole tensors.
+    parameters are sharded (DTensor), norms are those of the whole tensors. Fused and written steps
+    differ by rounding.
 
     Args:
         params: Parameters or groups.
@@ -66,6 +72,7 @@ class LAMB(torch.optim.Optimizer):
             adapt_undecayed=adapt_undecayed,
         )
         super().__init__(params, settings)
+        self._layouts: fused_lamb.Layouts = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -74,23 +81,39 @@ class LAMB(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        together: list[fused_lamb.Item] = []
         for group in self.param_groups:
             adapts = group["adapt_undecayed"] or group["weight_decay"] > 0
             for parameter in group["params"]:
-                if parameter.grad is not None:
+                if parameter.grad is None:
+                    continue
+                state = self._advance(parameter)
+                item = fused_lamb.item_of(parameter, state, group, adapts)
+                if item is None:
                     self._step_of(parameter, group, adapts)
+                else:
+                    together.append(item)
+        if together:
+            self._layouts = fused_lamb.step(together, self._layouts)
         return loss
 
-    def _step_of(self, parameter: Tensor, group: dict[str, Any], adapts: bool) -> None:
+    def _advance(self, parameter: Tensor) -> dict[str, Any]:
+        """The state of a parameter, made if need be, with this step counted."""
         if parameter.grad.is_sparse:
             raise ValueError("LAMB takes no sparse gradients; use dense embeddings")
-        dtype = torch.promote_types(parameter.dtype, torch.float32)
-        state, gradient = self.state[parameter], parameter.grad.to(dtype)
+        state = self.state[parameter]
         if not state:
+            dtype = torch.promote_types(parameter.dtype, torch.float32)
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"] = torch.zeros_like(parameter, dtype=dtype)
             state["exp_avg_sq"] = torch.zeros_like(parameter, dtype=dtype)
         state["step"] += 1
+        return state
+
+    def _step_of(self, parameter: Tensor, group: dict[str, Any], adapts: bool) -> None:
+        state = self.state[parameter]
+        dtype = state["exp_avg"].dtype
+        gradient = parameter.grad.to(dtype)
         beta1, beta2 = group["betas"]
         first, second, count = state["exp_avg"], state["exp_avg_sq"], state["step"].item()
         first.mul_(beta1).add_(gradient, alpha=1 - beta1)

@@ -7,8 +7,8 @@ paper's first version leaves out the minus sign of the token loss; its authors c
 Both losses work in float32 at least, also under autocast. A token of norm 0 has a cosine of 0 with
 every token, itself included, and a gradient of 0. A nan in either input makes the loss nan.
 
-Shape legend: B images, N tokens, C student channels, D teacher channels; R and K tokens of the
-row and the column block.
+Shape legend: B images, G of them that pass together, N tokens, C student channels, D teacher
+channels; R and K tokens of the row and the column block.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from torch.autograd.function import once_differentiable
 
 TEMPERATURE = 20.0
 # Tokens along one side of a block; on the CPU its matrices should stay in the caches.
-BLOCK_SIZE = {"cpu": 256, "default": 2048}
+BLOCK_SIZE = {"cpu": 256, "default": 1024}
+# Pairs of a block, of all images that pass together: on a GPU enough to fill it (two matrices of
+# 32 MB in float32), on the CPU one image.
+BLOCK_PAIRS = {"cpu": 1, "default": 2**23}
 
 
 def token_cosine_loss(student_BNC: Tensor, teacher_BNC: Tensor) -> Tensor:
@@ -174,53 +177,67 @@ def _loss_and_grad(
             student_BNC.shape, dtype=settings.dtype, device=student_BNC.device
         )  # not zeros_like: whatever the student's strides, rows of the gradient lie together
     total = torch.zeros((), dtype=torch.float64, device=student_BNC.device)
+    limit = BLOCK_PAIRS.get(student_BNC.device.type, BLOCK_PAIRS["default"])
+    side = min(settings.block_size, student_BNC.shape[1])
+    together = max(1, min(len(student_BNC), limit // side**2))
     with torch.autocast(student_BNC.device.type, enabled=False):
-        for b in range(len(student_BNC)):
-            grad_NC = None if grad_BNC is None else grad_BNC[b]
-            total += _image_sum(student_BNC[b], teacher_BND[b], settings, grad_NC)
+        for start in range(0, len(student_BNC), together):
+            images = slice(start, start + together)
+            grad_GNC = None if grad_BNC is None else grad_BNC[images]
+            total += _images_sum(student_BNC[images], teacher_BND[images], settings, grad_GNC)
     return (total * settings.weight).to(settings.dtype), grad_BNC
 
 
-def _image_sum(
-    student_NC: Tensor, teacher_ND: Tensor, settings: _Settings, grad_NC: Tensor | None
+def _images_sum(
+    student_GNC: Tensor, teacher_GND: Tensor, settings: _Settings, grad_GNC: Tensor | None
 ) -> Tensor:
-    """Sum over the pairs of one image, unweighted; adds the weighted gradient to `grad_NC`.
+    """Sum over the pairs of some images, unweighted; adds the weighted gradient to `grad_GNC`.
 
     With E the differences and n the norms, d sum(E^2) / d S_i = 4 (H S)_i minus its part along
     S_i, where H_ij = E_ij / (n_i n_j). Tokens are never normalised, which would copy them.
     """
     dtype, t = settings.dtype, settings.temperature
-    student_N = _inverse_norm(student_NC, dtype)
-    teacher_N = _inverse_norm(teacher_ND, dtype)
-    total = torch.zeros((), dtype=torch.float64, device=student_NC.device)
-    blocks = _blocks(len(student_NC), settings.block_size)
+    student_GN = _inverse_norm(student_GNC, dtype)
+    teacher_GN = _inverse_norm(teacher_GND, dtype)
+    total = torch.zeros((), dtype=torch.float64, device=student_GNC.device)
+    blocks = _blocks(student_GNC.shape[1], settings.block_size)
     for first, rows in enumerate(blocks):
-        student_RC, teacher_RD = student_NC[rows].to(dtype), teacher_ND[rows].to(dtype)
+        student_GRC, teacher_GRD = student_GNC[:, rows].to(dtype), teacher_GND[:, rows].to(dtype)
         for columns in blocks[first:]:
             diagonal = columns is rows
-            student_KC = student_RC if diagonal else student_NC[columns].to(dtype)
-            teacher_KD = teacher_RD if diagonal else teacher_ND[columns].to(dtype)
-            target_RK = (teacher_RD @ teacher_KD.T).mul_(t * teacher_N[rows, None])
-            target_RK.mul_(teacher_N[columns]).sub_(t).exp_()
-            error_RK = (student_RC @ student_KC.T).mul_(student_N[rows, None])
-            error_RK.mul_(student_N[columns]).sub_(target_RK)
-            del target_RK
+            student_GKC = student_GRC if diagonal else student_GNC[:, columns].to(dtype)
+            teacher_GKD = teacher_GRD if diagonal else teacher_GND[:, columns].to(dtype)
+            target_GRK = (teacher_GRD @ teacher_GKD.mT).mul_(t * teacher_GN[:, rows, None])
+            target_GRK.mul_(teacher_GN[:, None, columns]).sub_(t).exp_()
+            error_GRK = (student_GRC @ student_GKC.mT).mul_(student_GN[:, rows, None])
+            error_GRK.mul_(student_GN[:, None, columns]).sub_(target_GRK)
+            del target_GRK
             if diagonal and not settings.count_diagonal:
-                error_RK.fill_diagonal_(0.0)
-            flat = error_RK.view(-1)
+                error_GRK.diagonal(dim1=1, dim2=2).zero_()
+            flat = error_GRK.view(-1)
             total += (1 if diagonal else 2) * torch.dot(flat, flat)
-            if grad_NC is None:
+            if grad_GNC is None:
                 continue
-            error_RK.mul_(4 * settings.weight * student_N[rows, None]).mul_(student_N[columns])
-            grad_NC[rows].addmm_(error_RK, student_KC)
+            error_GRK.mul_(4 * settings.weight * student_GN[:, rows, None])
+            error_GRK.mul_(student_GN[:, None, columns])
+            _add_product(grad_GNC[:, rows], error_GRK, student_GKC)
             if not diagonal:
-                grad_NC[columns].addmm_(error_RK.T, student_RC)
-    if grad_NC is not None:
+                _add_product(grad_GNC[:, columns], error_GRK.mT, student_GRC)
+    if grad_GNC is not None:
         for rows in blocks:
-            student_RC, grad_RC = student_NC[rows].to(dtype), grad_NC[rows]
-            along_R = torch.einsum("rc,rc->r", grad_RC, student_RC) * student_N[rows].square()
-            grad_RC.addcmul_(along_R[:, None], student_RC, value=-1)
+            student_GRC, grad_GRC = student_GNC[:, rows].to(dtype), grad_GNC[:, rows]
+            along_GR = torch.einsum("grc,grc->gr", grad_GRC, student_GRC)
+            along_GR *= student_GN[:, rows].square()
+            grad_GRC.addcmul_(along_GR[..., None], student_GRC, value=-1)
     return total
+
+
+def _add_product(sum_GRC: Tensor, left_GRK: Tensor, right_GKC: Tensor) -> None:
+    """Adds left @ right, without a copy of the sum; a batch of one is a plain product."""
+    if len(sum_GRC) == 1:
+        sum_GRC[0].addmm_(left_GRK[0], right_GKC[0])
+    else:
+        sum_GRC.baddbmm_(left_GRK, right_GKC)
 
 
 def _blocks(num_tokens: int, block_size: int) -> list[slice]:

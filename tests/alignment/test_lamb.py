@@ -7,7 +7,14 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from interpreted_kernels import interpreted  # noqa: F401 (a fixture)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
+from pe_dense import kernels
+from pe_dense.alignment import fused_lamb
 from pe_dense.alignment.lamb import LAMB
 
 
@@ -128,3 +135,134 @@ def test_sparse_gradients_are_refused() -> None:
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(ValueError, match="sparse"):
         LAMB(table.parameters()).step()
+
+
+# Fused steps against those of single tensors
+
+SHAPES = [(3, 5), (64,), (9, 16), (1,), (0, 4), (200,), ()]
+
+
+@pytest.fixture
+def small_chunks(interpreted, monkeypatch):  # noqa: F811
+    """Tensors of some hundred numbers then have full chunks, several chunks and cut ones."""
+    from pe_dense.alignment import lamb_kernel
+
+    monkeypatch.setattr(lamb_kernel, "CHUNK", 64)
+    monkeypatch.setattr(lamb_kernel, "BLOCK", 16)
+
+
+def after_steps(shapes, dtype=torch.float32, steps=4, groups=None, **settings):
+    """Parameters and moments after some steps; some start at 0, some have no gradient at first."""
+    generator = torch.Generator().manual_seed(0)
+    parameters = []
+    for i, shape in enumerate(shapes):
+        value = torch.randn(shape, generator=generator) * (i != 3)
+        parameters.append(torch.nn.Parameter(value.to(dtype)))
+    groups = groups or [{}]
+    split = [dict(params=parameters[i :: len(groups)], **g) for i, g in enumerate(groups)]
+    optimizer = LAMB(split, **{**dict(lr=0.1, betas=(0.9, 0.95)), **settings})
+    for step in range(steps):
+        for i, parameter in enumerate(parameters):
+            gradient = torch.randn(parameter.shape, generator=generator).to(dtype)
+            parameter.grad = gradient if step or i != 1 else None
+        optimizer.step()
+    moments = [optimizer.state[p][key] for p in parameters for key in ("exp_avg", "exp_avg_sq")]
+    counts = [optimizer.state[p]["step"].item() for p in parameters]
+    return [p.detach() for p in parameters], moments, counts
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        dict(weight_decay=0.05),
+        dict(adapt_undecayed=False, eps=1e-3),
+        dict(groups=[dict(weight_decay=0.1, lr=0.3), dict(betas=(0.5, 0.7))]),
+    ],
+)
+def test_fused_steps_equal_single_ones(small_chunks, monkeypatch, settings) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv(kernels.VARIABLE, "off")
+        expected = after_steps(SHAPES, **settings)
+    used = []
+    whole = fused_lamb.step
+    monkeypatch.setattr(fused_lamb, "step", lambda i, k: (used.append(len(i)), whole(i, k))[1])
+    found = after_steps(SHAPES, **settings)
+    assert used == [len(SHAPES) - 1] + [len(SHAPES)] * 3
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_fused_half_parameters(small_chunks, monkeypatch) -> None:
+    settings = dict(dtype=torch.bfloat16, weight_decay=0.05, steps=2)
+    found = after_steps(SHAPES, **settings)
+    monkeypatch.setenv(kernels.VARIABLE, "off")
+    expected = after_steps(SHAPES, **settings)
+    for fast, slow in zip(found[0], expected[0], strict=True):
+        assert fast.dtype == torch.bfloat16
+        # One unit in the last place a step: the interpreter cuts where devices round.
+        torch.testing.assert_close(fast, slow, rtol=2**-6, atol=2**-9)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-5, atol=1e-6)
+
+
+def test_what_kernels_cannot_take_steps_alone(small_chunks) -> None:
+    strided = torch.nn.Parameter(torch.randn(6, 4).T)
+    doubles = torch.nn.Parameter(torch.randn(5, dtype=torch.float64))
+    shifted = torch.nn.Parameter(torch.randn(9)[1:])  # at no multiple of 16 bytes
+    optimizer = LAMB([strided, doubles, shifted], lr=0.1)
+    for parameter in (strided, doubles, shifted):
+        parameter.grad = torch.ones_like(parameter)
+        before = parameter.detach().clone()
+        optimizer.step()
+        assert fused_lamb.item_of(
+            parameter, optimizer.state[parameter], optimizer.param_groups[0], True
+        ) is None  # fmt: skip
+        assert (parameter - before).detach().norm() == pytest.approx(
+            0.1 * before.norm().item(), rel=1e-4
+        )
+        parameter.grad = None
+
+
+def test_a_nan_of_the_gradient_is_not_hidden(small_chunks) -> None:
+    x, y = (torch.nn.Parameter(torch.ones(100)) for _ in range(2))
+    x.grad, y.grad = torch.ones(100), torch.ones(100)
+    x.grad[70] = float("nan")
+    LAMB([x, y], lr=0.1).step()
+    assert x.isnan().any() and y.isfinite().all()
+
+
+def test_fused_steps_repeat_bit_for_bit(small_chunks) -> None:
+    for one, two in zip(after_steps(SHAPES)[0], after_steps(SHAPES)[0], strict=True):
+        assert torch.equal(one, two)
+
+
+def step_a_shard(rank: int, folder: str, setting: str) -> None:
+    """One of two processes that hold halves of a matrix and a bias; the first writes the result."""
+    import os
+
+    os.environ[kernels.VARIABLE] = setting
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/{setting}", rank=rank, world_size=2
+    )
+    mesh = init_device_mesh("cpu", (2,))
+    generator = torch.Generator().manual_seed(0)
+    parameters = []
+    for shape in ((5, 7), (1,), (40, 16)):
+        value = distribute_tensor(torch.randn(shape, generator=generator), mesh, [Shard(0)])
+        parameters.append(torch.nn.Parameter(value))
+    optimizer = LAMB(parameters, lr=0.1, weight_decay=0.01)
+    for _ in range(3):
+        for parameter in parameters:
+            gradient = torch.randn(parameter.shape, generator=generator)
+            parameter.grad = distribute_tensor(gradient, mesh, [Shard(0)])
+        optimizer.step()
+    wholes = [parameter.detach().full_tensor() for parameter in parameters]
+    if rank == 0:
+        torch.save(wholes, f"{folder}/{setting}.pt")
+    dist.destroy_process_group()
+
+
+def test_fused_steps_of_shards_use_the_norms_of_whole_tensors(interpreted, tmp_path) -> None:  # noqa: F811
+    for setting in ("off", "on"):
+        mp.spawn(step_a_shard, (str(tmp_path), setting), nprocs=2)
+    slow, fast = (torch.load(tmp_path / f"{setting}.pt") for setting in ("off", "on"))
+    torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-6)

@@ -95,6 +95,27 @@ def test_any_block_size_equals_the_plain_matrices(block_size, count_diagonal):
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("count_diagonal", [True, False])
+@pytest.mark.parametrize("together", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("block_size", [4, 13])
+def test_images_may_pass_in_groups(monkeypatch, block_size, together, count_diagonal):
+    """As on a GPU; images of one group share every product."""
+    monkeypatch.setitem(losses.BLOCK_PAIRS, "cpu", together * block_size**2)
+    products = []
+    whole = losses._images_sum
+    monkeypatch.setattr(
+        losses, "_images_sum", lambda s, *a: (products.append(len(s)), whole(s, *a))[1]
+    )
+    student, teacher = tokens(5, 13, 7), tokens(5, 13, 4, seed=1)
+    settings = dict(temperature=3.0, count_diagonal=count_diagonal)
+    found = with_gradient(
+        pairwise_similarity_loss, student, teacher, block_size=block_size, **settings
+    )
+    assert max(products) == min(together, 5) and sum(products) == 5
+    expected = with_gradient(plain_pairwise_loss, student, teacher, **settings)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
 def test_a_batch_is_the_mean_of_its_images():
     student, teacher = tokens(4, 9, 6), tokens(4, 9, 5, seed=1)
     for loss, other in ((pairwise_similarity_loss, teacher), (token_cosine_loss, -student + 1)):
