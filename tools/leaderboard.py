@@ -100,14 +100,14 @@ def run_build(args: argparse.Namespace, root: Path) -> int:
 def run_show(args: argparse.Namespace, root: Path) -> int:
     """Prints the tables."""
     from pe_dense.results import pages
-    from pe_dense.results.comparison import rank_records
+    from pe_dense.results.findings import find
     from pe_dense.results.leaderboard import render_terminal
     from pe_dense.results.store import load_records
 
     records = load_records(root)
     if pages.is_published(root):
         records = pages.load_all(root, allow_dirty=True)
-    sys.stdout.write(render_terminal(records, rank_records(records, root)))
+    sys.stdout.write(render_terminal(records, find(records, root)))
     return 0
 
 
@@ -127,7 +127,7 @@ def run_export(args: argparse.Namespace, root: Path) -> int:
     """Writes or prints another format."""
     from pe_dense.files import atomic_write_text
     from pe_dense.results import exports, pages
-    from pe_dense.results.comparison import rank_records
+    from pe_dense.results.findings import find
 
     records = pages.load_all(root)
     if args.format == "metafile":
@@ -135,7 +135,7 @@ def run_export(args: argparse.Namespace, root: Path) -> int:
     elif args.format == "csv":
         files = {"": exports.render_csv(records)}
     else:
-        files = {"": exports.render_latex(records, rank_records(records, root))}
+        files = {"": exports.render_latex(records, find(records, root))}
     for name, text in files.items():
         if args.out is None:
             sys.stdout.write(f"# {name}\n{text}" if name else text)
@@ -148,8 +148,8 @@ def run_export(args: argparse.Namespace, root: Path) -> int:
 
 def run_validate(args: argparse.Namespace, root: Path) -> int:
     """Prints one line for every problem in the store."""
-    from pe_dense.results.leaderboard import build_sections
     from pe_dense.results.store import find_problems, load_records
+    from pe_dense.results.tables import build_sections
 
     problems = find_problems(root)
     for problem in problems:

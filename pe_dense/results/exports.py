@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import yaml
 
-from pe_dense.results.leaderboard import best_first, by_protocol
+from pe_dense.results.encoder_rows import NOTHING_FOUND, EncoderRow, Findings, encoder_rows
 from pe_dense.results.metrics import in_order, metric_of
-from pe_dense.results.rank_groups import Rank
 from pe_dense.results.record import Record
 from pe_dense.results.store import record_path
+from pe_dense.results.tables import by_protocol
 
 PAPER = {"Title": "Perception Encoder", "URL": "https://arxiv.org/abs/2504.13181"}
 CSV_COLUMNS = (
@@ -103,8 +103,8 @@ def _csv_row(record: Record, metric: str) -> tuple:
 # ---- LaTeX -------------------------------------------------------------------------------------
 
 
-def render_latex(records: Sequence[Record], ranks: Mapping[str, Rank] | None = None) -> str:
-    """A booktabs table for every protocol version; intervals as subscripts.
+def render_latex(records: Sequence[Record], findings: Findings = NOTHING_FOUND) -> str:
+    """A booktabs table for every protocol version, means over seeds; intervals as subscripts.
 
     Bold is the best rank group, or the best measured row where ranks are unknown. Reported rows
     stand below a rule, with their source.
@@ -112,19 +112,18 @@ def render_latex(records: Sequence[Record], ranks: Mapping[str, Rank] | None = N
     Raises:
         ValueError: If records of one protocol version disagree on what it measures.
     """
-    tables = [_latex_table(best_first(rows), ranks or {}) for rows in by_protocol(records)]
+    tables = [_latex_table(encoder_rows(group, findings)) for group in by_protocol(records)]
     return "\n\n".join(["% needs \\usepackage{booktabs}", *tables]) + "\n"
 
 
-def _latex_table(records: list[Record], ranks: Mapping[str, Rank]) -> str:
-    protocol = records[0].protocol
-    measured = [record for record in records if record.origin == "measured"]
-    reported = [record for record in records if record.origin == "reported"]
-    found = [ranks.get(str(record_path(record))) for record in measured]
-    best = [rank is not None and rank.group == 1 for rank in found]
+def _latex_table(rows: list[EncoderRow]) -> str:
+    protocol = rows[0].first.protocol
+    measured = [row for row in rows if row.is_measured]
+    best = [row.rank is not None and row.rank.group == 1 for row in measured]
     if measured and not any(best):
         best[0] = True
-    others = {m for r in records for m in r.scores if "/" not in m} - {protocol.metric}
+    names = {name for row in rows for record in row.records for name in record.scores}
+    others = {name for name in names if "/" not in name} - {protocol.metric}
     metrics = [protocol.metric, *in_order(others)]
     heads = ["Encoder", *(metric_of(name).spelling for name in metrics)]
     lines = [
@@ -136,31 +135,30 @@ def _latex_table(records: list[Record], ranks: Mapping[str, Rank]) -> str:
         " & ".join(map(latex_text, heads)) + r" \\",
         r"\midrule",
     ]
-    for record, bold in zip(measured, best, strict=True):
-        lines.append(_latex_row(latex_text(record.encoder.name), record, metrics, bold))
+    for row, bold in zip(measured, best, strict=True):
+        lines.append(_latex_row(latex_text(row.first.encoder.name), row, metrics, bold))
+    reported = [row for row in rows if not row.is_measured]
     if measured and reported:
         lines.append(r"\midrule")
-    for record in reported:
-        assert record.source is not None
-        name = f"{record.encoder.name} [{record.source.paper}]"
-        lines.append(_latex_row(latex_text(name), record, metrics, False))
+    for row in reported:
+        assert row.first.source is not None
+        name = f"{row.first.encoder.name} [{row.first.source.paper}]"
+        lines.append(_latex_row(latex_text(name), row, metrics, False))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
 
-def _latex_row(encoder: str, record: Record, metrics: Sequence[str], bold: bool) -> str:
+def _latex_row(encoder: str, row: EncoderRow, metrics: Sequence[str], bold: bool) -> str:
     cells = [encoder]
     for i, name in enumerate(metrics):
-        if name not in record.scores:
+        score, bounds = row.score(name), row.bounds(name)
+        if score is None:
             cells.append("--")
             continue
         metric = metric_of(name)
-        text = metric.shown(record.scores[name])
+        text = metric.shown(score)
         text = rf"\mathbf{{{text}}}" if bold and i == 0 else text
-        if name in (record.ci95 or {}):
-            assert record.ci95 is not None
-            interval = record.ci95[name][0]
-            low, high = metric.shown(interval.low), metric.shown(interval.high)
-            text += rf"_{{[{low},\,{high}]}}"
+        if bounds is not None:
+            text += rf"_{{[{metric.shown(bounds.low)},\,{metric.shown(bounds.high)}]}}"
         cells.append(f"${text}$")
     return " & ".join(cells) + r" \\"
 

@@ -16,36 +16,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pe_dense.results.leaderboard import (
-    EMPTY_PAGE,
+from pe_dense.results.encoder_rows import NOTHING_FOUND, EncoderRow, Findings, encoder_rows
+from pe_dense.results.leaderboard import EMPTY_PAGE
+from pe_dense.results.metrics import in_order, metric_of
+from pe_dense.results.record import Record
+from pe_dense.results.row_notes import row_notes
+from pe_dense.results.store import weights_tag
+from pe_dense.results.tables import (
+    ABSENT,
     about_protocol,
-    best_first,
     by_protocol,
+    chosen_words,
     difference_to_reported,
     heading_of,
     reported_scores,
 )
-from pe_dense.results.metrics import in_order, metric_of
-from pe_dense.results.rank_groups import Rank
-from pe_dense.results.record import Record
-from pe_dense.results.store import record_path, weights_tag
 
 PAGE = Path(__file__).parent / "page"
 # In this order they are one script: each uses only names of those before it until the page starts.
 SCRIPTS = ("dom.js", "filters.js", "table.js", "chart.js", "plots.js", "record.js", "page.js")
 
 
-def render_html(records: Sequence[Record], ranks: Mapping[str, Rank] | None = None) -> str:
+def render_html(records: Sequence[Record], findings: Findings = NOTHING_FOUND) -> str:
     """The page; the same records give the same bytes.
 
     Args:
         records: Records in any order.
-        ranks: Path of a record in its store -> its rank, as `comparison.rank_records` gives it.
+        findings: What their evidence shows, as `findings.find` gives it.
 
     Raises:
         ValueError: If records of one protocol version disagree on what it measures.
     """
-    data = {"empty": EMPTY_PAGE, "sections": page_data(records, ranks or {})}
+    data = {"empty": EMPTY_PAGE, "sections": page_data(records, findings)}
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     style = _asset("page.css")
     script = "\n".join(_asset(name) for name in SCRIPTS)
@@ -77,7 +79,7 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def page_data(records: Sequence[Record], ranks: Mapping[str, Rank]) -> list[dict[str, Any]]:
+def page_data(records: Sequence[Record], findings: Findings) -> list[dict[str, Any]]:
     """What the script draws: one entry per protocol version, rows best first.
 
     Raises:
@@ -85,22 +87,23 @@ def page_data(records: Sequence[Record], ranks: Mapping[str, Rank]) -> list[dict
     """
     sections = []
     for group in by_protocol(records):
-        rows = best_first(group)
-        protocol = rows[0].protocol
-        names = {name for record in rows for name in record.scores} - {protocol.metric}
-        reported = reported_scores(rows)
+        rows = encoder_rows(group, findings)
+        first = rows[0].first
+        protocol = first.protocol
+        names = {name for record in group for name in record.scores} - {protocol.metric}
+        reported = reported_scores(group)
         sections.append(
             {
                 "id": protocol.id,
                 "version": protocol.version,
-                "task": rows[0].task,
-                "heading": heading_of(rows[0]),
-                "dataset": rows[0].dataset.name,
+                "task": first.task,
+                "heading": heading_of(first),
+                "dataset": first.dataset.name,
                 "metric": protocol.metric,
                 "higher": protocol.higher_is_better,
-                "about": about_protocol(rows),
+                "about": about_protocol(group),
                 "metrics": [_metric(name) for name in [protocol.metric, *in_order(names)]],
-                "rows": [_row(record, ranks, reported) for record in rows],
+                "rows": [_row(row, reported) for row in rows],
             }
         )
     return sections
@@ -118,21 +121,33 @@ def _metric(name: str) -> dict[str, Any]:
     }
 
 
-def _row(record: Record, ranks: Mapping[str, Rank], reported: Mapping[str, float]) -> dict:
-    name, rank = record.encoder.name, ranks.get(str(record_path(record)))
-    source = record.source
+def _row(row: EncoderRow, reported: Mapping[str, float]) -> dict[str, Any]:
+    """One row; that of several seeds holds one for each of them."""
+    first, rank, mean = row.first, row.rank, row.mean
+    source, bounds = first.source, row.main_bounds
+    names = {name for record in row.records for name in record.scores}
+    scores = {name: row.score(name) for name in names}
+    alone = [EncoderRow((record,), None, None) for record in row.records]
+    several = row.num_seeds > 1
     return {
-        "encoder": name,
-        "family": encoder_family(name),
-        "origin": record.origin,
-        "weights": weights_tag(record) if record.origin == "measured" else "",
+        "encoder": first.encoder.name,
+        "family": encoder_family(first.encoder.name),
+        "origin": first.origin,
+        "weights": weights_tag(first) if row.is_measured else "",
+        "scores": {name: score for name, score in scores.items() if score is not None},
+        "interval": None if bounds is None else bounds._asdict(),
+        "errors": None
+        if mean is None
+        else {"items": mean.item_standard_error, "seeds": mean.seed_standard_error},
         "group": None if rank is None else rank.group,
         "p": None if rank is None else rank.p_adjusted,
-        "few_units": rank is not None and rank.few_units,
-        "difference": difference_to_reported(record, reported),
+        "difference": difference_to_reported(row, reported),
+        "chosen": "" if (words := chosen_words(row)) == ABSENT else words,
+        "notes": [note._asdict() for note in row_notes(row)],
         "source": "" if source is None else f"{source.paper}, {source.table}",
         "mark": "" if source is None else source.mark,
-        "record": dataclasses.asdict(record),
+        "seeds": [_row(seed, {}) for seed in alone] if several else [],
+        "record": dataclasses.asdict(first),
     }
 
 

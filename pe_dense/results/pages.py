@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from pe_dense.files import atomic_write_text
-from pe_dense.results.comparison import rank_records
+from pe_dense.results.findings import find
 from pe_dense.results.html_page import render_html
 from pe_dense.results.leaderboard import render_excerpt, render_markdown
 from pe_dense.results.record import Record
@@ -49,14 +49,14 @@ def render(root: str | os.PathLike[str], allow_dirty: bool = False) -> dict[Path
         ValueError: As `load_all`, and if records of one protocol do not fit together.
     """
     records = load_all(root, allow_dirty)
-    ranks = rank_records(records, root)
+    findings = find(records, root)
     folder = Path(root).parent
     pages = {
-        folder / "LEADERBOARD.md": render_markdown(records, ranks),
-        folder / "leaderboard.html": render_html(records, ranks),
+        folder / "LEADERBOARD.md": render_markdown(records, findings),
+        folder / "leaderboard.html": render_html(records, findings),
     }
     if is_published(root) and README.is_file():
-        excerpt = render_excerpt(records, ranks)
+        excerpt = render_excerpt(records, findings)
         readme = README.read_text(encoding="utf-8")
         pages[README] = _EXCERPT.sub(lambda match: match[1] + excerpt + match[2], readme)
     return pages

@@ -20,7 +20,7 @@ MEASURED = {
         "higher_is_better": True,
         "config_sha256": "c" * 64,
     },
-    "dataset": {"name": "BCCD", "split": "test", "num_items": 72, "sha256": None},
+    "dataset": {"name": "BCCD", "split": "test", "num_items": 72, "sha256": "9" * 64},
     "encoder": {
         "name": "pe_spatial_t16_512",
         "weights": "random",
@@ -64,6 +64,7 @@ REPORTED = {
     "encoder.feature_fingerprint": None,
     "encoder.num_params": None,
     "dataset.num_items": None,
+    "dataset.sha256": None,
     "checkpoint_sha256": None,
     "command": "",
     "code": None,

@@ -5,6 +5,7 @@ One table of scores for each protocol; intervals, layers, cost and papers follow
 
 from __future__ import annotations
 
+from pe_dense.results.encoder_rows import Findings
 from pe_dense.results.rank_groups import Rank
 from pe_dense.results.record import Record
 from pe_dense.results.store import record_path
@@ -64,7 +65,7 @@ REPORTED = {
 HOSTILE = "</script><img src=x onerror=\"window.hacked=1\"><b>bold</b> & 'quoted' `x` @STYLE@"
 
 
-def all_records(make_record, make_reported) -> tuple[list[Record], dict[str, Rank]]:
+def all_records(make_record, make_reported) -> tuple[list[Record], Findings]:
     """The records, and ranks of those under two protocols."""
     records = []
     for id_ in PROTOCOLS:
@@ -80,7 +81,7 @@ def all_records(make_record, make_reported) -> tuple[list[Record], dict[str, Ran
             p = 1.0 if i == 0 else 0.21 if group == 1 else 0.001
             rank = Rank(record.encoder.name, score, group, p, 1, id_.startswith("davis"))
             ranks[str(record_path(record))] = rank
-    return records, ranks
+    return records, Findings(ranks)
 
 
 def hostile_records(make_record, make_reported) -> list[Record]:

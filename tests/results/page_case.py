@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pe_dense.results.encoder_rows import Findings
 from pe_dense.results.rank_groups import Rank
 from pe_dense.results.record import Record
 from pe_dense.results.store import record_path
@@ -21,7 +22,7 @@ MADE = dict.fromkeys(("method", "stretch", "thin_classes"))
 HOSTILE = "</script><img src=x onerror=\"window.hacked=1\"><b>bold</b> & 'quoted'"
 
 
-def many_records(make_record, make_reported) -> tuple[list[Record], dict[str, Rank]]:
+def many_records(make_record, make_reported) -> tuple[list[Record], Findings]:
     """About 40 records and the ranks of some."""
     records = []
     for p, (id_, (task, metric, higher, base, half, items)) in enumerate(PROTOCOLS.items()):
@@ -62,4 +63,4 @@ def many_records(make_record, make_reported) -> tuple[list[Record], dict[str, Ra
         for i, record in enumerate(r for r in records if r.protocol.id == "coco-deta")
         if record.origin == "measured"
     }
-    return records + seeds, ranks
+    return records + seeds, Findings(ranks)

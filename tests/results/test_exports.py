@@ -58,8 +58,7 @@ def test_csv_of_nothing_has_a_header():
 
 
 def test_latex_bolds_the_best_group(made):
-    records, ranks = made
-    text = render_latex(records, ranks)
+    text = render_latex(*made)
     tables = text.split(r"\begin{table}")[1:]
     (deta,) = [t for t in tables if "coco-deta" in t]
     bold = re.findall(r"^(\S+) & \$\\mathbf", deta, re.MULTILINE)
@@ -68,6 +67,12 @@ def test_latex_bolds_the_best_group(made):
     assert all(t.count(r"\mathbf") == 1 for t in others)
     assert re.search(r"\$\\mathbf\{58\.4\}_\{\[57\.4,\\,59\.4\]\}\$", deta)
     assert deta.index(r"\midrule", deta.index("siglip2")) < deta.index("[arXiv:2504.13181]")
+
+
+def test_latex_has_means_of_seeds(make_record):
+    scores = enumerate((0.4, 0.6))
+    text = render_latex([make_record({"seed": s, "scores": {"AP": v}}) for s, v in scores])
+    assert text.count("pe\\_spatial") == 1 and r"$\mathbf{50.0}$" in text
 
 
 def test_latex_is_balanced_and_escaped(made):

@@ -7,8 +7,10 @@ import shutil
 import pytest
 from html_case import ADE, COCO, HOSTILE, NYU, all_records, hostile_records
 
+from pe_dense.results.encoder_rows import NOTHING_FOUND, Findings, row_key
 from pe_dense.results.html_page import render_html
 from pe_dense.results.leaderboard import render_markdown
+from pe_dense.results.statistics import CombinedInterval
 
 webdriver = pytest.importorskip(
     "selenium.webdriver", reason="needs selenium: pip install -e .[dev]"
@@ -103,9 +105,9 @@ def driver():
 def open_page(driver, tmp_path):
     """Function: a page of some records. Afterwards: no errors, and nothing hostile ran."""
 
-    def build(records, ranks=None):
+    def build(records, findings=NOTHING_FOUND):
         path = tmp_path / "leaderboard.html"
-        path.write_text(render_html(records, ranks))
+        path.write_text(render_html(records, findings))
         driver.get("about:blank")  # else only the part after '#' would change
         driver.get(path.as_uri())
         return Page(driver, path)
@@ -133,7 +135,7 @@ def test_every_protocol_is_there(page):
     assert len(page.texts("main section")) == 5
     assert page.texts("main > h2") == ["depth", "detection", "segmentation", "tracking"]
     assert page.texts(f"{COCO_TABLE} h4") == ["Measured here", "Reported by others"]
-    assert page.texts("#count") == ["42 results under 5 protocols"]
+    assert page.texts("#count") == ["38 results under 5 protocols"]
     assert "COCO 2017, split val, 5000 items; AP, percent" in page.texts(f"{COCO_TABLE} .about")[0]
     assert page.names(COCO_TABLE) == list(COCO) and page.names(NYU_TABLE) == list(NYU)
 
@@ -141,7 +143,7 @@ def test_every_protocol_is_there(page):
 def test_the_numbers_are_those_of_the_markdown(page, make_record, make_reported):
     markdown = render_markdown(*all_records(make_record, make_reported))
     scores = page.texts("td.score button")
-    assert len(scores) == 42
+    assert len(scores) == 44  # the 38, and three seeds of two
     assert [text for text in scores if f"| {text} |" not in markdown] == []
 
 
@@ -211,7 +213,9 @@ def test_lower_is_better_starts_with_the_lowest(page):
 
 def test_filters(page):
     page.choose("family", "pe_spatial")
-    assert all(name.startswith("pe_spatial_") for name in page.texts("tbody th"))
+    assert all(
+        name.startswith("pe_spatial_") for name in page.texts("tr:not(.seed) > th[scope=row]")
+    )
     page.choose("family", "")
     page.choose("task", "depth")
     assert page.texts("main section h3 a") == ["nyu-dpt-pe"]
@@ -225,7 +229,7 @@ def test_filters(page):
     page.choose("q", "no such thing")
     assert page.texts("#count") == ["No result fits these filters."]
     page.click("#clear")
-    assert page.texts("#count") == ["42 results under 5 protocols"]
+    assert page.texts("#count") == ["38 results under 5 protocols"]
     assert "#" not in page.driver.current_url
 
 
@@ -286,10 +290,11 @@ def test_a_score_opens_its_record(page, way):
     assert page.run("return document.querySelector('dialog').matches(':modal')")
     (text,) = page.texts("dialog")
     for part in (
-        "dinov3_l16", "davis-dinov3-m, version 1", "30 videos, 1000 resamples", "61 objects",
+        "dinov3_l16", "davis-dinov3-m, version 1", "n = 30 videos, 1000 resamples",
+        "n = 61 objects",
         "NVIDIA H100 80GB HBM3", "AMD EPYC 9B14, 32 cores", "torch 2.9.1", "1234567890" * 4,
         "0123456789abcdef", "c" * 64, "d" * 64, "e" * 64, "1f3a5c7b" * 8, "GiB",
-        "2026-01-31T12:00:00Z", "fewer than 20 units", "measured minus reported \u22120.2",
+        "2026-01-31T12:00:00Z", "compares checkpoints", "measured minus reported \u22120.2",
         "w.pt", "Seed", "303 M", "davis-dinov3-m-v1.seed0.1f3a5c7b.npz",
     ):  # fmt: skip
         assert part in text, part
@@ -359,13 +364,59 @@ def test_groups_and_differences(page):
     assert page.texts(f"{COCO_TABLE} .worse") == ["\u22120.7"]
     assert page.texts(f"{ADE_TABLE} .better") == ["+0.0", "+0.1"]
     assert not page.texts(f"{ADE_TABLE} .badge")
-    assert "Fewer than 20 units" in "".join(page.texts(f"{DAVIS_TABLE} .note"))
 
 
-def test_seeds_are_summed_up(page):
-    assert page.texts(f"{BCCD_TABLE} .seeds th") == ["pe_spatial_t16_512", "pe_core_t16_384"]
-    assert page.texts(f"{BCCD_TABLE} .seeds .mean") == ["51.6 \u00b1 0.6", "50.2 \u00b1 0.5"]
-    assert len(page.names(BCCD_TABLE)) == 6
+def test_seeds_are_folded_below_their_mean(page):
+    table = f"{BCCD_TABLE} tbody"
+    shown = "return [...document.querySelectorAll(arguments[0])].filter(e => !e.hidden).length"
+    assert page.texts(f"{table} tr:not(.seed) td.score") == ["51.6", "50.2"]
+    assert page.texts(f"{table} .fold") == ["3 seeds"] * 2
+    assert page.run(shown, f"{table} tr") == 2
+    assert page.texts(f"{table} .notes-list li")[0] == "mean of 3 seeds, 50.9 to 52.1"
+    fold = page.click(f"{table} .fold")
+    assert fold.get_attribute("aria-expanded") == "true"
+    assert page.run(shown, f"{table} tr") == 5
+    assert page.texts(f"{table} tr.seed:not([hidden]) th") == ["seed 0", "seed 1", "seed 2"]
+    assert page.texts(f"{table} tr.seed:not([hidden]) td.score") == ["51.7", "50.9", "52.1"]
+    page.click(page.head(BCCD_TABLE, "AP"))  # worst first: seeds stay with their mean
+    names = ["pe_core_t16_384", *(f"seed {i}" for i in range(3)), "pe_spatial_t16_512"]
+    assert page.names(BCCD_TABLE)[:5] == names
+    page.click(f"{table} .fold[aria-expanded=true]")
+    assert page.run(shown, f"{table} tr") == 2
+
+
+def test_the_mean_opens_and_leads_to_each_seed(open_page, make_record):
+    interval = {"low": 0.3, "high": 0.5, "unit": "image", "num_units": 72, "resamples": 1000,
+                "method": "m", "stretch": 1.0, "thin_classes": 0}  # fmt: skip
+    records = [
+        make_record({"seed": s, "scores": {"AP": 0.4 + s / 100}, "ci95": {"AP": [interval]}})
+        for s in range(2)
+    ]
+    mean = CombinedInterval(
+        0.405, 0.35, 0.46, 0.0123, 0.0045, 0.013, 2, "image", 72, 72, 1000, 0, False, 1.0, 0
+    )
+    page = open_page(records, Findings(means={row_key(records[0]): mean}))
+    assert page.texts("td.interval .size")[0] == "n = 72 images"
+    button = page.find("td.score button")
+    page.click("td.score button")
+    (text,) = page.texts("dialog")
+    assert "35.0 to 46.0 (n = 72 images)" in text
+    assert "1.23 from the images, 0.45 from the seeds" in text
+    assert page.texts("dialog td.score") == ["40.0", "41.0"]
+    page.click("dialog tr:nth-child(2) td.score button")
+    assert '"seed": 1' in page.texts("dialog pre")[1]
+    assert "30.0 to 50.0" in page.texts("dialog table")[0]
+    page.press(ESCAPE)
+    assert page.driver.switch_to.active_element == button
+
+
+def test_notes_stand_in_the_row_and_their_meaning_below(page):
+    assert page.texts(f"{COCO_TABLE} .notes-list li")[0] == "one seed"
+    assert page.texts(f"{COCO_TABLE} .meanings li")[0] == (
+        "One seed: the row compares checkpoints, not encoders."
+    )
+    sizes = page.texts(f"{DAVIS_TABLE} td.interval .size")
+    assert sizes and set(sizes) == {"n = 30 videos"}
 
 
 def test_layer_curves(page):
@@ -388,7 +439,9 @@ def test_layer_curves(page):
 
 
 def test_seeds_of_one_encoder_are_one_curve(open_page, make_record):
-    by_seed = [{"0": 0.1, "1": 0.30, "2": 0.2}, {"0": 0.1, "1": 0.20, "2": 0.4}]
+    by_seed = [
+        {"0": 0.1, "1": 0.30, "2": 0.2, "0+2": 0.5}, {"0": 0.1, "1": 0.20, "2": 0.4, "0+2": 0.3}
+    ]  # fmt: skip
     records = [
         make_record({"seed": seed, "scores": {"AP": 0.3}, "by_layer": {"AP": by_layer}})
         for seed, by_layer in enumerate(by_seed)
@@ -399,8 +452,9 @@ def test_seeds_of_one_encoder_are_one_curve(open_page, make_record):
     assert len(page.texts(f"{figure} path.band")) == 1
     assert len(page.texts(f"{figure} .plot path.curve")) == 2
     assert page.texts(f"{figure} .legend li") == [
-        "pe_spatial_t16_512, mean of 2 seeds: best 30.0 at block 2, last 30.0 at block 2",
-        "another best 30.0 at block 1, last 20.0 at block 2",
+        "pe_spatial_t16_512, mean of 2 seeds: best 30.0 at block 2, last 30.0 at block 2, "
+        "40.0 at blocks 0+2 together",
+        "another best 30.0 at block 1, last 20.0 at block 2, 50.0 at blocks 0+2 together",
     ]
     assert "Band: lowest to highest seed." in page.texts(f"{figure} .note")[0]
 
@@ -410,7 +464,8 @@ def test_the_cost_plot(page):
     circles = f"{figure} circle.dot"
     assert len(page.texts(circles)) == 8 and len(page.texts(f"{figure} path.whisker")) == 8
     assert len(page.texts(f"{figure} text.name")) == 8
-    assert page.texts(circles)[0] == "pe_spatial_g14_448: 56.3, 1,852 M"
+    bounds = "95 % 55.7 to 56.9 (n = 5000 images)"
+    assert page.texts(circles)[0] == f"pe_spatial_g14_448: 56.3, {bounds}, 1,852 M"
     for choice, unit in (("training time", "min"), ("evaluation time", "s")):
         page.select_axis(figure, choice)
         assert len(page.texts(circles)) == 8

@@ -42,9 +42,10 @@ def code_of(page: str) -> str:
 
 
 def test_the_page_holds_every_record_whole(made):
-    records, ranks = made
+    records, findings = made
     assert len(records) == 42 and len({record.protocol.id for record in records}) == 5
-    found = [row["record"] for row in all_rows(render_html(records, ranks))]
+    rows = all_rows(render_html(records, findings))
+    found = [one["record"] for row in rows for one in row["seeds"] or [row]]
     texts = [
         record_to_json(record_from_json(json.dumps({**r, "content_sha256": content_sha256(r)})))
         for r in found
@@ -118,13 +119,30 @@ def test_order_of_keys_does_not_matter(make_record):
 
 def test_rows_are_best_first_and_know_their_group(made):
     for section in page_data(*made):
-        scores = [row["record"]["scores"][section["metric"]] for row in section["rows"]]
+        scores = [row["scores"][section["metric"]] for row in section["rows"]]
         assert scores == sorted(scores, reverse=section["higher"])
         measured = [row for row in section["rows"] if row["origin"] == "measured"]
         has_ranks = section["id"] in ("coco-deta-pe", "davis-dinov3-m")
         assert all((row["group"] is not None) == has_ranks for row in measured)
-        assert all(row["few_units"] == (section["id"] == "davis-dinov3-m") for row in measured)
         assert all(row["group"] is None for row in section["rows"] if row not in measured)
+
+
+def test_rows_of_seeds_hold_their_mean_and_each_seed(made):
+    (section,) = [s for s in page_data(*made) if s["id"] == "bccd-detection-scratch"]
+    row, other = section["rows"]
+    assert row["encoder"] == "pe_spatial_t16_512" and other["encoder"] == "pe_core_t16_384"
+    assert row["scores"]["AP"] == pytest.approx((0.517 + 0.509 + 0.521) / 3)
+    assert [seed["scores"]["AP"] for seed in row["seeds"]] == [0.517, 0.509, 0.521]
+    assert [seed["record"]["seed"] for seed in row["seeds"]] == [0, 1, 2]
+    assert row["interval"] is None  # without evidence nobody knows
+
+
+def test_notes_and_intervals_say_what_they_rest_on(made):
+    (section,) = [s for s in page_data(*made) if s["id"] == "davis-dinov3-m"]
+    row = next(row for row in section["rows"] if row["origin"] == "measured")
+    assert row["interval"]["unit"] == "video" and row["interval"]["num_units"] == 30
+    assert row["notes"][0]["words"] == "one seed"
+    assert "compares checkpoints" in row["notes"][0]["meaning"]
 
 
 def test_without_ranks_there_are_no_groups(made):

@@ -218,7 +218,7 @@ def test_the_current_schema_needs_no_upgrade(record_data):
     assert upgrade(record_data()) == record_data()
 
 
-NOT_KEPT = {"training": None, "options": None}
+NOT_KEPT = {"training": None, "options": None, "dataset.sha256": None}
 
 
 def as_schema_3(data):

@@ -60,10 +60,13 @@ function plural(count, word) {
 
 // ---- rows and sections of the data
 
-/** The interval of a metric over the unit that the protocol calls for, or null. */
-function intervalOf(row, metric) {
-  const found = (row.record.ci95 || {})[metric];
-  return found && found.length ? found[0] : null;
+/** What an interval rests on: 'n = 30 videos'. */
+function sizeText({ unit, num_units: units }) {
+  return isMissing(units) ? "n unknown" : `n = ${plural(units, unit)}`;
+}
+
+function boundsText(interval, metric) {
+  return `${shown(interval.low, metric)} to ${shown(interval.high, metric)}`;
 }
 
 /** The metric that decides, {name, spelling, unit, scale, decimals, higher}. */
@@ -71,14 +74,14 @@ function mainOf(section) {
   return section.metrics[0];
 }
 
+/** The score that ranks a row: the mean of its seeds. */
 function scoreOf(row, section) {
-  return row.record.scores[mainOf(section).name];
+  return row.scores[mainOf(section).name];
 }
 
-/** Rows in groups that differ in the seed only; what others report stays apart. */
-function sameEncoders(rows) {
-  return [...Map.groupBy(rows, (row) =>
-    row.origin === "measured" ? `${row.encoder} ${row.weights}` : row).values()];
+/** The records of a row: one for each seed. */
+function recordsOf(row) {
+  return row.seeds.length ? row.seeds.map((seed) => seed.record) : [row.record];
 }
 
 function keyOf(section) {

@@ -60,9 +60,9 @@ function sectionMatches(section, wanted) {
 
 /** All words of the search must be somewhere in the row. */
 function rowMatches(section, row, wanted) {
-  const { encoder, notes } = row.record;
-  const text = [row.encoder, encoder.weights, section.id, section.dataset, section.task,
-    row.source, row.mark, notes].join(" ").toLowerCase();
+  const text = [row.encoder, row.record.encoder.weights, section.id, section.dataset, section.task,
+    row.source, row.mark, ...row.notes.map(({ words }) => words),
+    ...recordsOf(row).map(({ notes }) => notes)].join(" ").toLowerCase();
   return (!wanted.family || row.family === wanted.family) &&
     (!wanted.origin || row.origin === wanted.origin) &&
     (wanted.q || "").toLowerCase().split(/\s+/).every((word) => text.includes(word));

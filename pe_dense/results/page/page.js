@@ -32,9 +32,10 @@ function makeSection(section, rows, allMetrics) {
     const mine = rows.filter((row) => row.origin === origin);
     if (!mine.length) continue;
     parts.push(make("h4", {}, title), makeTable(section, mine, title, allMetrics));
-    if (mine.some((row) => row.few_units)) {
-      parts.push(make("p", { class: "note" },
-        "Fewer than 20 units to resample: intervals are too narrow and groups too fine."));
+    const meanings = new Set(mine.flatMap((row) => row.notes.map(({ meaning }) => meaning)));
+    meanings.delete("");
+    if (meanings.size) {
+      parts.push(make("ul", { class: "meanings" }, ...[...meanings].map((text) => make("li", {}, text))));
     }
   }
   const charts = [layerChart(section, rows), costPlot(section, rows)].filter(Boolean);

@@ -24,7 +24,7 @@ function costPlot(section, rows) {
     const { read, show, round } = COSTS[choice];
     const points = withCost(choice);
     const bounds = points.flatMap((row) => {
-      const found = intervalOf(row, metric.name);
+      const found = row.interval;
       return found ? [found.low, found.high] : [];
     });
     const { svg, x, y, area } = makeChart({
@@ -35,20 +35,28 @@ function costPlot(section, rows) {
         .map((value) => [value, tickText(value, show)]),
       yText: (value) => tickShown(value, metric.scale),
     });
-    const labels = new Map(); // one label for each encoder, at the first of its seeds
+    const labels = new Map(); // one label for each encoder, at the first of its weights
     for (const row of points) {
       const [cx, cy] = [x(read(row)), y(scoreOf(row, section))];
-      const found = intervalOf(row, metric.name);
+      const found = row.interval;
       if (found) {
         svg.append(make("path", { class: "whisker faint", d: `M${cx} ${y(found.low)}V${y(found.high)}` }));
       }
       svg.append(make("circle", { class: row.origin === "measured" ? "dot" : "dot hollow", cx, cy, r: 4 },
-        make("title", {}, `${row.encoder}: ${shown(scoreOf(row, section), metric)}, ${show(read(row))}`)));
+        make("title", {}, costTitle(row, section, show(read(row))))));
       if (!labels.has(row.encoder)) labels.set(row.encoder, { x: cx, y: cy, name: row.encoder });
     }
     addLabels(svg, [...labels.values()], area);
     return svg;
   });
+}
+
+/** 'dinov2_b14: 51.2, 95 % 50.1 to 52.3 (n = 72 images), 86 M' */
+function costTitle(row, section, cost) {
+  const metric = mainOf(section);
+  const found = row.interval;
+  const bounds = found ? `, 95 % ${boundsText(found, metric)} (${sizeText(found)})` : "";
+  return `${row.encoder}: ${shown(scoreOf(row, section), metric)}${bounds}, ${cost}`;
 }
 
 function nameWithDirection(section) {
@@ -79,18 +87,19 @@ const DEPTHS = {
   },
 };
 
-/** One curve per encoder that scored every layer, the mean of its seeds; null if there is none. */
+/** One curve per row that scored several layers, the mean of its seeds; null if there is none. */
 function layerChart(section, rows) {
   const metric = mainOf(section);
-  const curves = sameEncoders(rows).map((group) => curveOf(group, section))
+  const curves = rows.map((row) => curveOf(row, section))
     .filter((curve) => curve.points.length > 1);
   if (!curves.length) return null;
   const legend = make("ul", { class: "legend" }, ...curves.map((curve, i) => {
     const [best, last] = [curve.best, curve.points.at(-1)].map(({ layer, score }) =>
       `${shown(score, metric)} at block ${layer}`);
-    const seeds = curve.rows.length > 1 ? `, mean of ${curve.rows.length} seeds:` : "";
-    return make("li", {}, swatch(curve, i), make("span", { class: "name" }, curve.rows[0].encoder),
-      `${seeds} best ${best}, last ${last}`);
+    const seeds = curve.seeds > 1 ? `, mean of ${curve.seeds} seeds:` : "";
+    const joined = curve.joined.map(({ layer, score }) => `, ${shown(score, metric)} at blocks ${layer} together`);
+    return make("li", {}, swatch(curve, i), make("span", { class: "name" }, curve.row.encoder),
+      `${seeds} best ${best}, last ${last}${joined.join("")}`);
   }));
   const key = make("p", { class: "note" }, "Ring: best layer. Dot: last layer." +
     (curves.some(({ points }) => points.some(({ low, high }) => low < high)) ? " Band: lowest to highest seed." : "") +
@@ -101,7 +110,7 @@ function layerChart(section, rows) {
     const depths = curves.flatMap(({ points }) =>
       points.map(({ layer }) => read(layer, points.at(-1).layer)));
     const { svg, x, y } = makeChart({
-      label: `${metric.spelling} by layer of ${curves.map((curve) => curve.rows[0].encoder).join(", ")}`,
+      label: `${metric.spelling} by layer of ${curves.map((curve) => curve.row.encoder).join(", ")}`,
       width, log: false, xs: depths,
       ys: curves.flatMap(({ points }) => points.flatMap(({ low, high }) => [low, high])),
       xName: choice, yName: nameWithDirection(section),
@@ -114,7 +123,7 @@ function layerChart(section, rows) {
       const last = curve.points.at(-1);
       const place = ({ layer }, score) => [x(read(layer, last.layer)), y(score)];
       const joined = (corners) => corners.map(([cx, cy]) => `${cx.toFixed(1)} ${cy.toFixed(1)}`).join("L");
-      if (curve.rows.length > 1) {
+      if (curve.seeds > 1) {
         const band = [...curve.points.map((point) => place(point, point.high)),
           ...curve.points.toReversed().map((point) => place(point, point.low))];
         svg.append(make("path", { class: seriesClass(curve, i, "band"), d: `M${joined(band)}Z` }));
@@ -123,7 +132,7 @@ function layerChart(section, rows) {
       svg.append(make("path", { class: seriesClass(curve, i, "curve"), d: `M${joined(line)}` }));
       for (const [kind, point, r] of [["last", last, 3.5], ["best", curve.best, 6]]) {
         const [cx, cy] = place(point, point.score);
-        const told = `${curve.rows[0].encoder}: ${kind} block ${point.layer}, ${shown(point.score, metric)}`;
+        const told = `${curve.row.encoder}: ${kind} block ${point.layer}, ${shown(point.score, metric)}`;
         svg.append(make("circle", { class: seriesClass(curve, i, kind), cx, cy, r },
           make("title", {}, told)));
       }
@@ -132,24 +141,27 @@ function layerChart(section, rows) {
   }, key, legend);
 }
 
-/** Points {layer, score, low, high} in order, means and ends over seeds, and the best of them. */
-function curveOf(rows, section) {
+/** Points {layer, score, low, high} in order, means and ends over seeds; the best; concatenations. */
+function curveOf(row, section) {
   const { name } = mainOf(section);
-  // Concatenations, '8+9+10+11', are no point of a curve; the record shows them.
-  const scores = rows.flatMap((row) => Object.entries((row.record.by_layer || {})[name] || {}))
-    .filter(([layer]) => !layer.includes("+"));
-  const points = [...Map.groupBy(scores, ([layer]) => Number(layer))].map(([layer, found]) => {
+  const records = recordsOf(row);
+  const scores = records.flatMap((record) => Object.entries((record.by_layer || {})[name] || {}));
+  const all = [...Map.groupBy(scores, ([layer]) => layer)].map(([layer, found]) => {
     const values = found.map(([, score]) => score);
     const score = values.reduce((sum, value) => sum + value, 0) / values.length;
     return { layer, score, low: Math.min(...values), high: Math.max(...values) };
-  }).sort((a, b) => a.layer - b.layer);
+  });
+  // '8+9+10+11' is no point on an axis of blocks: it stands in the legend.
+  const joined = all.filter(({ layer }) => layer.includes("+"));
+  const points = all.filter(({ layer }) => !layer.includes("+"))
+    .map((point) => ({ ...point, layer: Number(point.layer) })).sort((a, b) => a.layer - b.layer);
   const isBetter = (a, b) => (section.higher ? a.score > b.score : a.score < b.score);
   const best = points.reduce((a, b) => (a && !isBetter(b, a) ? a : b), null);
-  return { rows, points, best };
+  return { row, seeds: records.length, points, joined, best };
 }
 
 function isReported(curve) {
-  return curve.rows[0].origin === "reported";
+  return curve.row.origin === "reported";
 }
 
 function seriesClass(curve, i, kind) {

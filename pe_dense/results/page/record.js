@@ -1,25 +1,84 @@
-// The dialog with one whole record.
+// The dialog with one whole record, or with the mean of several seeds and a way to each of them.
 
 const dialog = document.getElementById("record");
 
 function openRecord(section, row) {
-  const { record } = row;
   dialog.replaceChildren(
     make("div", { class: "top" },
       make("div", {}, make("h2", { id: "record-title" }, row.encoder),
         make("p", { class: "about" }, `${section.id}, version ${section.version}: ${section.about}`)),
       make("button", { type: "button", class: "close", onclick: () => dialog.close() }, "Close")),
+    ...(row.seeds.length ? meanParts(section, row) : recordParts(section, row)));
+  if (!dialog.open) dialog.showModal(); // Escape closes it; the browser gives the focus back to the score
+  dialog.scrollTop = 0;
+}
+
+/** The mean over seeds with its interval, and a button for the record of each seed. */
+function meanParts(section, row) {
+  const metric = mainOf(section);
+  const seeds = row.seeds.map((seed) => make("tr", {},
+    make("th", { scope: "row", class: "left" }, `seed ${seed.record.seed ?? "-"}`),
+    make("td", { class: "score" }, scoreButton(section, seed)),
+    make("td", {}, seed.interval ? boundsText(seed.interval, metric) : "-"),
+    make("td", { class: "left" }, seed.interval ? sizeText(seed.interval) : "-"),
+    make("td", { class: "left wide" }, seed.chosen || "-")));
+  const heads = ["Seed", metric.spelling, "95 % interval", "Resampled", "Chosen"].map((name, i) =>
+    make("th", { scope: "col", class: i % 3 && i < 4 ? null : "left" }, name));
+  return [
+    ...block("Mean over seeds", [
+      [metric.spelling, shown(scoreOf(row, section), metric)],
+      ["95 % interval", row.interval && `${boundsText(row.interval, metric)} (${sizeText(row.interval)})`],
+      ["Standard error", row.errors && `${precise(row.errors.items, metric)} from the ` +
+        `${row.interval.unit}s, ${precise(row.errors.seeds, metric)} from the seeds`],
+      ["Chosen", row.chosen],
+    ]),
+    ...block("Standing", standing(section, row)),
+    ...noteBlock(row),
+    make("h3", {}, "Seeds: choose a score for its record"),
+    make("div", { class: "scroll" }, make("table", { class: "scores" },
+      make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...seeds))),
+  ];
+}
+
+/** A standard error: one digit more than the scores. */
+function precise(value, metric) {
+  return shown(value, { ...metric, decimals: metric.decimals + 1 });
+}
+
+function recordParts(section, row) {
+  const { record } = row;
+  return [
     scoreTable(section, row),
     ...(record.command ? commandBlock(record.command) : []),
+    ...block("Choice", choice(record, mainOf(section))),
     ...block("Standing", standing(section, row)),
+    ...noteBlock(row),
     ...block("Source", source(record)),
     ...block("Weights and settings", settings(record)),
     ...block("Run", run(record)),
     ...(record.notes ? [make("h3", {}, "Notes"), make("p", { class: "notes" }, record.notes)] : []),
     make("details", {}, make("summary", {}, "The record as JSON"),
-      make("pre", { tabindex: "0" }, JSON.stringify(record, null, 2))));
-  dialog.showModal(); // Escape closes it; the browser then gives the focus back to the score
-  dialog.scrollTop = 0;
+      make("pre", { tabindex: "0" }, JSON.stringify(record, null, 2))),
+  ];
+}
+
+/** Each note of the row with what it means. */
+function noteBlock(row) {
+  return block("Notes on this row", row.notes.map(({ words, meaning }) => [words, meaning || "-"])
+    .filter(([, meaning]) => meaning !== "-"));
+}
+
+/** What was chosen, on what, and the gap to the last layer with its interval. */
+function choice({ selection }, metric) {
+  if (!selection) return [];
+  const gap = selection.best_minus_last_ci95;
+  const bounds = gap ? `, 95 % ${signed(gap.low, metric)} to ${signed(gap.high, metric)} (${sizeText(gap)})` : "";
+  return [
+    ["Chosen", Object.entries(selection.chosen).map(([name, value]) => `${name} ${value}`).join(", ")],
+    ["On", `${selection.on}, among ${plural(selection.candidates, "candidate")}`],
+    ["Chosen minus last layer", isMissing(selection.best_minus_last) ? null
+      : signed(selection.best_minus_last, metric) + bounds],
+  ];
 }
 
 // A click beside the dialog lands on the dialog itself, one inside on something in it.
@@ -35,10 +94,9 @@ function scoreTable(section, { record }) {
   const lines = section.metrics.filter(({ name }) => name in record.scores).flatMap((metric) => {
     const score = shown(record.scores[metric.name], metric);
     const intervals = (record.ci95 || {})[metric.name] || [null];
-    const bounds = ({ low, high }) => `${shown(low, metric)} to ${shown(high, metric)}`;
     return intervals.map((interval, i) => make("tr", {},
       make("th", { scope: "row", class: "left" }, i ? "" : metric.spelling), make("td", {}, i ? "" : score),
-      make("td", {}, interval ? bounds(interval) : "-"),
+      make("td", {}, interval ? boundsText(interval, metric) : "-"),
       make("td", { class: "left" }, interval ? resampling(interval) : "-")));
   });
   const heads = ["Metric", "Score", "95 % interval", "Resampled"].map((name, i) =>
@@ -47,9 +105,8 @@ function scoreTable(section, { record }) {
     make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...lines)));
 }
 
-function resampling({ unit, num_units: units, resamples }) {
-  if (isMissing(units)) return unit;
-  return plural(units, unit) + (isMissing(resamples) ? "" : `, ${resamples} resamples`);
+function resampling(interval) {
+  return sizeText(interval) + (isMissing(interval.resamples) ? "" : `, ${interval.resamples} resamples`);
 }
 
 function commandBlock(command) {
@@ -81,8 +138,7 @@ function standing(section, row) {
   const pairs = [];
   if (row.group) {
     const chance = isMissing(row.p) ? "" : `; adjusted p of the gap to the best ${row.p.toPrecision(2)}`;
-    const few = row.few_units ? "; fewer than 20 units, so groups are finer than they should be" : "";
-    pairs.push(["Group", `${row.group}${chance}${few}`]);
+    pairs.push(["Group", `${row.group}${chance}`]);
   }
   const isSame = (other) => other.encoder === row.encoder && other.origin === "reported";
   for (const other of row.origin === "measured" ? section.rows.filter(isSame) : []) {

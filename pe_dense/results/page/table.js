@@ -1,4 +1,4 @@
-// One table: columns, cells, whiskers, sorting, and the mean over seeds.
+// One table: columns, cells, whiskers, sorting, and the single seeds below their mean.
 
 const sortOf = new Map(); // table key -> {column, descending}, kept while filters change
 const WHISKER = { width: 104, height: 14, pad: 5 };
@@ -23,7 +23,7 @@ function columnsOf(section, rows, allMetrics) {
   if (range) {
     columns.push({
       name: "95 % interval", kind: "interval", higher, head: scaleEnds(section, range),
-      value: (row) => intervalOf(row, metric.name)?.low,
+      value: (row) => row.interval?.low,
       cell: (row) => intervalCell(section, row, range),
     });
   }
@@ -36,13 +36,25 @@ function columnsOf(section, rows, allMetrics) {
       cell: (row) => [differenceText(section, row)],
     });
   }
+  if (isMeasured) {
+    columns.push({ name: "Seeds", value: (row) => row.seeds.length || 1, cell: (row, lines) => [seedsCell(row, lines)] });
+  }
+  if (rows.some((row) => row.notes.length)) {
+    columns.push({
+      name: "Notes", left: true, kind: "wide notes-cell", value: (row) => row.notes.map(({ words }) => words).join("; ") || null,
+      cell: (row) => [noteList(row)],
+    });
+  }
+  if (rows.some((row) => row.chosen)) {
+    columns.push({ name: "Chosen", left: true, kind: "wide", value: (row) => row.chosen || null });
+  }
   for (const other of section.metrics) {
     // One column for each class would push all else out of sight; the records have them.
     if (other === metric || (other.name.includes("/") && !allMetrics)) continue;
-    if (!rows.some((row) => other.name in row.record.scores)) continue;
+    if (!rows.some((row) => other.name in row.scores)) continue;
     columns.push({
-      name: other.spelling, higher: other.higher, value: (row) => row.record.scores[other.name],
-      cell: (row) => [shown(row.record.scores[other.name], other)],
+      name: other.spelling, higher: other.higher, value: (row) => row.scores[other.name],
+      cell: (row) => [shown(row.scores[other.name], other)],
     });
   }
   return [...columns, ...(isMeasured ? originColumns() : sourceColumns(rows))];
@@ -51,9 +63,9 @@ function columnsOf(section, rows, allMetrics) {
 function originColumns() {
   const numParams = (row) => row.record.encoder.num_params;
   const training = (row) => row.record.cost.train_s;
-  const commit = ({ record: { code } }) => code && code.commit.slice(0, 7) + (code.dirty ? "+" : "");
+  const short = ({ code }) => code && code.commit.slice(0, 7) + (code.dirty ? "+" : "");
+  const commit = (row) => [...new Set(recordsOf(row).map(short))].join(", ");
   return [
-    { name: "Seed", value: (row) => row.record.seed },
     { name: "Parameters", value: numParams, cell: (row) => [millions(numParams(row))] },
     { name: "Train", value: training, cell: (row) => [duration(training(row))] },
     { name: "Commit", left: true, kind: "code", value: commit },
@@ -70,6 +82,24 @@ function sourceColumns(rows) {
 }
 
 // ---- cells
+
+/** The seed, or how many there are: a button that shows and hides the line of each. */
+function seedsCell(row, lines) {
+  const count = row.seeds.length;
+  if (!count) return String(row.record.seed ?? "-");
+  const button = make("button", { type: "button", class: "fold", "aria-expanded": "false", onclick: () => {
+    const isOpen = button.getAttribute("aria-expanded") === "true";
+    button.setAttribute("aria-expanded", String(!isOpen));
+    for (const line of lines.slice(1)) line.hidden = isOpen;
+  } }, plural(count, "seed"));
+  return button;
+}
+
+function noteList(row) {
+  if (!row.notes.length) return "-";
+  return make("ul", { class: "notes-list" }, ...row.notes.map(({ words, meaning }) =>
+    make("li", { title: meaning || null }, words)));
+}
 
 function scoreButton(section, row) {
   const metric = mainOf(section);
@@ -99,8 +129,9 @@ function differenceText(section, row) {
 /** Lowest and highest bound of a table's intervals, or null where no row has one. */
 function rangeOf(section, rows) {
   const bounds = rows.flatMap((row) => {
-    const found = intervalOf(row, mainOf(section).name);
-    return found ? [found.low, found.high, scoreOf(row, section)] : [];
+    const all = [row, ...row.seeds];
+    return all.flatMap((one) => (one.interval
+      ? [one.interval.low, one.interval.high, scoreOf(one, section)] : []));
   });
   return bounds.length ? [Math.min(...bounds), Math.max(...bounds)] : null;
 }
@@ -111,11 +142,11 @@ function scaleEnds(section, range) {
 }
 
 function intervalCell(section, row, range) {
-  const metric = mainOf(section);
-  const found = intervalOf(row, metric.name);
+  const found = row.interval;
   if (!found) return ["-"];
-  const text = `${shown(found.low, metric)} to ${shown(found.high, metric)}`;
-  return [whisker(found, scoreOf(row, section), range), make("span", { class: "bounds" }, text)];
+  return [whisker(found, scoreOf(row, section), range),
+    make("span", { class: "bounds" }, boundsText(found, mainOf(section))),
+    make("span", { class: "size" }, sizeText(found))];
 }
 
 /** Hidden from screen readers: the bounds stand beside it as text. */
@@ -135,8 +166,8 @@ function whisker(interval, score, [low, high]) {
 function makeTable(section, rows, title, allMetrics) {
   const key = `${keyOf(section)} ${title}`;
   const columns = columnsOf(section, rows, allMetrics);
-  const lines = new Map(rows.map((row) => [row, bodyLine(row, columns)]));
-  const body = make("tbody", {}, ...lines.values());
+  const lines = new Map(rows.map((row) => [row, bodyLines(row, columns)]));
+  const body = make("tbody", {}, ...[...lines.values()].flat());
   const heads = columns.map((column) => make("th",
     { scope: "col", class: classOf(column), "aria-sort": "none" },
     make("button", { type: "button", onclick: () => press(column) }, column.name, column.head,
@@ -163,14 +194,12 @@ function makeTable(section, rows, title, allMetrics) {
       heads[i].querySelector(".order").textContent = isSorted ? orderWords(column, order) : "";
     });
     // Lines are moved, not made again, so that focus and scroll position stay.
-    body.append(...sortedRows(rows, columns, order).map((row) => lines.get(row)));
+    body.append(...sortedRows(rows, columns, order).flatMap((row) => lines.get(row)));
   }
   arrange();
-  const seeds = seedLines(section, rows, columns);
   const scroll = { class: "scroll", tabindex: "0", role: "region", "aria-label": key };
   return make("div", { ...scroll, "data-origin": rows[0].origin },
-    make("table", { "aria-label": key }, make("thead", {}, make("tr", {}, ...heads)), body,
-      seeds.length ? make("tbody", { class: "seeds" }, ...seeds) : null));
+    make("table", { "aria-label": key }, make("thead", {}, make("tr", {}, ...heads)), body));
 }
 
 /** How a column is sorted, in words: an arrow beside a score would read as its direction. */
@@ -195,26 +224,22 @@ function classOf(column) {
   return [column.left ? "left" : "", column.kind || ""].join(" ").trim() || null;
 }
 
-function bodyLine(row, columns) {
+/** The line of a row, and below it, hidden at first, one for each of its seeds. */
+function bodyLines(row, columns) {
+  const lines = [];
+  lines.push(bodyLine(row, columns, lines), ...row.seeds.map((seed) => bodyLine(seed, columns, [])));
+  lines.slice(1).forEach((line, i) => {
+    line.hidden = true;
+    line.className = "seed";
+    line.cells[0].textContent = `seed ${row.seeds[i].record.seed ?? "-"}`;
+  });
+  return lines;
+}
+
+function bodyLine(row, columns, lines) {
   return make("tr", {}, ...columns.map((column, i) => {
-    const content = column.cell ? column.cell(row) : [String(column.value(row) ?? "-")];
+    const content = column.cell ? column.cell(row, lines) : [String(column.value(row) ?? "-")];
     return i ? make("td", { class: classOf(column) }, ...content)
       : make("th", { scope: "row", class: "left" }, ...content);
   }));
-}
-
-/** Mean and sample standard deviation where an encoder has several seeds. */
-function seedLines(section, rows, columns) {
-  return sameEncoders(rows).filter((group) => group.length > 1).map((group) => {
-    const values = group.map((row) => scoreOf(row, section));
-    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-    const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
-    const deviation = Math.sqrt(squares / (values.length - 1));
-    const text = `${shown(mean, mainOf(section))} \u00b1 ${shown(deviation, mainOf(section))}`;
-    return make("tr", {},
-      make("th", { scope: "row", class: "left" }, ...breakable(group[0].encoder)),
-      make("td", { class: "left" }, `${group[0].weights}, ${values.length} seeds`),
-      make("td", { class: "mean", title: "mean and standard deviation over seeds" }, text),
-      make("td", { colspan: columns.length - 3, class: "left" }, "mean \u00b1 standard deviation"));
-  });
 }

@@ -1,0 +1,77 @@
+"""What is said of a row: one note for each thing that limits it, and none for what is fine."""
+
+from __future__ import annotations
+
+import pytest
+
+from pe_dense.results.encoder_rows import encoder_rows
+from pe_dense.results.leaderboard import render_excerpt, render_markdown, render_terminal
+from pe_dense.results.row_notes import row_notes
+from pe_dense.results.statistics import METHOD
+
+SOUND = {"method": METHOD, "stretch": 1.0, "thin_classes": 0}
+INTERVAL = {"low": 0.4, "high": 0.5, "unit": "image", "num_units": 72, "resamples": 1000, **SOUND}
+UNCOUNTED = {"unit": None, "done": None, "planned": None, "rule": ""}
+LAYERS = {
+    "metric": "AP", "candidates": 12, "chosen": {"layer": "7"}, "best_minus_last": None,
+    "best_minus_last_ci95": None,
+}  # fmt: skip
+
+
+def words(*records):
+    (row,) = encoder_rows(records)
+    return [note.words for note in row_notes(row)]
+
+
+def test_a_sound_row_of_one_seed_says_only_that(make_record):
+    assert words(make_record({"ci95": {"AP": [INTERVAL]}})) == ["one seed"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"training.chosen": "unfinished", "training.done": 3}, "unfinished at 3 of 8 epochs"),
+        (
+            {"training.chosen": "best on the scored split"},
+            "checkpoint chosen on the scored split",
+        ),
+        ({"training.rule": "test-best (paper-compat)"}, "test-best (paper-compat)"),
+        (
+            {"training": {**UNCOUNTED, "chosen": "not trained here"}},
+            "not trained here",
+        ),
+        ({"training": None}, "training unknown"),
+        ({"dataset.sha256": None}, "data hash unknown"),
+        ({"options": {"amp": "bfloat16"}}, "amp bfloat16"),
+        ({"selection": {**LAYERS, "on": "test"}}, "layer chosen on the scored split"),
+        ({"ci95": {"AP": [{**INTERVAL, "num_units": 29}]}}, "fewer than 30 images"),
+        (
+            {"ci95": {"AP": [{**INTERVAL, "thin_classes": 2}]}},
+            "2 classes on fewer than 10 images",
+        ),
+        ({"ci95": {"AP": [{**INTERVAL, "method": None}]}}, "older interval"),
+    ],
+)
+def test_what_limits_a_row_is_said_on_every_page(make_record, changes, expected):
+    record = make_record(changes)
+    found = words(record)
+    assert expected in found and "one seed" in found and len(found) == 2
+    for render in (render_markdown, render_terminal, render_excerpt):
+        assert expected in render([record])
+    assert expected not in render_markdown([make_record()])
+
+
+def test_choices_on_held_out_data_are_no_note(make_record):
+    assert words(make_record({"selection": {**LAYERS, "on": "holdout"}})) == ["one seed"]
+
+
+def test_a_fault_of_one_seed_is_said_of_the_row(make_record):
+    fine = make_record({"seed": 0, "scores": {"AP": 0.4}})
+    late = make_record(
+        {"seed": 1, "scores": {"AP": 0.5}, "training.chosen": "unfinished", "training.done": 3}
+    )
+    assert words(fine, late) == ["unfinished at 3 of 8 epochs", "mean of 2 seeds, 40.0 to 50.0"]
+
+
+def test_reported_numbers_have_no_notes(make_reported):
+    assert words(make_reported()) == []
