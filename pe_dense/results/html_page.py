@@ -20,7 +20,7 @@ from pe_dense.results.encoder_rows import NOTHING_FOUND, EncoderRow, Findings, e
 from pe_dense.results.leaderboard import EMPTY_PAGE
 from pe_dense.results.metrics import in_order, metric_of
 from pe_dense.results.record import Record
-from pe_dense.results.row_notes import row_notes
+from pe_dense.results.row_notes import ONE_SEED, row_notes
 from pe_dense.results.store import weights_tag
 from pe_dense.results.tables import (
     ABSENT,
@@ -127,8 +127,11 @@ def _row(row: EncoderRow, reported: Mapping[str, float]) -> dict[str, Any]:
     source, bounds = first.source, row.main_bounds
     names = {name for record in row.records for name in record.scores}
     scores = {name: row.score(name) for name in names}
-    alone = [EncoderRow((record,), None, None) for record in row.records]
-    several = row.num_seeds > 1
+    seeds: list[dict[str, Any]] = []
+    if row.num_seeds > 1:
+        seeds = [_row(EncoderRow((record,), None, None), {}) for record in row.records]
+        for seed in seeds:  # the row itself has several
+            seed["notes"] = [note for note in seed["notes"] if note != ONE_SEED._asdict()]
     return {
         "encoder": first.encoder.name,
         "family": encoder_family(first.encoder.name),
@@ -146,7 +149,7 @@ def _row(row: EncoderRow, reported: Mapping[str, float]) -> dict[str, Any]:
         "notes": [note._asdict() for note in row_notes(row)],
         "source": "" if source is None else f"{source.paper}, {source.table}",
         "mark": "" if source is None else source.mark,
-        "seeds": [_row(seed, {}) for seed in alone] if several else [],
+        "seeds": seeds,
         "record": dataclasses.asdict(first),
     }
 

@@ -56,6 +56,7 @@ function recordParts(section, row) {
     ...block("Source", source(record)),
     ...block("Weights and settings", settings(record)),
     ...block("Run", run(record)),
+    ...block(`Layers: ${mainOf(section).spelling}`, layerScores(record, mainOf(section))),
     ...(record.notes ? [make("h3", {}, "Notes"), make("p", { class: "notes" }, record.notes)] : []),
     make("details", {}, make("summary", {}, "The record as JSON"),
       make("pre", { tabindex: "0" }, JSON.stringify(record, null, 2))),
@@ -154,12 +155,33 @@ function source({ source: found }) {
   return found ? [["Paper", found.paper], ["Table", found.table], ["Mark", found.mark]] : [];
 }
 
-function settings({ protocol, dataset, encoder, checkpoint_sha256: checkpoint, evidence, seed }) {
+/** Score of every layer and concatenation in the main metric. */
+function layerScores({ by_layer: found }, metric) {
+  return Object.entries((found || {})[metric.name] || {}).map(([layer, score]) => ({ layer, score }))
+    .sort((a, b) => a.layer.localeCompare(b.layer, "en", { numeric: true }))
+    .map(({ layer, score }) => [layer.includes("+") ? `blocks ${layer}` : `block ${layer}`, shown(score, metric)]);
+}
+
+function trainingText({ training }) {
+  if (!training) return null;
+  const { chosen, unit, done, planned, rule } = training;
+  const counted = isMissing(done) ? "" : `, ${done}${isMissing(planned) ? "" : ` of ${planned}`} ${unit}s`;
+  return chosen + counted + (rule ? `; ${rule}` : "");
+}
+
+function settings(record) {
+  const { protocol, dataset, encoder, checkpoint_sha256: checkpoint, evidence, seed } = record;
   const items = isMissing(dataset.num_items) ? "" : `, ${plural(dataset.num_items, "item")}`;
+  const options = Object.entries(record.options || {}).map(([name, value]) => `${name} ${value}`);
   return [
     ["Data", `${dataset.name}, split ${dataset.split}${items}`],
+    ["Data sha256", dataset.sha256, "code"],
+    ["Checkpoint from", trainingText(record)],
+    ["Options", options.join(", ")],
     ["Weights", encoder.weights],
     ["Weights sha256", encoder.weights_sha256, "code"],
+    ["Published", encoder.published],
+    ["Revision", encoder.revision, "code"],
     ["Fingerprint", encoder.feature_fingerprint, "code"],
     ["Parameters", millions(encoder.num_params)],
     ["Seed", seed],

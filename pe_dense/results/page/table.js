@@ -42,7 +42,7 @@ function columnsOf(section, rows, allMetrics) {
   if (rows.some((row) => row.notes.length)) {
     columns.push({
       name: "Notes", left: true, kind: "wide notes-cell", value: (row) => row.notes.map(({ words }) => words).join("; ") || null,
-      cell: (row) => [noteList(row)],
+      cell: (row, lines) => [noteList(row, lines)],
     });
   }
   if (rows.some((row) => row.chosen)) {
@@ -95,8 +95,9 @@ function seedsCell(row, lines) {
   return button;
 }
 
-function noteList(row) {
-  if (!row.notes.length) return "-";
+/** The notes of a row; those of its seeds are in them. */
+function noteList(row, lines) {
+  if (!lines || !row.notes.length) return "-";
   return make("ul", { class: "notes-list" }, ...row.notes.map(({ words, meaning }) =>
     make("li", { title: meaning || null }, words)));
 }
@@ -227,7 +228,7 @@ function classOf(column) {
 /** The line of a row, and below it, hidden at first, one for each of its seeds. */
 function bodyLines(row, columns) {
   const lines = [];
-  lines.push(bodyLine(row, columns, lines), ...row.seeds.map((seed) => bodyLine(seed, columns, [])));
+  lines.push(bodyLine(row, columns, lines), ...row.seeds.map((seed) => bodyLine(seed, columns, null)));
   lines.slice(1).forEach((line, i) => {
     line.hidden = true;
     line.className = "seed";
