@@ -14,7 +14,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from pe_dense.results.evidence import VideoObjectEvidence
-from pe_dense.results.record import Selection
+from pe_dense.results.record import IntervalInfo, Selection
+from pe_dense.results.record_intervals import interval_info
+from pe_dense.results.statistics import paired_difference
 from pe_dense.tracking.layer_choice import best_of, mean_j_and_f
 from pe_dense.tracking.object_statistics import evidence_of_objects
 
@@ -134,12 +136,31 @@ class VideoObjectMetric(BaseMetric):
         setting = {"setting": str(summary.setting)}
         if self.settings is not None:
             setting = {name: str(v) for name, v in self.settings[summary.setting].items()}
+        gap, bounds = self._best_minus_last()
         return Selection(
             on=summary.selected_on,
             metric="J&F",
             candidates=self._candidates,
             chosen={"layer": str(summary.layer), **setting},
+            best_minus_last=gap,
+            best_minus_last_ci95=bounds,
         )
+
+    def _best_minus_last(self) -> tuple[float | None, IntervalInfo | None]:
+        """J&F of the reported layer minus that of the last one, under the same setting.
+
+        None where the reported videos were run with one layer only, as those are that others chose
+        for; without an interval where there is one video.
+        """
+        if len(self._layers) < 2:
+            return None, None
+        layer, setting = self._at
+        last = max(range(len(self._layers)), key=lambda i: self._layers[i])
+        best, other = self._evidence(layer, setting), self._evidence(last, setting)
+        if len(set(best.unit_labels[best.unit])) < 2:
+            return float(best.metrics()["J&F"] - other.metrics()["J&F"]), None
+        found = paired_difference(best, other, "J&F")
+        return found.difference, interval_info(found, "J&F")
 
     def by_layer(self) -> dict[str, dict[str, float]]:
         """Metric -> {block: score}, all layers under the reported setting."""

@@ -245,6 +245,7 @@ def test_selection_uses_the_other_videos_and_runs_the_best_once(davis: Path) -> 
     alone = VideoObjectMetric("first")
     assert scores_of(propagator(), davis, alone, split_file=split["split_file"]) == found
     assert metric.by_layer()["J&F"] == {"0": found["vos/J&F"]}
+    assert metric.selection().best_minus_last is None  # the last layer was not run on these videos
     evidence = metric.evidence()
     assert evidence.item_ids == ("one/1", "one/2", "three/1", "three/2", "three/3")
     assert found["vos/J&F"] == pytest.approx((evidence.j_N + evidence.f_N).mean() / 2)
@@ -262,6 +263,11 @@ def test_best_on_the_reported_videos(davis: Path) -> None:
     assert scores.shape == (2, 2) and scores.argmax() == 3
     by_layer = metric.by_layer()["J&F"]
     assert by_layer == {"1": pytest.approx(scores[0, 1]), "0": pytest.approx(scores[1, 1])}
+    chosen = metric.selection()
+    assert chosen.best_minus_last == pytest.approx(scores[1, 1] - scores[0, 1])
+    bounds = chosen.best_minus_last_ci95
+    assert bounds.low <= chosen.best_minus_last <= bounds.high
+    assert (bounds.unit, bounds.num_units) == ("video", summary.num_videos)
     with pytest.raises(ValueError, match="no video chose layer and setting"):
         scores_of(propagator(), davis, VideoObjectMetric("selected"))
 
