@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pe_dense.results.encoder_rows import encoder_rows
+from pe_dense.results import row_notes as row_notes_of
+from pe_dense.results.encoder_rows import Findings, encoder_rows
 from pe_dense.results.leaderboard import render_excerpt, render_markdown, render_terminal
+from pe_dense.results.rank_groups import Rank
 from pe_dense.results.row_notes import row_notes
 from pe_dense.results.statistics import METHOD
+from pe_dense.results.store import record_path
+from pe_dense.results.tables import build_sections
 
+READING = (Path(__file__).parents[2] / "docs/leaderboard.md").read_text()
 SOUND = {"method": METHOD, "stretch": 1.0, "thin_classes": 0}
 INTERVAL = {"low": 0.4, "high": 0.5, "unit": "image", "num_units": 72, "resamples": 1000, **SOUND}
 UNCOUNTED = {"unit": None, "done": None, "planned": None, "rule": ""}
@@ -75,3 +82,28 @@ def test_a_fault_of_one_seed_is_said_of_the_row(make_record):
 
 def test_reported_numbers_have_no_notes(make_reported):
     assert words(make_reported()) == []
+
+
+@pytest.mark.parametrize(
+    "note", [row_notes_of.ONE_SEED, row_notes_of.OLD_INTERVAL, row_notes_of.NOT_TRAINED_HERE,
+             row_notes_of.TRAINING_UNKNOWN, row_notes_of.DATA_UNKNOWN]
+)  # fmt: skip
+def test_the_page_on_reading_knows_every_note(note):
+    assert note.words in READING
+
+
+def test_the_page_on_reading_knows_every_column(make_record, make_reported):
+    records = [
+        make_record({
+            "seed": s, "scores": {"AP": 0.4}, "ci95": {"AP": [INTERVAL]},
+            "selection": {**LAYERS, "on": "holdout"}, "encoder.weights": "w.pt",
+            "encoder.weights_sha256": "a" * 64,
+        })
+        for s in range(2)
+    ]  # fmt: skip
+    rank = Rank("a", 0.4, 1, 1.0, 2, False)
+    findings = Findings(ranks={str(record_path(records[0])): rank})
+    (section,) = build_sections([*records, make_reported()], findings)
+    header = set(section.tables[0].header) - {"Encoder", "Weights", "AP", "95 %"}
+    assert header == {"Group", "vs reported", "Seeds", "Notes", "Chosen", "Train", "Commit", "Date"}
+    assert all(name in READING for name in header)
