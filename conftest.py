@@ -1,4 +1,4 @@
-"""Where triton is missing, modules that import it (`*_kernel.py`) are not collected for doctests."""
+"""Without triton, modules that import it (`*_kernel.py`) are not collected for doctests."""
 
 from importlib.util import find_spec
 

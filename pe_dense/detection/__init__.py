@@ -18,4 +18,10 @@ from pe_dense.detection import (  # noqa: F401
     repeat_factor_sampler,
     resizing,
 )
-from pe_dense.openmmlab import backbone, image_loading, layer_decay, necks  # noqa: F401
+from pe_dense.openmmlab import (  # noqa: F401
+    backbone,
+    deformable_attention,
+    image_loading,
+    layer_decay,
+    necks,
+)

@@ -104,6 +104,8 @@ class DETA(DeformableDETR):
 
     def _init_layers(self) -> None:
         super()._init_layers()
+        # mmdet's own is made by `torch.Tensor(...)`, which stays on the CPU under a default device.
+        self.level_embed = nn.Parameter(torch.empty(self.num_feature_levels, self.embed_dims))
         self.pix_trans_fc = nn.Linear(self.embed_dims, self.embed_dims)
         self.pix_trans_norm = nn.LayerNorm(self.embed_dims)
 

@@ -1,12 +1,14 @@
-"""What to do where mmcv's operators were compiled without CUDA but the machine has a GPU.
+"""What to do where mmcv's operators do not run on the GPU that the machine has.
 
 mmcv and mmdet choose a kernel by whether torch sees a GPU, not by whether the kernel exists, and
 then fail. Importing this module sends the operators of our detectors elsewhere in that case:
 
-    deformable attention, focal loss, average RoIAlign   plain PyTorch, on the GPU
-    NMS, max RoIAlign                                    mmcv's CPU kernels
+    focal loss, average RoIAlign   plain PyTorch, on the GPU
+    NMS, max RoIAlign              mmcv's CPU kernels
 
 Results are the same up to rounding. mmcv's soft-NMS and NMS matching run on the CPU anyway.
+Deformable attention, and NMS by class or level, have Triton kernels of our own, which are taken
+before mmcv's: `openmmlab.deformable_attention`, `suppression.grouped_nms`.
 """
 
 from __future__ import annotations
@@ -18,15 +20,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmcv import ops
-from mmcv.ops import get_compiling_cuda_version, multi_scale_deform_attn
 from mmdet.models.losses import focal_loss
 from mmdet.structures.mask import structures as mask_structures
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
 from pe_dense.detection.roi_align import roi_align_average
+from pe_dense.openmmlab.compiled_operators import cuda_operators_work
 
 # `mmcv.ops.nms` and `mmcv.ops.roi_align` are functions that hide their modules.
 nms_module = importlib.import_module("mmcv.ops.nms")
@@ -34,26 +35,15 @@ roi_align_module = importlib.import_module("mmcv.ops.roi_align")
 MMCV_NMS, MMCV_ROI_ALIGN = nms_module.ext_module.nms, roi_align_module.roi_align
 
 
-def has_kernel(device_type: str, compiled_cuda: str) -> bool:
-    """Whether mmcv's operators run on tensors of a device.
-
-    Args:
-        device_type: 'cpu', 'cuda', ...
-        compiled_cuda: CUDA version that mmcv was compiled with, or 'not available'.
-
-    Example:
-        >>> has_kernel("cuda", "12.8"), has_kernel("cuda", "not available")
-        (True, False)
-        >>> has_kernel("cpu", "not available")
-        True
-    """
-    return device_type != "cuda" or compiled_cuda != "not available"
+def has_kernel(device_type: str) -> bool:
+    """Whether mmcv's operators run on tensors of a device: 'cpu', 'cuda', ..."""
+    return device_type != "cuda" or cuda_operators_work()
 
 
 def focal_loss_in_pytorch(pred: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """PyTorch focal loss of mmdet for labels: (N, K) logits, (N,) labels, K for background."""
-    num_classes = pred.size(1)
-    one_hot = F.one_hot(target, num_classes + 1)[:, :num_classes]
+    # F.one_hot would wait for the GPU to look for labels out of range.
+    one_hot = pred.new_zeros(len(pred), pred.size(1) + 1).scatter_(1, target[:, None], 1.0)[:, :-1]
     return focal_loss.py_sigmoid_focal_loss(pred, one_hot, *args, **kwargs)
 
 
@@ -69,7 +59,7 @@ def nms_anywhere(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: in
     Returns:
         Indices of survivors by falling score, on the device of the boxes.
     """
-    if has_kernel(boxes.device.type, get_compiling_cuda_version()):
+    if has_kernel(boxes.device.type):
         return MMCV_NMS(boxes, scores, iou_threshold=iou_threshold, offset=offset)
     kept = MMCV_NMS(
         boxes.detach().cpu().float().contiguous(),
@@ -103,7 +93,7 @@ def roi_align_anywhere(
     Returns:
         (R, C, rows, columns), with gradients to `input`.
     """
-    if has_kernel(input.device.type, get_compiling_cuda_version()):
+    if has_kernel(input.device.type):
         return MMCV_ROI_ALIGN(
             input, rois, output_size, spatial_scale, sampling_ratio, pool_mode, aligned
         )
@@ -130,8 +120,8 @@ class _WithFallback:
 @functools.cache
 def _warn_once() -> None:
     warnings.warn(
-        "mmcv was built without CUDA: deformable attention, focal loss and RoIAlign run in plain "
-        "PyTorch, slower and with more memory, and NMS runs on the CPU; results are the same. "
+        "mmcv's operators do not run on this GPU: focal loss and RoIAlign run in plain PyTorch, "
+        "slower and with more memory, and NMS runs on the CPU; results are the same. "
         "Install nvcc and run make setup again for the fast operators",
         stacklevel=3,
     )
@@ -143,9 +133,8 @@ def use_torch_where_cuda_is_missing() -> bool:
     Tensors on the CPU keep mmcv's kernels. Returns whether a replacement was needed; warns once in
     a process when it was.
     """
-    if not torch.cuda.is_available() or has_kernel("cuda", get_compiling_cuda_version()):
+    if not torch.cuda.is_available() or has_kernel("cuda"):
         return False
-    multi_scale_deform_attn.IS_CUDA_AVAILABLE = False
     focal_loss.sigmoid_focal_loss = focal_loss_in_pytorch
     compiled = roi_align_module.ext_module  # never replaced, so that a second call changes nothing
     nms_module.ext_module = _WithFallback(compiled, nms_anywhere)

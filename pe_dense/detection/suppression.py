@@ -14,6 +14,7 @@ from mmcv.ops import nms
 from torch import Tensor
 
 from pe_dense.detection.pair_assignment import iou_rows
+from pe_dense.kernels import use_kernels
 
 PAIRWISE_LIMIT = 4096  # up to this many boxes of a class are compared all with all
 PAIRWISE_ROWS = 256  # with so many at a time
@@ -32,7 +33,19 @@ def grouped_nms(
         scores_Q: Scores of any range.
         groups_Q: Integers; boxes of different groups do not meet.
         iou_threshold: Boxes above it are suppressed.
+
+    On a GPU with Triton all groups are handled at once; one by one they cost a launch and a wait
+    each, most of the time of a prediction.
     """
+    if use_kernels(boxes_Q4):
+        from pe_dense.detection.grouped_nms_kernel import kept_of_sorted
+
+        by_score = scores_Q.sort(descending=True, stable=True).indices
+        groups, by_group = groups_Q[by_score].sort(stable=True)
+        index = by_score[by_group]
+        kept_Q = torch.empty(len(index), dtype=torch.bool, device=index.device)
+        kept_Q[index] = kept_of_sorted(boxes_Q4[index], groups, iou_threshold)
+        return by_score[kept_Q[by_score]]
     kept = []
     for group in groups_Q.unique():
         index = (groups_Q == group).nonzero().squeeze(1)

@@ -3,6 +3,7 @@
 from pe_dense import pixelwise  # noqa: F401
 from pe_dense.openmmlab import (  # noqa: F401
     backbone,
+    deformable_attention,
     image_loading,
     label_map_resizing,
     layer_decay,

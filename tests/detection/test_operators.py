@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmcv import ops
-from mmcv.ops import RoIAlign, batched_nms, multi_scale_deform_attn, nms, nms_match, soft_nms
+from mmcv.ops import RoIAlign, batched_nms, nms, nms_match, soft_nms
 from mmdet.models.losses import FocalLoss, focal_loss
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.structures.mask import BitmapMasks
@@ -24,16 +24,14 @@ MMCV_NMS, MMCV_ROI_ALIGN = operators.MMCV_NMS, operators.MMCV_ROI_ALIGN
 def without_kernels(monkeypatch):
     """A machine with a GPU and a CPU-only mmcv; everything is put back afterwards."""
     places = [
-        (multi_scale_deform_attn, "IS_CUDA_AVAILABLE"),
         (focal_loss, "sigmoid_focal_loss"),
         (operators.nms_module, "ext_module"),
         *[(m, "roi_align") for m in (operators.roi_align_module, mask_structures, ops)],
     ]
     for module, name in places:
         monkeypatch.setattr(module, name, getattr(module, name))
-    monkeypatch.setattr(multi_scale_deform_attn, "IS_CUDA_AVAILABLE", True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(operators, "get_compiling_cuda_version", lambda: "not available")
+    monkeypatch.setattr(operators, "cuda_operators_work", lambda: False)
     operators._warn_once.cache_clear()
 
 
@@ -44,32 +42,30 @@ def forced(without_kernels, monkeypatch):
         warnings.simplefilter("ignore")
         assert operators.use_torch_where_cuda_is_missing()
     asked = []
-    monkeypatch.setattr(operators, "has_kernel", lambda device, _: asked.append(device))
+    monkeypatch.setattr(operators, "has_kernel", lambda device: asked.append(device))
     return asked
 
 
 # Decision
 
 
-def test_only_cuda_tensors_of_a_cpu_only_build_have_no_kernel():
-    assert operators.has_kernel("cpu", "not available")
-    assert operators.has_kernel("cpu", "12.8")
-    assert operators.has_kernel("cuda", "12.8")
-    assert not operators.has_kernel("cuda", "not available")
+def test_only_cuda_tensors_of_a_cpu_only_build_have_no_kernel(monkeypatch):
+    for works in (True, False):
+        monkeypatch.setattr(operators, "cuda_operators_work", lambda works=works: works)
+        assert operators.has_kernel("cpu")
+        assert operators.has_kernel("cuda") == works
 
 
 def test_falls_back_only_where_the_kernels_are_missing(without_kernels, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(operators, "get_compiling_cuda_version", lambda: "12.8")
+        patch.setattr(operators, "cuda_operators_work", lambda: True)
         assert not operators.use_torch_where_cuda_is_missing()
-    assert multi_scale_deform_attn.IS_CUDA_AVAILABLE
     assert ops.roi_align is MMCV_ROI_ALIGN
 
-    with pytest.warns(UserWarning, match="built without CUDA.*NMS runs on the CPU") as caught:
+    with pytest.warns(UserWarning, match="do not run on this GPU.*NMS runs on the CPU") as caught:
         assert operators.use_torch_where_cuda_is_missing()
         assert operators.use_torch_where_cuda_is_missing()
     assert len(caught) == 1
-    assert not multi_scale_deform_attn.IS_CUDA_AVAILABLE
     assert mask_structures.roi_align is ops.roi_align is operators.roi_align_anywhere
 
 

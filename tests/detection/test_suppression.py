@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from deta_case import load_arrays, tensor
+from interpreted_kernels import interpreted  # noqa: F401 (a fixture)
 
 from pe_dense.detection import suppression
 from pe_dense.detection.suppression import grouped_nms, soft_nms_quad, suppress
@@ -126,3 +127,21 @@ def test_soft_nms_after_preselection_equals_the_reference(arrays, exponent):
     order, order_known = (np.lexsort(rows.round(2).T) for rows in (found, known))
     np.testing.assert_allclose(found[order], known[order_known], atol=2e-3)
     np.testing.assert_allclose(new.numpy()[order], expected["scores"][order_known], atol=1e-4)
+
+
+@pytest.mark.parametrize(("count", "classes", "spread"), [*CROWDS, (0, 3, 9.0), (1, 1, 9.0)])
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
+def test_the_kernel_of_grouped_nms_keeps_the_same_boxes(
+    interpreted,  # noqa: F811
+    count, classes, spread, threshold,
+):  # fmt: skip
+    boxes, scores, groups = crowd(5, count, classes, spread)
+    fast = grouped_nms(boxes, scores, groups, threshold)
+    assert fast.tolist() == slow_nms(boxes, scores, groups, threshold)
+
+
+def test_the_kernel_takes_boxes_without_area_and_equal_scores(interpreted):  # noqa: F811
+    boxes = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 4, 4], [0, 0, 4, 4.0]])
+    scores = torch.tensor([0.5, 0.5, 0.5, 0.5])
+    groups = torch.tensor([1, 1, -3, -3])
+    assert grouped_nms(boxes, scores, groups, 0.5).tolist() == [0, 1, 2]

@@ -1,0 +1,106 @@
+"""Whether mmcv's operators run on the GPU is tried once, in a process of its own, and kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("mmcv.ops")
+from pe_dense.openmmlab import compiled_operators
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine with a GPU; what is tried there, and the file that keeps the answer."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "card A")
+    monkeypatch.setattr(compiled_operators, "ANSWER", tmp_path / "answer.json")
+    tried = []
+    monkeypatch.setattr(compiled_operators, "run_trial", lambda: tried.append(1) or "broken")
+    compiled_operators.problem_on_cuda.cache_clear()
+    yield tried
+    compiled_operators.problem_on_cuda.cache_clear()
+
+
+def ask_again() -> str:
+    """The answer of another process."""
+    compiled_operators.problem_on_cuda.cache_clear()
+    return compiled_operators.problem_on_cuda()
+
+
+def test_the_answer_is_kept_for_other_processes(machine) -> None:
+    assert ask_again() == ask_again() == "broken"
+    assert machine == [1]
+    assert json.loads(compiled_operators.ANSWER.read_text())["problem"] == "broken"
+
+
+def test_another_gpu_or_a_damaged_file_is_tried_again(machine, monkeypatch) -> None:
+    assert ask_again() == "broken"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "card B")
+    monkeypatch.setattr(compiled_operators, "run_trial", lambda: machine.append(2) or "")
+    assert ask_again() == ""
+    assert compiled_operators.cuda_operators_work()
+    compiled_operators.ANSWER.write_text("[]")
+    assert ask_again() == ""
+    assert machine == [1, 2, 2]
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(machine, monkeypatch) -> None:
+    monkeypatch.setattr(compiled_operators, "ANSWER", Path("/proc/no/answer.json"))
+    assert ask_again() == "broken"
+
+
+def test_without_a_gpu_nothing_is_tried(machine, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert ask_again() == "torch finds no CUDA device"
+    assert machine == []
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [
+        ("pass", ""),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed with signal 11"),
+        ("raise RuntimeError('no kernel image')", "RuntimeError: no kernel image"),
+        ("import sys; sys.exit(1)", "no message"),
+        ("import time; time.sleep(60)", "no answer within 1 s"),
+    ],
+)
+def test_a_trial_that_fails_says_how(monkeypatch, program: str, problem: str) -> None:
+    monkeypatch.setattr(compiled_operators, "TRIAL", program)
+    if "sleep" in program:
+        monkeypatch.setattr(compiled_operators, "SECONDS", 1)
+    found = compiled_operators.run_trial()
+    assert problem in found
+    assert bool(problem) == bool(found)
+
+
+def test_as_a_program_it_prints_the_answer() -> None:
+    command = [sys.executable, "-m", "pe_dense.openmmlab.compiled_operators"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPO)
+    assert done.stdout.startswith("mmcv's operators on the GPU: ")
+
+
+def test_nothing_asks_mmcv_for_its_cuda_version(monkeypatch) -> None:
+    """It crashed the interpreter in one build; neither we nor the start of a run call it."""
+    from mmcv import ops
+    from mmcv.ops import info
+    from mmengine.utils.dl_utils import collect_env
+
+    def forbidden() -> str:
+        raise AssertionError("asked for mmcv's CUDA version")
+
+    for module in (ops, info):
+        monkeypatch.setattr(module, "get_compiling_cuda_version", forbidden)
+    collect_env()
+    ours = [*(REPO / "pe_dense").rglob("*.py"), *(REPO / "tools").rglob("*.py")]
+    assert len(ours) > 100
+    name = "get_compiling_" + "cuda_version"
+    assert [path for path in ours if name in path.read_text(encoding="utf-8")] == []
