@@ -25,76 +25,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pe_dense.encoders.compiled_block import check_mode, compiled_block
 from pe_dense.encoders.contract import WeightsInfo, check_choice, resolve_indices
+from pe_dense.encoders.rotation import rope_table, turned_qkv
 from pe_dense.encoders.weights import fill_tower
 from pe_dense.encoders.whole_patches import REMAINDERS, fit_to_patches
 
-ROPE_THETA = 10000.0
 MAX_ROPE_TABLES = 64  # grids whose tables are kept, about 1 MB each
 # Hidden activations of an MLP above this many numbers are made chunk by chunk when no gradient
 # is kept. 8 M float32 are few enough to halve the peak memory of wide towers, and enough rows
-# for a matrix product at full speed (2 M cost 25 % at widths 1024 and 1536).
-MLP_CHUNK_NUMEL = {"cpu": 2**23, "default": 2**27}
-
-
-def rope_table(
-    grid_hw: tuple[int, int],
-    head_dim: int,
-    scale: tuple[float, float],
-    offset: float,
-    num_prefix_tokens: int,
-) -> Tensor:
-    """Cosines and sines of 2-D rotary embeddings for one grid.
-
-    The first half of a head follows x (the column), the second half y (the row); each has
-    head_dim / 4 frequencies 10000^(-2j / (head_dim / 2)), one for every pair of neighbouring
-    numbers. Prefix tokens are not rotated.
-
-    Args:
-        grid_hw: Rows and columns of the token grid.
-        head_dim: D, a multiple of 4.
-        scale: Step between neighbouring rows and columns; (1, 1) in pre-training.
-        offset: Coordinate of index 0 on both axes; 1 where the tower has a cls token.
-        num_prefix_tokens: Rows of angle 0 in front.
-
-    Returns:
-        (N, D / 2, 2) float32: cosine and sine for every token and pair, row-major.
-
-    Example:
-        >>> rope_table((1, 1), 8, (1.0, 1.0), 0.0, 1)[:, :, 0].tolist()
-        [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
-    """
-    h, w = grid_hw
-    steps = torch.arange(0, head_dim // 2, 2, dtype=torch.float64) / (head_dim // 2)
-    freqs = ROPE_THETA**-steps  # (D / 4,)
-    rows = torch.arange(h, dtype=torch.float64) * scale[0] + offset
-    cols = torch.arange(w, dtype=torch.float64) * scale[1] + offset
-    angle_x = (cols[:, None] * freqs).expand(h, w, -1)
-    angle_y = (rows[:, None, None] * freqs).expand(h, w, -1)
-    angles = torch.cat([angle_x, angle_y], dim=-1).reshape(h * w, -1)
-    angles = torch.cat([angles.new_zeros(num_prefix_tokens, angles.shape[1]), angles])
-    return torch.stack([angles.cos(), angles.sin()], dim=-1).float()
-
-
-def rotate(x: Tensor, table_ND2: Tensor) -> Tensor:
-    """Rotate neighbouring pairs of numbers, in float32 whatever the input type.
-
-    Args:
-        x: (..., N, M, D), for example queries and keys side by side.
-        table_ND2: (N, D / 2, 2) from `rope_table`.
-
-    Returns:
-        Same shape and dtype as x.
-    """
-    pairs = x.float().unflatten(-1, (-1, 2))
-    if torch.compiler.is_compiling():  # the compiler fuses real arithmetic, not complex
-        cos, sin = table_ND2[:, None].unbind(-1)
-        even, odd = pairs.unbind(-1)
-        turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
-    else:
-        table = torch.view_as_complex(table_ND2)[:, None]  # (N, 1, D / 2)
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * table)
-    return turned.flatten(-2).to(x.dtype)
+# for a matrix product at full speed (2 M cost 25 % at widths 1024 and 1536). On a GPU putting the
+# chunks together costs a pass over the output, so that only batches of 0.5 GB are cut.
+MLP_CHUNK_NUMEL = {"cpu": 2**23, "default": 2**28}
 
 
 def windows_from_grid(grid_BhwC: Tensor, window_size: int, fill_C: Tensor) -> Tensor:
@@ -171,11 +113,7 @@ class SelfAttention(nn.Module):
 
     def attend(self, qkv_BNC: Tensor, table_ND2: Tensor) -> Tensor:
         """Attention over axis 1: (B, N, 3 C) -> (B, N, C)."""
-        qkv = qkv_BNC.unflatten(-1, (3 * self.num_heads, -1))  # (B, N, 3 M, D)
-        # One split instead of two slices: the backward pass is one concatenation, without zeros.
-        qk, v = qkv.split([2 * self.num_heads, self.num_heads], dim=2)
-        q, k = rotate(qk, table_ND2).transpose(1, 2).chunk(2, dim=1)  # (B, M, N, D) each
-        v = v.transpose(1, 2)
+        q, k, v = turned_qkv(qkv_BNC, table_ND2, self.num_heads)
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
     def forward(
@@ -216,6 +154,8 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block; `window_size` None means global attention."""
 
+    compile_mode: str | None = None  # of torch.compile, None runs as written
+
     def __init__(
         self,
         embed_dim: int,
@@ -238,6 +178,14 @@ class Block(nn.Module):
 
     def forward(self, x_BNC: Tensor, table_ND2: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """One block: (B, N, C) -> (B, N, C)."""
+        if self.compile_mode is not None:
+            return compiled_block(Block.as_written, self.compile_mode)(
+                self, x_BNC, table_ND2, grid_hw
+            )
+        return self.as_written(x_BNC, table_ND2, grid_hw)
+
+    def as_written(self, x_BNC: Tensor, table_ND2: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """`forward` without a compiler."""
         mixed = self.attn(self.ln_1(x_BNC), table_ND2, self.window_size, grid_hw)
         x_BNC = x_BNC + self.drop_path_1(self.ls_1(mixed))
         return x_BNC + self.drop_path_2(self.ls_2(self.mlp(self.ln_2(x_BNC))))
@@ -298,6 +246,11 @@ class PerceptionEncoder(nn.Module):
         remainder: What to do with a side that is not a multiple of the patch: 'error',
             'pad' (zeros bottom and right, h = ceil(H / patch)) or 'floor' (drop the rest).
         grad_checkpointing: Recompute blocks in the backward pass.
+        compile_blocks: True compiles the blocks with torch.compile, forward and backward; a string
+            is its mode ('max-autotune-no-cudagraphs' tries more and takes minutes). All blocks of
+            a kind share what is compiled. The first pass at each shape (batch, grid, with or
+            without gradient) waits for the compiler, tens of seconds; keep shapes fixed. Results
+            differ by rounding.
 
     Raises:
         ValueError: If arguments contradict each other.
@@ -327,6 +280,7 @@ class PerceptionEncoder(nn.Module):
         rope_grid: float | None = None,
         remainder: Literal["error", "pad", "floor"] = "error",
         grad_checkpointing: bool = False,
+        compile_blocks: bool | str = False,
     ) -> None:
         super().__init__()
         check_choice("drop_path_schedule", drop_path_schedule, ("constant", "linear"))
@@ -395,6 +349,7 @@ class PerceptionEncoder(nn.Module):
             self.ln_post = nn.LayerNorm(embed_dim, eps=1e-5)
             self.attn_pool = AttentionPool(embed_dim, pool_heads)
             self.proj = nn.Parameter(torch.empty(embed_dim, output_dim))
+        self.set_compile_blocks(compile_blocks)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -458,6 +413,12 @@ class PerceptionEncoder(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory: recompute every block in the backward pass."""
         self.grad_checkpointing = enable
+
+    def set_compile_blocks(self, mode: bool | str = True) -> None:
+        """Compile the blocks from now on, or (False) run them as written; see `compile_blocks`."""
+        chosen = check_mode(mode)
+        for block in self.transformer.resblocks:
+            block.compile_mode = chosen
 
     def position_grid(self, grid_hw: tuple[int, int]) -> Tensor:
         """Position embedding of the patches for a grid, (1, h * w, C), without the cls row."""

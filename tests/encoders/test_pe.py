@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pe_dense.encoders import pe
+from pe_dense.encoders import pe, rotation
 from pe_dense.encoders.build import build_encoder
 from pe_dense.encoders.contract import Encoder
 from pe_dense.encoders.pe import PerceptionEncoder
@@ -207,7 +207,7 @@ def test_gradients_equal_numerical_ones():
     attention = pe.SelfAttention(8, 2).double()
     torch.nn.init.normal_(attention.in_proj_weight)
     torch.nn.init.normal_(attention.in_proj_bias)
-    table_ND2 = pe.rope_table((2, 2), 4, (1.0, 1.0), 1.0, 0).double()
+    table_ND2 = rotation.rope_table((2, 2), 4, (1.0, 1.0), 1.0, 0).double()
     tokens_BNC = torch.randn(1, 6, 8, dtype=torch.float64, requires_grad=True)
 
     def attend(tokens_BNC):  # 2 x 3 grid in windows of 2: one column is padding
@@ -234,17 +234,20 @@ def test_rotary_tables_are_cached_and_never_saved():
 
 
 def test_compiled_and_eager_rotation_are_the_same(monkeypatch):
-    table_ND2 = pe.rope_table((3, 5), 16, (1.0, 1.0), 1.0, 1)
+    table_ND2 = rotation.rope_table((3, 5), 16, (1.0, 1.0), 1.0, 1)
     x = torch.randn(2, 16, 4, 16)
-    eager = pe.rotate(x, table_ND2)
+    eager = rotation.rotate(x, table_ND2)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    torch.testing.assert_close(pe.rotate(x, table_ND2), eager, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(rotation.rotate(x, table_ND2), eager, rtol=1e-6, atol=1e-6)
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance_only():
-    table_ND2 = pe.rope_table((4, 4), 16, (1.0, 1.0), 0.0, 0)
+    table_ND2 = rotation.rope_table((4, 4), 16, (1.0, 1.0), 0.0, 0)
     q, k = torch.randn(2, 1, 1, 16).expand(2, 16, 1, 16)
-    q, k = pe.rotate(q[None], table_ND2)[0, :, 0], pe.rotate(k[None], table_ND2)[0, :, 0]
+    q, k = (
+        rotation.rotate(q[None], table_ND2)[0, :, 0],
+        rotation.rotate(k[None], table_ND2)[0, :, 0],
+    )
     torch.testing.assert_close(q.norm(dim=-1), q.norm(dim=-1)[:1].expand(16))
     scores = (q @ k.T).view(4, 4, 4, 4)  # [row, column, row, column]
     torch.testing.assert_close(scores[0, 0, 1, 2], scores[2, 1, 3, 3])
