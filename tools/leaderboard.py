@@ -17,8 +17,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from pe_dense.results import refusals
+from pe_dense.results.checked_store import CheckedStore
 from pe_dense.results.store import DEFAULT_ROOT
 from pe_dense.run import command_line
 
@@ -60,7 +64,11 @@ def build_parser() -> command_line.Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns its exit status: 0 fine, 1 page not up to date, 2 user error."""
+    """Runs one command; returns its exit status.
+
+    0 fine; 1 a page is not up to date, or records were refused and the others shown; 2 user error,
+    or something is wrong in a store that is validated.
+    """
     args = build_parser().parse_args(argv)
     # The default folder may not exist yet; a folder named by hand must.
     if args.records is not None and not Path(args.records).is_dir():
@@ -92,9 +100,20 @@ def run_build(args: argparse.Namespace, root: Path) -> int:
         if not old:
             print("all pages are up to date")
         return 1 if old else 0
-    for path in pages.build(root, args.allow_dirty):
+    store = pages.open_store(root, args.allow_dirty)
+    for path in pages.build(root, store=store):
         print(f"wrote {path}")
-    return 0
+    return tell_refused(store)
+
+
+def tell_refused(store: CheckedStore) -> int:
+    """Names refused records on stderr; the exit status: 1 if there are any, else 0."""
+    for problem in store.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if store.refused:
+        text = refusals.heading(len(store.refused))
+        print(f"{text}; the others are ({len(store.records)})", file=sys.stderr)
+    return 1 if store.refused else 0
 
 
 def run_show(args: argparse.Namespace, root: Path) -> int:
@@ -102,13 +121,11 @@ def run_show(args: argparse.Namespace, root: Path) -> int:
     from pe_dense.results import pages
     from pe_dense.results.findings import find
     from pe_dense.results.leaderboard import render_terminal
-    from pe_dense.results.store import load_records
 
-    records = load_records(root)
-    if pages.is_published(root):
-        records = pages.load_all(root, allow_dirty=True)
+    store = pages.open_store(root, allow_dirty=True)
+    records = pages.load_all(root, store=store)
     sys.stdout.write(render_terminal(records, find(records, root)))
-    return 0
+    return tell_refused(store)
 
 
 def run_compare(args: argparse.Namespace, root: Path) -> int:
@@ -129,7 +146,8 @@ def run_export(args: argparse.Namespace, root: Path) -> int:
     from pe_dense.results import exports, pages
     from pe_dense.results.findings import find
 
-    records = pages.load_all(root)
+    store = pages.open_store(root)
+    records = pages.load_all(root, store=store)
     if args.format == "metafile":
         files = exports.render_metafile(records)
     elif args.format == "csv":
@@ -143,23 +161,34 @@ def run_export(args: argparse.Namespace, root: Path) -> int:
             path = Path(args.out) / name if name else Path(args.out)
             atomic_write_text(path, text)
             print(f"wrote {path}")
-    return 0
+    return tell_refused(store)
 
 
 def run_validate(args: argparse.Namespace, root: Path) -> int:
-    """Prints one line for every problem in the store."""
-    from pe_dense.results.store import find_problems, load_records
-    from pe_dense.results.tables import build_sections
+    """Prints one line for every problem in the store, and what no evidence gives."""
+    from pe_dense.results import pages
+    from pe_dense.results.store import leftovers
 
-    problems = find_problems(root)
+    store = pages.open_store(root)
+    problems = [*store.problems, *(f"{file}: {why}" for file, why in leftovers(root).items())]
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
+    for name, numbers in store.not_recomputed.items():
+        print(f"{name}: {len(numbers)} not recomputed ({kinds_of(numbers)})")
     if problems:
         return command_line.USER_ERROR
-    records = load_records(root)
-    build_sections(records)  # records of one protocol version must agree
-    print(f"{len(records)} record{'' if len(records) == 1 else 's'} in {root}, all valid")
+    count = len(store.records)
+    print(
+        f"{count} record{'' if count == 1 else 's'} in {root}, all valid; "
+        f"{sum(map(len, store.not_recomputed.values()))} numbers not recomputed"
+    )
     return 0
+
+
+def kinds_of(numbers: Sequence[str]) -> str:
+    """'ci95 3, by_layer 77': how many there are below each field."""
+    counts = Counter(name.partition(".")[0] for name in numbers)
+    return ", ".join(f"{field} {count}" for field, count in counts.items())
 
 
 def run_clean(args: argparse.Namespace, root: Path) -> int:

@@ -1,4 +1,8 @@
-"""Builds the leaderboard's files from a store: Markdown for readers here, HTML for browsers."""
+"""Builds the leaderboard's files from a store: Markdown for readers here, HTML for browsers.
+
+Every number is computed again from its evidence first. A record that fails is named on the pages
+and not in their tables; the others stand.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,58 @@ import re
 from pathlib import Path
 
 from pe_dense.files import atomic_write_text
+from pe_dense.results.checked_store import CheckedStore, check_store
 from pe_dense.results.findings import find
 from pe_dense.results.html_page import render_html
 from pe_dense.results.leaderboard import render_excerpt, render_markdown
+from pe_dense.results.recomputed import default_memory
 from pe_dense.results.record import Record
+from pe_dense.results.record_claims import load_protocols
+from pe_dense.results.refusals import with_html, with_markdown
 from pe_dense.results.reported import load_reported
-from pe_dense.results.store import DEFAULT_ROOT, load_records
+from pe_dense.results.store import DEFAULT_ROOT
 
 REPORTED = "benchmarks/reported"
 README = Path("README.md")
 _EXCERPT = re.compile(r"(<!-- leaderboard -->\n).*?(<!-- end of leaderboard -->)", re.DOTALL)
 
 
-def load_all(root: str | os.PathLike[str], allow_dirty: bool = False) -> list[Record]:
-    """Measured records of a store and, for the published store, the numbers of papers.
+def open_store(root: str | os.PathLike[str], allow_dirty: bool = False) -> CheckedStore:
+    """The records of a store, each checked; those of uncommitted code are not published.
 
     Args:
         root: Root of the records.
         allow_dirty: Accept records of uncommitted code in the published store.
 
     Raises:
-        ValueError: At the first file that is wrong, and for a record of uncommitted code that
-            would be published.
+        ValueError: If the root, the list of protocols or a file of reported numbers is wrong.
     """
     published = is_published(root)
-    records = load_records(root, published=published and not allow_dirty)
-    return records + (load_reported(REPORTED) if published else [])
+    return check_store(
+        root,
+        load_protocols(),
+        published=published,
+        allow_dirty=allow_dirty,
+        others=load_reported(REPORTED) if published else [],
+        memory=default_memory(),
+    )
+
+
+def load_all(
+    root: str | os.PathLike[str], allow_dirty: bool = False, store: CheckedStore | None = None
+) -> list[Record]:
+    """Records of a store that nothing is wrong with; in the published one, numbers of papers too.
+
+    Args:
+        root: Root of the records.
+        allow_dirty: As in `open_store`.
+        store: What `open_store` gave, where that was called already.
+
+    Raises:
+        ValueError: As `open_store`.
+    """
+    store = store or open_store(root, allow_dirty)
+    return [*store.records, *(load_reported(REPORTED) if is_published(root) else [])]
 
 
 def is_published(root: str | os.PathLike[str]) -> bool:
@@ -40,20 +70,25 @@ def is_published(root: str | os.PathLike[str]) -> bool:
     return Path(root).resolve() == Path(DEFAULT_ROOT).resolve()
 
 
-def render(root: str | os.PathLike[str], allow_dirty: bool = False) -> dict[Path, str]:
+def render(
+    root: str | os.PathLike[str], allow_dirty: bool = False, store: CheckedStore | None = None
+) -> dict[Path, str]:
     """File -> content of the leaderboard of a store; the files lie beside the store.
 
     The README gets an excerpt of the published store, between two comments that mark its place.
 
     Raises:
-        ValueError: As `load_all`, and if records of one protocol do not fit together.
+        ValueError: As `open_store`.
     """
-    records = load_all(root, allow_dirty)
+    store = store or open_store(root, allow_dirty)
+    records, refused = load_all(root, store=store), store.refused
     findings = find(records, root)
     folder = Path(root).parent
     pages = {
-        folder / "LEADERBOARD.md": render_markdown(records, findings),
-        folder / "leaderboard.html": render_html(records, findings),
+        folder / "LEADERBOARD.md": with_markdown(
+            render_markdown(records, findings), refused, Path(root)
+        ),
+        folder / "leaderboard.html": with_html(render_html(records, findings), refused, Path(root)),
     }
     if is_published(root) and README.is_file():
         excerpt = render_excerpt(records, findings)
@@ -62,14 +97,16 @@ def render(root: str | os.PathLike[str], allow_dirty: bool = False) -> dict[Path
     return pages
 
 
-def build(root: str | os.PathLike[str], allow_dirty: bool = False) -> list[Path]:
+def build(
+    root: str | os.PathLike[str], allow_dirty: bool = False, store: CheckedStore | None = None
+) -> list[Path]:
     """Write the leaderboard of a store; the files that were written.
 
     Raises:
         ValueError: As `render`.
         OSError: If a file cannot be written.
     """
-    pages = render(root, allow_dirty)
+    pages = render(root, allow_dirty, store)
     for path, text in pages.items():
         atomic_write_text(path, text)
     return list(pages)

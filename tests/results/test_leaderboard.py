@@ -280,6 +280,15 @@ def assert_user_error(done, words):
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 
+def assert_refused(done, *words):
+    """One sentence for each word, then how many records are refused; the others are shown."""
+    assert done.returncode == 1, done
+    *named, last = done.stderr.splitlines()
+    assert len(named) == len(words) and "refused and not shown" in last
+    for line, word in zip(named, words, strict=True):
+        assert line.startswith("error: ") and word in line
+
+
 def test_build_check_show_and_validate(make_record, tmp_path):
     assert run_tool(tmp_path, "build").returncode == 0  # an empty store has pages, too
     page, browser_page = (tmp_path / "benchmarks" / name for name in PAGES)
@@ -308,7 +317,7 @@ def test_build_check_show_and_validate(make_record, tmp_path):
 def test_records_of_uncommitted_code_are_for_home_use(make_record, tmp_path):
     dirty = make_record({"code.dirty": True})
     save_record(dirty, tmp_path / "benchmarks" / "records")
-    assert_user_error(run_tool(tmp_path, "build"), "'code.dirty' is true; commit, evaluate again")
+    assert_refused(run_tool(tmp_path, "build"), "'code.dirty' is true; commit, evaluate again")
     assert run_tool(tmp_path, "build", "--allow-dirty").returncode == 0
     save_record(dirty, tmp_path / "mine" / "records")
     assert run_tool(tmp_path, "build", "--records", "mine/records").returncode == 0
@@ -321,6 +330,7 @@ def test_compare(make_record, tmp_path):
         evidence = one_class_evidence(found)
         score = evidence.metrics()["AP"]
         changes = {"encoder.name": name, "scores": {"AP": score}, "dataset.num_items": 12}
+        changes |= {"checkpoint_sha256": None}
         save_record(make_record(changes), root, evidence=evidence_bytes(evidence))
     other = {"encoder.name": "other", "protocol.id": "another", "dataset.num_items": 12}
     save_record(make_record(other), root)
@@ -345,15 +355,20 @@ def test_compare(make_record, tmp_path):
 def test_evidence_that_does_not_fit_is_refused(make_record, tmp_path):
     evidence = one_class_evidence(6)
     for name, changes, words in (
-        ("score", {"scores": {"AP": 0.9}, "dataset.num_items": 12}, "its record says 0.9"),
+        ("score", {"scores": {"AP": 0.9}, "dataset.num_items": 12}, "'scores.AP' is 0.900000, but"),
         ("items", {"scores": {"AP": evidence.metrics()["AP"]}}, "holds 12 items"),
     ):
         root = tmp_path / name / "records"
-        for encoder in ("a", "b"):
-            record = make_record({**changes, "encoder.name": encoder})
-            save_record(record, root, evidence=evidence_bytes(evidence))
-        done = run_tool(tmp_path, "build", "--records", root)
-        assert_user_error(done, words)
+        record = make_record({**changes, "encoder.name": "forged"})
+        save_record(record, root, evidence=evidence_bytes(evidence))
+        save_record(make_record({"encoder.name": "good"}), root)
+        assert_refused(run_tool(tmp_path, "build", "--records", root), words)
+        page = (tmp_path / name / PAGES[0]).read_text()
+        assert "| good |" in page and "| forged |" not in page
+        assert "## 1 record is refused and not shown" in page
+        assert "- forged/random/bccd" in page and str(tmp_path) not in page
+        page = (tmp_path / name / PAGES[1]).read_text()
+        assert "<h2>1 record is refused and not shown</h2><ul><li>forged/random/bccd" in page
 
 
 def test_other_items_cannot_be_compared(make_record, tmp_path):
@@ -361,9 +376,11 @@ def test_other_items_cannot_be_compared(make_record, tmp_path):
         evidence = one_class_evidence(6, prefix)
         score = evidence.metrics()["AP"]
         changes = {"encoder.name": name, "scores": {"AP": score}, "dataset.num_items": 12}
+        changes |= {"checkpoint_sha256": None}
         save_record(make_record(changes), tmp_path / "records", evidence=evidence_bytes(evidence))
     done = run_tool(tmp_path, "build", "--records", tmp_path / "records")
-    assert done.returncode == 2 and "items" in done.stderr and done.stderr.count("\n") == 1
+    name = "b/random/bccd-detection-scratch-v1.seed0.json: "
+    assert_refused(done, f"{name}the set of scored items is", f"{name}what is annotated on them is")
 
 
 def one_class_evidence(found, prefix="image"):
@@ -394,12 +411,14 @@ def test_user_errors_are_one_sentence(make_record, tmp_path):
     assert_user_error(run_tool(tmp_path, "build", "--records", "typo"), "typo: no such folder")
     records = tmp_path / "benchmarks" / "records"
     save_record(make_record(), records)
-    save_record(make_record({"encoder.name": "x", "dataset.num_items": 1}), records)
-    for command in ("build", "show", "validate"):
-        assert_user_error(run_tool(tmp_path, command), "measures one thing")
     (records / "bad.json").write_text("{}")
-    for command in ("build", "show", "validate"):
-        assert_user_error(run_tool(tmp_path, command), "bad.json: ")
+    assert_user_error(run_tool(tmp_path, "validate"), "bad.json: ")
+    late = {"encoder.name": "x", "dataset.num_items": 1, "created": "2026-02-01T12:00:00Z"}
+    late |= {"checkpoint_sha256": None}
+    save_record(make_record(late), records)
+    odd = "'dataset.num_items' is 1, but 72 in other records"
+    for command in ("build", "show"):
+        assert_refused(run_tool(tmp_path, command), "bad.json: ", odd)
 
 
 def test_help_is_quick(tmp_path):

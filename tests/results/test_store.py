@@ -198,7 +198,7 @@ def test_a_killed_writer_leaves_only_whole_files(make_record, tmp_path):
     for attempt in range(12):
         writer = start(KILLED_WRITER, root, 10_000 * (attempt + 1))
         assert writer.stdout.readline() == "ready\n"
-        time.sleep(moments.uniform(0.0, 0.05))
+        time.sleep(moments.uniform(0.0, 0.02 * attempt))
         writer.kill()
         writer.communicate()
     paths = [path for path in root.rglob("*") if path.name.endswith(".json")]

@@ -1,0 +1,218 @@
+"""The numbers of a record against what its evidence gives.
+
+A score and a bound agree if they differ by at most 1e-9, or 1e-9 of the larger one: sums of
+floats in another order differ by 1e-12 or so, and no edit that anybody would make is as small.
+All else, counts and names, must be equal. A gap between two layers is a difference of two numbers
+of the record and may be off by twice as much.
+
+What evidence cannot give, since it holds the one variant that was scored: masks of detections, AP
+by frequency of a class in the training data, scores of other layers, and the interval of the gap
+to the last layer. These are only checked against the rest of the record, and counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+
+from pe_dense.results.recomputed import Recomputed
+from pe_dense.results.record import IntervalInfo, Record
+from pe_dense.results.record_intervals import interval_info
+from pe_dense.results.statistics import Interval
+
+TOLERANCE = 1e-9
+# Metrics of an evaluation that its evidence has no parts of.
+_BEYOND = {
+    "detection": re.compile(r"mask_AP(|50|75|[smlrcf])|mask_AR[0-9]+|AP[rcf]"),
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found on one record.
+
+    Attributes:
+        problems: One clause for each number that is wrong; without the record's name.
+        not_recomputed: Numbers that no evidence gives, by name.
+    """
+
+    problems: tuple[str, ...] = ()
+    not_recomputed: tuple[str, ...] = ()
+
+
+def agree(a: float, b: float, times: float = 1.0) -> bool:
+    """Whether two numbers are one but for rounding.
+
+    Example:
+        >>> agree(0.5, 0.5 + 1e-10), agree(0.5, 0.5001)
+        (True, False)
+    """
+    return abs(a - b) <= times * TOLERANCE * max(1.0, abs(a), abs(b))
+
+
+def check_numbers(record: Record, found: Recomputed | None) -> Verdict:
+    """Every number of a measured record against its evidence, or None where it has none."""
+    problems: list[str] = []
+    missing: list[str] = []
+    if found is None:
+        missing += [f"scores.{name}" for name in record.scores]
+        missing += [f"ci95.{name}" for name in record.ci95 or {}]
+    else:
+        _check_items(record, found, problems)
+        _check_scores(record, found, problems, missing)
+        _check_intervals(record, found, problems, missing)
+    for name, given in (record.ci95 or {}).items():
+        for interval in given:
+            _check_inside(f"scores.{name}", record.scores[name], interval, problems)
+    _check_layers(record, problems, missing)
+    _check_gap(record, found, problems, missing)
+    return Verdict(tuple(problems), tuple(missing))
+
+
+def _check_items(record: Record, found: Recomputed, problems: list[str]) -> None:
+    stated = record.dataset.num_items
+    if stated != found.num_items:
+        problems.append(
+            f"field 'dataset.num_items' is {stated}, but the evidence holds {found.num_items} "
+            f"{found.unit if record.task == 'tracking' else 'item'}s"
+        )
+
+
+def _check_scores(
+    record: Record, found: Recomputed, problems: list[str], missing: list[str]
+) -> None:
+    beyond = _BEYOND.get(found.kind)
+    for name, stated in record.scores.items():
+        given = found.scores.get(name)
+        if given is not None:
+            if not agree(stated, given):
+                problems.append(
+                    f"field 'scores.{name}' is {stated:.6f}, but the evidence gives {given:.6f}"
+                )
+        elif beyond is not None and beyond.fullmatch(name):
+            missing.append(f"scores.{name}")
+        else:
+            problems.append(
+                f"field 'scores.{name}' is no metric that {found.kind} evidence of this protocol "
+                "gives a value"
+            )
+
+
+def _check_intervals(
+    record: Record, found: Recomputed, problems: list[str], missing: list[str]
+) -> None:
+    stated = record.ci95 or {}
+    for name, intervals in stated.items():
+        for interval in intervals:
+            if interval.unit == "unknown":
+                missing.append(f"ci95.{name}")
+                continue
+            again = found.intervals.get(interval.unit, {}).get(name)
+            if again is None and name not in found.scores and name not in found.metric_names:
+                missing.append(f"ci95.{name}")
+            elif again is None:
+                problems.append(
+                    f"field 'ci95.{name}' has an interval over {interval.unit}s, and the evidence "
+                    "gives none"
+                )
+            elif not _same_interval(interval, again, name, found.scores[name]):
+                wanted = _as_stated(again, name, found.scores[name], interval.method is None)
+                problems.append(
+                    f"field 'ci95.{name}' is {interval.low:.6f} to {interval.high:.6f} over "
+                    f"{interval.num_units} {interval.unit}s, but the evidence gives "
+                    f"{wanted.low:.6f} to {wanted.high:.6f} over {wanted.num_units}"
+                )
+    for name in found.intervals.get(found.unit, {}):
+        if name in record.scores and name not in stated and stated:
+            problems.append(f"field 'ci95.{name}' is missing, and the evidence gives one")
+
+
+def _same_interval(stated: IntervalInfo, again: Interval, name: str, score: float) -> bool:
+    wanted = [interval_info(again, name)]
+    if stated.method is None:
+        wanted.append(_as_stated(again, name, score, old=True))
+    return any(_equal(stated, one) for one in wanted)
+
+
+def _equal(stated: IntervalInfo, wanted: IntervalInfo) -> bool:
+    bounds = agree(stated.low, wanted.low) and agree(stated.high, wanted.high)
+    return bounds and dataclasses.replace(stated, low=wanted.low, high=wanted.high) == wanted
+
+
+def _as_stated(again: Interval, name: str, score: float, old: bool) -> IntervalInfo:
+    """The interval as records hold it; old ones were not stretched and not cut."""
+    if not old:
+        return interval_info(again, name)
+    low, high = (score + (bound - score) / again.stretch for bound in (again.low, again.high))
+    return IntervalInfo(low, high, again.unit, again.num_units, again.resamples)
+
+
+def _check_inside(where: str, value: float, interval: IntervalInfo, problems: list[str]) -> None:
+    low, high = interval.low, interval.high
+    slack = TOLERANCE * max(1.0, abs(value))
+    if not low - slack <= value <= high + slack:
+        problems.append(
+            f"field '{where}' is {value:.6f}, outside of its interval {low:.6f} to {high:.6f}"
+        )
+
+
+# ---- layers --------------------------------------------------------------------------------------
+
+
+def _check_layers(record: Record, problems: list[str], missing: list[str]) -> None:
+    """The scored layer stands in `by_layer` with the score; the others cannot be scored again."""
+    for name, layers in (record.by_layer or {}).items():
+        if name not in record.scores:
+            problems.append(f"field 'by_layer.{name}' has no score of that name")
+            continue
+        chosen = _scored_layer(record, layers)
+        missing += [f"by_layer.{name}.{layer}" for layer in layers if layer != chosen]
+        if chosen in layers and not agree(layers[chosen], record.scores[name]):
+            problems.append(
+                f"field 'by_layer.{name}.{chosen}' is {layers[chosen]:.6f}, but that layer was "
+                f"chosen and its score is {record.scores[name]:.6f}"
+            )
+
+
+def _scored_layer(record: Record, layers: dict[str, float]) -> str | None:
+    if record.selection is not None:
+        return record.selection.chosen.get("layer")
+    return next(iter(layers)) if len(layers) == 1 else None
+
+
+def _check_gap(
+    record: Record, found: Recomputed | None, problems: list[str], missing: list[str]
+) -> None:
+    selection = record.selection
+    if selection is None:
+        return
+    where = "selection.best_minus_last"
+    gap, interval = selection.best_minus_last, selection.best_minus_last_ci95
+    if gap is None:
+        if interval is not None:
+            problems.append(f"field '{where}_ci95' is the interval of no gap")
+        return
+    layers = (record.by_layer or {}).get(selection.metric, {})
+    single = [int(layer) for layer in layers if layer.isdigit()]
+    best = record.scores.get(selection.metric)
+    if best is None or not single:
+        missing.append(where)
+    elif not agree(gap, best - layers[str(max(single))], times=2):
+        problems.append(
+            f"field '{where}' is {gap:.6f}, but the score less that of layer {max(single)} is "
+            f"{best - layers[str(max(single))]:.6f}"
+        )
+    if interval is None:
+        return
+    missing.append(f"{where}_ci95")
+    _check_inside(where, gap, interval, problems)
+    own = None if found is None else found.intervals.get(interval.unit, {}).get(selection.metric)
+    if own is not None and (interval.num_units, interval.resamples) != (
+        own.num_units, own.resamples,
+    ):  # fmt: skip
+        problems.append(
+            f"field '{where}_ci95' is over {interval.num_units} {interval.unit}s and "
+            f"{interval.resamples} resamples, but the evidence holds {own.num_units} and "
+            f"{own.resamples} are drawn"
+        )
