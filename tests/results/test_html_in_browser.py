@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 from html_case import ADE, COCO, HOSTILE, NYU, all_records, hostile_records
@@ -10,6 +11,7 @@ from html_case import ADE, COCO, HOSTILE, NYU, all_records, hostile_records
 from pe_dense.results.encoder_rows import NOTHING_FOUND, Findings, row_key
 from pe_dense.results.html_page import render_html
 from pe_dense.results.leaderboard import render_markdown
+from pe_dense.results.refusals import with_html
 from pe_dense.results.statistics import CombinedInterval
 
 webdriver = pytest.importorskip(
@@ -570,6 +572,19 @@ def test_the_page_never_scrolls_sideways(page, width):
     code = "const d = document.querySelector('dialog'); return d.scrollWidth - d.clientWidth"
     assert page.run(code) <= 0
     page.press(ESCAPE)
+
+
+def test_refused_records_are_named_and_fit(page):
+    name = Path("root") / ("a" * 90) / f"{'b' * 90}.json"
+    text = f"{name}: field 'notes' is {HOSTILE}; restore it"
+    page.path.write_text(with_html(page.path.read_text(), {name: [text]}, Path("root")))
+    page.driver.refresh()
+    set_width(page, 390)
+    assert page.texts("[role=alert] h2") == ["1 record is refused and not shown"]
+    assert HOSTILE in page.texts("[role=alert] li")[0]
+    assert len(page.texts("main section")) == 5
+    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.run(overflow) <= 0
 
 
 def test_the_first_column_stays_in_sight(page):
