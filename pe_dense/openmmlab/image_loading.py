@@ -1,8 +1,10 @@
-"""Loading images in pipelines of mmdet and mmseg, by the rule of `pe_dense.data.picture`."""
+"""Loading images in pipelines of mmdet and mmseg, by the rule of `pe_dense.data.picture`.
+
+Needs no mmcv: probes and alignments load images where it is not installed.
+"""
 
 from __future__ import annotations
 
-from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmengine.registry import TRANSFORMS
 
@@ -15,7 +17,7 @@ _KEYS_OF_MAPS = ("seg_fields", "seg_map_path", "depth_map_path")
 
 
 @TRANSFORMS.register_module()
-class LoadImage(BaseTransform):
+class LoadImage:
     """Add 'img' (H, W, 3) BGR uint8 and its shape.
 
     Where the labels are maps of stored pixels, the image is read as it is stored; otherwise it is
@@ -40,6 +42,10 @@ class LoadImage(BaseTransform):
     ) -> None:
         self.backend = require_backend(imdecode_backend)
         self.bits, self.backend_args = require_bits(bits), backend_args
+
+    def __call__(self, results: dict) -> dict:
+        """As a step of a pipeline."""
+        return self.transform(results)
 
     def transform(self, results: dict) -> dict:
         """See the class."""
