@@ -1,4 +1,4 @@
-"""What needs no compiled operators imports and runs where mmcv, mmdet and mmseg are not installed."""
+"""What needs no compiled operators runs where mmcv, mmdet and mmseg are not installed."""
 
 from __future__ import annotations
 
