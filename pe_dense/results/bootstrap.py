@@ -107,16 +107,50 @@ class Draws:
         """Share outside of an interval, on each side."""
         return (1 - self.level) / 2
 
-    def bounds(self, drawn_R: np.ndarray, score: float) -> tuple[float, float]:
-        """Bounds that hold the share `level` of the resampled scores, moved to mean the score.
+    def bounds(
+        self,
+        drawn_R: np.ndarray,
+        score: float,
+        seed_variance: float = 0.0,
+        seed_freedom: float = math.inf,
+    ) -> tuple[float, float]:
+        """Bounds about the score that hold the share `level` of the resampled scores.
 
-        They are stretched about it for the number of units; see the module.
+        Args:
+            drawn_R: The score in each resample; their mean is moved to the score.
+            score: The score on all items.
+            seed_variance: What else varies it: estimated variance of a mean over seeds.
+            seed_freedom: Degrees of freedom of that estimate.
         """
-        low, high = np.quantile(drawn_R, [self.tail, 1 - self.tail]) - drawn_R.mean()
-        factor = stretch(self.num_units, self.tail)
-        return float(score + factor * low), float(score + factor * high)
+        away_R = drawn_R - drawn_R.mean()
+        low = self._reach(-away_R, self.tail, seed_variance, seed_freedom)
+        high = self._reach(away_R, self.tail, seed_variance, seed_freedom)
+        return float(score - low), float(score + high)
 
-    def p_value(self, drawn_R: np.ndarray, difference: float, rounding: float) -> float:
+    def _reach(
+        self, away_R: np.ndarray, tail: float, seed_variance: float, seed_freedom: float
+    ) -> float:
+        """How far a bound is from the score, if `tail` is to be outside on its side; 0 or more.
+
+        Items and seeds each have a Student's t of their own, and their reaches add as squares: the
+        sum of two such variances is no Student's t, and this never holds less than it says.
+
+        Source:
+            Banerjee, Sankhya 22 (1960), 359-362.
+        """
+        reach = max(0.0, float(np.quantile(away_R, 1 - tail))) * stretch(self.num_units, tail)
+        if not seed_variance:
+            return reach
+        return math.hypot(reach, math.sqrt(seed_variance) * t_quantile(tail, seed_freedom))
+
+    def p_value(
+        self,
+        drawn_R: np.ndarray,
+        difference: float,
+        rounding: float,
+        seed_variance: float = 0.0,
+        seed_freedom: float = math.inf,
+    ) -> float:
         """Two-sided probability of so large a difference by chance, at least 2 / (R + 1).
 
         It is where `bounds` begin to hold 0: below 0.05 exactly if the interval of level 0.95
@@ -126,6 +160,8 @@ class Draws:
             drawn_R: The difference in each resample, about any mean.
             difference: The measured one.
             rounding: Differences up to this are none.
+            seed_variance: As in `bounds`.
+            seed_freedom: As in `bounds`.
         """
         size = abs(difference) - rounding
         if size <= 0:
@@ -134,8 +170,8 @@ class Draws:
         towards_R = np.sort((drawn_R.mean() - drawn_R) * np.sign(difference))
 
         def holds_zero(p: float) -> bool:
-            reach = float(np.quantile(towards_R, 1 - p / 2))
-            return reach > rounding and stretch(self.num_units, p / 2) * reach >= size
+            reach = self._reach(towards_R, p / 2, seed_variance, seed_freedom)
+            return reach > rounding and reach >= size
 
         low, high = 2 / (len(drawn_R) + 1), 1 - 1e-6
         if high <= low or not holds_zero(low):

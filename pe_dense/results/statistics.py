@@ -20,7 +20,7 @@ What is covered is the mean over test sets of this size, drawn as this one was. 
 items that is the score on endless data; for AP and mIoU it is not, since both depend on the size
 of the set.
 
-Shape legend: N items, U units, R resamples, S seeds, B scores compared.
+Shape legend: R resamples, B scores compared.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 16; cluster
 bootstrap: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8.
@@ -42,8 +42,8 @@ from pe_dense.results.bootstrap import (
     score_of,
 )
 from pe_dense.results.bootstrap import bootstrap_weights as bootstrap_weights
-from pe_dense.results.interval_marks import FEW_UNITS
 from pe_dense.results.item_evidence import ItemEvidence
+from pe_dense.results.resampled import Compares, resampled_scores
 
 METHOD = "centred percentile bootstrap, stretched to t"
 
@@ -91,8 +91,11 @@ class PairedDifference:
         low, high, standard_error: Its interval, as in `Interval`.
         p_value: Two-sided, of no difference; below 0.05 where the 95 % interval leaves 0 out;
             never 0, at least 2 / (resamples + 1).
-        unit, num_units, num_items, resamples, undefined, few_units, stretch, thin_classes: As in
-            `Interval`.
+        unit, num_units, num_items, resamples, undefined, few_units, thin_classes: As in `Interval`.
+        seed_standard_error: The part of the standard error that comes from seeds; 0 if left out.
+        seed_freedom: Degrees of freedom of that part; 0 if left out.
+        compares: 'checkpoints' if the chance of training is left out, 'encoders' if it is in.
+        stretch: As in `Interval`; nan where seeds are part of it.
     """
 
     difference: float
@@ -106,28 +109,11 @@ class PairedDifference:
     resamples: int
     undefined: int
     few_units: bool
-    stretch: float
     thin_classes: int | None
-
-
-@dataclass(frozen=True)
-class SeedSpread:
-    """Scores of the same experiment with several seeds.
-
-    Attributes:
-        mean: Mean over seeds.
-        sd: Standard deviation of one seed, with n - 1; nan for one seed.
-        standard_error: Of the mean, sd / sqrt(n); nan for one seed.
-        low, high: Smallest and largest score.
-        n: Number of seeds.
-    """
-
-    mean: float
-    sd: float
-    standard_error: float
-    low: float
-    high: float
-    n: int
+    seed_standard_error: float
+    seed_freedom: int
+    compares: Compares
+    stretch: float
 
 
 @dataclass(frozen=True)
@@ -136,12 +122,15 @@ class CombinedInterval:
 
     Attributes:
         mean: Mean score over seeds.
-        low, high: Bounds that cover both sources.
+        low, high: Bounds that cover both sources, as far as both are known.
         item_standard_error: From the items: what another test set would change.
-        seed_standard_error: From the seeds, of their mean; nan for one seed, and then left out.
+        seed_standard_error: From the seeds, of their mean, beyond what the items explain; nan where
+            no encoder has two seeds, and then left out.
         standard_error: Of both together.
-        num_seeds, unit, num_units, num_items, resamples, undefined, few_units, stretch,
-            thin_classes: As in `Interval`.
+        seed_freedom: Degrees of freedom of the spread between seeds; 0 where it is left out.
+        num_seeds: Seeds of this encoder.
+        compares: 'encoders', or 'checkpoints' where the seeds are left out.
+        unit, num_units, num_items, resamples, undefined, few_units, thin_classes: As in `Interval`.
     """
 
     mean: float
@@ -150,14 +139,15 @@ class CombinedInterval:
     item_standard_error: float
     seed_standard_error: float
     standard_error: float
+    seed_freedom: int
     num_seeds: int
+    compares: Compares
     unit: str
     num_units: int
     num_items: int
     resamples: int
     undefined: int
     few_units: bool
-    stretch: float
     thin_classes: int | None
 
 
@@ -251,38 +241,76 @@ def paired_difference(
     # Differences that are equal but for rounding count as equal.
     rounding = 2 * ROUNDING * max(abs(score_a), abs(score_b))
     p_value = draws.p_value(kept_R, difference, rounding)
-    about = draws.about(metric, kept_R)
-    return PairedDifference(difference, low, high, sample_sd(kept_R), p_value, **about)
+    return PairedDifference(
+        difference,
+        low,
+        high,
+        sample_sd(kept_R),
+        p_value,
+        seed_standard_error=0.0,
+        seed_freedom=0,
+        compares="checkpoints",
+        **draws.about(metric, kept_R),
+    )
+
+
+def encoder_difference(
+    evidences: Mapping[str, Sequence[ItemEvidence]],
+    first: str,
+    second: str,
+    metric: str,
+    resamples: int = 1000,
+    seed: int = 0,
+    unit: str | None = None,
+    level: float = 0.95,
+) -> PairedDifference:
+    """How much better the mean of one encoder's seeds is than that of another's, and how surely.
+
+    The spread between seeds is pooled over all encoders given, as in `combined_intervals`, so that
+    it is known for an encoder of one seed too; where none has two seeds it is left out, and the
+    difference is one of checkpoints.
+
+    Args:
+        evidences: Encoder -> one evidence for each seed; all encoders of one protocol.
+        first: One of them.
+        second: Another; first minus second is told.
+        metric: One of their metrics.
+        resamples: Number of draws.
+        seed: Seed of the draws.
+        unit: What to draw; default: that of the evidence.
+        level: As in `interval`.
+
+    Raises:
+        ValueError: As `combined_intervals`, and if an encoder is not there.
+    """
+    for name in (first, second):
+        if name not in evidences:
+            raise ValueError(f"no evidence of '{name}'; it is there of {', '.join(evidences)}")
+    found = resampled_scores(evidences, metric, resamples, seed, unit, level)
+    a, b = found.names.index(first), found.names.index(second)
+    difference = float(found.scores_B[a] - found.scores_B[b])
+    drawn_R = found.drawn_BR[a] - found.drawn_BR[b]
+    from_seeds = found.seed_variance_of(a) + found.seed_variance_of(b) if a != b else 0.0
+    freedom = found.seeds.degrees_of_freedom
+    rounding = 2 * ROUNDING * float(np.abs(found.scores_B[[a, b]]).max())
+    about = found.draws.about(metric, drawn_R)
+    if from_seeds:
+        about["stretch"] = math.nan
+    low, high = found.draws.bounds(drawn_R, difference, from_seeds, freedom)
+    return PairedDifference(
+        difference,
+        low,
+        high,
+        math.hypot(sample_sd(drawn_R), math.sqrt(from_seeds)),
+        found.draws.p_value(drawn_R, difference, rounding, from_seeds, freedom),
+        seed_standard_error=math.sqrt(from_seeds),
+        seed_freedom=freedom,
+        compares=found.compares,
+        **about,
+    )
 
 
 # ---- seeds -----------------------------------------------------------------------------------
-
-
-def seed_component(values_by_seed: Sequence[float]) -> SeedSpread:
-    """Mean and spread of the scores that several seeds gave on the same items.
-
-    Raises:
-        ValueError: If there is no score, or one is not finite.
-
-    Example:
-        >>> spread = seed_component([0.5, 0.7])
-        >>> round(spread.mean, 3), round(spread.sd, 3), round(spread.standard_error, 3)
-        (0.6, 0.141, 0.1)
-    """
-    values_S = np.asarray(values_by_seed, np.float64)
-    if values_S.ndim != 1 or not len(values_S) or not np.isfinite(values_S).all():
-        raise ValueError(
-            f"scores by seed are {list(values_by_seed)[:5]}; pass one finite number per seed"
-        )
-    sd = sample_sd(values_S)
-    return SeedSpread(
-        mean=float(values_S.mean()),
-        sd=sd,
-        standard_error=sd / math.sqrt(len(values_S)),
-        low=float(values_S.min()),
-        high=float(values_S.max()),
-        n=len(values_S),
-    )
 
 
 def combined_interval(
@@ -293,112 +321,62 @@ def combined_interval(
     unit: str | None = None,
     level: float = 0.95,
 ) -> CombinedInterval:
-    """Interval of the mean score of several seeds, with both sources of chance told apart.
-
-    Items: every resample scores all seeds on the same draw and averages. Seeds: the mean of S
-    seeds is off by about sd / sqrt(S). Each resample adds a draw of that, from Student's t with
-    S - 1 degrees of freedom, since three seeds say little about their own spread. What a seed
-    does to single items is in both parts; the interval is a little too wide rather than too
-    narrow. With one seed there is no second part, and `seed_standard_error` is nan.
-
-    `evidences` holds one for each seed, on the same items; the other arguments are `interval`'s.
+    """`combined_intervals` of one encoder that stands alone; `evidences` holds one for each seed.
 
     Raises:
-        ValueError: As `paired_difference`, and if there is no evidence.
+        ValueError: As `combined_intervals`.
     """
-    if not evidences:
-        raise ValueError("no evidence given; pass one for each seed")
-    first = evidences[0]
-    draws = Draws(first, resamples, seed, unit, level)
-    drawn_R = np.mean([drawn_scores(one, draws, metric, first) for one in evidences], axis=0)
-    scores = [score_of(one, metric) for one in evidences]
-    kept_R = draws.defined(metric, float(np.mean(scores)), drawn_R)
-    spread = seed_component(scores)
-    item_error = sample_sd(kept_R)
-    noise_R = _seed_noise(spread, len(kept_R), seed)
-    low, high = draws.bounds(kept_R + noise_R, spread.mean)
-    seed_error = 0.0 if spread.n == 1 else spread.standard_error
-    return CombinedInterval(
-        mean=spread.mean,
-        low=low,
-        high=high,
-        item_standard_error=item_error,
-        seed_standard_error=spread.standard_error,
-        standard_error=math.hypot(item_error, seed_error),
-        num_seeds=spread.n,
-        **draws.about(metric, kept_R),
-    )
+    return combined_intervals({"": evidences}, metric, resamples, seed, unit, level)[""]
 
 
-def _seed_noise(spread: SeedSpread, resamples: int, seed: int, stream: int = 0) -> np.ndarray:
-    """(R,) draws of how far the mean over seeds may be off; other streams are independent."""
-    if spread.n == 1:
-        return np.zeros(resamples)
-    # A stream of its own, so that it does not follow the draws of items.
-    rng = np.random.default_rng([seed, 1 + stream])
-    return spread.standard_error * rng.standard_t(spread.n - 1, size=resamples)
-
-
-@dataclass(frozen=True, eq=False)
-class ResampledScores:
-    """Scores of B encoders on the same resamples.
-
-    Attributes:
-        scores_B: Mean over seeds, on all items.
-        drawn_BR: The same on each resample; those that leave any score undefined are left out.
-        seed_noise_BR: How far each mean may be off because of its seeds; 0 for one seed.
-        seed_error_B: Standard error of the mean over seeds; 0 for one seed.
-        few_units: As in `Interval`.
-    """
-
-    scores_B: np.ndarray
-    drawn_BR: np.ndarray
-    seed_noise_BR: np.ndarray
-    seed_error_B: np.ndarray
-    few_units: bool
-
-
-def resampled_scores(
+def combined_intervals(
     evidences: Mapping[str, Sequence[ItemEvidence]],
     metric: str,
     resamples: int = 1000,
     seed: int = 0,
     unit: str | None = None,
-) -> ResampledScores:
-    """Scores of several encoders on shared resamples, for comparing all of them.
+    level: float = 0.95,
+) -> dict[str, CombinedInterval]:
+    """Interval of the mean over seeds of each encoder, with both sources of chance told apart.
 
-    `evidences` maps a name to one evidence for each seed, all of the same items; the other
-    arguments are those of `interval`.
+    Items: every resample scores all seeds on the same draw and averages. Seeds: the mean of S
+    seeds varies by 1 / S of the variance of one, which is pooled over all the encoders given; see
+    `seeds`. The distance of each bound from the mean is the root of the sum of squares of both. An
+    encoder with one seed has the variance of the others; where no encoder has two, seeds are left
+    out and `compares` says so. Two seeds of a single encoder (one degree of freedom) give an
+    interval that is wide, and holds the truth more often than it says.
+
+    Args:
+        evidences: Encoder -> one evidence for each seed; all encoders of one protocol, on the same
+            items.
+        metric: One of their metrics.
+        resamples: Number of draws.
+        seed: Seed of the draws.
+        unit: What to draw; default: that of the evidence.
+        level: As in `interval`.
 
     Raises:
-        ValueError: As `combined_interval`.
+        ValueError: As `paired_difference`, and if there is no evidence.
     """
-    first = next(iter(evidences.values()))[0]
-    draws = Draws(first, resamples, seed, unit, level=0.95)
-    stream = {name: n for n, name in enumerate(sorted(evidences))}  # whatever the order given
-    spreads, drawn, noise = [], [], []
-    for name, seeds in evidences.items():
-        drawn.append(np.mean([drawn_scores(one, draws, metric, first) for one in seeds], axis=0))
-        spreads.append(seed_component([_defined_score(one, metric, name) for one in seeds]))
-        noise.append(_seed_noise(spreads[-1], resamples, seed, stream[name]))
-    drawn_BR = np.stack(drawn)
-    undefined_R = np.isnan(drawn_BR).any(axis=0)
-    if 2 * undefined_R.sum() > resamples:
-        raise ValueError(
-            f"metric '{metric}' is undefined in {undefined_R.sum()} of {resamples} resamples; too "
-            "few items have it, so rank by another metric"
+    found = resampled_scores(evidences, metric, resamples, seed, unit, level)
+    combined = {}
+    for b, name in enumerate(found.names):
+        mean, drawn_R = float(found.scores_B[b]), found.drawn_BR[b]
+        item_error, from_seeds = sample_sd(drawn_R), found.seed_variance_of(b)
+        freedom = found.seeds.degrees_of_freedom
+        low, high = found.draws.bounds(drawn_R, mean, from_seeds, freedom)
+        about = found.draws.about(metric, drawn_R)
+        del about["stretch"]  # one factor says nothing where two sources add up
+        combined[name] = CombinedInterval(
+            mean=mean,
+            low=low,
+            high=high,
+            item_standard_error=item_error,
+            seed_standard_error=math.sqrt(from_seeds) if found.seeds.is_known else math.nan,
+            standard_error=math.hypot(item_error, math.sqrt(from_seeds)),
+            seed_freedom=freedom,
+            num_seeds=int(found.num_seeds_B[b]),
+            compares=found.compares,
+            **about,
         )
-    return ResampledScores(
-        scores_B=np.array([spread.mean for spread in spreads]),
-        drawn_BR=drawn_BR[:, ~undefined_R],
-        seed_noise_BR=np.stack(noise)[:, ~undefined_R],
-        seed_error_B=np.array([0.0 if s.n == 1 else s.standard_error for s in spreads]),
-        few_units=draws.num_units < FEW_UNITS,
-    )
-
-
-def _defined_score(evidence: ItemEvidence, metric: str, name: str) -> float:
-    score = score_of(evidence, metric)
-    if math.isnan(score):
-        raise ValueError(f"metric '{metric}' of '{name}' is undefined; rank by another metric")
-    return score
+    return combined

@@ -43,7 +43,9 @@ def test_same_seed_same_ranks_in_any_order():
 
 def test_equal_encoders_and_a_single_one():
     one = encoders({"a": 0.0})["a"]
-    assert rank_groups({"a": one}, "m", True) == [Rank("a", one.metrics()["m"], 1, 1.0, 1, False)]
+    assert rank_groups({"a": one}, "m", True) == [
+        Rank("a", one.metrics()["m"], 1, 1.0, 1, False, "checkpoints")
+    ]
     ranks = rank_groups({"b": one, "a": one}, "m", True)
     assert [rank.name for rank in ranks] == ["a", "b"]
     assert {(rank.group, rank.p_adjusted) for rank in ranks} == {(1, 1.0)}
@@ -63,14 +65,27 @@ def test_two_encoders_agree_with_the_paired_comparison():
     assert last.p_adjusted == pytest.approx(pair.p_value, abs=0.015)  # tails apart or together
 
 
-def test_equal_encoders_are_rarely_told_apart():
+@pytest.mark.parametrize("num", [12, 60])
+def test_equal_encoders_are_rarely_told_apart(num):
     wrong = 0
     for trial in range(200):
-        given = encoders(dict.fromkeys("abcdef", 0.0), num=60, seed=trial)
+        given = encoders(dict.fromkeys("abcdef", 0.0), num=num, seed=trial)
         ranks = rank_groups(given, "m", True, resamples=200, seed=trial)
         wrong += ranks[-1].group > 1
-    # 0.05 is wanted, 0.08 expected at 60 images; each pair on its own gave 0.4.
-    assert wrong / 200 < 0.10
+    # 0.05 is wanted; each pair on its own gave 0.4, and 12 units without their t 0.2.
+    assert wrong / 200 < 0.09
+
+
+def trained(rng, counts, gaps, num: int = 200, seed_sd: float = 0.1) -> dict:
+    """Encoders of several seeds; every seed has a level of its own."""
+    hard = rng.normal(size=num)
+    return {
+        name: [
+            values_evidence(hard + rng.normal(gap, 0.05, num) + rng.normal(0, seed_sd))
+            for _ in range(count)
+        ]
+        for name, count, gap in zip("abcdef", counts, gaps, strict=False)
+    }
 
 
 def test_seeds_widen_the_comparison():
@@ -85,8 +100,28 @@ def test_seeds_widen_the_comparison():
     together = rank_groups(given, "m", True)
     assert groups(together) == {"a": 1, "b": 1} and together[0].num_seeds == 3
     assert rank_groups(dict(reversed(given.items())), "m", True) == together
+    assert {rank.compares for rank in together} == {"encoders"}
     first = rank_groups({name: found[0] for name, found in given.items()}, "m", True)
     assert groups(first) == {"a": 1, "b": 2}  # one lucky seed
+    assert {rank.compares for rank in first} == {"checkpoints"}
+
+
+@pytest.mark.parametrize("counts", [(2,) * 6, (3,) * 6, (1, 3, 3, 3, 3, 3), (3, 3)])
+def test_equal_encoders_of_unequal_seeds_are_rarely_told_apart(counts):
+    rng, wrong = np.random.default_rng(1), 0
+    for trial in range(150):
+        given = trained(rng, counts, [0.0] * 6)
+        wrong += rank_groups(given, "m", True, resamples=200, seed=trial)[-1].group > 1
+    assert wrong / 150 < 0.10
+
+
+def test_three_seeds_find_a_gap_of_six_seed_sds():
+    rng, found = np.random.default_rng(2), 0
+    for trial in range(40):
+        given = trained(rng, (3,) * 6, [-0.6, 0, 0, 0, 0, 0])
+        ranks = rank_groups(given, "m", True, resamples=200, seed=trial)
+        found += groups(ranks)["a"] > 1
+    assert found / 40 > 0.9  # 0.22 while every encoder had only its own two degrees of freedom
 
 
 def test_wrong_arguments():

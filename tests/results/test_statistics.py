@@ -20,11 +20,9 @@ from evidence_case import (
 from pe_dense.results.bootstrap import bootstrap_weights, stretch
 from pe_dense.results.evidence import VideoObjectEvidence
 from pe_dense.results.statistics import (
-    combined_interval,
     interval,
     intervals,
     paired_difference,
-    seed_component,
 )
 
 # Quantiles of Student's t from a printed table, by degrees of freedom.
@@ -333,55 +331,3 @@ def test_only_the_same_items_can_be_paired():
         paired_difference(depth(num=12, per_sequence=3), depth(num=12, per_sequence=4), "rmse")
     with pytest.raises(ValueError, match="other sequences"):
         paired_difference(depth(num=12, per_sequence=3), a, "rmse")
-
-
-# ---- seeds ----------------------------------------------------------------------------------
-
-
-def test_seed_component_by_hand():
-    found = seed_component([0.1, 0.2, 0.6])
-    assert (found.mean, found.low, found.high, found.n) == (pytest.approx(0.3), 0.1, 0.6, 3)
-    assert found.sd == pytest.approx(math.sqrt((0.04 + 0.01 + 0.09) / 2))
-    assert found.standard_error == pytest.approx(found.sd / math.sqrt(3))
-    one = seed_component([0.4])
-    assert one.mean == 0.4 and math.isnan(one.sd) and math.isnan(one.standard_error)
-    for bad in ([], [0.1, math.nan]):
-        with pytest.raises(ValueError, match="one finite number per seed"):
-            seed_component(bad)
-
-
-def test_combined_interval_tells_items_from_seeds():
-    rng = np.random.default_rng(0)
-    items = rng.normal(0, 1.0, 400)
-    shifts = np.array([-0.2, 0.0, 0.1, 0.1])
-    seeds = [values_evidence(items + shift) for shift in shifts]
-    found = combined_interval(seeds, "m")
-    assert found.mean == pytest.approx(items.mean())
-    assert found.item_standard_error == pytest.approx(items.std() / 20, rel=0.08)
-    assert found.seed_standard_error == pytest.approx(shifts.std(ddof=1) / 2)
-    total = math.hypot(found.item_standard_error, found.seed_standard_error)
-    assert found.standard_error == pytest.approx(total) and found.num_seeds == 4
-    assert found.high - found.low > 2 * 1.96 * total  # t with 3 degrees of freedom is wider
-
-
-def test_combined_interval_of_one_seed_is_the_interval():
-    evidence = depth(num=50)
-    found, plain = combined_interval([evidence], "rmse"), interval(evidence, "rmse")
-    assert (found.low, found.high) == (plain.low, plain.high)
-    assert found.standard_error == found.item_standard_error == plain.standard_error
-    assert math.isnan(found.seed_standard_error) and found.num_seeds == 1
-    twice = combined_interval([evidence, evidence], "rmse")
-    assert twice.seed_standard_error == 0 and (twice.low, twice.high) == (plain.low, plain.high)
-    with pytest.raises(ValueError, match="no evidence"):
-        combined_interval([], "rmse")
-
-
-def test_coverage_for_other_items_and_seeds():
-    rng = np.random.default_rng(1)
-    held = 0
-    for trial in range(300):
-        items = rng.normal(0, 1, 50)
-        seeds = [values_evidence(items + rng.normal(0, 0.3) + 2.0) for _ in range(3)]
-        found = combined_interval(seeds, "m", resamples=300, seed=trial)
-        held += found.low <= 2.0 <= found.high
-    assert held / 300 > 0.92  # items alone would hold it in 0.86
