@@ -4,7 +4,8 @@ Run by `make setup`, `make demo` and `make test`. An interrupted set-up is run a
 start: pip passes over what is there, and a finished one is recognised from a single file. The
 versions are in `tools/setup_steps/versions.py`, full output in `.venv/setup-logs/`.
 
-Environment: CC, CXX, MAX_JOBS, CUDA_HOME and FORCE_CUDA (1 or 0) are obeyed where they are set.
+Environment: CC, CXX, MAX_JOBS, CUDA_HOME, TORCH_CUDA_ARCH_LIST and FORCE_CUDA (1 or 0) are obeyed
+where they are set. mmcv is compiled for the GPUs that are there; FORCE_CUDA=0 skips CUDA.
 pip is called with the user's own pip configuration, so its indexes, mirrors and links count.
 """
 
@@ -16,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -34,7 +36,12 @@ VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
 SCHEMAS = ROOT / "tools" / "setup_steps" / "torchvision_schemas.py"
 
-ASK_TORCH = "import json, torch; print(json.dumps([torch.version.cuda, torch.cuda.is_available()]))"
+ASK_TORCH = """
+import json, torch
+gpus = range(torch.cuda.device_count())
+kinds = {".".join(map(str, torch.cuda.get_device_capability(gpu))) for gpu in gpus}
+print(json.dumps([torch.version.cuda, torch.cuda.is_available(), sorted(kinds)]))
+"""
 RUN_OPERATORS = """
 import sys, torch, mmcv, mmdet, mmseg
 from mmcv.ops import nms
@@ -117,6 +124,7 @@ class Setup:
         self.pip("stack", *installed())
         self.without_libgl()
         self.without_torchvision_operators(site_packages)
+        self.with_triton()
         self.announce("installing pe_dense (editable)")
         self.pip("package", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
         with_cuda = self.compile_operators()
@@ -185,29 +193,55 @@ class Setup:
             shutil.copy(SCHEMAS, site_packages)
             hook.write_text("import torchvision_schemas; torchvision_schemas.install()\n")
 
+    def ask_torch(self) -> tuple[str | None, bool, list[str]]:
+        """CUDA version of torch, whether it sees a GPU, and the kinds of GPU (e.g. '9.0')."""
+        answer = self.python("torch", ["-c", ASK_TORCH], "torch does not start here")
+        return tuple(json.loads(answer.splitlines()[-1]))
+
+    def with_triton(self) -> None:
+        """Let the tests run Triton kernels beside a CPU build of torch, in triton's interpreter.
+
+        Without dependencies, so that nothing else is replaced. The set-up goes on where triton
+        cannot be had: tests of kernels are skipped then.
+        """
+        torch_cuda = self.ask_torch()[0]
+        problem = machine.triton_problem(torch_cuda, platform.system(), platform.machine())
+        if problem is None:
+            try:
+                self.pip("triton", "--no-deps", *installed("triton"))
+            except SetupError:
+                problem = f"it could not be fetched (log: {self.logs / 'triton.log'})"
+        if problem and torch_cuda is None:
+            print(f"      no triton: {problem}; tests of its kernels are skipped", flush=True)
+
     def compile_operators(self) -> bool:
         """Compile mmcv's operators against the installed torch; return whether for CUDA."""
-        answer = self.python("torch", ["-c", ASK_TORCH], "torch does not start here")
-        torch_cuda, gpu_visible = json.loads(answer.splitlines()[-1])
+        torch_cuda, gpu_visible, gpu_kinds = self.ask_torch()
         nvcc_cuda, cuda_home = machine.find_cuda(self.env)
         forced = self.env.get("FORCE_CUDA")
         cuda = machine.choose_cuda(torch_cuda, gpu_visible, nvcc_cuda, forced)
         [mmcv] = installed("onedl-mmcv")
         torch, python = installed_version("torch", VENV), venv_python_version(VENV)
         key = f"{mmcv}, Python {python}, torch {torch}, CUDA {cuda.enabled}"
+        kinds = self.env.get("TORCH_CUDA_ARCH_LIST") or ";".join(gpu_kinds)
+        if cuda.enabled and kinds:
+            key += f", GPUs {kinds}"
         compiled = read_stamp("operators") if installed_version("onedl_mmcv", VENV) else None
         if compiled == key:
             self.announce(f"{mmcv} was compiled before")
             return cuda.enabled
         jobs = self.env.get("MAX_JOBS") or str(machine.parallel_jobs(*machine.machine_size()))
         self.announce(f"compiling {mmcv}")
-        print(f"      {jobs} processes, about 10 minutes on 2 cores. {cuda.reason}", flush=True)
+        minutes = machine.compile_minutes(int(jobs), cuda.enabled)
+        print(f"      {jobs} processes, about {minutes} minutes. {cuda.reason}", flush=True)
         env = {"MAX_JOBS": jobs, "FORCE_CUDA": "1" if cuda.enabled else "0"}
         # Debug symbols and warnings cost 40 % of the compile time and nobody reads them.
         for flags in ("CFLAGS", "CXXFLAGS"):
             env[flags] = f"{self.env.get(flags, '')} -g0 -w".strip()
         if cuda.enabled and cuda_home:
             env["CUDA_HOME"] = cuda_home
+        if cuda.enabled and kinds:
+            env["TORCH_CUDA_ARCH_LIST"] = kinds  # for the devices that are here, not for all kinds
         if not cuda.enabled:
             env["CUDA_VISIBLE_DEVICES"] = ""  # mmcv compiles for CUDA wherever torch sees a GPU
         # --verbose: the lines of the compiler are the progress.

@@ -45,13 +45,15 @@ PACKAGES = (
     # a CPU-only torch that build does not load: see torchvision_schemas.py.
     Package("timm", ">=1.0.20", "==1.0.31", "timm"),
     Package("torchvision", "", "==0.28.0", "timm"),
-    Package("transformers", ">=4.56", None, "sam"),
+    Package("transformers", ">=4.56", "==5.18.0", "sam"),
     Package("trackeval", ">=1.3,<1.4", "==1.3.0", "mot"),
     Package("lap", ">=0.5.12,<0.6", "==0.5.13", "mot"),
     Package("pytest", ">=8", ">=8,<10", "dev"),
     Package("pytest-xdist", ">=3.6", ">=3.6,<4", "dev"),
     Package("ruff", ">=0.12", ">=0.12,<0.18", "dev"),
     Package("selenium", ">=4.20", ">=4.20,<5", "dev"),
+    # A CUDA build of torch brings its own; beside a CPU build the tests interpret kernels with it.
+    Package("triton", None, "==3.6.0", "kernels"),
     # What compiles onedl-mmcv against the torch that is there.
     Package("setuptools", None, ">=80,<85", "build"),
     Package("wheel", None, "", "build"),
@@ -67,6 +69,7 @@ def allowed(extra: str = "") -> list[str]:
 
 
 def installed(*names: str) -> list[str]:
-    """What pip is told to install: the named packages, or all but the compiled one."""
-    chosen = [p for p in PACKAGES if p.name in names or (not names and p.name != "onedl-mmcv")]
+    """What pip is told to install: the named packages, or all but those with steps of their own."""
+    apart = ("onedl-mmcv", "triton")
+    chosen = [p for p in PACKAGES if p.name in names or (not names and p.name not in apart)]
     return [p.name + p.installed for p in chosen if p.installed is not None]
