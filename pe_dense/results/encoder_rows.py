@@ -42,7 +42,8 @@ class Findings:
 
     Attributes:
         ranks: Path of a record in its store -> the rank of its row.
-        means: `row_key` of a row with several seeds -> interval of their mean.
+        means: `row_key` -> interval of the mean over seeds, where the spread between seeds is
+            known; see `findings.mean_intervals`.
     """
 
     ranks: Mapping[str, Rank] = field(default_factory=dict)
@@ -58,7 +59,8 @@ class EncoderRow:
 
     Attributes:
         records: Those of all seeds, in the order of seeds; a reported number stands alone.
-        mean: Interval of the mean over seeds; None for one record, or without evidence.
+        mean: Interval for other items and other seeds; None where the spread between seeds is
+            unknown.
         rank: Where the row stands; None where that is unknown.
     """
 
@@ -95,14 +97,14 @@ class EncoderRow:
         return score
 
     def bounds(self, metric: str) -> Bounds | None:
-        """Interval of `score`: of the one record, or of the mean over seeds; None if unknown.
+        """Interval of `score`, None if unknown: that of `mean`, or of the record of one seed.
 
-        Means have one for the main metric only.
+        That of the record is of one checkpoint. Means have one for the main metric only.
         """
-        if self.num_seeds > 1:
-            if self.mean is None or metric != self.first.protocol.metric:
-                return None
+        if self.mean is not None and metric == self.first.protocol.metric:
             return _bounds(self.mean, METHOD)
+        if self.num_seeds > 1:
+            return None
         found = (self.first.ci95 or {}).get(metric)
         return _bounds(found[0], found[0].method) if found else None
 
@@ -144,14 +146,13 @@ def encoder_rows(records: Sequence[Record], findings: Findings = NOTHING_FOUND) 
     grouped: dict[str, list[Record]] = {}
     for record in sorted(records, key=_by_seed):
         grouped.setdefault(row_key(record), []).append(record)
-    rows = [
-        EncoderRow(
-            records=tuple(seeds),
-            mean=findings.means.get(key),
-            rank=findings.ranks.get(str(record_path(seeds[0]))),
-        )
-        for key, seeds in grouped.items()
-    ]
+    rows = []
+    for key, seeds in grouped.items():
+        mean = findings.means.get(key)
+        if mean is not None and mean.num_seeds != len(seeds):  # some have no evidence
+            mean = None
+        rank = findings.ranks.get(str(record_path(seeds[0])))
+        rows.append(EncoderRow(tuple(seeds), mean, rank))
 
     def place(row: EncoderRow) -> tuple[float, str]:
         main = row.main

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pe_dense.results.comparison import evidence_of, rank_records
 from pe_dense.results.encoder_rows import Findings, row_key
 from pe_dense.results.record import Record
-from pe_dense.results.statistics import CombinedInterval, combined_interval
+from pe_dense.results.statistics import CombinedInterval, combined_intervals
 
 
 def find(records: Sequence[Record], root: str | os.PathLike[str]) -> Findings:
@@ -25,18 +25,24 @@ def find(records: Sequence[Record], root: str | os.PathLike[str]) -> Findings:
 def mean_intervals(
     records: Sequence[Record], root: str | os.PathLike[str]
 ) -> dict[str, CombinedInterval]:
-    """`row_key` -> interval of the mean over seeds, of rows with several seeds and evidence.
+    """`row_key` -> interval of the mean over seeds, for other items and other seeds.
+
+    The spread between seeds is pooled over the rows of a protocol version, so that a row of one
+    seed has an interval here too once another row has several; where none has, it is left to the
+    interval of its record.
 
     Raises:
         ValueError: As `find`.
     """
-    rows: dict[str, list[Record]] = defaultdict(list)
+    protocols: dict[tuple[str, int], dict[str, list[Record]]] = defaultdict(dict)
     for record in records:
-        if record.origin == "measured":
-            rows[row_key(record)].append(record)
+        if record.origin == "measured" and record.evidence is not None:
+            rows = protocols[record.protocol.id, record.protocol.version]
+            rows.setdefault(row_key(record), []).append(record)
     found = {}
-    for key, seeds in rows.items():
-        if len(seeds) > 1 and all(record.evidence is not None for record in seeds):
-            evidences = [evidence_of(record, root) for record in seeds]
-            found[key] = combined_interval(evidences, seeds[0].protocol.metric)
+    for rows in protocols.values():
+        if any(len(seeds) > 1 for seeds in rows.values()):
+            evidences = {key: [evidence_of(r, root) for r in seeds] for key, seeds in rows.items()}
+            metric = next(iter(rows.values()))[0].protocol.metric
+            found.update(combined_intervals(evidences, metric))
     return found

@@ -22,6 +22,11 @@ class Note(NamedTuple):
 
 
 ONE_SEED = Note("one seed", "One seed: the row compares checkpoints, not encoders.")
+POOLED = Note(
+    "one seed",
+    "One seed, while other rows have several: its interval and its group have the spread of their "
+    "seeds.",
+)
 TOO_NARROW = (
     f"Fewer than {FEW_UNITS} units, or classes on fewer than {FEW_IMAGES} images: the interval may "
     "be too narrow, and groups too fine."
@@ -86,7 +91,7 @@ def _about_checkpoint(record: Record) -> Iterator[Note]:
 
 def _about_seeds(row: EncoderRow) -> list[Note]:
     if row.num_seeds == 1:
-        return [ONE_SEED]
+        return [ONE_SEED if row.mean is None else POOLED]
     name = row.first.protocol.metric
     metric = metric_of(name)
     values = [record.scores[name] for record in row.records]

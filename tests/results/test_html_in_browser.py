@@ -410,8 +410,10 @@ def test_the_mean_opens_and_leads_to_each_seed(open_page, make_record):
         for s in range(2)
     ]
     mean = CombinedInterval(
-        0.405, 0.35, 0.46, 0.0123, 0.0045, 0.013, 2, "image", 72, 72, 1000, 0, False, 1.0, 0
-    )
+        mean=0.405, low=0.35, high=0.46, item_standard_error=0.0123, seed_standard_error=0.0045,
+        standard_error=0.013, seed_freedom=1, num_seeds=2, compares="encoders", unit="image",
+        num_units=72, num_items=72, resamples=1000, undefined=0, few_units=False, thin_classes=0,
+    )  # fmt: skip
     page = open_page(records, Findings(means={row_key(records[0]): mean}))
     assert page.texts("td.interval .size")[0] == "n = 72 images"
     button = page.find("td.score button")

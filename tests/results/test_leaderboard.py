@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from pe_dense.results.detection_evidence import DetectionEvidence
+from pe_dense.results.encoder_rows import encoder_rows
 from pe_dense.results.evidence_file import evidence_bytes
 from pe_dense.results.findings import find
 from pe_dense.results.leaderboard import render_excerpt, render_markdown, render_terminal
-from pe_dense.results.statistics import METHOD, combined_interval
+from pe_dense.results.statistics import METHOD, combined_interval, combined_intervals, interval
 from pe_dense.results.store import load_records, save_record
 
 PAGES = ("LEADERBOARD.md", "leaderboard.html")
@@ -207,6 +208,30 @@ def test_seeds_are_one_row_with_the_interval_of_their_mean(make_record, tmp_path
     excerpt = render_excerpt(records, findings)
     assert excerpt.count("| random |") == 1 and f"| {bounds} (n = 12 images) |" in excerpt
     assert "Fewer than 30 units, or" in page and "One seed" not in page
+
+
+def test_one_seed_beside_several_has_the_spread_of_theirs(make_record, tmp_path):
+    """Three seeds of 'a' far apart: the interval of the one of 'b' is wider than its record's."""
+    seeds_with_evidence(make_record, tmp_path, (12, 8, 2))
+    records = seeds_with_evidence(make_record, tmp_path, (8,), encoder="b")
+    findings = find(records, tmp_path)
+    both = {"a": [one_class_evidence(n) for n in (12, 8, 2)], "b": [one_class_evidence(8)]}
+    expected = combined_intervals(both, "AP")["b"]
+    alone = interval(one_class_evidence(8), "AP")
+    assert expected.high - expected.low > 1.5 * (alone.high - alone.low)
+    page = render_markdown(records, findings)
+    (row,) = [line.split(" | ") for line in page.splitlines() if line.startswith("| b |")]
+    assert row[3] == f"{100 * expected.low:.1f} to {100 * expected.high:.1f} (n = 12 images)"
+    assert "one seed" in row[6] and "have the spread of their seeds" in page
+
+
+def test_a_seed_without_evidence_leaves_no_interval_of_fewer(make_record, tmp_path):
+    seeds_with_evidence(make_record, tmp_path, (10, 9))
+    bare = {"encoder.name": "a", "seed": 2, "scores": {"AP": 0.5}, "dataset.num_items": 12}
+    save_record(make_record(bare), tmp_path)
+    records = load_records(tmp_path)
+    (row,) = encoder_rows(records, find(records, tmp_path))
+    assert row.num_seeds == 3 and row.main_bounds is None
 
 
 def test_means_without_evidence_have_no_interval(make_record):
