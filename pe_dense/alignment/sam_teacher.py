@@ -22,6 +22,8 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from pe_dense.alignment.frozen_teacher import FrozenTeacher, normalised, point_grid, resample
+from pe_dense.alignment.sam_attention import use_plain_attention
+from pe_dense.alignment.sam_decoder import ImageParts, image_parts, masks_of_points, point_tokens
 
 MASKS = ("stable", "single", "best")
 # Source: facebookresearch/sam2, `SAM2Transforms`; the same in transformers' Sam2ImageProcessor.
@@ -32,8 +34,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class SamTeacher(FrozenTeacher):
     """One mask-logit map of SAM 2.1 for every point of a grid.
 
-    The image encoder runs once an image; points then pass the mask decoder in batches. Images are
-    stretched to SAM's square, bilinear, as SAM 2 does.
+    The image encoder runs once an image; points then pass the mask decoder in batches, image by
+    image (`sam_decoder`). Images are stretched to SAM's square, bilinear, as SAM 2 does.
 
     Args:
         model: Repository on the hub or folder, in the format of transformers.
@@ -43,8 +45,8 @@ class SamTeacher(FrozenTeacher):
             'single', or 'best' where 'single' is unstable. 'single': its first mask token.
             'best': of the three others the one of the highest predicted IoU.
         clamp: Logits beyond +-clamp are cut, as SAM 2's predictor does (32); None leaves them.
-        points_per_batch: Points times images in the decoder at once; changes memory, not results
-            beyond rounding.
+        points_per_batch: Points of an image in the decoder at once, about 10 MB each in half
+            precision; changes memory, not results beyond rounding.
         resampling: From SAM's map (256 x 256) to the student's grid; see `FrozenTeacher`.
         amp_dtype: See `FrozenTeacher`.
 
@@ -60,7 +62,7 @@ class SamTeacher(FrozenTeacher):
         points_per_side: int = 32,
         mask: str = "stable",
         clamp: float | None = 32.0,
-        points_per_batch: int = 64,
+        points_per_batch: int = 256,
         resampling: str = "area",
         amp_dtype: str | None = None,
     ) -> None:
@@ -69,13 +71,10 @@ class SamTeacher(FrozenTeacher):
         if clamp is not None and not clamp > 0:
             raise ValueError(f"clamp={clamp} is not positive; SAM 2 takes 32, None leaves logits")
         if points_per_batch < 1:
-            raise ValueError(f"points_per_batch={points_per_batch} is not positive; 64 is usual")
+            raise ValueError(f"points_per_batch={points_per_batch} is not positive; 256 is usual")
         points_P2 = point_grid(points_per_side)
         network = load_sam(model, revision)
-        if mask == "single":
-            network.mask_decoder.dynamic_multimask_via_stability = False
-        elif mask == "stable":
-            network.mask_decoder.dynamic_multimask_via_stability = True
+        use_plain_attention(network.vision_encoder)
         super().__init__(
             network,
             len(points_P2),
@@ -94,33 +93,28 @@ class SamTeacher(FrozenTeacher):
         if tuple(images_B3HW.shape[2:]) != (side, side):
             images_B3HW = F.interpolate(images_B3HW, (side, side), mode="bilinear", antialias=True)
         dtype = next(self.network.parameters()).dtype
-        features = self.network.get_image_embeddings(normalised(images_B3HW, MEAN, STD).to(dtype))
-        batch = len(images_B3HW)
-        # float32 whatever the model: neighbouring points are closer than bfloat16's steps at 1024.
-        points_BP12 = (self.points_P2.float() * side).expand(batch, -1, -1)[:, :, None]
-        step = max(1, self.points_per_batch // batch)
-        parts = []
-        for start in range(0, points_BP12.shape[1], step):
-            logits_BPhw = self._logits(features, points_BP12[:, start : start + step])
-            if self.clamp is not None:
-                logits_BPhw = logits_BPhw.clamp(-self.clamp, self.clamp)
-            with torch.autocast(logits_BPhw.device.type, enabled=False):
-                parts.append(resample(logits_BPhw.float(), grid_hw, self.resampling))
-        return torch.cat(parts, dim=1)
+        network = self.network
+        features = network.get_image_embeddings(normalised(images_B3HW, MEAN, STD).to(dtype))
+        points_PTC = point_tokens(network, self.points_P2.float() * side)
+        device = images_B3HW.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        with torch.autocast(device, enabled=False):  # the decoder chooses the types of its parts
+            logits = [
+                self._logits(image_parts(network, features, i, dtype), points_PTC, grid_hw)
+                for i in range(len(images_B3HW))
+            ]
+        return torch.stack(logits)
 
-    def _logits(self, features: list[Tensor], points_BP12: Tensor) -> Tensor:
-        """One mask a point, (B, P, h', w')."""
-        found = self.network(
-            image_embeddings=features,
-            input_points=points_BP12,
-            input_labels=torch.ones_like(points_BP12[..., 0], dtype=torch.int32),
-            multimask_output=self.mask == "best",
-        )
-        masks_BPMhw = found.pred_masks
-        if self.mask != "best":
-            return masks_BPMhw[:, :, 0]
-        best_BP = found.iou_scores.argmax(-1)
-        return masks_BPMhw.take_along_dim(best_BP[:, :, None, None, None], dim=2)[:, :, 0]
+    def _logits(self, image: ImageParts, points_PTC: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """Of one image, (P, h, w)."""
+        parts = []
+        for some_PTC in points_PTC.split(self.points_per_batch):
+            logits_Phw = masks_of_points(self.network.mask_decoder, image, some_PTC, self.mask)
+            if self.clamp is not None:
+                logits_Phw = logits_Phw.clamp(-self.clamp, self.clamp)
+            parts.append(resample(logits_Phw.float()[None], grid_hw, self.resampling)[0])
+        return torch.cat(parts)
 
 
 def load_sam(model: str, revision: str | None = None) -> Any:

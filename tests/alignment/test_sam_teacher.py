@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pe_dense.alignment.sam_attention import use_plain_attention
+from pe_dense.alignment.sam_decoder import image_parts, masks_of_points, point_tokens
 from pe_dense.alignment.sam_teacher import SamTeacher
 
 HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
@@ -130,6 +132,59 @@ def test_batches_of_points_change_nothing_and_clamp_cuts(tiny_sam):
     limit = tokens.abs().median().item()
     cut = SamTeacher(str(tiny_sam), points_per_side=4, clamp=limit)(pictures(), (8, 8))
     assert cut.abs().max() <= limit < tokens.abs().max()
+
+
+@needs_transformers
+def test_attention_of_the_image_encoder_is_that_of_transformers(tiny_sam):
+    from transformers import Sam2Model
+
+    network, own = (Sam2Model.from_pretrained(tiny_sam).eval() for _ in range(2))
+    assert use_plain_attention(own.vision_encoder) == 5
+    pixels = pictures(128)
+    with torch.no_grad():
+        expected = network.get_image_embeddings(pixels)
+        torch.testing.assert_close(own.get_image_embeddings(pixels), expected)
+
+
+@needs_transformers
+@pytest.mark.parametrize("mask", ["single", "stable", "best"])
+def test_the_decoder_is_that_of_transformers(tiny_sam, mask):
+    """All masks of all points at once, on random points, against `mask_decoder`."""
+    from transformers import Sam2Model
+
+    network = Sam2Model.from_pretrained(tiny_sam).eval()
+    decoder = network.mask_decoder
+    decoder.dynamic_multimask_via_stability = False
+    points_P2 = 128 * torch.rand(24, 2, generator=torch.Generator().manual_seed(5))
+    prompts = dict(
+        input_points=points_P2.expand(2, -1, -1)[:, :, None],
+        input_labels=torch.ones(2, 24, 1, dtype=torch.int32),
+        multimask_output=mask == "best",
+    )
+    with torch.no_grad():
+        features = network.get_image_embeddings(pictures(128))
+        if mask == "stable":  # with a threshold that half of the masks reach
+            single = network(image_embeddings=features, **prompts).pred_masks
+            decoder.dynamic_multimask_stability_delta = single.abs().median().item()
+            stability = decoder._get_stability_scores(single)
+            decoder.dynamic_multimask_stability_thresh = stability.median().item()
+            decoder.dynamic_multimask_via_stability = True
+        found = network(image_embeddings=features, **prompts)
+        if mask == "stable":
+            kept = (found.pred_masks == single).flatten(2).all(-1)  # (B, P)
+            assert kept.any() and not kept.all()
+        tokens_PTC = point_tokens(network, points_P2)
+        for index in (0, 1):
+            parts = image_parts(network, features, index, torch.float32)
+            own = masks_of_points(decoder, parts, tokens_PTC, mask)
+            which = found.iou_scores[index].argmax(-1)[:, None, None, None]
+            expected = found.pred_masks[index].take_along_dim(which, dim=1)[:, 0]
+            torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-4)
+            halves = image_parts(network, features, index, torch.bfloat16)
+            rough = masks_of_points(decoder, halves, tokens_PTC, mask)
+            assert rough.dtype == torch.bfloat16
+            gap = (rough - expected).abs().flatten(1).amax(1)  # another mask may be the best
+            assert gap.median() < 0.05 * (expected.max() - expected.min())
 
 
 @needs_transformers
