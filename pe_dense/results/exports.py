@@ -13,14 +13,14 @@ from pe_dense.results.encoder_rows import NOTHING_FOUND, EncoderRow, Findings, e
 from pe_dense.results.metrics import in_order, metric_of
 from pe_dense.results.record import Record
 from pe_dense.results.store import record_path
-from pe_dense.results.tables import by_protocol
+from pe_dense.results.tables import by_protocol, size_text
 
 PAPER = {"Title": "Perception Encoder", "URL": "https://arxiv.org/abs/2504.13181"}
 CSV_COLUMNS = (
     "path", "origin", "task", "protocol", "version", "dataset", "split", "num_items", "encoder",
     "weights", "weights_sha256", "num_params", "seed", "metric", "score", "ci95_low", "ci95_high",
-    "ci95_unit", "is_main", "train_s", "eval_s", "peak_memory_gib", "gpu", "commit", "dirty",
-    "created", "source", "mark",
+    "ci95_unit", "ci95_num_units", "is_main", "train_s", "eval_s", "peak_memory_gib", "gpu",
+    "commit", "dirty", "created", "source", "mark",
 )  # fmt: skip
 _CONFIG = re.compile(r"\bconfigs/[\w/.-]+\.py\b")
 _LATEX = {
@@ -87,6 +87,7 @@ def _csv_row(record: Record, metric: str) -> tuple:
         None if interval is None else repr(interval.low),
         None if interval is None else repr(interval.high),
         None if interval is None else interval.unit,
+        None if interval is None else interval.num_units,
         int(metric == record.protocol.metric),
         record.cost.train_s,
         record.cost.eval_s,
@@ -126,10 +127,14 @@ def _latex_table(rows: list[EncoderRow]) -> str:
     others = {name for name in names if "/" not in name} - {protocol.metric}
     metrics = [protocol.metric, *in_order(others)]
     heads = ["Encoder", *(metric_of(name).spelling for name in metrics)]
+    caption = f"{protocol.id}, version {protocol.version}"
+    sizes = dict.fromkeys(size_text(b) for row in rows if (b := row.main_bounds) is not None)
+    if sizes:
+        caption += f"; 95 % intervals over {', '.join(sizes)}"
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex_text(f'{protocol.id}, version {protocol.version}')}}}",
+        rf"\caption{{{latex_text(caption)}}}",
         rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
         r"\toprule",
         " & ".join(map(latex_text, heads)) + r" \\",

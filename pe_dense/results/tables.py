@@ -287,9 +287,14 @@ def interval_text(metric: str, bounds: Bounds | None) -> str:
     if bounds is None:
         return ABSENT
     words = f"{score_text(metric, bounds.low)} to {score_text(metric, bounds.high)}"
+    return f"{words} ({size_text(bounds)})"
+
+
+def size_text(bounds: Bounds) -> str:
+    """What an interval rests on: 'n = 72 images'."""
     if bounds.num_units is None:
-        return f"{words} (n unknown)"
-    return f"{words} (n = {bounds.num_units} {bounds.unit}{'' if bounds.num_units == 1 else 's'})"
+        return "n unknown"
+    return f"n = {bounds.num_units} {bounds.unit}{'' if bounds.num_units == 1 else 's'}"
 
 
 def difference_to_reported(row: EncoderRow, reported: Mapping[str, float]) -> float | None:

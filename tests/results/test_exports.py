@@ -40,6 +40,8 @@ def test_csv_has_every_score_exactly(made):
     with_interval = [row for row in rows if row["ci95_low"]]
     assert all(float(row["ci95_low"]) <= float(row["score"]) for row in with_interval)
     assert len(with_interval) == 32
+    sizes = {(row["ci95_unit"], row["ci95_num_units"]) for row in with_interval}
+    assert sizes == {("image", n) for n in ("5000", "2000", "654", "61")}
     reported = [row for row in rows if row["origin"] == "reported"]
     assert len(reported) == 4 and all(row["source"] and not row["commit"] for row in reported)
 
@@ -63,6 +65,7 @@ def test_latex_bolds_the_best_group(made):
     (deta,) = [t for t in tables if "coco-deta" in t]
     bold = re.findall(r"^(\S+) & \$\\mathbf", deta, re.MULTILINE)
     assert bold == [r"pe\_spatial\_g14\_448", r"pe\_spatial\_b16\_512", r"pe\_spatial\_t16\_512"]
+    assert r"coco-deta, version 1; 95 \% intervals over n = 5000 images}" in deta
     others = [t for t in tables if "coco-deta" not in t]
     assert all(t.count(r"\mathbf") == 1 for t in others)
     assert re.search(r"\$\\mathbf\{58\.4\}_\{\[57\.4,\\,59\.4\]\}\$", deta)
