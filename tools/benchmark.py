@@ -93,6 +93,7 @@ def main() -> int:
             "--records a folder of your own"
         )
     plan.check_jobs([p.job for p in planned if p.record is None])
+    plan.refuse_other_data(planned)
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
 

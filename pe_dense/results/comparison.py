@@ -6,14 +6,15 @@ Both rest on the evidence beside the records; a record without evidence has no r
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pe_dense.results.evidence_file import load_evidence
+from pe_dense.results.evidence_file import load_content, load_evidence
 from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.rank_groups import Rank, rank_groups
 from pe_dense.results.record import Record
+from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.statistics import PairedDifference, paired_difference
 from pe_dense.results.store import evidence_path, record_path
 
@@ -33,7 +34,7 @@ def evidence_of(record: Record, root: str | os.PathLike[str]) -> ItemEvidence:
 
     Raises:
         ValueError: If the record has none, the file is missing or is another one, or it holds
-            another number of items or another score than the record says.
+            another number of items, another score or hashes of other data than the record says.
     """
     path = evidence_path(record, root)
     if path is None or record.evidence is None:
@@ -54,24 +55,84 @@ def evidence_of(record: Record, root: str | os.PathLike[str]) -> ItemEvidence:
             f"{path} gives {metric} {score:.6f} but its record says "
             f"{record.scores[metric]:.6f}; evaluate again"
         )
+    content = load_content(path)
+    found = None if content is None else content.sha256
+    if found != record.dataset.sha256:
+        raise ValueError(
+            f"{path} gives {_shortened(found)} as the hash of what was scored but its record says "
+            f"{_shortened(record.dataset.sha256)}; evaluate again"
+        )
     return evidence
+
+
+def _shortened(sha256: str | None) -> str:
+    return "nothing" if sha256 is None else f"{sha256[:12]}..."
+
+
+def require_same_data(records: Sequence[Record], root: str | os.PathLike[str]) -> None:
+    """Refuse records that were scored on other labels or pictures than the rest.
+
+    Records that do not know their data, older ones, are left to the comparison of items.
+
+    Args:
+        records: Of one protocol, in their store.
+        root: Root of the store.
+
+    Raises:
+        ValueError: At the first that has other data than most (of equally many: than the first);
+            it names both and says what differs.
+    """
+    known = [record for record in records if record.dataset.sha256 is not None]
+    if not known:
+        return
+    (reference, _), *_ = Counter(record.dataset.sha256 for record in known).most_common(1)
+    like = next(record for record in known if record.dataset.sha256 == reference)
+    for record in known:
+        if record.dataset.sha256 != reference:
+            expected, found = _content(like, root), _content(record, root)
+            difference = None if not (expected and found) else expected.difference(found)
+            raise ValueError(
+                f"{record_path(record)} was scored on other files of {record.dataset.name} "
+                f"{record.dataset.split} than {record_path(like)}"
+                f"{'' if difference is None else f': {difference}'}; evaluate both on the same data"
+            )
+
+
+def _content(record: Record, root: str | os.PathLike[str]) -> ScoredContent | None:
+    path = evidence_path(record, root)
+    return load_content(path) if path is not None and path.is_file() else None
+
+
+def may_be_ranked(record: Record) -> bool:
+    """Whether a record may stand in a ranking: nothing but the end of a protocol's training may.
+
+    An unfinished training is another, and a checkpoint that was chosen has a chance more. Records
+    older than schema 4 say so in their protocol's id alone.
+    """
+    labels = record.protocol.id.split(".")[1:]
+    if any(label.startswith(("unfinished-", "chosen-on-")) for label in labels):
+        return False
+    may = ("end of training", "not trained here", "nothing to train")
+    return record.training is None or record.training.chosen in may
 
 
 def rank_records(records: Sequence[Record], root: str | os.PathLike[str]) -> dict[str, Rank]:
     """Rank groups of every protocol version with evidence for two encoders or more.
 
-    Seeds of one encoder and weights stand together. Records on other items than most are left
-    out by the item check of `rank_groups`, which raises.
+    Seeds of one encoder and weights stand together; what `may_be_ranked` refuses has no rank.
+    Records on other items than most are left out by the item check of `rank_groups`, which raises.
 
     Returns:
         Path of the record in the store -> its rank.
 
     Raises:
-        ValueError: As `evidence_of` and `rank_groups`.
+        ValueError: As `evidence_of`, `require_same_data` and `rank_groups`.
     """
     protocols: dict[tuple[str, int], dict[str, list[Record]]] = defaultdict(dict)
     for record in records:
-        if record.origin == "measured" and record.evidence is not None:
+        if record.origin != "measured" or record.evidence is None:
+            continue
+        if may_be_ranked(record):
             rows = protocols[record.protocol.id, record.protocol.version]
             rows.setdefault(str(record_path(record).parent), []).append(record)
     ranks = {}
@@ -79,6 +140,7 @@ def rank_records(records: Sequence[Record], root: str | os.PathLike[str]) -> dic
         if len(rows) < 2:
             continue
         protocol = next(iter(rows.values()))[0].protocol
+        require_same_data([record for seeds in rows.values() for record in seeds], root)
         evidences = {row: [evidence_of(r, root) for r in seeds] for row, seeds in rows.items()}
         for rank in rank_groups(evidences, protocol.metric, protocol.higher_is_better):
             ranks.update({str(record_path(record)): rank for record in rows[rank.name]})
@@ -97,7 +159,7 @@ def compare_records(
         metrics: Names; by default the main metric.
 
     Raises:
-        ValueError: If the protocols differ, evidence is missing, or the items differ.
+        ValueError: If the protocols differ, evidence is missing, or the items or data differ.
     """
     keys = [(r.protocol.id, r.protocol.version, r.protocol.config_sha256) for r in (first, second)]
     if keys[0][:2] != keys[1][:2]:
@@ -111,6 +173,7 @@ def compare_records(
             f"{record_path(first)} and {record_path(second)} were made under other settings of "
             f"{keys[0][0]}-v{keys[0][1]}; evaluate both under one config"
         )
+    require_same_data([first, second], root)
     evidences = evidence_of(first, root), evidence_of(second, root)
     compared = []
     for metric in metrics or [first.protocol.metric]:

@@ -28,6 +28,7 @@ from pe_dense.results.evidence import (
     VideoObjectEvidence,
 )
 from pe_dense.results.item_evidence import ItemEvidence
+from pe_dense.results.scored_content import ScoredContent
 
 KINDS: dict[str, type[ItemEvidence]] = {
     kind.kind: kind
@@ -46,12 +47,15 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip file can hold
 _BITS = ("matched_DAT", "ignored_DAT")
 
 
-def save_evidence(evidence: ItemEvidence, path: str | os.PathLike[str]) -> str:
+def save_evidence(
+    evidence: ItemEvidence, path: str | os.PathLike[str], content: ScoredContent | None = None
+) -> str:
     """Writes evidence to a compressed .npz; equal evidence gives equal bytes (for one zlib).
 
     Args:
         evidence: Any kind.
         path: File to write, usually '*.npz'; whole or not at all, an older one is replaced.
+        content: Hashes of the files that were scored.
 
     Returns:
         The sha256 of the file, 64 hex digits.
@@ -59,12 +63,12 @@ def save_evidence(evidence: ItemEvidence, path: str | os.PathLike[str]) -> str:
     Raises:
         OSError: If the file cannot be written.
     """
-    data = evidence_bytes(evidence)
+    data = evidence_bytes(evidence, content)
     atomic_write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
-def evidence_bytes(evidence: ItemEvidence) -> bytes:
+def evidence_bytes(evidence: ItemEvidence, content: ScoredContent | None = None) -> bytes:
     """What `save_evidence` writes."""
     texts, numbers, arrays = {}, {}, {}
     for field in dataclasses.fields(evidence):
@@ -78,6 +82,8 @@ def evidence_bytes(evidence: ItemEvidence) -> bytes:
         elif value is not None:
             arrays[field.name] = _smallest(value)
     about = {"format": _FORMAT, "version": VERSION, "kind": evidence.kind}
+    if content is not None:
+        about["content"] = content.to_json()
     header = json.dumps({**about, "texts": texts, "numbers": numbers}, sort_keys=True)
     arrays["header"] = np.frombuffer(header.encode("ascii"), np.uint8)
     return _npz(arrays)
@@ -98,6 +104,37 @@ def load_evidence(path: str | os.PathLike[str], sha256: str | None = None) -> It
             One sentence that names the file and the remedy.
     """
     path = Path(path)
+    header, arrays = _read(path, sha256)
+    kind = header["kind"]
+    try:
+        return _evidence(KINDS[kind], {**header["texts"], **header["numbers"], **arrays})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path}: damaged {kind} evidence ({error}); restore the file, or evaluate again"
+        ) from None
+
+
+def load_content(path: str | os.PathLike[str], sha256: str | None = None) -> ScoredContent | None:
+    """Hashes of the files that were scored, from an evidence file; None if it has none.
+
+    Raises:
+        ValueError: As `load_evidence`.
+    """
+    path = Path(path)
+    header, _ = _read(path, sha256)
+    if header.get("content") is None:
+        return None
+    try:
+        return ScoredContent(**header["content"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path}: damaged hashes of what was scored ({error}); restore the file, or evaluate "
+            "again"
+        ) from None
+
+
+def _read(path: Path, sha256: str | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and arrays of an evidence file of a known kind."""
     if not path.is_file():
         raise ValueError(f"{path}: no such evidence file; evaluate again to write it")
     if sha256 is not None and file_sha256(path) != sha256:
@@ -123,12 +160,7 @@ def load_evidence(path: str | os.PathLike[str], sha256: str | None = None) -> It
             f"{path}: evidence of kind '{kind}', version {version}, but this pe_dense reads "
             f"version {VERSION} of {', '.join(KINDS)}; update pe_dense"
         )
-    try:
-        return _evidence(KINDS[kind], {**header["texts"], **header["numbers"], **arrays})
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{path}: damaged {kind} evidence ({error}); restore the file, or evaluate again"
-        ) from None
+    return header, arrays
 
 
 def _evidence(kind: type[ItemEvidence], fields: dict[str, Any]) -> ItemEvidence:

@@ -29,7 +29,7 @@ from pe_dense.results.evidence import (
     TrackingEvidence,
     VideoObjectEvidence,
 )
-from pe_dense.results.evidence_file import load_evidence
+from pe_dense.results.evidence_file import load_content, load_evidence
 from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.statistics import Interval, intervals
 from pe_dense.results.typed_json import parse
@@ -52,6 +52,8 @@ class Recomputed:
         intervals: Unit -> metric -> its interval.
         sketch: Up to 256 items -> print of what the encoder did on them, those left out where
             anyone would do the same.
+        content_sha256: Hash over the labels and pictures that were scored; None where the
+            evidence does not know it.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class Recomputed:
     scores: dict[str, float]
     intervals: dict[str, dict[str, Interval]]
     sketch: dict[str, str]
+    content_sha256: str | None = None
 
     @property
     def metric_names(self) -> frozenset[str]:
@@ -190,15 +193,20 @@ def recompute_file(
     """
     units = sorted(set(units))
     if memory is None:
-        return recompute(load_evidence(path, sha256), units)
+        return _recompute_file(path, sha256, units)
     about = hashlib.sha256(f"{sha256} {_code()} {' '.join(units)}".encode()).hexdigest()
     file = memory / about[:2] / f"{about}.json"
     found = _remembered(file)
     if found is None:
-        found = recompute(load_evidence(path, sha256), units)
+        found = _recompute_file(path, sha256, units)
         with contextlib.suppress(OSError, ValueError):  # the next one computes it again
             atomic_write_text(file, json.dumps(dataclasses.asdict(found), allow_nan=False))
     return found
+
+
+def _recompute_file(path: Path, sha256: str, units: Iterable[str]) -> Recomputed:
+    found, content = recompute(load_evidence(path, sha256), units), load_content(path)
+    return found if content is None else dataclasses.replace(found, content_sha256=content.sha256)
 
 
 def _remembered(file: Path) -> Recomputed | None:

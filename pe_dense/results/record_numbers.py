@@ -77,6 +77,15 @@ def _check_items(record: Record, found: Recomputed, problems: list[str]) -> None
             f"field 'dataset.num_items' is {stated}, but the evidence holds {found.num_items} "
             f"{found.unit if record.task == 'tracking' else 'item'}s"
         )
+    if record.dataset.sha256 != found.content_sha256:
+        problems.append(
+            f"field 'dataset.sha256' is {_shortened(record.dataset.sha256)}, but the evidence "
+            f"gives {_shortened(found.content_sha256)}"
+        )
+
+
+def _shortened(sha256: str | None) -> str:
+    return "null" if sha256 is None else f"{sha256[:12]}..."
 
 
 def _check_scores(

@@ -21,6 +21,7 @@ from pe_dense.run.protocol import followed_protocol
 from pe_dense.run.recording import record_of, save_with_evidence
 from pe_dense.run.request import RunRequest
 from pe_dense.run.runner import NamingRunner
+from pe_dense.run.scored_data import content_of
 from pe_dense.run.trained_run import TrainedRun, bare_model, encoder_settings, open_run
 
 
@@ -63,6 +64,9 @@ def evaluate(
         refuse_existing(new_record, run.facts, protocol)
     else:
         load_strictly(model, run.content, str(run.file))
+    content = None
+    if records is not None and is_main_process():
+        content = content_of(runner.test_dataloader.dataset)
     started = time.monotonic()
     scores = plain_scores(runner.test())
     seconds = time.monotonic() - started
@@ -72,8 +76,8 @@ def evaluate(
         print(f"{name:>16} {value:.4f}")
     print(f"protocol: {protocol.id}-v{protocol.version}")
     if records is not None:
-        record = record_of(run, request, protocol, scores, runner, seconds, accepted)
-        save_with_evidence(record, runner.test_evaluator.metrics, records, supersede)
+        record = record_of(run, request, protocol, scores, runner, seconds, accepted, content)
+        save_with_evidence(record, runner.test_evaluator.metrics, records, supersede, content)
     if "journal_dir" in run.cfg:  # it was for a killed run; a finished one begins anew next time
         shutil.rmtree(run.cfg.model.journal_dir, ignore_errors=True)
     return scores

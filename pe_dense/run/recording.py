@@ -33,11 +33,13 @@ from pe_dense.results.record import (
     Record,
 )
 from pe_dense.results.record_intervals import confidence_intervals
+from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.store import save_record
 from pe_dense.run.config import encoder_facts
 from pe_dense.run.launch import command_with_launcher, processes
 from pe_dense.run.protocol import own_hashes
 from pe_dense.run.request import RunRequest
+from pe_dense.run.scored_data import note_on_published
 from pe_dense.run.trained_run import TrainedRun, bare_model
 
 
@@ -49,6 +51,7 @@ def record_of(
     runner: Runner,
     seconds: float,
     accepted: Sequence[str] = (),
+    content: ScoredContent | None = None,
 ) -> Record:
     """The record of a finished evaluation, without intervals.
 
@@ -60,6 +63,7 @@ def record_of(
         runner: The Runner that scored, for the model and the data.
         seconds: Duration of the evaluation.
         accepted: Faults of the scored data that were accepted, as `check_data` names them.
+        content: Hashes of the scored files.
     """
     cfg, facts = run.cfg, run.facts
     encoder = bare_model(runner).backbone.encoder
@@ -67,6 +71,8 @@ def record_of(
     cuda = torch.cuda.is_available()
     memory = torch.cuda.max_memory_allocated() / 2**30 if cuda else provenance.peak_memory_gib()
     here = command_with_launcher(request.argv, request.launcher, processes(request.launcher))
+    data = cfg.protocol
+    published = note_on_published(data.task, data.dataset, data.split, content)
     by_layer = None
     if isinstance(cfg.get("layer"), int):  # one point of a curve over layers
         layer = str(cfg.layer % encoder_facts(cfg.encoder)["depth"])
@@ -75,7 +81,12 @@ def record_of(
         origin="measured",
         task=cfg.protocol.task,
         protocol=protocol,
-        dataset=DatasetInfo(cfg.protocol.dataset, cfg.protocol.split, num_scored(runner)),
+        dataset=DatasetInfo(
+            cfg.protocol.dataset,
+            cfg.protocol.split,
+            num_scored(runner),
+            None if content is None else content.sha256,
+        ),
         encoder=EncoderInfo(
             cfg.encoder,
             weights.source,
@@ -93,7 +104,7 @@ def record_of(
         versions=provenance.library_versions(),
         hardware=provenance.hardware(gpu=torch.cuda.get_device_name() if cuda else None),
         cost=Cost(facts.train_seconds, seconds, memory),
-        notes="; ".join(notes_of(run, accepted)),
+        notes="; ".join(filter(None, [*notes_of(run, accepted), published])),
     )
 
 
@@ -125,7 +136,11 @@ def notes_of(run: TrainedRun, accepted: Sequence[str] = ()) -> list[str]:
 
 
 def save_with_evidence(
-    record: Record, metrics: Sequence[Any], root: Path, supersede: bool
+    record: Record,
+    metrics: Sequence[Any],
+    root: Path,
+    supersede: bool,
+    content: ScoredContent | None = None,
 ) -> list[Path]:
     """Complete a record with what the metrics kept, and write it; one for every seed of a run.
 
@@ -134,6 +149,7 @@ def save_with_evidence(
         metrics: The metrics of the evaluation; the first that has evidence is asked.
         root: Root of the records.
         supersede: Replace existing records.
+        content: Hashes of the scored files, which the evidence keeps.
 
     Returns:
         The files of the records.
@@ -161,7 +177,7 @@ def save_with_evidence(
             dataset=dataset,
             ci95=confidence_intervals(evidence, scores),
         )
-        paths.append(save_record(of_seed, root, supersede, evidence_bytes(evidence)))
+        paths.append(save_record(of_seed, root, supersede, evidence_bytes(evidence, content)))
         print(f"record: {paths[-1]}")
     return paths
 

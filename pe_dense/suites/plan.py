@@ -31,9 +31,11 @@ from pe_dense.encoders.zoo import find_encoder
 from pe_dense.files import file_sha256
 from pe_dense.results import provenance
 from pe_dense.results.record import Record
+from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.store import encoder_folder, record_path
 from pe_dense.run.config import check_data, encoder_facts, load_config, load_template
 from pe_dense.run.protocol import protocol_sha256
+from pe_dense.run.scored_data import content_of_config, require_same_data
 
 SUITES = Path("configs/suites")
 SUITE_KEYS = {"weights", "seeds", "runs"}
@@ -278,6 +280,28 @@ def check_jobs(jobs: Sequence[Job]) -> None:
             cfg, _ = load_config(job.config, options=dict(job.options))
             check_data(cfg, ("train", "val", "test"))
             seen.add(key)
+
+
+def refuse_other_data(planned: Sequence[PlannedJob]) -> None:
+    """Refuse to take a record for a job's result where the data have changed since.
+
+    Data that are not on this machine cannot be compared, and their records stay.
+
+    Raises:
+        ValueError: At the first record of other data.
+    """
+    contents: dict[tuple, ScoredContent | None] = {}
+    for done in planned:
+        job, record = done.job, done.record
+        if record is None or record.dataset.sha256 is None:
+            continue
+        key = job.config, job.options
+        if key not in contents:
+            options = dict(job.options)
+            there = Path(str(load_template(job.config, options=options).get("data_root", ".")))
+            cfg = load_config(job.config, options=options)[0] if there.exists() else None
+            contents[key] = None if cfg is None else content_of_config(cfg)
+        require_same_data(record, contents[key])
 
 
 def make_plan(jobs: Sequence[Job], records: Sequence[Record]) -> list[PlannedJob]:

@@ -18,11 +18,12 @@ import evidence_case
 import numpy as np
 
 from pe_dense.results.evidence import TrackingEvidence
-from pe_dense.results.evidence_file import evidence_bytes, load_evidence
+from pe_dense.results.evidence_file import evidence_bytes, load_content, load_evidence
 from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.record import Record, record_from_json, record_to_json
 from pe_dense.results.record_history import content_sha256
 from pe_dense.results.record_intervals import confidence_intervals
+from pe_dense.results.scored_content import ScoredContent, item_digits
 from pe_dense.results.store import record_path, save_record
 
 # Protocol -> task, metric, whether higher is better, evidence made from a seed.
@@ -99,7 +100,16 @@ def save(
     num = len(set(getattr(evidence, "video_ids", evidence.item_ids)))
     intervals = confidence_intervals(evidence, scores)
     numbers = {"scores": scores, "ci95": intervals, "dataset.num_items": num}
-    return save_record(make_record({**changes, **numbers}), root, evidence=evidence_bytes(evidence))
+    content = content_of(evidence)
+    numbers["dataset.sha256"] = content.sha256
+    data = evidence_bytes(evidence, content)
+    return save_record(make_record({**changes, **numbers}), root, evidence=data)
+
+
+def content_of(evidence: ItemEvidence) -> ScoredContent:
+    """What the evidence would be of: the bytes of an image, video or sequence are its name."""
+    names = sorted(set(getattr(evidence, "video_ids", evidence.item_ids)))
+    return ScoredContent(None, {name: item_digits([name]) for name in names})
 
 
 def place(root: Path, protocol: str, encoder: str = "alpha", seed: int = 0) -> Path:
@@ -127,7 +137,7 @@ def evidence_of(path: Path, root: Path) -> ItemEvidence:
 def replace_evidence(path: Path, root: Path, evidence: ItemEvidence, consistent: bool) -> None:
     """Puts other evidence beside a record; `consistent` makes all its numbers anew as well."""
     record = record_from_json(path.read_text())
-    data = evidence_bytes(evidence)
+    data = evidence_bytes(evidence, load_content(root / record.evidence.file))
     digest = hashlib.sha256(data).hexdigest()
     (root / record.evidence.file).unlink()
     file = record_path(record).with_suffix(f".{digest[:8]}.npz")

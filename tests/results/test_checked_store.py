@@ -84,6 +84,12 @@ def higher_score_with_its_interval(root):
     return [path], "'ci95.J&F' is "
 
 
+def other_data(root):
+    path = place(root, "sky-segmentation")
+    rewrite(path, set_field("dataset.sha256", "b" * 64))
+    return [path], "'dataset.sha256' is bbbbbbbbbbbb..., but the evidence gives "
+
+
 def narrow_interval(root):
     path = place(root, "room-depth")
 
@@ -284,7 +290,7 @@ def unfinished(root):
 
 
 FORGERIES = [
-    higher_score, higher_side_score, higher_score_with_its_interval, narrow_interval,
+    higher_score, higher_side_score, higher_score_with_its_interval, narrow_interval, other_data,
     interval_of_more_images, more_items, made_up_metric, no_evidence, lost_evidence,
     other_settings, unknown_protocol, from_the_future, other_encoder_in_the_command,
     other_config_in_the_command, copied_to_another_encoder, copied_with_a_change, same_checkpoint,

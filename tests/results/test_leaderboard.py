@@ -18,6 +18,7 @@ from pe_dense.results.encoder_rows import encoder_rows
 from pe_dense.results.evidence_file import evidence_bytes
 from pe_dense.results.findings import find
 from pe_dense.results.leaderboard import render_excerpt, render_markdown, render_terminal
+from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.statistics import METHOD, combined_interval, combined_intervals, interval
 from pe_dense.results.store import load_records, save_record
 
@@ -25,6 +26,7 @@ PAGES = ("LEADERBOARD.md", "leaderboard.html")
 MADE = {"method": METHOD, "stretch": 1.02, "thin_classes": 0}
 AP_INTERVAL = {"low": 0.43, "high": 0.4721, "unit": "image", "num_units": 72, "resamples": 1000}
 AP_INTERVAL |= MADE
+TWELVE = {"dataset.num_items": 12, "dataset.sha256": None}  # as the evidence below
 
 REPO = Path(__file__).parents[2]
 PAGE = """\
@@ -171,6 +173,7 @@ def test_what_was_chosen_is_shown(make_record, on, words):
 
 def seeds_with_evidence(make_record, root, found=(10, 9, 6), encoder="a"):
     """Records of several seeds of one encoder, with evidence, in a store."""
+    content = ScoredContent(None, {f"{i}.jpg": f"{i:032x}" for i in range(12)})
     for seed, n in enumerate(found):
         evidence = one_class_evidence(n)
         score, curve = evidence.metrics()["AP"], {"0": 0.1, "1": 0.2 + seed / 100, "0+1": 0.3}
@@ -180,10 +183,10 @@ def seeds_with_evidence(make_record, root, found=(10, 9, 6), encoder="a"):
         }  # fmt: skip
         changes = {
             "encoder.name": encoder, "seed": seed, "scores": {"AP": score}, "by_layer": {"AP": curve},
-            "selection": selection, "dataset.num_items": 12,
+            "selection": selection, **TWELVE, "dataset.sha256": content.sha256,
             "ci95": {"AP": [{**AP_INTERVAL, "low": 0.1, "high": 0.9, "num_units": 12}]},
         }  # fmt: skip
-        save_record(make_record(changes), root, evidence=evidence_bytes(evidence))
+        save_record(make_record(changes), root, evidence=evidence_bytes(evidence, content))
     return load_records(root)
 
 
@@ -354,10 +357,10 @@ def test_compare(make_record, tmp_path):
     for name, found in (("good", 10), ("bad", 2)):
         evidence = one_class_evidence(found)
         score = evidence.metrics()["AP"]
-        changes = {"encoder.name": name, "scores": {"AP": score}, "dataset.num_items": 12}
+        changes = {"encoder.name": name, "scores": {"AP": score}, **TWELVE}
         changes |= {"checkpoint_sha256": None}
         save_record(make_record(changes), root, evidence=evidence_bytes(evidence))
-    other = {"encoder.name": "other", "protocol.id": "another", "dataset.num_items": 12}
+    other = {"encoder.name": "other", "protocol.id": "another", **TWELVE}
     save_record(make_record(other), root)
     places = [f"{name}/random/bccd-detection-scratch-v1.seed0" for name in ("good", "bad")]
 
@@ -380,8 +383,17 @@ def test_compare(make_record, tmp_path):
 def test_evidence_that_does_not_fit_is_refused(make_record, tmp_path):
     evidence = one_class_evidence(6)
     for name, changes, words in (
-        ("score", {"scores": {"AP": 0.9}, "dataset.num_items": 12}, "'scores.AP' is 0.900000, but"),
-        ("items", {"scores": {"AP": evidence.metrics()["AP"]}}, "holds 12 items"),
+        ("score", {"scores": {"AP": 0.9}, **TWELVE}, "'scores.AP' is 0.900000, but"),
+        (
+            "items",
+            {"scores": {"AP": evidence.metrics()["AP"]}, "dataset.sha256": None},
+            "holds 12 items",
+        ),
+        (
+            "data",
+            {"scores": {"AP": evidence.metrics()["AP"]}, **TWELVE, "dataset.sha256": "9" * 64},
+            "but the evidence gives null",
+        ),
     ):
         root = tmp_path / name / "records"
         record = make_record({**changes, "encoder.name": "forged"})
@@ -400,7 +412,7 @@ def test_other_items_cannot_be_compared(make_record, tmp_path):
     for name, prefix in (("a", "x"), ("b", "y")):
         evidence = one_class_evidence(6, prefix)
         score = evidence.metrics()["AP"]
-        changes = {"encoder.name": name, "scores": {"AP": score}, "dataset.num_items": 12}
+        changes = {"encoder.name": name, "scores": {"AP": score}, **TWELVE}
         changes |= {"checkpoint_sha256": None}
         save_record(make_record(changes), tmp_path / "records", evidence=evidence_bytes(evidence))
     done = run_tool(tmp_path, "build", "--records", tmp_path / "records")

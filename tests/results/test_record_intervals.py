@@ -81,7 +81,7 @@ def old_record(make_record, evidence, scores, selection=None):
     changes = {
         "task": "tracking", "protocol.metric": "J&F", "protocol.id": "davis",
         "scores": scores, "ci95": ci95, "selection": selection,
-        "dataset.num_items": evidence.num_items,
+        "dataset.num_items": evidence.num_items, "dataset.sha256": None,
     }  # fmt: skip
     return make_record(changes)
 

@@ -20,6 +20,8 @@ from pe_dense.results.record import (
     ProtocolInfo,
     Record,
 )
+from pe_dense.run.config import load_config
+from pe_dense.run.scored_data import content_of_config
 from pe_dense.suites import display, plan, slurm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +54,27 @@ def record_of(job: plan.Job, **changes) -> Record:
         cost=Cost(100.0, 20.0, 1.0),
     )
     return dataclasses.replace(record, **changes)
+
+
+def test_a_record_of_other_data_is_no_result_of_a_job(mini_root, tmp_path):
+    options = {"data_root": str(mini_root / "coco")}
+    run = dict(config="configs/detection/atss_pe_t16_mini.py", minutes=1, options=options)
+    jobs = plan.make_jobs(plan.Suite("mini", "random", 1, (run,)), ["pe_spatial_t16_512"])
+    cfg = load_config(run["config"], options=options)[0]
+    here = content_of_config(cfg).sha256
+
+    def refuse(sha256):
+        record = record_of(jobs[0])
+        dataset = dataclasses.replace(record.dataset, sha256=sha256)
+        record = dataclasses.replace(record, dataset=dataset)
+        plan.refuse_other_data([plan.PlannedJob(jobs[0], record, 0.0, "recorded")])
+
+    refuse(here)
+    refuse(None)
+    with pytest.raises(ValueError, match="was scored on other files of"):
+        refuse("b" * 64)
+    jobs[0] = dataclasses.replace(jobs[0], options=(("data_root", str(tmp_path / "absent")),))
+    refuse("b" * 64)  # the data are not here
 
 
 def test_the_matrix():
