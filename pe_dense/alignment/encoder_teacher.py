@@ -16,7 +16,8 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from pe_dense.alignment.frozen_teacher import FrozenTeacher, check_grid, normalised
-from pe_dense.openmmlab.backbone import DenseBackbone
+from pe_dense.encoders.contract import check_choice
+from pe_dense.openmmlab.backbone import AMP_DTYPES, DenseBackbone
 
 
 @MODELS.register_module()
@@ -34,6 +35,9 @@ class EncoderTeacher(FrozenTeacher):
             None: the student's images as they are. Resizing is bilinear, antialiased.
         resampling: See `FrozenTeacher`.
         amp_dtype: See `FrozenTeacher`.
+        network_dtype: 'bfloat16' or 'float16' keeps weights and residual sums in that type instead,
+            which halves the teacher's memory, spares the conversion of all weights in every step,
+            and rounds after every block. None leaves the weights as they are.
         encoder_options: Further arguments of the encoder.
         weights_options: Further arguments of `load_weights`.
 
@@ -52,7 +56,15 @@ class EncoderTeacher(FrozenTeacher):
         amp_dtype: str | None = None,
         encoder_options: Mapping[str, Any] | None = None,
         weights_options: Mapping[str, Any] | None = None,
+        network_dtype: str | None = None,
     ) -> None:
+        if network_dtype is not None:
+            check_choice("network_dtype", network_dtype, tuple(AMP_DTYPES))
+            if amp_dtype is not None:
+                raise ValueError(
+                    f"network_dtype={network_dtype!r} and amp_dtype={amp_dtype!r} exclude each "
+                    "other: autocast would sum in float32; give one of them"
+                )
         is_pair = not isinstance(image_size, str) and image_size is not None
         if (is_pair and len(image_size) != 2) or (
             isinstance(image_size, str) and image_size != "grid"
@@ -78,12 +90,17 @@ class EncoderTeacher(FrozenTeacher):
                 "image_size": list(image_size) if is_pair else image_size,
                 "encoder_options": _as_json(encoder_options),
                 "weights_options": _as_json(weights_options),
+                # Absent without it: caches that were filled before know no such setting.
+                **({} if network_dtype is None else {"network_dtype": network_dtype}),
             },
             resampling=resampling,
             amp_dtype=amp_dtype,
             sha256=info.sha256 if len(info.sha256) == 64 else None,
         )
         self.image_size = tuple(image_size) if is_pair else image_size
+        self.network_dtype = AMP_DTYPES.get(network_dtype or "")
+        if self.network_dtype is not None:
+            backbone.to(self.network_dtype)
 
     def maps(
         self, images_B3HW: Tensor, grid_hw: tuple[int, int], data_samples: Sequence[Any] | None
@@ -99,7 +116,8 @@ class EncoderTeacher(FrozenTeacher):
         if size is not None and size != tuple(images_B3HW.shape[2:]):
             images_B3HW = F.interpolate(images_B3HW, size, mode="bilinear", antialias=True)
         encoder = self.network.encoder
-        map_BChw = self.network(normalised(images_B3HW, encoder.mean, encoder.std))[0]
+        images_B3HW = normalised(images_B3HW, encoder.mean, encoder.std)
+        map_BChw = self.network(images_B3HW.to(self.network_dtype or images_B3HW.dtype))[0]
         check_grid(tuple(map_BChw.shape[2:]), tuple(images_B3HW.shape[2:]), "teacher")
         return map_BChw
 

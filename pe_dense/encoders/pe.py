@@ -245,7 +245,8 @@ class PerceptionEncoder(nn.Module):
             None keeps the integer positions of pre-training. 32 in ViTDet, 16 in DETA.
         remainder: What to do with a side that is not a multiple of the patch: 'error',
             'pad' (zeros bottom and right, h = ceil(H / patch)) or 'floor' (drop the rest).
-        grad_checkpointing: Recompute blocks in the backward pass.
+        grad_checkpointing: Recompute blocks in the backward pass: True all of them, k (an integer)
+            every k-th, where memory allows to keep the others.
         compile_blocks: True compiles the blocks with torch.compile, forward and backward; a string
             is its mode ('max-autotune-no-cudagraphs' tries more and takes minutes). All blocks of
             a kind share what is compiled. The first pass at each shape (batch, grid, with or
@@ -279,7 +280,7 @@ class PerceptionEncoder(nn.Module):
         global_blocks: Sequence[int] = (),
         rope_grid: float | None = None,
         remainder: Literal["error", "pad", "floor"] = "error",
-        grad_checkpointing: bool = False,
+        grad_checkpointing: bool | int = False,
         compile_blocks: bool | str = False,
     ) -> None:
         super().__init__()
@@ -318,7 +319,7 @@ class PerceptionEncoder(nn.Module):
         self.head_dim = embed_dim // num_heads
         self.pos_embed, self.rope_grid = pos_embed, rope_grid
         self.window_size, self.remainder = window_size, remainder
-        self.grad_checkpointing = grad_checkpointing
+        self.set_grad_checkpointing(grad_checkpointing)
         # Rotary tables are cheap to make and specific to a grid: cached, never in checkpoints.
         self._rope_tables: dict[tuple, Tensor] = {}
 
@@ -410,8 +411,12 @@ class PerceptionEncoder(nn.Module):
         final = [] if norm else [*self.ln_post.parameters()]
         return [*final, *self.attn_pool.parameters(), self.proj]
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade compute for memory: recompute every block in the backward pass."""
+    def set_grad_checkpointing(self, enable: bool | int = True) -> None:
+        """Trade compute for memory: recompute every block, or every k-th, in the backward pass."""
+        if enable < 0:
+            raise ValueError(
+                f"grad_checkpointing={enable} is negative; k recomputes every k-th block"
+            )
         self.grad_checkpointing = enable
 
     def set_compile_blocks(self, mode: bool | str = True) -> None:
@@ -473,7 +478,8 @@ class PerceptionEncoder(nn.Module):
         kept = {}
         for i, block in enumerate(self.transformer.resblocks[: max(keep) + 1]):
             table = self.rotary(grid_hw, block.window_size is not None, x_BNC.device)
-            if self.grad_checkpointing and torch.is_grad_enabled():
+            recomputes = self.grad_checkpointing and i % self.grad_checkpointing == 0
+            if recomputes and torch.is_grad_enabled():
                 x_BNC = checkpoint(block, x_BNC, table, grid_hw, use_reentrant=False)
             else:
                 x_BNC = block(x_BNC, table, grid_hw)

@@ -42,7 +42,8 @@ class DenseBackbone(BaseModule):
         norm: Apply the encoder's final norm to every map.
         amp_dtype: 'bfloat16' or 'float16' runs the encoder alone under autocast; maps come out
             as float32. None follows the surrounding precision.
-        grad_checkpointing: Recompute blocks in the backward pass.
+        grad_checkpointing: Recompute blocks in the backward pass; an integer k, for PE towers,
+            recomputes every k-th.
         with_class_token: Give (map, class token) pairs instead of maps, for heads that read both.
             Necks and detectors take maps alone.
         center_pad: Surround an image whose sides are no multiples of the patch with zeros, half
@@ -69,7 +70,7 @@ class DenseBackbone(BaseModule):
         frozen: bool = False,
         norm: bool = False,
         amp_dtype: str | None = None,
-        grad_checkpointing: bool = False,
+        grad_checkpointing: bool | int = False,
         center_pad: bool = False,
         encoder_options: Mapping[str, Any] | None = None,
         weights_options: Mapping[str, Any] | None = None,

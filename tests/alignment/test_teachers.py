@@ -55,6 +55,22 @@ def test_teacher_gives_the_tokens_of_the_block_row_by_row():
             torch.testing.assert_close(tokens[:, 3 * row + column], expected[:, :, row, column])
 
 
+def test_a_network_in_half_precision_is_close_and_another_teacher():
+    half, whole = tiny_teacher(network_dtype="bfloat16"), tiny_teacher()
+    assert {p.dtype for p in half.network.parameters()} == {torch.bfloat16}
+    with torch.autocast("cpu", torch.bfloat16):  # of the student; it stays out
+        tokens = half(images(), (4, 4))
+    expected = whole(images(), (4, 4))
+    assert tokens.dtype == torch.float32 and not torch.equal(tokens, expected)
+    assert torch.equal(tokens, tokens.bfloat16().float())
+    assert (tokens - expected).norm() < 2e-2 * expected.norm()
+    assert half.identity != whole.identity and "network_dtype" not in whole.facts()
+    with pytest.raises(ValueError, match="exclude each other"):
+        tiny_teacher(network_dtype="bfloat16", amp_dtype="bfloat16")
+    with pytest.raises(ValueError, match="network_dtype"):
+        tiny_teacher(network_dtype="float32")
+
+
 def test_a_student_of_another_patch_meets_the_teacher_on_its_grid():
     teacher, pictures = tiny_teacher(), images(40, 40)  # a student of patch 8: 5 x 5 tokens
     resized = F.interpolate(pictures, (20, 20), mode="bilinear", antialias=True)

@@ -172,16 +172,17 @@ def test_drop_path_is_off_in_eval():
 @pytest.mark.parametrize("options", [{}, WINDOWS], ids=["global", "windowed"])
 def test_checkpointing_recomputes_and_gives_the_same_gradients(options):
     gradients, calls = [], []
-    for enabled in (False, True):
+    for enabled in (False, True, 2, 3, 9):
         encoder, ran = tiny(grad_checkpointing=enabled, **options), []
         for block in encoder.transformer.resblocks:
             block.register_forward_pre_hook(lambda *_, ran=ran: ran.append(1))
         encoder.train()(images_of(20, 24)).square().mean().backward()
         gradients.append({name: p.grad for name, p in encoder.named_parameters()})
         calls.append(len(ran))
-    assert calls == [4, 8]
+    assert calls == [4, 8, 6, 6, 5]
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=0, msg=name)
+        for other in gradients[1:]:
+            torch.testing.assert_close(other[name], gradient, rtol=0, atol=0, msg=name)
 
 
 def test_checkpointing_repeats_the_drop_path_draws():
@@ -362,6 +363,7 @@ def test_towers_without_a_pool_have_no_embedding_and_no_norm():
         (dict(cls_token=False, window_size=4, global_blocks=(9,)), "block index 9"),
         (dict(drop_path_rate=1.0), "drop_path_rate 1.0"),
         (dict(drop_path_rate=-0.1), "drop_path_rate -0.1"),
+        (dict(grad_checkpointing=-1), "grad_checkpointing=-1"),
         (dict(cls_token=False, window_size=0), "window_size 0"),
         (dict(pool_heads=5, output_dim=10), "pool_heads 5"),
         (dict(pool_heads=4), "output_dim"),
