@@ -1,37 +1,91 @@
-"""Encoders: a forward pass in bf16 at native size."""
+"""Encoders: bf16 weights at native size, as written, with kernels, and with compiled blocks."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
 
 import torch
-from gpu_bench import Bench, Row
+from gpu_bench import Bench, Row, difference
 
+from pe_dense import kernels
 from pe_dense.encoders.build import build_encoder
 
 BATCHES = {"pe_spatial_b16_512": 64, "pe_spatial_l14_448": 32, "pe_spatial_g14_448": 16}
+TARGETS = {"b16": 0.5, "l14": 0.6, "g14": 0.6}  # share of the matrix peak, eager or compiled
 
 
-def parts(bench: Bench) -> Iterator[tuple[str, Callable[[], Row]]]:
+def parts(bench: Bench) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
     """The parts to measure."""
     for name, batch in ({"pe_spatial_t16_512": 1} if bench.tiny else BATCHES).items():
         yield f"{name}, forward, batch {batch}", lambda n=name, b=batch: forward(bench, n, b)
 
 
-def forward(bench: Bench, name: str, batch: int) -> Row:
-    encoder = build_encoder(name).eval().to(bench.device, torch.bfloat16)
+def forward(bench: Bench, name: str, batch: int) -> list[Row]:
+    """Eager beside eager without kernels, and compiled (on a CPU not: its compiler is slow)."""
+    torch.manual_seed(0)
+    with torch.device(bench.device):
+        encoder = build_encoder(name).eval().to(torch.bfloat16)
     side = 64 if bench.tiny else encoder.native_grid * encoder.patch_size
     images = torch.randn(batch, 3, side, side, device=bench.device, dtype=torch.bfloat16)
-    with torch.no_grad():
-        ours = bench.measure(lambda: encoder(images))
     operations = batch * encoder_operations(encoder, side)
-    return bench.row(ours, operations=operations, note=f"{1e3 * batch / ours.ms:.0f} images/s")
+    rows = []
+    with torch.no_grad():
+        with without_kernels():
+            written = encoder(images)
+            plain = bench.measure(lambda: encoder(images))
+        for mode in ("eager",) if bench.tiny else ("eager", "compiled"):
+            begin = time.perf_counter()
+            encoder.set_compile_blocks(mode == "compiled")
+            equal = difference(encoder(images), written)
+            bench.synchronize()
+            waited = f", first pass {time.perf_counter() - begin:.0f} s" * (mode == "compiled")
+            ours = bench.measure(lambda: encoder(images))
+            rows.append(
+                bench.row(
+                    ours,
+                    plain,
+                    "as written",
+                    operations=operations,
+                    equal=equal,
+                    target=target_of(name, mode),
+                    note=f"{1e3 * batch / ours.ms:.0f} images/s{waited}",
+                    part=f"{name}, forward, batch {batch}, {mode}",
+                )
+            )
+    return rows
 
 
-def encoder_operations(encoder: torch.nn.Module, side: int) -> float:
-    """Multiplications and additions of one image's forward pass: matrix products alone."""
+def target_of(name: str, mode: str) -> str:
+    share = TARGETS.get(name.split("_")[2])
+    return f"{share:.2f} of the matrix peak" if share and mode == "compiled" else ""
+
+
+class without_kernels:  # noqa: N801 (a context manager)
+    """Functions take their plain PyTorch form meanwhile."""
+
+    def __enter__(self) -> None:
+        self._before = os.environ.get(kernels.VARIABLE)
+        os.environ[kernels.VARIABLE] = "off"
+
+    def __exit__(self, *_: object) -> None:
+        del os.environ[kernels.VARIABLE]
+        if self._before is not None:
+            os.environ[kernels.VARIABLE] = self._before
+
+
+def encoder_operations(encoder: torch.nn.Module, side: int, depth: int | None = None) -> float:
+    """Multiplications and additions of one image's forward pass: matrix products alone.
+
+    Args:
+        encoder: A tower of `PerceptionEncoder`.
+        side: Of the image, in pixels.
+        depth: Blocks that run; all that were built by default.
+    """
+    depth = depth or encoder.depth
     tokens = (side // encoder.patch_size) ** 2
-    matrices = sum(p.numel() for p in encoder.blocks.parameters() if p.ndim == 2)
-    attention = 2 * encoder.depth * tokens * encoder.embed_dim
+    matrices = sum(p.numel() for p in encoder.blocks[:depth].parameters() if p.ndim == 2)
+    attention = 2 * depth * tokens * encoder.embed_dim
     patches = 3 * encoder.patch_size**2 * encoder.embed_dim
     return 2.0 * tokens * (matrices + attention + patches)
