@@ -22,3 +22,12 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     if problem:
         pytest.skip(f"kernels cannot be interpreted here: {problem}")
     monkeypatch.setenv(kernels.VARIABLE, "on")
+    interpreter = pytest.importorskip("triton.runtime.interpreter")
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch_bounds_of_loops(tensor, scope) -> None:
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    # Scalars of the interpreter are arrays of one number, which numpy 2.4 no longer takes as ints.
+    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch_bounds_of_loops)

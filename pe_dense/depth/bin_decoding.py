@@ -56,9 +56,9 @@ class BinDecoder(nn.Module):
         self.norm = norm
         self.register_buffer("bins_K", depth_bins(num_bins, min_depth, max_depth, strategy))
 
-    def forward(self, logits_BKhw: Tensor) -> Tensor:
-        """(B, K, h, w) -> (B, 1, h, w) in m, float32."""
-        return expected_depth(logits_BKhw, self.bins_K, self.norm)
+    def forward(self, logits_BKhw: Tensor, factor: int = 1) -> Tensor:
+        """(B, K, h, w) -> (B, 1, h * factor, w * factor) in m, float32."""
+        return expected_depth(logits_BKhw, self.bins_K, self.norm, factor)
 
 
 class BinnedDepthHead(BaseDecodeHead):

@@ -13,7 +13,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from pe_dense.depth.bin_decoding import BinDecoder, BinnedDepthHead, LayerOutput
-from pe_dense.pixelwise.depth_bins import BinNorm, BinStrategy, upsampled
+from pe_dense.pixelwise.depth_bins import BinNorm, BinStrategy
 
 
 @MODELS.register_module()
@@ -91,4 +91,4 @@ class DepthBinsHead(BinnedDepthHead):
                 for part in (map_BChw, token_BC[:, :, None, None].expand_as(map_BChw))
             ]
         features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        return self.bin_decoder(upsampled(self.cls_seg(self.bn(features)), self.upsample))
+        return self.bin_decoder(self.cls_seg(self.bn(features)), self.upsample)

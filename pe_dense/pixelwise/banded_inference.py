@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pe_dense.kernels import use_kernels
 from pe_dense.pixelwise.upsampled_loss import band_numel, interpolation_matrix
 from pe_dense.pixelwise.windows import PixelBox
 
@@ -80,7 +81,8 @@ class BandedLogits:
         for tokens, w in zip(logits, windows, strict=True):
             rows, columns = down[w.top, w.bottom], across[w.left, w.right]
             # Columns first: rows of tokens are few.
-            self._parts.append((rows, columns.pixels, tokens.float() @ columns.weights.T))
+            wide_KhC = tokens.float() @ columns.weights.T
+            self._parts.append(_Part(rows, columns.pixels, wide_KhC))
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Rows `start` to `stop` of the original image, (K, stop - start, Q) float32."""
@@ -105,8 +107,37 @@ class BandedLogits:
     def labels(self) -> Tensor:
         """(P, Q) int64, one map per head where there are many: the best class of every pixel."""
         # `max`, not `argmax`: ten times as fast on a CPU, and it takes the first of equals.
+        if use_kernels(self._parts[0].wide_KhC):
+            return self._labels_of_kernel()
         found = [self.rows(*band).max(-3).indices for band in self.bands()]
         return torch.cat(found, -2)
+
+    def _labels_of_kernel(self) -> Tensor:
+        """What the bands give; no logit of a pixel is ever in memory."""
+        from pe_dense.pixelwise.window_labels_kernel import labels_of_windows
+
+        height, width = self.original_hw
+        *_, h, _ = self._parts[0].wide_KhC.shape
+        across = [p.columns for p in self._parts if p.rows is self._parts[0].rows]
+        down = self._parts[:: len(across)]
+        longest = max(p.wide_KhC.shape[-1] for p in self._parts)
+        wide = [F.pad(p.wide_KhC, (0, longest - p.wide_KhC.shape[-1])) for p in self._parts]
+        wide_NPKhC = torch.stack(wide).view(len(wide), -1, self.heads_and_classes[-1], h, longest)
+        row_weights_nHh = wide_NPKhC.new_zeros(len(down), height, h)
+        for weights_Hh, part in zip(row_weights_nHh, down, strict=True):
+            weights_Hh[part.rows.pixels] = part.rows.weights
+        labels_PHW = labels_of_windows(
+            wide_NPKhC, row_weights_nHh, [c.start for c in across], [c.stop for c in across], width
+        )
+        return labels_PHW.view(*self.heads_and_classes[:-1], height, width)
+
+
+class _Part(NamedTuple):
+    """One window: its rows, the columns under it, its logits at token rows and those columns."""
+
+    rows: _Axis
+    columns: slice
+    wide_KhC: Tensor
 
 
 class _Axis(NamedTuple):

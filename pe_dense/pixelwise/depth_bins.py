@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pe_dense.kernels import use_kernels
+
 BinStrategy = Literal["UD", "SID", "SID_as_released"]
 BinNorm = Literal["linear", "softmax", "sigmoid"]
 LINEAR_OFFSET = 0.1  # weight that 'linear' gives every bin, also where all logits are negative
@@ -62,21 +64,25 @@ def depth_bins(
     return bins_K
 
 
-def expected_depth(logits_BKhw: Tensor, bins_K: Tensor, norm: BinNorm = "linear") -> Tensor:
+def expected_depth(
+    logits_BKhw: Tensor, bins_K: Tensor, norm: BinNorm = "linear", factor: int = 1
+) -> Tensor:
     """Depth of every pixel: the mean of the bins, weighted with the normalised logits.
 
     In float32 at least, also under autocast: bfloat16 resolves 10 m to 3 cm only. No normalised
     copy of the logits is made for 'linear', and the backward pass holds one array of their size
-    ('sigmoid': two).
+    ('sigmoid': two). On CUDA, upsampled logits are never in memory, and the gradient cannot be
+    differentiated again.
 
     Args:
         logits_BKhw: (B, K, h, w).
         bins_K: Depths in m.
         norm: Weights of the bins. 'linear': relu(logit) + 0.1, divided by their sum (AdaBins,
             DINOv2, DINOv3). 'softmax'. 'sigmoid': divided by their sum.
+        factor: Logits are upsampled first, as `upsampled` does it: the expectation is not linear.
 
     Returns:
-        (B, 1, h, w) in m, within the bins.
+        (B, 1, h * factor, w * factor) in m, within the bins.
 
     Raises:
         ValueError: If the norm is unknown or the shapes do not fit.
@@ -88,6 +94,14 @@ def expected_depth(logits_BKhw: Tensor, bins_K: Tensor, norm: BinNorm = "linear"
             f"logits of shape {tuple(logits_BKhw.shape)} and bins of {tuple(bins_K.shape)}; "
             "pass (B, K, h, w) and (K,)"
         )
+    if norm not in get_args(BinNorm):
+        raise ValueError(f"bin norm {norm!r} is not known; use {get_args(BinNorm)}")
+    if factor > 1 and logits_BKhw.dtype != torch.float64 and use_kernels(logits_BKhw):
+        from pe_dense.pixelwise.expected_depth_kernel import upsampled_expectation
+
+        size = logits_BKhw.shape[2] * factor, logits_BKhw.shape[3] * factor
+        return upsampled_expectation(logits_BKhw, bins_K, norm, LINEAR_OFFSET, size)
+    logits_BKhw = upsampled(logits_BKhw, factor)
     batch, _, height, width = logits_BKhw.shape
     with torch.autocast(logits_BKhw.device.type, enabled=False):
         weights_BKhw, offset = _bin_weights(logits_BKhw, norm)

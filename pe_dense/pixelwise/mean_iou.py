@@ -10,8 +10,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
+from torch import Tensor
 
 from pe_dense.results.evidence import SegmentationEvidence
 
@@ -55,6 +57,28 @@ def image_counts(
         table = np.bincount(pairs, minlength=num_classes * num_classes)
         table_KK = table.reshape(num_classes, num_classes)
     return np.stack([table_KK.diagonal(), table_KK.sum(0), table_KK.sum(1)]).astype(np.int64)
+
+
+def counts_on_device(
+    prediction_HW: Tensor, labels_HW: Tensor, num_classes: int, ignore_index: int = 255
+) -> Tensor | None:
+    """`image_counts` (3, K) of maps that lie on a GPU; None if sizes differ or a class is strange.
+
+    Only the counts, not the maps, come to the host.
+    """
+    if prediction_HW.shape != labels_HW.shape:
+        return None
+    labels, prediction = labels_HW.long(), prediction_HW.to(labels_HW.device).long()
+    pairs = labels * num_classes + prediction
+    classes = torch.stack([labels, prediction])
+    strange = ((classes < 0) | (classes >= num_classes)).any(0)
+    ignored, refused = num_classes**2, num_classes**2 + 1
+    pairs = torch.where(labels_HW == ignore_index, ignored, torch.where(strange, refused, pairs))
+    table = torch.bincount(pairs.flatten(), minlength=refused + 1)
+    table_KK = table[:ignored].view(num_classes, num_classes)
+    rows = torch.stack([table_KK.diagonal(), table_KK.sum(0), table_KK.sum(1)])
+    counts = torch.cat([rows.flatten(), table[refused:]]).cpu()
+    return None if counts[-1] else counts[:-1].view(3, num_classes)
 
 
 def _table_of_bytes(
@@ -139,15 +163,22 @@ class MeanIoU(BaseMetric):
         """Count the pixels of a batch; maps are not kept."""
         num_classes = len(self.dataset_meta["classes"])
         for sample in data_samples:
-            prediction = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy()
-            labels = sample["gt_sem_seg"]["data"].squeeze(0).cpu().numpy()
+            maps = [sample[key]["data"].squeeze(0) for key in ("pred_sem_seg", "gt_sem_seg")]
             try:
-                counts = image_counts(prediction, labels, num_classes, self.ignore_index)
+                counts = self._counts(*maps, num_classes)
             except ValueError as error:
                 raise ValueError(
                     f"{sample.get('seg_map_path', sample['img_path'])}: {error}"
                 ) from error
             self.results.append((sample["img_path"], counts))
+
+    def _counts(self, prediction_HW: Tensor, labels_HW: Tensor, num_classes: int) -> np.ndarray:
+        if prediction_HW.device.type != "cpu":
+            counts = counts_on_device(prediction_HW, labels_HW, num_classes, self.ignore_index)
+            if counts is not None:
+                return counts.numpy()
+        maps = prediction_HW.cpu().numpy(), labels_HW.cpu().numpy()  # the errors are there, too
+        return image_counts(*maps, num_classes, self.ignore_index)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Score all images at once.

@@ -8,12 +8,15 @@ Shape legend: B images, P heads, K classes, h w token grid, H W pixels, R rows o
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from pe_dense.kernels import use_kernels
+from pe_dense.pixelwise.known_gradient import with_gradient
 
 # Upsampled logits that exist at a time; on the CPU a band should stay in the caches.
 BAND_NUMEL = {"cpu": 2**19, "default": 2**25}
@@ -68,16 +71,35 @@ class LabelMaps:
             raise ValueError(f"labels of shape {tuple(labels_BHW.shape)} are not (B, H, W)")
         self.labels_BHW, self.num_classes = labels_BHW, num_classes
         self.counted_BHW = labels_BHW != ignore_index
-        self.num_counted = int(self.counted_BHW.sum())
-        if self.num_counted:
-            used = labels_BHW[self.counted_BHW]
-            low, high = int(used.min()), int(used.max())
-            if low < 0 or high >= num_classes:
-                raise ValueError(
-                    f"labels hold {low} to {high} beside the ignored {ignore_index}, but there are "
-                    f"{num_classes} classes; check reduce_zero_label and the class count"
-                )
+        used_BHW = torch.where(self.counted_BHW, labels_BHW, 0)
+        asked = (self.counted_BHW.sum(), used_BHW.min(), used_BHW.max())
+        self.num_counted, low, high = torch.stack([n.long() for n in asked]).tolist()
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"labels hold {low} to {high} beside the ignored {ignore_index}, but there are "
+                f"{num_classes} classes; check reduce_zero_label and the class count"
+            )
         self._grids: dict[tuple[int, int], _TokenGrid] = {}
+        self._targets: dict[tuple[int, int], Tensor] = {}
+
+    @property
+    def ignored(self) -> int:
+        """What `compact` has where a pixel does not count."""
+        return 255 if self.num_classes <= 255 else -1
+
+    @functools.cached_property
+    def compact(self) -> Tensor:
+        """The label maps (B, H, W) in as few bytes as hold the classes, for kernels."""
+        dtype = torch.uint8 if self.num_classes <= 255 else torch.int32
+        return torch.where(self.counted_BHW, self.labels_BHW, self.ignored).to(dtype).contiguous()
+
+    def target(self, h: int, w: int) -> Tensor:
+        """(B, h, w, K) float32: transposed upsampling of the one-hot labels, made by a kernel."""
+        if (h, w) not in self._targets:
+            from pe_dense.pixelwise.upsampled_loss_kernel import one_hot_target
+
+            self._targets[h, w] = one_hot_target(self.compact, self.num_classes, (h, w))
+        return self._targets[h, w]
 
     def on_grid(self, h: int, w: int, like: Tensor) -> _TokenGrid:
         """The maps as seen from h x w tokens."""
@@ -165,7 +187,8 @@ def upsampled_cross_entropy(
     """Mean cross-entropy of logits upsampled bilinearly to the label map, of one head or of many.
 
     The same number and gradient as `reference_cross_entropy`, but only a band of pixel rows exists
-    at a time, a few heads of it: memory does not grow with the resolution of the labels.
+    at a time, a few heads of it: memory does not grow with the resolution of the labels. On CUDA
+    Triton kernels keep one number for every pixel and head, and no logit.
 
     Args:
         logits: Token logits (B, K, h, w), or (B, P, K, h, w) of P heads, any floating type;
@@ -194,10 +217,26 @@ def upsampled_cross_entropy(
     logits_BPKhw = logits if logits.ndim == 5 else logits[:, None]
     wants_grad = logits.requires_grad and torch.is_grad_enabled()
     with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
-        totals_P, grad = _totals_and_gradient(logits_BPKhw, maps, wants_grad)
+        if use_kernels(logits):
+            totals_P, grad = _totals_of_kernels(logits_BPKhw, maps, wants_grad)
+        else:
+            totals_P, grad = _totals_and_gradient(logits_BPKhw, maps, wants_grad)
     totals_P = with_gradient(logits_BPKhw, totals_P.float(), grad)
     losses_P = totals_P / max(maps.num_counted if average_counted else labels_BHW.numel(), 1)
     return losses_P if logits.ndim == 5 else losses_P[0]
+
+
+def _totals_of_kernels(
+    logits_BPKhw: Tensor, maps: LabelMaps, wants_grad: bool
+) -> tuple[Tensor, Tensor | None]:
+    """What `_totals_and_gradient` gives; no logit of a pixel is ever in memory."""
+    from pe_dense.pixelwise.upsampled_loss_kernel import totals_and_gradient
+
+    h, w = logits_BPKhw.shape[3:]
+    target_BhwK = maps.target(h, w) if wants_grad else None
+    return totals_and_gradient(
+        logits_BPKhw.detach(), maps.compact, maps.ignored, target_BhwK, SAFE_SPREAD
+    )
 
 
 def _totals_and_gradient(
@@ -273,37 +312,3 @@ def _log_sums(
         return total_P, None
     grad_hPKw = grad_across.view(h, heads, classes, width) @ columns_Ww
     return total_P, grad_hPKw.permute(1, 2, 0, 3)
-
-
-def with_gradient(logits_BPKhw: Tensor, losses_P: Tensor, grad_BPKhw: Tensor | None) -> Tensor:
-    """Losses of heads whose gradient is known; `backward` scales it, and it has no derivative.
-
-    Args:
-        logits_BPKhw: What the losses were computed of.
-        losses_P: Without a graph.
-        grad_BPKhw: Of each loss with respect to the logits of its head; None: not wanted.
-    """
-    return losses_P if grad_BPKhw is None else _Known.apply(logits_BPKhw, losses_P, grad_BPKhw)
-
-
-class _Known(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, logits_BPKhw: Tensor, losses_P: Tensor, grad_BPKhw: Tensor) -> Tensor:
-        ctx.save_for_backward(grad_BPKhw)
-        ctx.dtype = logits_BPKhw.dtype
-        return losses_P.clone()
-
-    @staticmethod
-    def backward(ctx, grad_P: Tensor) -> tuple[Tensor, None, None]:
-        (grad_BPKhw,) = ctx.saved_tensors
-        gradient = (grad_BPKhw * grad_P[:, None, None, None]).to(ctx.dtype)
-        # `once_differentiable` on `backward` itself looks at grad_P alone, which requires no
-        # gradient in a plain create_graph=True: the gradient would pass for a constant.
-        asks_again = torch.is_grad_enabled()
-        return _as_it_is(None, gradient.detach().requires_grad_(asks_again)), None, None
-
-
-@once_differentiable
-def _as_it_is(ctx: None, gradient: Tensor) -> Tensor:
-    del ctx
-    return gradient.detach()

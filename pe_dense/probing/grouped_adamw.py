@@ -5,6 +5,7 @@ Shape legend: P heads along the leading axis of every parameter.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -117,11 +118,17 @@ class GroupedAdamW(torch.optim.Optimizer):
         # Per-head factors in float64, as torch's Python floats, rounded once.
         rates = torch.tensor(group["head_lr"], dtype=torch.float64) * group["lr"]
         decays = torch.tensor(group["head_weight_decay"], dtype=torch.float64)
-        shrink = [_along_heads(1 - rates * decays, p) for p in params]
-        sizes = [
-            _along_heads(-rates / (1 - beta1 ** s["step"]), p)
+        # One transfer for all parameters that are as old, which is all of them.
+        at_step = functools.cache(
+            lambda step, device, dtype: torch.stack(
+                [1 - rates * decays, -rates / (1 - beta1**step)]
+            ).to(device, dtype)
+        )
+        factors = [
+            at_step(s["step"], p.device, p.dtype).view(2, -1, *[1] * (p.ndim - 1))
             for p, s in zip(params, states, strict=True)
         ]
+        shrink, sizes = ([factor[row] for factor in factors] for row in (0, 1))
         torch._foreach_mul_(params, shrink)
         torch._foreach_lerp_(means, grads, 1 - beta1)
         torch._foreach_mul_(squares, beta2)
@@ -132,11 +139,6 @@ class GroupedAdamW(torch.optim.Optimizer):
         updates = torch._foreach_div(means, denominators)
         torch._foreach_mul_(updates, sizes)
         torch._foreach_add_(params, updates)
-
-
-def _along_heads(values_P: Tensor, parameter: Tensor) -> Tensor:
-    """(P,) -> (P, 1, ...) that multiplies a parameter."""
-    return values_P.to(parameter).view(-1, *[1] * (parameter.ndim - 1))
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -6,11 +6,14 @@ Shape legend: B images, C width of a source, P heads of a source, K outputs, h w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pe_dense.kernels import use_kernels
 
 INIT_STD = 0.01  # that of mmseg's decode heads, which DINOv2's linear evaluation uses
 
@@ -155,19 +158,29 @@ class HeadBank(nn.Module):
 
         `maps` is emptied: only normalised features are kept for the backward pass.
         """
+        return list(self.each(maps))
+
+    def each(self, maps: dict[int, Tensor]) -> Iterator[Tensor]:
+        """The same one after the other: logits that a caller has done with take no memory."""
         normalised = {layer: self.norms[str(layer)](maps.pop(layer)) for layer in self.layers}
-        found = []
         for source, weight_PKC, bias_PK in zip(
             self.sources, self.weights, self.biases, strict=True
         ):
             parts = [normalised[layer] for layer in source]
             features = parts[0] if len(parts) == 1 else torch.cat(parts, 1)  # (B, C, h, w)
-            batch, _, h, w = features.shape
-            # addmm of every image: (P * K, C) @ (C, h * w) + bias
-            logits = torch.matmul(weight_PKC.flatten(0, 1), features.flatten(2))
-            logits = logits + bias_PK.flatten()[:, None]
-            found.append(logits.view(batch, len(self.settings), self.num_outputs, h, w))
-        return found
+            yield _token_logits(features, weight_PKC, bias_PK)
+
+
+def _token_logits(features_BChw: Tensor, weight_PKC: Tensor, bias_PK: Tensor) -> Tensor:
+    """(B, P, K, h, w); all heads in one product, whose memory is as the loss will read it."""
+    batch, _, h, w = features_BChw.shape
+    weight, bias = weight_PKC.flatten(0, 1), bias_PK.flatten()
+    if use_kernels(features_BChw):  # classes side by side
+        logits = F.linear(features_BChw.flatten(2).transpose(1, 2), weight, bias)
+        return logits.view(batch, h, w, *bias_PK.shape).permute(0, 3, 4, 1, 2)
+    # addmm of every image: (P * K, C) @ (C, h * w) + bias
+    logits = torch.matmul(weight, features_BChw.flatten(2)) + bias[:, None]
+    return logits.view(batch, *bias_PK.shape, h, w)
 
 
 def first_weights(num_outputs: int, width: int, seed: int) -> Tensor:

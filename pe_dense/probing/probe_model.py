@@ -143,6 +143,10 @@ class LayerProbe(AnyImageSize, BaseModel):
 
     def token_logits(self, images_B3HW: Tensor) -> list[Tensor]:
         """(B, P, K, h, w) of every source."""
+        return self.bank(self._maps(images_B3HW))
+
+    def _maps(self, images_B3HW: Tensor) -> dict[int, Tensor]:
+        """Layer -> (B, C, h, w) features of the frozen encoder."""
         patch = self.backbone.patch_size
         with torch.no_grad():
             if patch != self.pixels_per_patch:
@@ -150,16 +154,14 @@ class LayerProbe(AnyImageSize, BaseModel):
                 images_B3HW = F.interpolate(
                     images_B3HW, sides, mode="bilinear", align_corners=False, antialias=True
                 )
-            maps = dict(zip(self.bank.layers, self.backbone(images_B3HW), strict=True))
-        return self.bank(maps)
+            return dict(zip(self.bank.layers, self.backbone(images_B3HW), strict=True))
 
     def head_losses(self, inputs: Tensor, samples: Sequence[BaseDataElement]) -> Tensor:
         """(S, P) losses of all heads."""
         try:
             targets = self.task.prepare(samples, inputs.device)
-            return torch.stack(
-                [self.task.losses(logits, targets) for logits in self.token_logits(inputs)]
-            )
+            each = self.bank.each(self._maps(inputs))
+            return torch.stack([self.task.losses(logits, targets) for logits in each])
         except ValueError as error:
             files = [str(s.get("seg_map_path", s.get("img_path", "?"))) for s in samples]
             raise ValueError(f"{error} (batch of {', '.join(files)})") from error

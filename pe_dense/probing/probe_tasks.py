@@ -21,7 +21,6 @@ from pe_dense.pixelwise.depth_bins import (
     depth_bins,
     expected_depth,
     resized,
-    upsampled,
 )
 from pe_dense.pixelwise.depth_errors import DepthErrorSums, depth_error_sums
 from pe_dense.pixelwise.depth_losses import (
@@ -29,12 +28,8 @@ from pe_dense.pixelwise.depth_losses import (
     log_gradient_loss,
     scale_invariant_log_loss,
 )
-from pe_dense.pixelwise.upsampled_loss import (
-    LabelMaps,
-    band_numel,
-    upsampled_cross_entropy,
-    with_gradient,
-)
+from pe_dense.pixelwise.known_gradient import with_gradient
+from pe_dense.pixelwise.upsampled_loss import LabelMaps, band_numel, upsampled_cross_entropy
 from pe_dense.pixelwise.windows import PixelBox, mean_of_windows, mirrored
 
 
@@ -176,8 +171,8 @@ class DepthTask(nn.Module):
 
     def depth(self, logits_BKhw: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, H, W) in m."""
-        logits_BKhw = upsampled(logits_BKhw, self.upsample)
-        return resized(expected_depth(logits_BKhw, self.bins_K, self.norm), size)[:, 0]
+        depth_B1hw = expected_depth(logits_BKhw, self.bins_K, self.norm, self.upsample)
+        return resized(depth_B1hw, size)[:, 0]
 
     def losses(self, logits_BPKhw: Tensor, targets_BHW: Tensor) -> Tensor:
         """Scale-invariant and gradient loss of every head, (P,)."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pe_dense.pixelwise import mean_iou
-from pe_dense.pixelwise.mean_iou import MeanIoU, image_counts
+from pe_dense.pixelwise.mean_iou import MeanIoU, counts_on_device, image_counts
 
 with np.load(Path(__file__).resolve().parents[1] / "golden/ade_like_miou.npz") as file:
     ARRAYS = {name: file[name] for name in file.files}
@@ -30,6 +30,24 @@ def test_counts_of_every_image(case):
         np.testing.assert_array_equal(right, ARRAYS[f"{prefix}/intersect"])
         np.testing.assert_array_equal(predicted, ARRAYS[f"{prefix}/prediction_area"])
         np.testing.assert_array_equal(annotated, ARRAYS[f"{prefix}/annotation_area"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_counts_on_a_device_are_those_on_the_host(case):
+    num_classes = ARRAYS[f"{case}/num_classes"].item()
+    for image in images_of(case):
+        maps = [ARRAYS[f"{case}/{image}/{name}"] for name in ("prediction", "annotation")]
+        found = counts_on_device(*map(torch.from_numpy, maps), num_classes)
+        np.testing.assert_array_equal(found, image_counts(*maps, num_classes))
+
+
+@pytest.mark.parametrize("prediction", [[[0, 2]], [[0, -1]], [[0]]])
+def test_counts_on_a_device_leave_strange_maps_to_the_host(prediction):
+    labels = torch.tensor([[0, 1]])
+    assert counts_on_device(torch.tensor(prediction), labels, 2) is None
+    ignored = torch.tensor([[0, 255]])
+    if len(prediction[0]) == 2:
+        assert counts_on_device(torch.tensor(prediction), ignored, 2).tolist() == [[1, 0]] * 3
 
 
 def sample(path, prediction, labels):

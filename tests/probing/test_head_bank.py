@@ -4,16 +4,18 @@ import copy
 
 import pytest
 import torch
+from interpreted_kernels import interpreted  # noqa: F401 (a fixture)
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from planted import CLASSES, WIDTH, batch, probe
+from planted import CLASSES, WIDTH, batch, probe, scene
 from torch import nn
 
 import pe_dense.probing
 import pe_dense.segmentation  # noqa: F401
+from pe_dense import kernels
 from pe_dense.openmmlab.nan_stop import bad_term
 from pe_dense.pixelwise.upsampled_loss import reference_cross_entropy, upsampled_cross_entropy
 from pe_dense.probing.grouped_adamw import GroupedAdamW
@@ -94,6 +96,23 @@ def test_second_derivatives_of_losses_head_by_head_are_refused() -> None:
     (grad,) = torch.autograd.grad(losses.sum(), logits, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         (grad.square().sum() + logits.square().sum()).backward()
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_a_training_step_with_kernels_is_that_of_the_plain_forms(monkeypatch) -> None:
+    image, sample = scene(3, size=16)
+    found = []
+    for setting in ("on", "off"):
+        monkeypatch.setenv(kernels.VARIABLE, setting)
+        model = probe(sources=[(6, 7)], lrs=(1e-2, 1e-3), weight_decays=(0.0,), seeds=(0,))
+        model.train()
+        (logits,) = model.token_logits(image[None])
+        assert (logits.stride(2) == 1) == (setting == "on")  # classes side by side, not tokens
+        losses = model.head_losses(image[None], [sample])
+        losses.sum().backward()
+        found.append((losses, model.bank.weights[0].grad, model.bank.biases[0].grad))
+    for fast, slow in zip(*found, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
