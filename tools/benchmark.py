@@ -44,6 +44,7 @@ def parse_args() -> argparse.Namespace:
     add("--work-dir", default="work_dirs", help="folder of all runs (%(default)s)")
     add("--parallel", type=int, help="runs at a time; default: one per GPU, or one")
     add("--amp", action="store_true", help="encoders in bfloat16; another protocol in the records")
+    command_line.add_speed_options(parser)
     add("--dry-run", action="store_true", help="print the plan and its estimated cost")
     add("--slurm", metavar="FILE", help="write an array script for sbatch instead of running")
     return parser.parse_args()
@@ -75,6 +76,7 @@ def main() -> int:
         command_line.parse_options(args.data).texts,
         args.amp,
         Path(args.work_dir),
+        command_line.speed_options(args),
     )
     planned = plan.make_plan(todo, load_records(records))
     gpus = jobs.visible_gpus()

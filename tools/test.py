@@ -62,6 +62,7 @@ def main() -> None:
             amp=args.amp,
             argv=sys.argv,
             accept=args.accept,
+            speed=command_line.speed_options(args),
         ),
         checkpoint=Path(args.checkpoint) if args.checkpoint else None,
         records=None if args.no_record else Path(args.records),

@@ -51,6 +51,7 @@ def main() -> None:
             amp=args.amp,
             argv=sys.argv,
             accept=args.accept,
+            speed=command_line.speed_options(args),
         ),
         resume=args.resume,
     )

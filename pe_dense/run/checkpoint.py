@@ -49,6 +49,7 @@ class RunFacts:
         classes: Names that were found in the data, or None where the config has them.
         own_annotations: sha256 of the user's annotation files by split, or None.
         accepted: Faults of the data that were accepted by name, 'negative-boxes (3 in a/val.json)'.
+        speed: Options of `speed.OPTIONS` that were on.
     """
 
     encoder: str
@@ -67,6 +68,7 @@ class RunFacts:
     classes: list[str] | None = None
     own_annotations: dict[str, str | None] | None = None
     accepted: list[str] = field(default_factory=list)
+    speed: list[str] = field(default_factory=list)
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], file: str | Path) -> RunFacts:

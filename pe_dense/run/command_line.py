@@ -39,6 +39,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add_accept_option(parser)
     parser.add_argument("--work-dir", help="folder of checkpoints and logs")
+    add_speed_options(parser)
     parser.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm"),
@@ -47,6 +48,23 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     # torchrun's old launcher passes the rank as an option.
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+
+
+def add_speed_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `speed.OPTIONS`, which every tool that runs a model has."""
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile the encoder's blocks: waits at every new shape, then runs faster",
+    )
+    parser.add_argument(
+        "--tf32", action="store_true", help="TensorFloat-32 in heads and losses (CUDA)"
+    )
+
+
+def speed_options(args: argparse.Namespace) -> tuple[str, ...]:
+    """Names of the options of `add_speed_options` that are on."""
+    return tuple(name for name in ("compile", "tf32") if getattr(args, name))
 
 
 def add_accept_option(parser: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ from pe_dense.run.recording import record_of, save_with_evidence
 from pe_dense.run.request import RunRequest
 from pe_dense.run.runner import NamingRunner
 from pe_dense.run.scored_data import content_of
+from pe_dense.run.speed import use_speed_options
 from pe_dense.run.trained_run import TrainedRun, bare_model, encoder_settings, open_run
 
 
@@ -59,6 +60,7 @@ def evaluate(
     weights = f"encoder {run.cfg.encoder}" if run.file is None else f"checkpoint {run.file}"
     runner.register_hook(RequireFiniteOutputs(weights))
     model = bare_model(runner)
+    use_speed_options(request.speed, model)
     if run.content is None:
         run = run.with_weights(model.backbone.weights_info)
         refuse_existing(new_record, run.facts, protocol)

@@ -40,6 +40,7 @@ from pe_dense.run.launch import command_with_launcher, processes
 from pe_dense.run.protocol import own_hashes
 from pe_dense.run.request import RunRequest
 from pe_dense.run.scored_data import note_on_published
+from pe_dense.run.speed import options_in_words
 from pe_dense.run.trained_run import TrainedRun, bare_model
 
 
@@ -98,6 +99,9 @@ def record_of(
         by_layer=by_layer,
         created=provenance.utc_now(),
         command=" && ".join(filter(None, [facts.train_command, here])),
+        options=options_in_words(
+            facts.amp, facts.speed if facts.train_command else None, request.speed
+        ),
         checkpoint_sha256=None if run.file is None else file_sha256(run.file),
         seed=facts.seed,
         code=code_of(run),

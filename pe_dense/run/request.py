@@ -27,6 +27,7 @@ class RunRequest:
         launcher: 'none', 'pytorch' or 'slurm'.
         seed: Replaces the config's seed.
         amp: Run the encoder in bfloat16.
+        speed: Options of `speed.OPTIONS` that are on.
         argv: The command line, for the record.
         accept: Names of rules of sound data that the data may break.
     """
@@ -41,6 +42,7 @@ class RunRequest:
     amp: bool = False
     argv: Sequence[str] = ("tools/train.py",)
     accept: Sequence[str] = ()
+    speed: Sequence[str] = ()
 
     def load(self) -> tuple[Config, Config]:
         """The resolved config with the seed that was asked for, and the config as it is hashed.

@@ -36,6 +36,7 @@ from pe_dense.run.resume import continued
 from pe_dense.run.runner import NamingRunner
 from pe_dense.run.sharding import ShardedRunner, sharding_of, use_host_memory
 from pe_dense.run.small_sets import fill_one_batch
+from pe_dense.run.speed import use_speed_options
 
 
 def train(request: RunRequest, resume: bool = False) -> Runner:
@@ -92,6 +93,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     if is_first_process():
         remove_unfinished(cfg.work_dir)
     runner = (NamingRunner if sharding is None else ShardedRunner).from_cfg(cfg)
+    use_speed_options(request.speed, runner.model)
     fill_one_batch(runner)
     if not any(isinstance(hook, StopOnNaN) for hook in runner.hooks):
         runner.register_hook(StopOnNaN())
@@ -148,5 +150,6 @@ def facts_of(
         train_seconds=None,
         commit=commit,
         dirty=dirty,
+        speed=list(request.speed),
         **found_in_data(cfg),
     )

@@ -72,6 +72,7 @@ class Job:
         work_dir: Where its checkpoints, log and status go.
         minutes: What the suite expects it to take.
         training_free: Whether the protocol trains nothing, so that scoring is all there is.
+        speed: Options of `run.speed.OPTIONS` that are on; no part of the protocol.
     """
 
     config: str
@@ -88,6 +89,7 @@ class Job:
     work_dir: Path
     minutes: float
     training_free: bool = False
+    speed: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -101,7 +103,7 @@ class Job:
         command = [sys.executable, "tools/train.py", self.config, "--encoder", self.encoder]
         command += ["--weights", self.weights, "--seed", str(self.seed), "--resume"]
         command += ["--work-dir", str(self.work_dir), *self._options()]
-        return command + (["--amp"] if self.amp else [])
+        return [*command, *(["--amp"] if self.amp else []), *self._speed()]
 
     def test_command(self, records: Path) -> list[str]:
         """Command that scores it and writes its record."""
@@ -111,7 +113,11 @@ class Job:
             command += ["--work-dir", str(self.work_dir), *(["--amp"] if self.amp else [])]
         else:
             command.append(str(self.work_dir))
-        return [*command, "--encoder", self.encoder, "--records", str(records), *self._options()]
+        command += ["--encoder", self.encoder, "--records", str(records)]
+        return [*command, *self._options(), *self._speed()]
+
+    def _speed(self) -> list[str]:
+        return [f"--{name}" for name in self.speed]
 
     def _options(self) -> list[str]:
         if not self.options:
@@ -173,6 +179,7 @@ def make_jobs(
     data_roots: Mapping[str, str] | None = None,
     amp: bool = False,
     work_root: Path = Path("work_dirs"),
+    speed: Sequence[str] = (),
 ) -> list[Job]:
     """All runs of a suite: run x encoder x seed.
 
@@ -184,6 +191,7 @@ def make_jobs(
         data_roots: Data set -> folder, instead of the configs'.
         amp: Run encoders in bfloat16.
         work_root: Folder above all work dirs.
+        speed: Options of `run.speed.OPTIONS` that are on in every run.
 
     Raises:
         ValueError: If an encoder, a task or a data set is unknown, or two jobs are the same.
@@ -226,6 +234,7 @@ def make_jobs(
                         work_dir=Path(),
                         minutes=float(run.get("minutes", 0)),
                         training_free=bool(plain.get("training_free")),
+                        speed=tuple(speed),
                     )
                     folder = work_root / suite.name / work_name(job)
                     jobs.append(dataclasses.replace(job, work_dir=folder))

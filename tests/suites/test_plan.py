@@ -110,6 +110,14 @@ def test_commands_carry_everything():
     assert jobs[0].protocol.startswith("bccd-detection-scratch.mod-")  # bfloat16 is another one
 
 
+def test_options_of_speed_reach_both_commands_and_change_no_protocol():
+    (plain,) = plan.make_jobs(suite(), ["pe_core_t16_384=w.pt"])
+    (job,) = plan.make_jobs(suite(), ["pe_core_t16_384=w.pt"], speed=("compile", "tf32"))
+    for command in (job.train_command(), job.test_command(Path("r"))):
+        assert command[-2:] == ["--compile", "--tf32"]
+    assert (job.protocol, job.config_sha256) == (plain.protocol, plain.config_sha256)
+
+
 def test_what_trains_nothing_is_scored_at_once():
     (job,) = plan.make_jobs(suite(), ["pe_core_t16_384=w.pt"], amp=True)
     job = dataclasses.replace(job, training_free=True)
