@@ -51,6 +51,9 @@ def build_parser() -> command_line.Parser:
     compare.add_argument("first", metavar="A", help="record file, or its path below the root")
     compare.add_argument("second", metavar="B", help="the same; shown is A minus B")
     compare.add_argument("--metrics", nargs="+", default=[], help="default: the main metric")
+    compare.add_argument(
+        "--all-seeds", action="store_true", help="means over all seeds of both, not two records"
+    )
     export = command("export", "the records in another format")
     export.add_argument("format", choices=("csv", "latex", "metafile"))
     export.add_argument("--out", help="file (metafile: folder) to write; default: print")
@@ -130,12 +133,16 @@ def run_show(args: argparse.Namespace, root: Path) -> int:
 
 def run_compare(args: argparse.Namespace, root: Path) -> int:
     """Prints the paired difference of two records."""
-    from pe_dense.results.comparison import compare_records
+    from pe_dense.results.comparison import compare_encoders, compare_records
     from pe_dense.results.leaderboard import format_difference
-    from pe_dense.results.store import find_record
+    from pe_dense.results.store import find_record, load_records
 
     first, second = (find_record(name, root) for name in (args.first, args.second))
-    for compared in compare_records(first, second, root, args.metrics):
+    if args.all_seeds:
+        found = compare_encoders(first, second, load_records(root), root, args.metrics)
+    else:
+        found = compare_records(first, second, root, args.metrics)
+    for compared in found:
         print(format_difference(compared))
     return 0
 

@@ -103,6 +103,11 @@ class Draws:
         return drawn_R[~np.isnan(drawn_R)]
 
     @property
+    def has_few_units(self) -> bool:
+        """Whether there are fewer than 30 units."""
+        return self.num_units < FEW_UNITS
+
+    @property
     def tail(self) -> float:
         """Share outside of an interval, on each side."""
         return (1 - self.level) / 2
@@ -191,7 +196,7 @@ class Draws:
             "num_items": self.num_items,
             "resamples": self.resamples,
             "undefined": self.resamples - len(kept_R),
-            "few_units": self.num_units < FEW_UNITS,
+            "few_units": self.has_few_units,
             "stretch": stretch(self.num_units, self.tail),
             "thin_classes": thin_classes(self.evidence, metric),
         }

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from pe_dense.results.evidence_file import load_content, load_evidence
 from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.rank_groups import Rank, rank_groups
-from pe_dense.results.record import Record
+from pe_dense.results.record import ProtocolInfo, Record
 from pe_dense.results.scored_content import ScoredContent
-from pe_dense.results.statistics import PairedDifference, paired_difference
+from pe_dense.results.statistics import PairedDifference, encoder_difference, paired_difference
 from pe_dense.results.store import evidence_path, record_path
 
 
@@ -116,6 +118,45 @@ def may_be_ranked(record: Record) -> bool:
     return record.training is None or record.training.chosen in may
 
 
+@dataclass(frozen=True, eq=False)
+class RankedRows:
+    """The rows of one protocol version that may be ranked, with their evidence.
+
+    Attributes:
+        protocol: That of the first record.
+        rows: Encoder and weights, as the folder of the store says them -> records of all seeds.
+        evidences: The same -> their evidence.
+    """
+
+    protocol: ProtocolInfo
+    rows: dict[str, list[Record]]
+    evidences: dict[str, list[ItemEvidence]]
+
+
+def ranked_rows(records: Sequence[Record], root: str | os.PathLike[str]) -> Iterator[RankedRows]:
+    """Every protocol version with its rows, one at a time, as evidence may be large.
+
+    Records without evidence and those that `may_be_ranked` refuses are left out.
+
+    Raises:
+        ValueError: As `evidence_of` and `require_same_data`.
+    """
+    protocols: dict[tuple[str, int], dict[str, list[Record]]] = defaultdict(dict)
+    for record in records:
+        if record.origin != "measured" or record.evidence is None:
+            continue
+        if may_be_ranked(record):
+            rows = protocols[record.protocol.id, record.protocol.version]
+            rows.setdefault(str(record_path(record).parent), []).append(record)
+    for rows in protocols.values():
+        require_same_data([record for seeds in rows.values() for record in seeds], root)
+        yield RankedRows(
+            protocol=next(iter(rows.values()))[0].protocol,
+            rows=rows,
+            evidences={row: [evidence_of(r, root) for r in seeds] for row, seeds in rows.items()},
+        )
+
+
 def rank_records(records: Sequence[Record], root: str | os.PathLike[str]) -> dict[str, Rank]:
     """Rank groups of every protocol version with evidence for two encoders or more.
 
@@ -126,24 +167,15 @@ def rank_records(records: Sequence[Record], root: str | os.PathLike[str]) -> dic
         Path of the record in the store -> its rank.
 
     Raises:
-        ValueError: As `evidence_of`, `require_same_data` and `rank_groups`.
+        ValueError: As `ranked_rows` and `rank_groups`.
     """
-    protocols: dict[tuple[str, int], dict[str, list[Record]]] = defaultdict(dict)
-    for record in records:
-        if record.origin != "measured" or record.evidence is None:
-            continue
-        if may_be_ranked(record):
-            rows = protocols[record.protocol.id, record.protocol.version]
-            rows.setdefault(str(record_path(record).parent), []).append(record)
     ranks = {}
-    for rows in protocols.values():
-        if len(rows) < 2:
+    for found in ranked_rows(records, root):
+        if len(found.rows) < 2:
             continue
-        protocol = next(iter(rows.values()))[0].protocol
-        require_same_data([record for seeds in rows.values() for record in seeds], root)
-        evidences = {row: [evidence_of(r, root) for r in seeds] for row, seeds in rows.items()}
-        for rank in rank_groups(evidences, protocol.metric, protocol.higher_is_better):
-            ranks.update({str(record_path(record)): rank for record in rows[rank.name]})
+        protocol = found.protocol
+        for rank in rank_groups(found.evidences, protocol.metric, protocol.higher_is_better):
+            ranks.update({str(record_path(record)): rank for record in found.rows[rank.name]})
     return ranks
 
 
@@ -151,6 +183,9 @@ def compare_records(
     first: Record, second: Record, root: str | os.PathLike[str], metrics: Sequence[str] = ()
 ) -> list[Comparison]:
     """Paired differences of two records of one protocol, first minus second.
+
+    Records are of one seed each, so that the difference is one of checkpoints; all seeds of two
+    encoders against each other: `compare_encoders`.
 
     Args:
         first: A record.
@@ -161,6 +196,62 @@ def compare_records(
     Raises:
         ValueError: If the protocols differ, evidence is missing, or the items or data differ.
     """
+    _require_one_protocol(first, second)
+    require_same_data([first, second], root)
+    evidences = evidence_of(first, root), evidence_of(second, root)
+    compared = []
+    for metric in metrics or [first.protocol.metric]:
+        paired = paired_difference(*evidences, metric)
+        scores = [evidence.metrics(names=[metric])[metric] for evidence in evidences]
+        compared.append(Comparison(metric, *scores, paired))
+    return compared
+
+
+def compare_encoders(
+    first: Record,
+    second: Record,
+    records: Sequence[Record],
+    root: str | os.PathLike[str],
+    metrics: Sequence[str] = (),
+) -> list[Comparison]:
+    """Differences of the means over all seeds of two encoders, first minus second.
+
+    Args:
+        first: A record; all of its seeds that are among `records` count.
+        second: Another of the same protocol version.
+        records: Those of the store: the spread between seeds is pooled over all encoders that have
+            this protocol.
+        root: Root of the store.
+        metrics: Names; by default the main metric.
+
+    Raises:
+        ValueError: As `compare_records`, and if a record is not ranked.
+    """
+    _require_one_protocol(first, second)
+    key = (first.protocol.id, first.protocol.version)
+    alike = [r for r in records if (r.protocol.id, r.protocol.version) == key]
+    names = [str(record_path(record).parent) for record in (first, second)]
+    evidences: dict[str, list[ItemEvidence]] = {}
+    for one in ranked_rows(alike, root):  # one protocol, or none
+        evidences = one.evidences
+    for name in names:
+        if name not in evidences:
+            raise ValueError(
+                f"{name} has no record of {key[0]}-v{key[1]} that may be ranked; compare two "
+                "records, or evaluate the end of its training"
+            )
+    compared = []
+    for metric in metrics or [first.protocol.metric]:
+        paired = encoder_difference(evidences, *names, metric)
+        scores = [
+            float(np.mean([one.metrics(names=[metric])[metric] for one in evidences[name]]))
+            for name in names
+        ]
+        compared.append(Comparison(metric, *scores, paired))
+    return compared
+
+
+def _require_one_protocol(first: Record, second: Record) -> None:
     keys = [(r.protocol.id, r.protocol.version, r.protocol.config_sha256) for r in (first, second)]
     if keys[0][:2] != keys[1][:2]:
         names = [f"{id_}-v{version}" for id_, version, _ in keys]
@@ -173,11 +264,3 @@ def compare_records(
             f"{record_path(first)} and {record_path(second)} were made under other settings of "
             f"{keys[0][0]}-v{keys[0][1]}; evaluate both under one config"
         )
-    require_same_data([first, second], root)
-    evidences = evidence_of(first, root), evidence_of(second, root)
-    compared = []
-    for metric in metrics or [first.protocol.metric]:
-        paired = paired_difference(*evidences, metric)
-        scores = [evidence.metrics(names=[metric])[metric] for evidence in evidences]
-        compared.append(Comparison(metric, *scores, paired))
-    return compared

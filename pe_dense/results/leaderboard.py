@@ -8,6 +8,7 @@ from itertools import groupby
 
 from pe_dense.results.comparison import Comparison
 from pe_dense.results.encoder_rows import NOTHING_FOUND, Findings, encoder_rows
+from pe_dense.results.interval_marks import marks_in_words
 from pe_dense.results.metrics import metric_of
 from pe_dense.results.record import Record
 from pe_dense.results.row_notes import Note, row_notes
@@ -116,17 +117,19 @@ def format_difference(compared: Comparison) -> str:
     """One line about a paired difference.
 
     Example: 'AP 51.7 - 50.2 = +1.5, 95 % interval -0.3 to 3.2, p = 0.11 (n = 87 images, 1000
-    resamples): not significant'.
+    resamples): not significant at 5 %; compares checkpoints, not encoders'.
     """
     paired, metric = compared.paired, metric_of(compared.metric)
     verdict = "significant" if not paired.low <= 0 <= paired.high else "not significant"
-    few = "; few units, so the interval is too narrow" if paired.few_units else ""
+    doubts = list(marks_in_words(paired.unit, paired.num_units, paired.thin_classes))
+    if paired.compares == "checkpoints":
+        doubts.append("compares checkpoints, not encoders")
     return (
         f"{metric.spelling} {metric.shown(compared.first)} - {metric.shown(compared.second)} = "
         f"{metric.signed_text(paired.difference)}, 95 % interval {metric.signed_text(paired.low)} "
         f"to {metric.signed_text(paired.high)}, p = {paired.p_value:.3f} "
         f"(n = {paired.num_units} {paired.unit}s, {paired.resamples} resamples): "
-        f"{verdict} at 5 %{few}"
+        f"{'; '.join([f'{verdict} at 5 %', *doubts])}"
     )
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from pe_dense.results.bootstrap import ROUNDING
-from pe_dense.results.interval_marks import FEW_UNITS
 from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.resampled import Compares, ResampledScores, resampled_scores
 from pe_dense.results.student_t import normal_equivalent, normal_tail, t_quantile
@@ -118,7 +117,7 @@ def rank_groups(
             group=group_of[b],
             p_adjusted=p_adjusted[b],
             num_seeds=len(seeds_of[names[b]]),
-            few_units=found.draws.num_units < FEW_UNITS,
+            few_units=found.draws.has_few_units,
             compares=found.compares,
         )
         for b in sorted(order, key=lambda b: (group_of[b], -score_B[b], names[b]))
