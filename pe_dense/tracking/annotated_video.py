@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pe_dense.tracking.frames import read_frame, read_label_map
+from pe_dense.data.picture_header import header_of, unreadable
+from pe_dense.tracking.frames import read_label_map
 from pe_dense.tracking.label_maps import labels_on_grid
 from pe_dense.tracking.region_and_boundary import VOID
 
@@ -85,7 +86,7 @@ def read_annotated_video(video: Mapping[str, Any]) -> AnnotatedVideo:
     masks = [None if path is None else Path(path) for path in video["mask_paths"]]
     first_HW = read_label_map(masks[0])
     native_hw = first_HW.shape
-    frame_hw = read_frame(frames[0], video["bits"]).shape[:2]
+    frame_hw = _stored_hw(frames[0])
     if frame_hw != native_hw:
         raise ValueError(
             f"mask {masks[0]} has {native_hw[0]} x {native_hw[1]} px, its frame {frames[0]} "
@@ -98,6 +99,15 @@ def read_annotated_video(video: Mapping[str, Any]) -> AnnotatedVideo:
     return AnnotatedVideo(
         video["video"], frames, masks, video["style"], video["scored"], first_HW, starts_K
     )
+
+
+def _stored_hw(frame: Path) -> tuple[int, int]:
+    """Size from the head of the file; `frame_batches` decodes it."""
+    try:
+        header = header_of(frame.read_bytes(), f"frame {frame}")
+    except OSError as error:
+        raise unreadable(f"frame {frame}", error) from error
+    return header.size[::-1]
 
 
 def _read_mask(path: Path, native_hw: tuple[int, int]) -> np.ndarray:

@@ -83,6 +83,8 @@ def label_map_from_soft(
     soft_CHW = F.interpolate(soft_Chw[None], **scale, mode="bilinear", align_corners=False)[0]
     if stretch:
         soft_CHW = stretch_channels(soft_CHW)
+    if soft_CHW.is_cuda:  # one launch; the lowest of equals, as on a CPU
+        return _nearest(soft_CHW.argmax(0).to(torch.uint8).cpu().numpy(), image_hw)
     best_HW, labels_HW = soft_CHW[0], torch.zeros_like(soft_CHW[0], dtype=torch.uint8)
     for c in range(1, len(soft_CHW)):  # many times faster than argmax over the outer dimension
         labels_HW.masked_fill_(soft_CHW[c] > best_HW, c)

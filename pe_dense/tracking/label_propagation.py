@@ -10,6 +10,8 @@ and throws most of them away. This finds the same with less:
   real features, look at every token again.
 * Frames stream through a ring of the longest context, and the memory of tiles is used again.
 
+On CUDA devices kernels do it, see `propagation_on_gpu`; what stands here then serves float64 alone.
+
 Shape legend: h w token grid, N = h w tokens, D width, C labels, M context frames, Q queries of a
 tile, S context tokens a tile can reach, k neighbours, c places with the best neighbours.
 """
@@ -26,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pe_dense.kernels import use_kernels
 from pe_dense.tracking.reference import PropagationSetting
 from pe_dense.tracking.token_tiles import bands, cut, fitting_tile, neighbourhood_bias, reached
 from pe_dense.tracking.top_values import top_values
@@ -53,7 +56,8 @@ def propagate_labels(
         first_labels_Chw: Labels of the first frame on the token grid, any weights; as a rule 0
             or 1, see `labels_on_grid`.
         settings: One result for each.
-        tile_hw: Queries handled together; smaller tiles waste less at small radii.
+        tile_hw: Queries handled together where kernels do not serve; smaller tiles waste less at
+            small radii.
         given: Labels (C, h, w) of some later frames, by number of the frame: where a token has
             any, they replace what was propagated to it, in the result and for later frames.
 
@@ -62,7 +66,9 @@ def propagate_labels(
 
     Raises:
         ValueError: If there is no setting, or frames differ in shape from each other or from
-            the labels, or hold nan or infinity.
+            the labels, or hold nan or infinity. Kernels notice these while later frames are
+            prepared: the error comes with one of the next frames, or the end, and labels are nan
+            until then.
     """
     settings = tuple(settings)
     if not settings:
@@ -77,9 +83,12 @@ def propagate_layers(
     first_labels_Chw: Tensor,
     settings: Sequence[PropagationSetting],
     given: Mapping[int, Tensor],
-    pool: ThreadPoolExecutor,
+    pool: ThreadPoolExecutor | None,
 ) -> Iterator[list[tuple[Tensor, ...]]]:
-    """`propagate_labels` for the maps (h, w, D) of several layers, each layer in a thread."""
+    """`propagate_labels` for the maps (h, w, D) of several layers, each layer in a thread.
+
+    Without a pool one comes after the other: a GPU works in the order in which it is asked.
+    """
     streams: list[Iterator[tuple[Tensor, ...]]] = []
     for t, maps in enumerate(maps_of_frames):
         if t == 0:
@@ -91,7 +100,9 @@ def propagate_layers(
         for queue, map_hwD in zip(queues, maps, strict=True):
             queue.append(map_hwD)
         if t:
-            yield list(pool.map(next, streams))
+            yield list(map(next, streams) if pool is None else pool.map(next, streams))
+    for stream in streams:
+        next(stream, None)  # there is no further frame: what was seen late is told now
 
 
 def _drained(queue: deque[Tensor]) -> Iterator[Tensor]:
@@ -99,19 +110,65 @@ def _drained(queue: deque[Tensor]) -> Iterator[Tensor]:
         yield queue.popleft()
 
 
-class _Context:
-    """Normalised features and labels of the first frame (slot 0) and the last frames (a ring)."""
+class TiledPropagation:
+    """Labels of one frame after the other; the context is a ring of the last frames.
 
-    def __init__(self, query_hwD: Tensor, labels_NC: Tensor, settings) -> None:
-        self.settings = settings
+    Slot 0 holds the first frame. `propagation_on_gpu.GpuPropagation` does the same by kernels.
+
+    Args:
+        frame_hwD: Tokens of the first frame.
+        labels_Chw: Its labels.
+        settings: At least one.
+        tile_hw: Queries handled together.
+    """
+
+    def __init__(
+        self,
+        frame_hwD: Tensor,
+        labels_Chw: Tensor,
+        settings: tuple[PropagationSetting, ...],
+        tile_hw: tuple[int, int],
+    ) -> None:
+        dtype = torch.float64 if frame_hwD.dtype == torch.float64 else torch.float32
+        like = frame_hwD.new_empty(0, dtype=dtype)
+        labels_NC = labels_Chw.detach().to(like).flatten(1).T.contiguous()
+        self.settings, self.tile_hw = settings, tile_hw
+        self.scratch = _Scratch(like)
         self.ring = max(setting.last_frames for setting in settings)
-        self.query_hwD = query_hwD  # features of the next frame are written here
-        self.features_MhwD = query_hwD.new_empty(1 + self.ring, *query_hwD.shape)
+        self.query_hwD = like.new_empty(frame_hwD.shape)  # of the next frame
+        self.features_MhwD = like.new_empty(1 + self.ring, *frame_hwD.shape)
         # One label store for each setting: labels that were propagated differ between them.
         store_shape = len(settings), 1 + self.ring, *labels_NC.shape
         self.labels_SMNC = labels_NC.new_empty(store_shape)
         self.labels_SMNC[:, 0] = labels_NC
         self.frame = 1  # the next one to label
+        _normalise(frame_hwD.to(like), 0, self.features_MhwD[0])
+
+    def next_labels(self, frame_hwD: Tensor, given_Chw: Tensor | None) -> tuple[Tensor, ...]:
+        """Labels (C, h, w) of the next frame for each setting; the frame joins the context.
+
+        Args:
+            frame_hwD: Tokens, of the shape of the first frame.
+            given_Chw: Labels that replace those of tokens for which they are not zero.
+
+        Raises:
+            ValueError: If the tokens hold nan or infinity.
+        """
+        _normalise(frame_hwD.to(self.query_hwD), self.frame, self.query_hwD)
+        labels_NC = _step(self.query_hwD, self, self.scratch, self.tile_hw)
+        if given_Chw is not None:
+            given_NC = given_Chw.to(self.query_hwD).flatten(1).T
+            replaced_N1 = given_NC.any(dim=1, keepdim=True)
+            labels_NC = [torch.where(replaced_N1, given_NC, labels) for labels in labels_NC]
+        if self.ring:
+            slot = 1 + (self.frame - 1) % self.ring
+            self.features_MhwD[slot] = self.query_hwD
+            self.labels_SMNC[:, slot] = torch.stack(labels_NC)
+        self.frame += 1
+        return tuple(labels.T.reshape(-1, *frame_hwD.shape[:2]) for labels in labels_NC)
+
+    def finish(self) -> None:
+        """After the last frame; every frame was checked when it came."""
 
     def slots(self, setting: PropagationSetting) -> list[int]:
         """Slots of the context of the next frame."""
@@ -120,48 +177,40 @@ class _Context:
 
     @property
     def filled(self) -> int:
+        """Frames in the context of the next one."""
         return 1 + min(self.frame - 1, self.ring)
-
-    def push(self, labels_NC: list[Tensor]) -> None:
-        """Move on: the query and its labels become part of the context."""
-        if self.ring:
-            slot = 1 + (self.frame - 1) % self.ring
-            self.features_MhwD[slot] = self.query_hwD
-            self.labels_SMNC[:, slot] = torch.stack(labels_NC)
-        self.frame += 1
 
 
 def _stream(frames, first_labels_Chw, settings, tile_hw, given) -> Iterator[tuple[Tensor, ...]]:
     """Generator behind `propagate_labels`."""
-    context = None
+    propagation = None
     for number, frame_hwD in enumerate(frames):
-        if context is None:
+        if propagation is None:
             if frame_hwD.ndim != 3 or first_labels_Chw.shape[1:] != frame_hwD.shape[:2]:
                 raise ValueError(
                     f"first frame has shape {tuple(frame_hwD.shape)} and its labels "
                     f"{tuple(first_labels_Chw.shape)}; pass (h, w, D) and (C, h, w)"
                 )
-            dtype = torch.float64 if frame_hwD.dtype == torch.float64 else torch.float32
-            like = frame_hwD.new_empty(0, dtype=dtype)
-            labels_NC = first_labels_Chw.detach().to(like).flatten(1).T.contiguous()
-            scratch = _Scratch(like)
             shape = frame_hwD.shape
-            context = _Context(like.new_empty(shape), labels_NC, settings)
-            _normalise(frame_hwD.to(like), number, context.features_MhwD[0])
+            propagation = _start(frame_hwD, first_labels_Chw, settings, tile_hw)
             continue
         if frame_hwD.shape != shape:
             raise ValueError(
                 f"frame {number} has shape {tuple(frame_hwD.shape)}, the first frame "
                 f"{tuple(shape)}; pass frames of one size"
             )
-        _normalise(frame_hwD.to(like), number, context.query_hwD)
-        labels_NC = _step(context.query_hwD, context, scratch, tile_hw)
-        if number in given:
-            given_NC = given[number].to(like).flatten(1).T
-            replaced_N1 = given_NC.any(dim=1, keepdim=True)
-            labels_NC = [torch.where(replaced_N1, given_NC, labels) for labels in labels_NC]
-        context.push(labels_NC)
-        yield tuple(labels.T.reshape(-1, *shape[:2]) for labels in labels_NC)
+        yield propagation.next_labels(frame_hwD, given.get(number))
+    if propagation is not None:
+        propagation.finish()
+
+
+def _start(frame_hwD, first_labels_Chw, settings, tile_hw):
+    """The way that suits the device and the precision of the first frame."""
+    if frame_hwD.dtype != torch.float64 and use_kernels(frame_hwD):
+        from pe_dense.tracking.propagation_on_gpu import GpuPropagation
+
+        return GpuPropagation(frame_hwD, first_labels_Chw, settings)
+    return TiledPropagation(frame_hwD, first_labels_Chw, settings, tile_hw)
 
 
 def _normalise(frame_hwD: Tensor, number: int, out: Tensor) -> None:
@@ -192,7 +241,7 @@ class _Scratch:
 
 @torch.no_grad()
 def _step(
-    queries_hwD: Tensor, context: _Context, scratch: _Scratch, tile_hw: tuple[int, int]
+    queries_hwD: Tensor, context: TiledPropagation, scratch: _Scratch, tile_hw: tuple[int, int]
 ) -> list[Tensor]:
     """Labels of the next frame, (N, C) for each setting."""
     h, w, width = queries_hwD.shape
@@ -271,7 +320,7 @@ class _Tile:
         columns = torch.arange(near_columns.start, near_columns.stop, device=device)
         self.tokens_S = (rows[:, None] * w + columns).flatten()
 
-    def labels(self, context: _Context, members: list[int]) -> Iterator[tuple[int, Tensor]]:
+    def labels(self, context: TiledPropagation, members: list[int]) -> Iterator[tuple[int, Tensor]]:
         """Number and (Q, C) labels of the settings of one neighbourhood.
 
         Settings with the same context share one search, for the largest k of all members, and a

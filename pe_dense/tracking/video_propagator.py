@@ -13,6 +13,7 @@ width.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +40,8 @@ from pe_dense.tracking.object_statistics import object_statistics
 from pe_dense.tracking.reference import PropagationSetting
 from pe_dense.tracking.video_journal import ResultsFolder, VideoJournal, run_key, video_key
 
+MAX_THREADS = 16  # by default; frames of half an hour of video would not be read faster by more
+
 
 @MODELS.register_module()
 class VideoPropagator(BaseModel):
@@ -61,7 +64,8 @@ class VideoPropagator(BaseModel):
             'image' as DINOv3 (bilinear to the native size, best label).
         stretch: Stretch each label to 0..1 before the best is taken, as DINO does.
         batch_size: Frames that the encoder sees together.
-        threads: Layers and label maps worked on at a time.
+        threads: Frames, label maps and, on a CPU, layers worked on at a time. None: 2, and as many
+            as there are processors, up to 16, where the encoder is on another device.
         journal_dir: Folder that lets a killed run go on at the next video; None keeps none.
         results_dir: New folder for indexed PNGs of the videos to report, at their native size.
             Needs one layer and setting: only one, or a selection. None writes none.
@@ -85,7 +89,7 @@ class VideoPropagator(BaseModel):
         upsample: str = "patch",
         stretch: bool = True,
         batch_size: int = 4,
-        threads: int = 2,
+        threads: int | None = None,
         journal_dir: str | None = None,
         results_dir: str | None = None,
         data_preprocessor: Mapping[str, Any] | None = None,
@@ -113,7 +117,7 @@ class VideoPropagator(BaseModel):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(known)}")
         for name, number in (("batch_size", batch_size), ("threads", threads)):
-            if number < 1:
+            if number is not None and number < 1:
                 raise ValueError(f"{name}={number} must be at least 1")
         if isinstance(backbone, nn.Module):
             self.backbone = backbone.requires_grad_(False).eval()
@@ -243,6 +247,7 @@ class VideoPropagator(BaseModel):
         annotated = read_annotated_video(video)
         encoder = getattr(self.backbone, "encoder", self.backbone)
         patch, device = encoder.patch_size, next(self.backbone.parameters()).device
+        threads = self.threads or reading_threads(device)
         size_hw = network_size(annotated.native_hw, patch, self.size_rule, self.short_side)
         grid_hw = size_hw[0] // patch, size_hw[1] // patch
         given = annotated.later_labels(grid_hw)
@@ -261,21 +266,24 @@ class VideoPropagator(BaseModel):
             encoder.mean,
             encoder.std,
             self.batch_size,
-            bits=video["bits"],
+            threads,
+            video["bits"],
+            device,
         )
         scores: list[np.ndarray | None] = []  # (L, S, K, 2) of each frame
         waiting: deque[Future] = deque()
-        with ThreadPoolExecutor(self.threads) as pool:
+        on_cpu = device.type == "cpu"
+        with ThreadPoolExecutor(threads) as pool:
             soft_labels = propagate_layers(
-                self._maps(batches, use.layers, device),
+                self._maps(batches, use.layers),
                 annotated.first_labels(grid_hw).to(device),
                 [self.settings[i] for i in use.settings],
                 {t: labels.to(device) for t, labels in given.items()},
-                pool,
+                pool if on_cpu else None,
             )
             for t, soft_LS in enumerate(soft_labels, start=1):
                 waiting.append(pool.submit(scorer.scores, t, soft_LS))
-                if len(waiting) > 1:
+                if len(waiting) > (1 if on_cpu else 2 * threads):  # bounds what is in memory
                     scores.append(waiting.popleft().result())
             scores += [job.result() for job in waiting]
         if not annotated.scored:
@@ -293,15 +301,20 @@ class VideoPropagator(BaseModel):
         return names, statistics_LSK6[:, :, scored_K]
 
     def _maps(
-        self, batches: Iterator[Tensor], use_layers: tuple[int, ...], device: torch.device
+        self, batches: Iterator[Tensor], use_layers: tuple[int, ...]
     ) -> Iterator[list[Tensor]]:
         """(h, w, D) of every layer in use, frame by frame."""
         for batch_B3HW in batches:
             if hasattr(self.backbone, "encoder"):
-                every = self.backbone(batch_B3HW.to(device))
+                every = self.backbone(batch_B3HW)
                 maps = [every[i] for i in use_layers]
             else:
                 blocks = [self.layers[i] for i in use_layers]
-                maps = self.backbone.forward_intermediates(batch_B3HW.to(device), blocks)
+                maps = self.backbone.forward_intermediates(batch_B3HW, blocks)
             for b in range(len(batch_B3HW)):
                 yield [map_BDhw[b].permute(1, 2, 0) for map_BDhw in maps]
+
+
+def reading_threads(device: torch.device) -> int:
+    """Where the encoder leaves the processors to reading and scoring, these get them."""
+    return 2 if device.type == "cpu" else max(2, min(os.cpu_count() or 2, MAX_THREADS))

@@ -1,12 +1,98 @@
-"""Section 'video' of gpu.py."""
+"""A whole video from files to scores: 70 frames of 480 x 854 with B/16, as DINO evaluates it.
+
+'ours' is the time of everything, 'against' that of the encoder alone on frames that are already on
+the device. What the other parts take on their own stands in the note; in the whole they overlap.
+Weights are random, so scores say nothing.
+
+Shape legend: h w token grid, D width, C labels.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import torch
 from gpu_bench import Bench, Row
 
+from gpu_sections.synthetic_video import write_video
+from pe_dense.tracking.annotated_video import read_annotated_video
+from pe_dense.tracking.frame_scorer import FrameScorer
+from pe_dense.tracking.frames import frame_batches, network_size
+from pe_dense.tracking.label_propagation import propagate_labels
+from pe_dense.tracking.reference import PropagationSetting
+from pe_dense.tracking.video_propagator import VideoPropagator, reading_threads
 
-def parts(bench: Bench) -> Iterator[tuple[str, Callable[[], Row | list[Row]]]]:
+BATCH = 4
+TARGET = "at most 1.5 x the encoder"
+
+
+def parts(bench: Bench) -> Iterator[tuple[str, Callable[[], Row]]]:
     """The parts to measure."""
-    yield from ()
+    name, frames = ("T/16, tiny frames", 5) if bench.tiny else ("B/16, 480 x 854", 70)
+    for amp, precision in (("bfloat16", "bf16 autocast"), (None, "float32")):
+        yield f"{name}, {frames} frames, {precision}", lambda a=amp: whole_video(bench, a)
+
+
+def whole_video(bench: Bench, amp: str | None) -> Row:
+    """One row."""
+    frames, image_hw, short_side = (5, (96, 128), 64) if bench.tiny else (70, (480, 854), 480)
+    encoder = "pe_spatial_t16_512" if bench.tiny else "pe_spatial_b16_512"
+    backbone = dict(type="DenseBackbone", encoder=encoder, weights="random", amp_dtype=amp)
+    torch.manual_seed(0)
+    model = VideoPropagator(backbone, 12, [{}], short_side=short_side, batch_size=BATCH)
+    model = model.to(bench.device).eval()
+    threads = reading_threads(bench.device)
+    encoder = model.backbone.encoder
+    patch = encoder.patch_size
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        video = write_video(Path(folder), frames, image_hw)
+        annotated = read_annotated_video(video)
+        size_hw = network_size(image_hw, patch, "dino", short_side)
+        grid_hw = size_hw[0] // patch, size_hw[1] // patch
+        first_Chw = annotated.first_labels(grid_hw).to(bench.device)
+        scorer = FrameScorer(annotated, patch, True, None)
+
+        def read() -> list[torch.Tensor]:
+            colours = encoder.mean, encoder.std
+            paths = annotated.frame_paths
+            sizes = image_hw, size_hw, "dino"
+            return list(frame_batches(paths, *sizes, *colours, BATCH, threads, None, bench.device))
+
+        def encode() -> list[torch.Tensor]:
+            maps = [model.backbone(batch_B3HW)[0] for batch_B3HW in batches]
+            return [map_Dhw.permute(1, 2, 0) for batch in maps for map_Dhw in batch]
+
+        def propagate() -> list[tuple[torch.Tensor, ...]]:
+            return list(propagate_labels(iter(maps_hwD), first_Chw, [PropagationSetting()]))
+
+        def score() -> list:
+            with ThreadPoolExecutor(threads) as pool:
+                numbers = range(1, len(soft_labels) + 1)
+                return list(pool.map(scorer.scores, numbers, [[soft] for soft in soft_labels]))
+
+        whole = bench.measure(lambda: model.propagate(video), 5, 2)
+        batches = read()
+        maps_hwD = encode()
+        soft_labels = propagate()
+        steps = {"encoder": encode, "reading": read, "propagation": propagate, "scoring": score}
+        alone = bench.measure_turns(steps, 5, 1)
+    side_ms = {name: measured.ms for name, measured in alone.items() if name != "encoder"}
+    note = ", ".join(f"{name} {ms:.0f} ms" for name, ms in side_ms.items())
+    return bench.row(
+        whole,
+        alone["encoder"],
+        "the encoder alone",
+        operations=frames * frame_operations(encoder, grid_hw[0] * grid_hw[1]),
+        target=TARGET,
+        note=f"{1e3 * frames / whole.ms:.0f} frames/s; alone: {note}; {threads} threads",
+    )
+
+
+def frame_operations(encoder: torch.nn.Module, tokens: int) -> float:
+    """Multiplications and additions of the encoder's matrix products on a frame."""
+    matrices = sum(p.numel() for p in encoder.blocks.parameters() if p.ndim == 2)
+    attention = 2 * encoder.depth * tokens * encoder.embed_dim
+    return 2.0 * tokens * (matrices + attention + 3 * encoder.patch_size**2 * encoder.embed_dim)
