@@ -205,9 +205,11 @@ def frame_batches(
         return torch.from_numpy(np.array(resize_frame(frame_HW3, size_hw, rule)))
 
     def put(futures: list[Future[Tensor]]) -> Tensor:
-        bytes_BHW3 = torch.stack([future.result() for future in futures])
-        if device.type == "cuda":
-            bytes_BHW3 = bytes_BHW3.pin_memory()  # else the copy would wait
+        frames_HW3 = [future.result() for future in futures]
+        # Pinned for CUDA, where the copy would wait otherwise.
+        shape, pin = (len(frames_HW3), *frames_HW3[0].shape), device.type == "cuda"
+        bytes_BHW3 = torch.empty(shape, dtype=torch.uint8, pin_memory=pin)
+        torch.stack(frames_HW3, out=bytes_BHW3)
         bytes_B3HW = bytes_BHW3.to(device, non_blocking=True).permute(0, 3, 1, 2)
         batch_B3HW = bytes_B3HW.to(torch.float32, memory_format=torch.contiguous_format)
         return batch_B3HW.sub_(shift_311).div_(scale_311)
