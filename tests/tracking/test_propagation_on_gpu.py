@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from interpreted_kernels import interpreted  # noqa: F401 (a fixture)
@@ -132,6 +133,28 @@ def test_unit_vectors_keep_22_bits(on_gpu):
     exact_ND = torch.nn.functional.normalize(frames[0].double(), dim=-1).flatten(0, 1)
     error_ND = (found_ND[:, :70] - exact_ND).abs()
     assert (error_ND <= 2.0**-21 * exact_ND.abs() + 2.0**-36).all()
+
+
+def test_a_whole_video_has_the_same_scores(on_gpu, tmp_path, monkeypatch):
+    pytest.importorskip("mmengine")
+    from video_folders import ColourEncoder, moving_squares, save_video
+
+    from pe_dense.tracking.davis_dataset import DavisVideos
+    from pe_dense.tracking.video_propagator import VideoPropagator
+
+    save_video(tmp_path, "a", moving_squares(3, {1: 0}, size=16))
+    video = DavisVideos(str(tmp_path), resolution="480p")[0]["data_samples"].metainfo
+    options = dict(size_rule="dinov3", short_side=4, upsample="image", stretch=False)
+    options |= dict(layers=[0], threads=1)  # the interpreter bears no second thread
+    setting = dict(last_frames=1, radius=2, topk=1)
+    found = []
+    for choice in ("on", "off"):
+        monkeypatch.setenv("PE_DENSE_KERNELS", choice)
+        model = VideoPropagator(ColourEncoder(), 2, [setting], batch_size=3, **options)
+        found.append(model.propagate(video)["statistics"])
+    assert found[0].shape == (1, 1, 1, 6)
+    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-6)
+    assert found[0][0, 0, 0, 0] > 0.5
 
 
 def test_double_precision_takes_the_other_way(on_gpu, monkeypatch):
