@@ -26,9 +26,9 @@ from pe_dense.tracking.propagation_kernel import (
 from pe_dense.tracking.reference import PropagationSetting
 
 TILE_HW = (8, 8)
-BLOCK_WIDTH = 64  # components of a step of the product
+BLOCK_WIDTH = 32  # components of a step of the product
 MAX_SIMILARITIES = 2**25  # numbers held at a time, 128 MiB
-WARPS, STAGES = 4, 3  # of the product
+WARPS, STAGES = 4, 4  # of the product
 FEW_BOUNDS = 1024  # up to here a query is searched by one warp
 
 
