@@ -7,6 +7,7 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,26 @@ def test_a_part_that_fails_is_a_row_and_the_others_go_on(gpu, monkeypatch) -> No
     ]  # fmt: skip
     assert rows[0]["note"] == "RuntimeError: out of memory"
     assert rows[0]["ours_ms"] == ""
+
+
+def test_a_section_that_is_over_its_time_says_what_did_not_run(gpu, monkeypatch) -> None:
+    from gpu_bench import Bench
+
+    bench = Bench(torch.device("cpu"), tiny=True)
+
+    class Section:
+        @staticmethod
+        def parts(bench):
+            for name in ("first", "second"):
+                yield name, lambda: bench.row(bench.measure(lambda: time.sleep(0.01)))
+
+    monkeypatch.setitem(sys.modules, "gpu_sections.encoder", Section)
+    rows = gpu.run_section("encoder", bench, dict(hardware="", versions="", command=""), 0.005)
+    assert [(row["part"], row["status"]) for row in rows] == [
+        ("first", "ok"),
+        ("second", "NOT RUN"),
+    ]
+    assert rows[1]["note"] == "the section was over its 0.005 s"
 
 
 def test_the_floor_is_the_larger_of_operations_and_bytes(gpu) -> None:

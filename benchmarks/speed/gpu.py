@@ -3,17 +3,19 @@
     python benchmarks/speed/gpu.py                         # all sections, on the first CUDA device
     python benchmarks/speed/gpu.py encoder propagation     # some of them
     python benchmarks/speed/gpu.py --tiny --out rows.csv   # does every section run? also on a CPU
+    python benchmarks/speed/gpu.py --seconds-per-section 30
 
 Rows of the sections that ran replace their older rows in gpu.csv, after every section, so that an
 interruption loses one section. A part that fails is a FAILED row with its sentence, the others go
-on, and the exit code is 1. `gpu_table.py` puts the table into the README. How a section is written:
-`gpu_bench.py`.
+on, and the exit code is 1. A section that is over its time skips its other parts: NOT RUN rows.
+`gpu_table.py` puts the table into the README. How a section is written: `gpu_bench.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import sys
 import time
 import traceback
@@ -67,9 +69,19 @@ def failed(error: BaseException) -> Row:
     return Row(status="FAILED", note=sentence)
 
 
-def run_section(name: str, bench: Bench, about: dict[str, str]) -> list[dict[str, str]]:
-    """All rows of a section; what fails is a FAILED row, and the rest goes on."""
+def run_section(
+    name: str, bench: Bench, about: dict[str, str], seconds: float = math.inf
+) -> list[dict[str, str]]:
+    """All rows of a section; what fails is a FAILED row, and the rest goes on.
+
+    Args:
+        name: Of the section.
+        bench: What it measures with.
+        about: The last columns.
+        seconds: No part starts after them.
+    """
     rows: list[dict[str, str]] = []
+    begin = time.perf_counter()
 
     def add(part: str, row: Row) -> None:
         rows.append(cells(name, part, row, about))
@@ -78,6 +90,9 @@ def run_section(name: str, bench: Bench, about: dict[str, str]) -> list[dict[str
 
     try:
         for part, measure_part in importlib.import_module(f"gpu_sections.{name}").parts(bench):
+            if time.perf_counter() - begin > seconds:
+                add(part, Row(status="NOT RUN", note=f"the section was over its {seconds:g} s"))
+                continue
             try:
                 result = measure_part()
                 for row in [result] if isinstance(result, Row) else result:
@@ -86,6 +101,7 @@ def run_section(name: str, bench: Bench, about: dict[str, str]) -> list[dict[str
                 traceback.print_exc()
                 add(part, failed(error))
             bench.free()
+            print(f"  {time.perf_counter() - begin:.1f} s", flush=True)
     except Exception as error:
         traceback.print_exc()
         add("the section itself", failed(error))
@@ -98,6 +114,9 @@ def main() -> int:
     parser.add_argument("--device", help="default: cuda where torch finds it, else cpu")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes; always on a CPU")
     parser.add_argument("--out", type=Path, help="CSV file; default benchmarks/speed/gpu.csv")
+    parser.add_argument(
+        "--seconds-per-section", type=float, default=math.inf, help="start no part after them"
+    )
     args = parser.parse_args()
     sections = args.sections or list(SECTIONS)
     if unknown := [name for name in sections if name not in SECTIONS]:
@@ -120,8 +139,8 @@ def main() -> int:
     num_failed = 0
     for name in sections:
         begin = time.perf_counter()
-        rows = run_section(name, bench, about)
-        num_failed += sum(row["status"] != "ok" for row in rows)
+        rows = run_section(name, bench, about, args.seconds_per_section)
+        num_failed += sum(row["status"] == "FAILED" for row in rows)
         write_rows(out, merge_rows(read_rows(out), rows, [name]))
         print(f"{name}: {len(rows)} rows in {time.perf_counter() - begin:.0f} s", flush=True)
     print(f"wrote {out}" + (f"; {num_failed} FAILED" if num_failed else ""))

@@ -63,9 +63,9 @@ def _suppress(boxes, groups, ends, kept, threshold, BLOCK: tl.constexpr):
             other = later + lane
             there = other < end
             u1, v1, u2, v2 = _corners(boxes, other, there)
-            meets = _meets(x1, y1, x2, y2, u1, v1, u2, v2, threshold).to(tl.int32)
-            beaten = tl.max(meets * taken[:, None], axis=0)
-            tl.store(kept + other, tl.zeros((BLOCK,), tl.int8), mask=there & (beaten > 0))
+            later_hits = _meets(x1, y1, x2, y2, u1, v1, u2, v2, threshold).to(tl.int32)
+            later_beaten = tl.max(later_hits * taken[:, None], axis=0)
+            tl.store(kept + other, tl.zeros((BLOCK,), tl.int8), mask=there & (later_beaten > 0))
             later += BLOCK
         tl.debug_barrier()  # the next block reads what other threads of this program stored
         start += BLOCK

@@ -30,7 +30,8 @@ def _corner(values, row, column, height, width, start, M: tl.constexpr, D: tl.co
     return values + offsets, inside[:, None] & (d_D < D)[None, :]
 
 
-@triton.jit
+# Loops over levels and points stay loops: unrolled, they are no faster and compile for 18 seconds.
+@triton.jit(do_not_specialize=["N", "Q"])
 def _forward(
     values, shapes, locations, weights, output,
     N, Q,
@@ -45,10 +46,10 @@ def _forward(
     values += image.to(tl.int64) * N * M * D + head * D
     total = tl.zeros((BLOCK, D_PADDED), tl.float32)
     start = 0
-    for level in tl.static_range(L):
+    for level in range(L):
         height = tl.load(shapes + 2 * level).to(tl.int32)
         width = tl.load(shapes + 2 * level + 1).to(tl.int32)
-        for point in tl.static_range(P):
+        for point in range(P):
             place = (query * L + level) * P + point
             weight = tl.load(weights + place, mask=exists, other=0.0).to(tl.float32)
             x = tl.load(locations + 2 * place, mask=exists, other=-9.0).to(tl.float32)
@@ -72,7 +73,7 @@ def _forward(
     tl.store(target, total, mask=exists[:, None] & (d < D)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "Q"])
 def _backward(
     values, shapes, locations, weights, grad_output, grad_values, grad_locations, grad_weights,
     N, Q,
@@ -90,7 +91,7 @@ def _backward(
     source = grad_output + query[:, None] * D + d[None, :]
     grad = tl.load(source, mask=exists[:, None] & (d < D)[None, :], other=0.0).to(tl.float32)
     start = 0
-    for level in tl.static_range(L):
+    for level in range(L):
         height = tl.load(shapes + 2 * level).to(tl.int32)
         width = tl.load(shapes + 2 * level + 1).to(tl.int32)
         for point in range(P):

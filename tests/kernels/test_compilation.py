@@ -1,0 +1,73 @@
+"""Kernels compile for a GPU, which triton does without having one.
+
+The interpreter runs what no compiler takes (a variable that changes its type in a loop, say), so
+equality there is not enough.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+REPO = Path(__file__).resolve().parents[2]
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+def compiled(kernel, options=None, **arguments):
+    '''Machine code for compute capability 9.0; arguments are types ('*fp32') or constants.'''
+    types = {name: a if isinstance(a, str) else "constexpr" for name, a in arguments.items()}
+    constants = {name: a for name, a in arguments.items() if not isinstance(a, str)}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, t in enumerate(types.values()) if t[0] == "*"}
+    source = ASTSource(kernel, types, constants, aligned)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options or {})
+    assert len(made.asm["cubin"]) > 0
+    return made.asm["ptx"]
+"""
+
+PROGRAMS = {
+    "trial": """
+from pe_dense.kernels.trial_kernel import _add_one
+compiled(_add_one, source="*fp32", target="*fp32", size="i32", BLOCK=32)
+""",
+    "grouped NMS": """
+from pe_dense.detection.grouped_nms_kernel import BLOCK, _suppress
+compiled(
+    _suppress, dict(enable_fp_fusion=False), boxes="*fp32", groups="*i64", ends="*i64", kept="*i8",
+    threshold="fp32", BLOCK=BLOCK,
+)
+""",
+    "deformable attention": """
+from pe_dense.openmmlab import deformable_attention_kernel as module
+sizes = dict(N="i32", Q="i32", M=8, D=32, D_PADDED=32, L=5, P=4, BLOCK=module.BLOCK_Q)
+for half in ("*fp32", "*bf16"):
+    inputs = dict(values=half, shapes="*i64", locations=half, weights=half)
+    loads = compiled(module._forward, **inputs, output=half, **sizes)
+    grads = dict(grad_output=half, grad_values="*fp32", grad_locations=half, grad_weights=half)
+    ptx = compiled(module._backward, **inputs, **grads, **sizes)
+    # Four channels in one access: this is what its speed comes from.
+    assert ptx.count("atom.global") == ptx.count(".v4.f32") > 0
+    assert "ld.global.v" in loads
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_kernels_compile_without_a_gpu(name: str, tmp_path: Path) -> None:
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(REPO), *sys.path]),
+        "TRITON_INTERPRET": "0",
+        "TRITON_CACHE_DIR": str(tmp_path),
+    }
+    program = tmp_path / "program.py"  # triton reads kernels from files
+    program.write_text(COMPILE + PROGRAMS[name])
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
