@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pe_dense.results.mean_rank import MeanRanks
+from pe_dense.results.power import Detectable
 from pe_dense.results.rank_groups import Rank
 from pe_dense.results.record import IntervalInfo, Record
 from pe_dense.results.statistics import METHOD, CombinedInterval
@@ -43,11 +45,15 @@ class Findings:
     Attributes:
         ranks: Path of a record in its store -> the rank of its row.
         means: `row_key` -> interval of the mean over seeds, where the spread between seeds is
-            known; see `findings.mean_intervals`.
+            known; see `findings.find`.
+        detectable: (id, version) of a protocol -> smallest difference that its test set shows.
+        mean_ranks: Encoders over all protocols that they share; None where no two share two.
     """
 
     ranks: Mapping[str, Rank] = field(default_factory=dict)
     means: Mapping[str, CombinedInterval] = field(default_factory=dict)
+    detectable: Mapping[tuple[str, int], Detectable] = field(default_factory=dict)
+    mean_ranks: MeanRanks | None = None
 
 
 NOTHING_FOUND = Findings()

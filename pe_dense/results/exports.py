@@ -113,11 +113,13 @@ def render_latex(records: Sequence[Record], findings: Findings = NOTHING_FOUND) 
     Raises:
         ValueError: If records of one protocol version disagree on what it measures.
     """
-    tables = [_latex_table(encoder_rows(group, findings)) for group in by_protocol(records)]
+    tables = [
+        _latex_table(encoder_rows(group, findings), findings) for group in by_protocol(records)
+    ]
     return "\n\n".join(["% needs \\usepackage{booktabs}", *tables]) + "\n"
 
 
-def _latex_table(rows: list[EncoderRow]) -> str:
+def _latex_table(rows: list[EncoderRow], findings: Findings) -> str:
     protocol = rows[0].first.protocol
     measured = [row for row in rows if row.is_measured]
     best = [row.rank is not None and row.rank.group == 1 for row in measured]
@@ -131,6 +133,10 @@ def _latex_table(rows: list[EncoderRow]) -> str:
     sizes = dict.fromkeys(size_text(b) for row in rows if (b := row.main_bounds) is not None)
     if sizes:
         caption += f"; 95 % intervals over {', '.join(sizes)}"
+    found = findings.detectable.get((protocol.id, protocol.version))
+    if found is not None:
+        least = metric_of(protocol.metric).shown(found.difference)
+        caption += f"; smallest difference shown at {100 * found.power:.0f} %: {least}"
     lines = [
         r"\begin{table}",
         r"\centering",

@@ -1,4 +1,10 @@
-"""What the evidence of a store shows beyond single records: ranks, and means over seeds."""
+"""What the evidence of a store shows beyond single records: ranks, means over seeds, power.
+
+The spread between seeds is pooled over the rows of a protocol version, so that a row of one seed
+has an interval for other seeds too once another row has several; where none has, it is left to the
+interval of its record. Rows that stand in no ranking (unfinished, chosen on the scored split) have
+the interval of their own seeds only.
+"""
 
 from __future__ import annotations
 
@@ -6,43 +12,59 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 
-from pe_dense.results.comparison import evidence_of, rank_records
+from pe_dense.results.across_tables import mean_ranks_of_records
+from pe_dense.results.comparison import evidence_of, may_be_ranked, ranked_rows
 from pe_dense.results.encoder_rows import Findings, row_key
+from pe_dense.results.power import Detectable, detectable_difference
+from pe_dense.results.rank_groups import Rank, rank_groups
 from pe_dense.results.record import Record
-from pe_dense.results.statistics import CombinedInterval, combined_intervals
+from pe_dense.results.statistics import CombinedInterval, combined_interval, combined_intervals
+from pe_dense.results.store import record_path
 
 
 def find(records: Sequence[Record], root: str | os.PathLike[str]) -> Findings:
     """Everything that pages say beside the records of a store.
 
+    Protocols whose items are all of one unit, which no resampling tells anything of, have neither
+    ranks nor intervals nor a power line.
+
     Raises:
         ValueError: If evidence is missing, is not that of its record, or does not fit the others
             of its protocol; it names the file.
     """
-    return Findings(ranks=rank_records(records, root), means=mean_intervals(records, root))
+    ranks: dict[str, Rank] = {}
+    means: dict[str, CombinedInterval] = {}
+    detectable: dict[tuple[str, int], Detectable] = {}
+    for one in ranked_rows(records, root):
+        first = next(iter(one.evidences.values()))[0]
+        if len(set(first.unit_labels[first.unit])) < 2:
+            continue
+        protocol = one.protocol
+        detectable[protocol.id, protocol.version] = detectable_difference(
+            one.evidences, protocol.metric
+        )
+        if len(one.rows) > 1:
+            for rank in rank_groups(one.evidences, protocol.metric, protocol.higher_is_better):
+                ranks.update({str(record_path(record)): rank for record in one.rows[rank.name]})
+        if any(len(seeds) > 1 for seeds in one.rows.values()):
+            combined = combined_intervals(one.evidences, protocol.metric)
+            means.update({row_key(one.rows[name][0]): found for name, found in combined.items()})
+    means.update(_unranked_means(records, root))
+    return Findings(ranks, means, detectable, mean_ranks_of_records(records, root))
 
 
-def mean_intervals(
+def _unranked_means(
     records: Sequence[Record], root: str | os.PathLike[str]
 ) -> dict[str, CombinedInterval]:
-    """`row_key` -> interval of the mean over seeds, for other items and other seeds.
-
-    The spread between seeds is pooled over the rows of a protocol version, so that a row of one
-    seed has an interval here too once another row has several; where none has, it is left to the
-    interval of its record.
-
-    Raises:
-        ValueError: As `find`.
-    """
-    protocols: dict[tuple[str, int], dict[str, list[Record]]] = defaultdict(dict)
+    """Intervals of rows with several seeds that stand in no ranking, each by itself."""
+    rows: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        if record.origin == "measured" and record.evidence is not None:
-            rows = protocols[record.protocol.id, record.protocol.version]
-            rows.setdefault(row_key(record), []).append(record)
+        measured = record.origin == "measured" and record.evidence is not None
+        if measured and not may_be_ranked(record):
+            rows[row_key(record)].append(record)
     found = {}
-    for rows in protocols.values():
-        if any(len(seeds) > 1 for seeds in rows.values()):
-            evidences = {key: [evidence_of(r, root) for r in seeds] for key, seeds in rows.items()}
-            metric = next(iter(rows.values()))[0].protocol.metric
-            found.update(combined_intervals(evidences, metric))
+    for key, seeds in rows.items():
+        evidences = [evidence_of(record, root) for record in seeds]
+        if len(seeds) > 1 and len(set(evidences[0].unit_labels[evidences[0].unit])) > 1:
+            found[key] = combined_interval(evidences, seeds[0].protocol.metric)
     return found

@@ -29,6 +29,8 @@ from pe_dense.results.tables import (
     chosen_words,
     difference_to_reported,
     heading_of,
+    mean_rank_table,
+    power_text,
     reported_scores,
 )
 
@@ -47,7 +49,12 @@ def render_html(records: Sequence[Record], findings: Findings = NOTHING_FOUND) -
     Raises:
         ValueError: If records of one protocol version disagree on what it measures.
     """
-    data = {"empty": EMPTY_PAGE, "sections": page_data(records, findings)}
+    found = findings.mean_ranks
+    data = {
+        "empty": EMPTY_PAGE,
+        "sections": page_data(records, findings),
+        "meanRanks": None if found is None else dataclasses.asdict(mean_rank_table(found)),
+    }
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     style = _asset("page.css")
     script = "\n".join(_asset(name) for name in SCRIPTS)
@@ -102,6 +109,7 @@ def page_data(records: Sequence[Record], findings: Findings) -> list[dict[str, A
                 "metric": protocol.metric,
                 "higher": protocol.higher_is_better,
                 "about": about_protocol(group),
+                "power": power_text(protocol, findings),
                 "metrics": [_metric(name) for name in [protocol.metric, *in_order(names)]],
                 "rows": [_row(row, reported) for row in rows],
             }

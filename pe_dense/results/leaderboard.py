@@ -10,7 +10,7 @@ from pe_dense.results.comparison import Comparison
 from pe_dense.results.encoder_rows import NOTHING_FOUND, Findings, encoder_rows
 from pe_dense.results.interval_marks import marks_in_words
 from pe_dense.results.metrics import metric_of
-from pe_dense.results.record import Record
+from pe_dense.results.record import ProtocolInfo, Record
 from pe_dense.results.row_notes import Note, row_notes
 from pe_dense.results.store import DEFAULT_ROOT, weights_tag
 from pe_dense.results.tables import (
@@ -20,6 +20,7 @@ from pe_dense.results.tables import (
     by_protocol,
     duration,
     interval_text,
+    mean_rank_table,
     meanings,
     note_words,
     score_text,
@@ -30,6 +31,10 @@ BUILD_COMMAND = "python tools/leaderboard.py build"
 EMPTY_PAGE = (
     "No records yet. A first row: score a checkpoint with `python tools/test.py CONFIG "
     f"CHECKPOINT`, which writes a record under `{DEFAULT_ROOT}/`, then run `{BUILD_COMMAND}`."
+)
+LEAST_SHOWN = (
+    "Least shown: the smallest difference of two rows that the test set shows in four of five "
+    "trials."
 )
 _LEFT = ("Protocol", "Encoder", "Weights", "Chosen", "Commit", "Date", "Source", "Notes")
 
@@ -56,6 +61,10 @@ def render_markdown(records: Sequence[Record], findings: Findings = NOTHING_FOUN
     ]
     if not records:
         lines += ["", EMPTY_PAGE]
+    if findings.mean_ranks is not None:
+        table = mean_rank_table(findings.mean_ranks)
+        lines += ["", "## Mean rank", "", f"{table.caption}:", "", *_markdown_table(table)]
+        lines += _list(table.notes)
     found = build_sections(records, findings)
     for heading, sections in groupby(found, key=lambda section: section.heading):
         lines += ["", f"## {heading.capitalize()}"]
@@ -63,6 +72,7 @@ def render_markdown(records: Sequence[Record], findings: Findings = NOTHING_FOUN
             lines += ["", f"### {section.title}", "", _escape(section.about)]
             for table in section.tables:
                 lines += ["", f"{table.caption}:", "", *_markdown_table(table)]
+                lines += ["", _escape(table.power)] if table.power else []
                 lines += _list(table.notes)
                 if table.command is not None:
                     lines += ["", "Best row:", "", *_code_block(table.command)]
@@ -86,14 +96,29 @@ def render_excerpt(records: Sequence[Record], findings: Findings = NOTHING_FOUND
                     f"{metric_of(metric).spelling} {score_text(metric, row.main)}",
                     interval_text(metric, row.main_bounds),
                     ABSENT if row.rank is None else str(row.rank.group),
+                    _least(protocol, findings),
                     seeds_text(row),
                     note_words(found),
                     duration(row.first.cost.train_s),
                 )
             )
-    header = ("Protocol", "Encoder", "Weights", "Score", "95 %", "Group", "Seeds", "Notes", "Train")
-    lines = [*_markdown_table(Table("", header, tuple(rows), None)), *_list(meanings(notes))]
+    header = (
+        "Protocol", "Encoder", "Weights", "Score", "95 %", "Group", "Least shown", "Seeds", "Notes",
+        "Train",
+    )  # fmt: skip
+    told = meanings(notes)
+    if findings.detectable:
+        told = (LEAST_SHOWN, *told)
+    lines = [*_markdown_table(Table("", header, tuple(rows), None)), *_list(told)]
+    if findings.mean_ranks is not None:
+        table = mean_rank_table(findings.mean_ranks)
+        lines += ["", f"{table.caption}:", "", *_markdown_table(table), *_list(table.notes)]
     return "\n".join(lines) + "\n"
+
+
+def _least(protocol: ProtocolInfo, findings: Findings) -> str:
+    found = findings.detectable.get((protocol.id, protocol.version))
+    return ABSENT if found is None else score_text(protocol.metric, found.difference)
 
 
 def render_terminal(records: Sequence[Record], findings: Findings = NOTHING_FOUND) -> str:
@@ -105,10 +130,15 @@ def render_terminal(records: Sequence[Record], findings: Findings = NOTHING_FOUN
     if not records:
         return EMPTY_PAGE.replace("`", "") + "\n"
     blocks = []
+    if findings.mean_ranks is not None:
+        table = mean_rank_table(findings.mean_ranks)
+        lines = [table.caption, _plain_table(table), *(f"  {note}" for note in table.notes)]
+        blocks.append("\n".join(lines))
     for section in build_sections(records, findings):
         blocks.append(f"{section.heading}: {section.title}\n{section.about}")
         for table in section.tables:
-            lines = [table.caption, _plain_table(table), *(f"  {note}" for note in table.notes)]
+            told = [text for text in (table.power, *table.notes) if text]
+            lines = [table.caption, _plain_table(table), *(f"  {text}" for text in told)]
             blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 

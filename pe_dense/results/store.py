@@ -70,6 +70,16 @@ def encoder_folder(encoder: str) -> str:
     return encoder.replace(":", "+").replace("/", "=")
 
 
+def encoder_of_folder(folder: str) -> str:
+    """Name of the encoder that a folder belongs to, the inverse of `encoder_folder`.
+
+    Example:
+        >>> encoder_of_folder(encoder_folder("timm:a/b"))
+        'timm:a/b'
+    """
+    return folder.replace("+", ":").replace("=", "/")
+
+
 def _short(weights_sha256: str) -> str:
     return "random" if weights_sha256 == "random" else weights_sha256[:8]
 

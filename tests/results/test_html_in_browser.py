@@ -11,6 +11,8 @@ from html_case import ADE, COCO, HOSTILE, NYU, all_records, hostile_records
 from pe_dense.results.encoder_rows import NOTHING_FOUND, Findings, row_key
 from pe_dense.results.html_page import render_html
 from pe_dense.results.leaderboard import render_markdown
+from pe_dense.results.mean_rank import MeanRank, MeanRanks
+from pe_dense.results.power import Detectable
 from pe_dense.results.refusals import with_html
 from pe_dense.results.statistics import CombinedInterval
 
@@ -427,6 +429,31 @@ def test_the_mean_opens_and_leads_to_each_seed(open_page, make_record):
     assert "30.0 to 50.0" in page.texts("dialog table")[0]
     page.press(ESCAPE)
     assert page.driver.switch_to.active_element == button
+
+
+def test_mean_ranks_and_power_are_shown(open_page, make_record):
+    ranks = MeanRanks(
+        ("one-v1", "two-v1"),
+        (
+            MeanRank(
+                "timm+x=a/random", 1.2, 1.0, 1.5, {"one-v1": 1.0, "two-v1": 1.5}, True, "encoders"
+            ),
+            MeanRank("b/random", 1.8, 1.5, 2.0, {"one-v1": 2.0, "two-v1": 1.5}, True, "encoders"),
+        ),
+        {"c/random": ("two-v1",)},
+    )  # fmt: skip
+    power = Detectable(0.0123, 3, "image", 72, "encoders", 0.8)
+    findings = Findings(detectable={("bccd-detection-scratch", 1): power}, mean_ranks=ranks)
+    page = open_page([make_record()], findings)
+    assert page.texts("table.ranks tbody th") == ["timm:x/a", "b"]
+    assert page.texts("table.ranks tbody tr:first-child td") == [
+        "random", "1.2", "1.0 to 1.5", "1", "1.5"
+    ]  # fmt: skip
+    assert "1 other lacks some of these protocols" in "".join(page.texts(".meanings li"))
+    (line,) = page.texts("p.power")
+    assert line.endswith("AP 1.2 between encoders (n = 72 images; from 3 pairs of rows).")
+    page.choose("q", "bccd")  # of one protocol: the list over all goes
+    assert not page.texts("table.ranks") and page.texts("p.power")
 
 
 def test_notes_stand_in_the_row_and_their_meaning_below(page):

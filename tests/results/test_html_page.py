@@ -161,7 +161,11 @@ def test_the_difference_to_a_paper(made):
 
 
 def test_an_empty_store_has_a_page_that_says_what_to_do():
-    assert embedded(render_html([])) == {"empty": EMPTY_PAGE, "sections": []}
+    assert embedded(render_html([])) == {
+        "empty": EMPTY_PAGE,
+        "sections": [],
+        "meanRanks": None,
+    }
 
 
 def test_records_that_disagree_are_refused(make_record):

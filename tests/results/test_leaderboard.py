@@ -16,8 +16,11 @@ import pytest
 from pe_dense.results.detection_evidence import DetectionEvidence
 from pe_dense.results.encoder_rows import encoder_rows
 from pe_dense.results.evidence_file import evidence_bytes
+from pe_dense.results.exports import render_latex
 from pe_dense.results.findings import find
+from pe_dense.results.html_page import render_html
 from pe_dense.results.leaderboard import render_excerpt, render_markdown, render_terminal
+from pe_dense.results.power import detectable_difference
 from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.statistics import METHOD, combined_interval, combined_intervals, interval
 from pe_dense.results.store import load_records, save_record
@@ -147,7 +150,7 @@ def test_the_readme_gets_an_excerpt(make_record, tmp_path):
     assert (before, after) == ("before", "after") and header.startswith("| Protocol |")
     assert row == (
         "| bccd-detection-scratch-v1 | pe_spatial_t16_512 | random | AP 45.1 | "
-        "43.0 to 47.2 (n = 72 images) | - | 0 | one seed | 1.5 min |"
+        "43.0 to 47.2 (n = 72 images) | - | - | 0 | one seed | 1.5 min |"
     )
     assert run_tool(tmp_path, "build", "--check").returncode == 0
     readme.write_text(readme.read_text().replace("45.1", "46.1"))
@@ -235,6 +238,80 @@ def test_a_seed_without_evidence_leaves_no_interval_of_fewer(make_record, tmp_pa
     records = load_records(tmp_path)
     (row,) = encoder_rows(records, find(records, tmp_path))
     assert row.num_seeds == 3 and row.main_bounds is None
+
+
+def two_encoders_under_two_protocols(make_record, root):
+    """'a' is better under the first protocol and equal under the second; two seeds each."""
+    for name, found in {"a": (10, 9), "b": (4, 5)}.items():
+        for protocol in ("first", "second"):
+            for seed, n in enumerate(found if protocol == "first" else (8, 7)):
+                evidence = one_class_evidence(n)
+                score = evidence.metrics()["AP"]
+                changes = {
+                    "encoder.name": name, "protocol.id": protocol, "seed": seed,
+                    "scores": {"AP": score}, "dataset.num_items": 12, "dataset.sha256": None,
+                }  # fmt: skip
+                save_record(make_record(changes), root, evidence=evidence_bytes(evidence))
+    return load_records(root)
+
+
+def test_every_table_says_what_its_test_set_can_show(make_record, tmp_path):
+    records = two_encoders_under_two_protocols(make_record, tmp_path)
+    findings = find(records, tmp_path)
+    evidences = {
+        n: [one_class_evidence(i) for i in f] for n, f in {"a": (10, 9), "b": (4, 5)}.items()
+    }
+    least = f"{100 * detectable_difference(evidences, 'AP').difference:.1f}"
+    line = (
+        f"Smallest difference that this test set shows at 80 %: AP {least} between encoders "
+        "(n = 12 images; from 1 pair of rows)."
+    )
+    for render in (render_markdown, render_terminal, render_html):
+        page = render(records, findings)
+        assert line in page and page.count("Smallest difference that this test set shows") == 2
+    assert f"smallest difference shown at 80 \\%: {least}}}" in render_latex(records, findings)
+    excerpt = render_excerpt(records, findings)
+    assert excerpt.count(f"| {least} |") == 2 and "four of five trials" in excerpt
+    assert "Smallest difference that" not in render_markdown(records)
+
+
+def test_one_row_says_that_its_power_is_a_guess(make_record, tmp_path):
+    seeds_with_evidence(make_record, tmp_path, (8,))
+    records = load_records(tmp_path)
+    page = render_markdown(records, find(records, tmp_path))
+    assert "between checkpoints (n = 12 images; one row only: as if a second" in page
+
+
+def test_the_mean_rank_over_protocols_has_its_interval(make_record, tmp_path):
+    records = two_encoders_under_two_protocols(make_record, tmp_path)
+    findings = find(records, tmp_path)
+    (a, b) = findings.mean_ranks.rows
+    assert (a.name, a.mean_rank, b.mean_rank) == ("a/random", 1.25, 1.75)  # 1 and 1.5
+    bounds = f"{a.low:.1f} to {a.high:.1f}"
+    for render in (render_markdown, render_excerpt):
+        page = render(records, findings)
+        assert "Mean rank over n = 2 protocols, of 2 rows:" in page
+        assert "| Encoder | Weights | Mean rank | 95 % | first-v1 | second-v1 |" in page
+        assert f"| a | random | 1.2 | {bounds} | 1 | 1.5 |" in page
+        assert "fewer than 30 units" in page
+    assert "Mean rank over n = 2 protocols" in render_terminal(records, findings)
+    alone = [record for record in records if record.protocol.id == "first"]
+    assert "Mean rank" not in render_markdown(alone, find(alone, tmp_path))
+
+
+def test_unfinished_trainings_do_not_pool_their_seeds(make_record, tmp_path):
+    """Their own row has the interval of its own seeds, and ranked rows know nothing of them."""
+    for seed, n in enumerate((12, 2)):
+        evidence = one_class_evidence(n)
+        late = {"training.chosen": "unfinished", "training.done": 3}
+        score = evidence.metrics()["AP"]
+        changes = {**late, "encoder.name": "late", "seed": seed, "scores": {"AP": score}}
+        record = make_record({**changes, "dataset.num_items": 12, "dataset.sha256": None})
+        save_record(record, tmp_path, evidence=evidence_bytes(evidence))
+    records = seeds_with_evidence(make_record, tmp_path, (8,))
+    findings = find(records, tmp_path)
+    assert [key.split("/")[0] for key in findings.means] == ["late"]
+    assert not findings.ranks
 
 
 def test_means_without_evidence_have_no_interval(make_record):

@@ -11,6 +11,7 @@ function draw() {
     .filter(({ rows }) => rows.length);
   redraws.length = 0;
   target.replaceChildren();
+  if (data.meanRanks && !Object.values(wanted).some(Boolean)) target.append(...meanRankParts(data.meanRanks));
   let heading = null;
   for (const { section, rows } of drawn) {
     if (section.heading !== heading) target.append(make("h2", {}, section.heading));
@@ -32,6 +33,7 @@ function makeSection(section, rows, allMetrics) {
     const mine = rows.filter((row) => row.origin === origin);
     if (!mine.length) continue;
     parts.push(make("h4", {}, title), makeTable(section, mine, title, allMetrics));
+    if (origin === "measured" && section.power) parts.push(make("p", { class: "note power" }, section.power));
     const meanings = new Set(mine.flatMap((row) => row.notes.map(({ meaning }) => meaning)));
     meanings.delete("");
     if (meanings.size) {
@@ -41,6 +43,23 @@ function makeSection(section, rows, allMetrics) {
   const charts = [layerChart(section, rows), costPlot(section, rows)].filter(Boolean);
   if (charts.length) parts.push(make("div", { class: "charts" }, ...charts));
   return make("section", { "data-protocol": key }, ...parts);
+}
+
+/** The list over all protocols, which filters hide: it is of no single one. */
+function meanRankParts({ caption, header, rows, notes }) {
+  const isLeft = (i) => (i < 2 ? "left" : null);
+  const cells = (row, i) => (i ? make("td", { class: isLeft(i) }, row[i])
+    : make("th", { scope: "row", class: "left" }, ...breakable(row[i])));
+  return [
+    make("h2", {}, "Mean rank"),
+    make("p", { class: "about" }, `${caption}.`),
+    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "mean rank" },
+      make("table", { class: "ranks" },
+        make("thead", {}, make("tr", {}, ...header.map((name, i) =>
+          make("th", { scope: "col", class: isLeft(i) }, ...breakable(name))))),
+        make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((_, i) => cells(row, i))))))),
+    notes.length ? make("ul", { class: "meanings" }, ...notes.map((text) => make("li", {}, text))) : "",
+  ];
 }
 
 function showCount(drawn, wanted) {
