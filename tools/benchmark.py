@@ -4,16 +4,18 @@ python tools/benchmark.py --suite mini --encoders pe_spatial_t16_512 pe_core_t16
 python tools/benchmark.py --suite finetune --encoders pe_spatial_b16_512 --seeds 3 --dry-run
 
 What is recorded already is skipped, what was interrupted goes on, what failed is tried again.
-One run at a time on a CPU, one on each visible GPU.
+One run at a time on a CPU, one on each visible GPU. The exit code is 0 if every run is recorded,
+1 if one failed or runs elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import sys
 from pathlib import Path
 
-from pe_dense.results.store import DEFAULT_ROOT
+from pe_dense.results.store import DEFAULT_ROOT, OWN_ROOT
 from pe_dense.run import command_line
 
 
@@ -40,7 +42,11 @@ def parse_args() -> argparse.Namespace:
         metavar="DATASET=DIR",
         help="where data sets lie, for example bccd=/data/bccd",
     )
-    add("--records", default=DEFAULT_ROOT, help="root of records (%(default)s)")
+    add(
+        "--records",
+        default=OWN_ROOT,
+        help=f"root of records (%(default)s); {DEFAULT_ROOT} publishes the results",
+    )
     add("--work-dir", default="work_dirs", help="folder of all runs (%(default)s)")
     add("--parallel", type=int, help="runs at a time; default: one per GPU, or one")
     add("--amp", action="store_true", help="encoders in bfloat16; another protocol in the records")
@@ -51,7 +57,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Plan, run, build the leaderboard; 1 if a run failed."""
+    """Plan, run, build the leaderboard; 1 if a run is not recorded in the end."""
     args = parse_args()
     for name in ("seeds", "parallel"):
         value = getattr(args, name)
@@ -62,7 +68,7 @@ def main() -> int:
 
     from pe_dense.files import atomic_write_text
     from pe_dense.results import pages, provenance
-    from pe_dense.results.store import load_records
+    from pe_dense.results.store import load_readable
     from pe_dense.suites import display, jobs, layer_curves, plan, slurm
 
     console = Console(highlight=False)
@@ -78,7 +84,10 @@ def main() -> int:
         Path(args.work_dir),
         command_line.speed_options(args),
     )
-    planned = plan.make_plan(todo, load_records(records))
+    recorded, unreadable = load_readable(records)
+    for problem in unreadable:
+        print(f"left out: {problem}", file=sys.stderr)
+    planned = plan.make_plan(todo, recorded)
     gpus = jobs.visible_gpus()
     slots = args.parallel or max(1, len(gpus))
     console.print(display.plan_table(planned, slots), soft_wrap=True)
@@ -94,31 +103,40 @@ def main() -> int:
             f"{records} is published, and uncommitted changes are not; commit them first, or give "
             "--records a folder of your own"
         )
-    plan.check_jobs([p.job for p in planned if p.record is None])
+    faults = plan.find_faults([p.job for p in planned if p.record is None])
     plan.refuse_other_data(planned)
-    if console.is_terminal:
-        with Live(console=console, auto_refresh=False) as live:
+    try:
+        if console.is_terminal:
+            with Live(console=console, auto_refresh=False) as live:
 
-            def show(state: jobs.Board) -> None:
-                live.update(display.board_table(state), refresh=True)
+                def show(state: jobs.Board) -> None:
+                    live.update(display.board_table(state), refresh=True)
 
-            board = jobs.run_jobs(planned, records, gpus, args.parallel, show)
-    else:
-        reporter = display.LineReporter(functools.partial(print, flush=True))
-        board = jobs.run_jobs(planned, records, gpus, args.parallel, reporter)
-        console.print(display.board_table(board), soft_wrap=True)
-    unfinished = (jobs.FAILED, jobs.WAITING, jobs.TRAINING, jobs.TESTING)
-    failed = [progress for progress in board.jobs if progress.state in unfinished]
-    for progress in failed:
-        log = progress.planned.job.work_dir / "benchmark.log"
-        print(f"failed: {progress.planned.job.name}: {progress.error} (log: {log})")
-    written = list(pages.build(records))
+                board = jobs.run_jobs(planned, records, gpus, args.parallel, show, faults=faults)
+        else:
+            reporter = display.LineReporter(functools.partial(print, flush=True))
+            board = jobs.run_jobs(planned, records, gpus, args.parallel, reporter, faults=faults)
+            console.print(display.board_table(board), soft_wrap=True)
+    except SystemExit:  # a signal; for Ctrl-C, `command_line.run` says the same
+        print(command_line.stopped(sys.argv, goes_on=True), file=sys.stderr)
+        raise
+    missing = [progress for progress in board.jobs if progress.state not in jobs.RECORDED_STATES]
+    for progress in missing:
+        name, log = progress.planned.job.name, progress.planned.job.work_dir / "benchmark.log"
+        if progress.state == jobs.ELSEWHERE:
+            print(f"not done: {name}: another process holds {log.parent}; run this again later")
+        else:
+            print(f"failed: {name}: {progress.error or progress.state} (log: {log})")
+    store = pages.open_store(records)
+    written = list(pages.build(records, store=store))
+    for problem in store.problems:
+        print(f"refused: {problem}", file=sys.stderr)
     if suite.layer_curves:
         names = {job.encoder for job in todo}
         protocols = {job.protocol.split(".mod-")[0] for job in todo}
         curves = layer_curves.layer_curves(
             record
-            for record in load_records(records)
+            for record in store.records
             if record.encoder.name in names and record.protocol.id.split(".mod-")[0] in protocols
         )
         if curves:
@@ -128,8 +146,8 @@ def main() -> int:
             print(layer_curves.markdown_table(curves))
     for path in written:
         print(f"wrote {path}")
-    return 1 if failed else 0
+    return 1 if missing else 0
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, goes_on=True)

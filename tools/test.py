@@ -5,7 +5,8 @@ torchrun --nproc-per-node 8 tools/test.py CONFIG CHECKPOINT --launcher pytorch
 python tools/test.py configs/tracking/davis2017_v1.py --encoder pe_spatial_b16_512
 
 CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. Give the same --encoder
-and --cfg-options as in training. Configs that train nothing take none.
+and --cfg-options as in training. Configs that train nothing take none. See the record with
+python tools/leaderboard.py show --records work_dirs/records.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pe_dense.results.store import DEFAULT_ROOT
+from pe_dense.results.store import DEFAULT_ROOT, OWN_ROOT
 from pe_dense.run import command_line
 
 
@@ -36,7 +37,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--amp", action="store_true", help="without a checkpoint: encoder in bfloat16"
     )
-    parser.add_argument("--records", default=DEFAULT_ROOT, help="root of records (%(default)s)")
+    parser.add_argument(
+        "--records",
+        default=OWN_ROOT,
+        help=f"root of records (%(default)s); {DEFAULT_ROOT} publishes the result",
+    )
     parser.add_argument("--no-record", action="store_true", help="only print the scores")
     parser.add_argument(
         "--supersede", action="store_true", help="replace the record of an earlier evaluation"

@@ -30,7 +30,7 @@ from pe_dense.results.tables import (
 BUILD_COMMAND = "python tools/leaderboard.py build"
 EMPTY_PAGE = (
     "No records yet. A first row: score a checkpoint with `python tools/test.py CONFIG "
-    f"CHECKPOINT`, which writes a record under `{DEFAULT_ROOT}/`, then run `{BUILD_COMMAND}`."
+    f"CHECKPOINT --records {DEFAULT_ROOT}`, then run `{BUILD_COMMAND}`."
 )
 LEAST_SHOWN = (
     "Least shown: the smallest difference of two rows that the test set shows in four of five "

@@ -32,14 +32,20 @@ DISTRIBUTIONS = {
 DEFAULT_LIBRARIES = (
     "python", "pe_dense", "torch", "numpy", "mmengine", "mmcv", "mmdet", "mmseg", "pycocotools",
 )  # fmt: skip
-# What evaluations and the builder of pages write: results are not code, and must not make the next
-# record's commit dirty. The README holds an excerpt of the table.
+# What evaluations, the builder of pages, and scripts that measure write: results are not code, and
+# must not make the next record's commit dirty. The README holds an excerpt of the table. '*' also
+# stands for folders.
 RESULT_PATHS = (
-    "benchmarks/records",
+    "README.md",
     "benchmarks/LEADERBOARD.md",
     "benchmarks/leaderboard.html",
-    "README.md",
-)
+    "benchmarks/records",
+    "benchmarks/reported/*.json",
+    *(f"benchmarks/{folder}/*.{end}" for folder in ("speed", "experiments") for end in (
+        "csv", "md", "png", "svg",
+    )),
+    *(f"docs/*.{end}" for end in ("gif", "html", "jpg", "md", "png", "svg")),
+)  # fmt: skip
 
 # An absolute path at the start of an argument, or after '=', ',', a bracket, a quote or a space.
 _INNER_PATH = re.compile(r"""(?:^|(?<=[=,\[('"\s]))(?:~?/|[A-Za-z]:[\\/])[^,\])'"]+""")

@@ -30,7 +30,8 @@ from pathlib import Path, PurePosixPath
 from pe_dense.files import atomic_create_bytes, atomic_write_bytes, file_sha256
 from pe_dense.results.record import Evidence, Record, record_from_json, record_to_json
 
-DEFAULT_ROOT = "benchmarks/records"
+DEFAULT_ROOT = "benchmarks/records"  # what the repository publishes
+OWN_ROOT = "work_dirs/records"  # where runs write by themselves
 LOCK = ".lock"
 CLEAN = "remove it with: python tools/leaderboard.py clean"
 
@@ -237,6 +238,23 @@ def load_records(root: str | os.PathLike[str], published: bool = False) -> list[
         for record in records:
             require_committed(record)
     return records
+
+
+def load_readable(root: str | os.PathLike[str]) -> tuple[list[Record], list[str]]:
+    """Records of the store that can be read, sorted by path, and a sentence for each other file.
+
+    For tools that ask what is there already; what is shown is checked by `checked_store`.
+
+    Raises:
+        ValueError: If the root is a file.
+    """
+    records, problems = [], []
+    for path in record_files(root):
+        try:
+            records.append(load_record(path, root))
+        except ValueError as error:
+            problems.append(str(error))
+    return records, problems
 
 
 def require_committed(record: Record) -> None:

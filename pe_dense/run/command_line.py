@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -114,15 +115,39 @@ def _literal(text: str) -> Any:
         return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
-def run(main: Callable[[], int | None]) -> NoReturn:
+def stopped(argv: Sequence[str], goes_on: bool = False, option: str = "") -> str:
+    """What is told when a tool is stopped: the command that goes on from there, if one does.
+
+    Args:
+        argv: As `sys.argv`.
+        goes_on: Whether a command goes on, rather than begins anew.
+        option: What it takes to go on, besides the same arguments.
+
+    Example:
+        >>> stopped(["tools/train.py", "c.py"], goes_on=True, option="--resume")
+        'stopped; go on with: python tools/train.py c.py --resume'
+        >>> stopped(["tools/test.py", "c.py"])
+        'stopped; begin again with: python tools/test.py c.py'
+    """
+    words = [*argv, *([option] if option and option not in argv else [])]
+    launched = "TORCHELASTIC_RUN_ID" in os.environ or "--launcher" in argv
+    under = " under the same launcher" if launched else ""
+    return f"stopped; {'go on' if goes_on else 'begin again'}{under} with: " + shlex.join(
+        ["python", *words]
+    )
+
+
+def run(main: Callable[[], int | None], goes_on: bool = False, option: str = "") -> NoReturn:
     """Run a tool; what a person can put right becomes one sentence and exit code 2.
 
     PE_DENSE_TRACEBACK=1 shows the whole traceback as well; see `error_text` for what is a bug.
+    `goes_on` and `option` are those of `stopped`.
     """
     try:
         code = main() or 0
     except KeyboardInterrupt:
-        print("stopped; run again with --resume to continue", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(stopped(sys.argv, goes_on, option), file=sys.stderr)
         code = 130
     except Exception as error:
         text = told(error, sys.argv)

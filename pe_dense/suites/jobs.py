@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -26,10 +26,12 @@ from typing import IO, Any, NoReturn
 
 from pe_dense.files import atomic_write_text
 from pe_dense.results.provenance import utc_now
+from pe_dense.run.error_text import told
 from pe_dense.suites.plan import Job, PlannedJob
 
 WAITING, TRAINING, TESTING = "waiting", "training", "scoring"
 DONE, FAILED, RECORDED, ELSEWHERE = "done", "failed", "recorded", "runs elsewhere"
+RECORDED_STATES = (DONE, RECORDED)  # in all others there is no record
 KEPT_LINES = 30
 
 _STEP = re.compile(
@@ -123,6 +125,7 @@ def run_jobs(
     parallel: int | None = None,
     show: Callable[[Board], None] = lambda board: None,
     refresh_s: float = 0.5,
+    faults: Mapping[Path, str] | None = None,
 ) -> Board:
     """Run what is not recorded yet; a failure does not stop the others.
 
@@ -133,12 +136,17 @@ def run_jobs(
         parallel: Jobs at a time, instead of one per GPU or one on the CPU.
         show: Called about every `refresh_s` seconds with the state of everything.
         refresh_s: Seconds between two calls of `show`.
+        faults: Work dir of a job -> why it cannot run, where that is known; it has failed.
 
     Returns:
         The board when all have ended. On KeyboardInterrupt, SIGTERM and SIGHUP the children are
         stopped first.
     """
     board = Board([Progress(p, RECORDED if p.record else WAITING) for p in plan])
+    for progress in board.jobs:
+        fault = (faults or {}).get(progress.planned.job.work_dir)
+        if progress.state == WAITING and fault is not None:
+            progress.state, progress.error = FAILED, fault
     queue = deque(progress for progress in board.jobs if progress.state == WAITING)
     slots = [str(gpu) for gpu in gpus] or [""]
     if parallel is not None:
@@ -205,12 +213,13 @@ def run_job(
     """Train and score one job; the outcome goes to `progress` and to its status file.
 
     A job that cannot run, because its folder cannot be written or its status file is damaged, is
-    a failed one, with the reason.
+    a failed one, with the reason; whatever happens here, the jobs behind it have their turn.
     """
     try:
         _run_phases(progress, records, gpu, lock, children, stop)
-    except (OSError, ValueError) as error:
-        progress.state, progress.error = FAILED, " ".join(str(error).split())
+    except Exception as error:
+        text = told(error, ()) or f"{type(error).__name__}: {error}"
+        progress.state, progress.error = FAILED, " ".join(text.split())
 
 
 def _run_phases(
@@ -329,6 +338,9 @@ def read_attempts(job: Job) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return json.loads(path.read_text())["attempts"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is not a status file; remove it") from None
+        attempts = json.loads(path.read_text())["attempts"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        attempts = None
+    if not isinstance(attempts, list) or not all(isinstance(one, dict) for one in attempts):
+        raise ValueError(f"{path} is not a status file; remove it")
+    return attempts

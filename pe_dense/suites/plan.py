@@ -34,6 +34,7 @@ from pe_dense.results.record import Record
 from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.store import encoder_folder, record_path
 from pe_dense.run.config import check_data, encoder_facts, load_config, load_template
+from pe_dense.run.error_text import sentence, told
 from pe_dense.run.protocol import protocol_sha256
 from pe_dense.run.scored_data import content_of_config, require_same_data
 
@@ -276,19 +277,26 @@ def work_name(job: Job) -> Path:
     return Path(encoder_folder(job.encoder)) / weights.replace(":", "+") / protocol
 
 
-def check_jobs(jobs: Sequence[Job]) -> None:
-    """Check the data of every job before the first one starts.
+def find_faults(jobs: Sequence[Job]) -> dict[Path, str]:
+    """Work dir of a job -> why its data cannot be used, found before the first job starts.
 
     Raises:
-        ValueError: At the first data set that is missing or broken.
+        ValueError: If no job can run; it is the fault of the first.
     """
-    seen = set()
+    seen: dict[tuple[str, tuple[tuple[str, Any], ...]], str | None] = {}
     for job in jobs:
         key = job.config, job.options
         if key not in seen:
-            cfg, _ = load_config(job.config, options=dict(job.options))
-            check_data(cfg, ("train", "val", "test"))
-            seen.add(key)
+            try:
+                cfg, _ = load_config(job.config, options=dict(job.options))
+                check_data(cfg, ("train", "val", "test"))
+                seen[key] = None
+            except (ValueError, OSError) as error:
+                seen[key] = told(error) or sentence(error)
+    faults = {job.work_dir: fault for job in jobs if (fault := seen[job.config, job.options])}
+    if faults and len(faults) == len(jobs):
+        raise ValueError(next(iter(faults.values())))
+    return faults
 
 
 def refuse_other_data(planned: Sequence[PlannedJob]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import OrderedDict
@@ -22,6 +24,9 @@ from pe_dense.results.provenance import (
     utc_now,
 )
 from pe_dense.run.protocol import config_sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+CHECKED_OUT = ("pe_dense", "tools", "benchmarks", "docs", "setup.py", "README.md", ".gitignore")
 
 
 def test_file_sha256(tmp_path):
@@ -106,6 +111,70 @@ def test_git_state(tmp_path, monkeypatch):
     (tmp_path / "new.py").unlink()
     (tmp_path / "code.py").write_text("3")
     assert git_state(tmp_path) == (commit, True)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A repository of its own with the files of this one."""
+    folder = tmp_path_factory.mktemp("checkout")
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "--", *CHECKED_OUT], check=True, capture_output=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    git(folder, "init", "-q")
+    git(folder, "add", "-f", ".")
+    git(folder, "commit", "-q", "-m", "all")
+    return folder
+
+
+def status(folder) -> set[str]:
+    done = subprocess.run(
+        ["git", "-C", folder, "status", "--porcelain"], check=True, capture_output=True, text=True
+    )
+    return {line[3:] for line in done.stdout.splitlines()}
+
+
+def test_building_the_pages_leaves_the_code_clean(checkout):
+    """A training that starts after a build is not marked as one of uncommitted code."""
+    commit, dirty = git_state(checkout)
+    assert not dirty
+    record = next((checkout / "benchmarks/records").rglob("*.json"))
+    for file in record.parent.glob(f"{record.stem}.*"):
+        file.unlink()  # another store gives other pages
+    for page in ("benchmarks/LEADERBOARD.md", "benchmarks/leaderboard.html"):
+        (checkout / page).write_text("old")
+    command = [sys.executable, "tools/leaderboard.py", "build"]
+    env = {**os.environ, "PYTHONPATH": str(checkout)}
+    done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True)
+    assert done.stdout.count("wrote ") == 3, done.stderr
+    assert {"README.md", "benchmarks/LEADERBOARD.md", "benchmarks/leaderboard.html"} <= status(
+        checkout
+    )
+    assert git_state(checkout) == (commit, False)
+
+
+def test_everything_that_is_generated_may_change_and_no_code_may(checkout):
+    """Each file of benchmarks/ and docs/ that no person wrote as code, and new ones beside it."""
+    commit, _ = git_state(checkout)
+    folders = ("benchmarks", "docs")
+    files = [f for folder in folders for f in (checkout / folder).rglob("*") if f.is_file()]
+    code = [f for f in files if f.suffix == ".py"] + [checkout / "benchmarks/protocols.json"]
+    generated = [f for f in files if f not in code]
+    assert len(code) > 10 and len(generated) > 30
+    for file in generated:
+        file.write_bytes(b"changed")
+        if file.parent != checkout / "benchmarks":
+            file.with_name(f"new{file.suffix}").write_bytes(b"new")
+    assert git_state(checkout) == (commit, False), status(checkout)
+    for file in (*code, checkout / "setup.py", checkout / "benchmarks" / "new.py"):
+        before = file.read_bytes() if file.is_file() else None
+        file.write_bytes(b"changed")
+        assert git_state(checkout) == (commit, True), file
+        file.unlink() if before is None else file.write_bytes(before)
+    assert git_state(checkout) == (commit, False)
 
 
 def test_git_state_without_git(tmp_path, monkeypatch):

@@ -96,10 +96,11 @@ def test_attempts_are_kept(tmp_path):
     assert attempts[0]["last_lines"][-1] == "ValueError: first"
 
 
-def test_a_broken_status_file_is_named(tmp_path):
+@pytest.mark.parametrize("text", ["{", "[]", '{"attempts": 3}', '{"attempts": [1]}', "[" * 10_000])
+def test_a_broken_status_file_is_named(tmp_path, text):
     plan = planned(tmp_path / "a")
     plan.job.work_dir.mkdir()
-    (plan.job.work_dir / "status.json").write_text("{")
+    (plan.job.work_dir / "status.json").write_text(text)
     with pytest.raises(ValueError, match=r"status\.json is not a status file; remove it"):
         jobs.read_attempts(plan.job)
 
@@ -116,6 +117,30 @@ def test_a_job_that_cannot_run_has_failed_and_the_queue_goes_on(tmp_path):
     assert str(tmp_path / "a") in board.jobs[0].error
     assert "status.json is not a status file; remove it" in board.jobs[1].error
     assert not (tmp_path / "started").exists()
+
+
+def test_a_mistake_of_this_code_is_one_failed_job(tmp_path, monkeypatch):
+    """A thread that dies would leave all jobs behind it waiting for ever."""
+    real = jobs.write_status
+
+    def write_status(job, *rest):
+        if job.protocol == "a":
+            raise KeyError("oops")
+        real(job, *rest)
+
+    monkeypatch.setattr(jobs, "write_status", write_status)
+    board = jobs.run_jobs([planned(tmp_path / n) for n in "ab"], tmp_path, refresh_s=0.01)
+    assert states(board) == [jobs.FAILED, jobs.DONE]
+    assert board.jobs[0].error == "KeyError: 'oops'"
+
+
+def test_a_fault_known_before_is_a_failed_job(tmp_path):
+    started = f"open({str(tmp_path / 'started')!r}, 'a')"
+    plan = [planned(tmp_path / "a", started), planned(tmp_path / "b")]
+    faults = {tmp_path / "a": "no such data"}
+    board = jobs.run_jobs(plan, tmp_path, refresh_s=0.01, faults=faults)
+    assert states(board) == [jobs.FAILED, jobs.DONE]
+    assert board.jobs[0].error == "no such data" and not (tmp_path / "started").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -193,7 +193,20 @@ def test_what_does_not_exist_is_named(arguments, words):
 def test_missing_data_shows_before_the_first_run():
     jobs = plan.make_jobs(suite(), ["pe_spatial_t16_512"], data_roots={"bccd": "no/such/folder"})
     with pytest.raises(ValueError, match="no/such/folder"):
-        plan.check_jobs(jobs)
+        plan.find_faults(jobs)
+
+
+def test_missing_data_of_one_job_leave_the_others(monkeypatch):
+    def check(cfg, splits):
+        if cfg.data_root == "broken":
+            raise OSError(5, "Input/output error", "broken/labels.json")
+
+    monkeypatch.setattr(plan, "check_data", check)
+    jobs = plan.make_jobs(suite(), ["pe_spatial_t16_512", "pe_core_t16_384"])
+    broken = dataclasses.replace(jobs[0], options=(("data_root", "broken"),))
+    faults = plan.find_faults([broken, *jobs[1:]])
+    assert list(faults) == [broken.work_dir] and "broken/labels.json" in faults[broken.work_dir]
+    assert plan.find_faults(jobs) == {} and plan.find_faults([]) == {}
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,21 +60,107 @@ def test_errors_are_one_sentence(tmp_path, arguments, words):
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
-def test_a_failed_run_is_kept_and_the_exit_code_says_so(tmp_path):
-    """The data are right but the weights are not: found by tools/train.py, in the job."""
-    weights = tmp_path / "w.pt"
-    weights.write_bytes(b"no weights")
-    world = tmp_path / "mini"
-    make = [sys.executable, "tools/prepare_data.py", "mini", "--out", str(world), "--train", "6"]
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A small mini world."""
+    folder = tmp_path_factory.mktemp("world") / "mini"
+    make = [sys.executable, "tools/prepare_data.py", "mini", "--out", str(folder), "--train", "6"]
     make += ["--val", "2", "--clips", "2", "--frames", "3"]
     made = subprocess.run(make, cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
-    done = run(
-        "--suite", "mini", "--encoders", f"{ENCODER}={weights}", "--work-dir", str(tmp_path / "w"),
-        "--data", f"mini={world / 'coco'}", records=tmp_path / "records",
+    return folder / "coco"
+
+
+def run_mini(world, tmp_path, *encoders, work_dir="w"):
+    return run(
+        "--suite", "mini", "--encoders", *encoders, "--work-dir", str(tmp_path / work_dir),
+        "--data", f"mini={world}", records=tmp_path / "records",
     )  # fmt: skip
+
+
+def test_a_failed_run_is_kept_and_the_exit_code_says_so(world, tmp_path):
+    """The data are right but the weights are not: found by tools/train.py, in the job."""
+    weights = tmp_path / "w.pt"
+    weights.write_bytes(b"no weights")
+    done = run_mini(world, tmp_path, f"{ENCODER}={weights}")
     assert done.returncode == 1, done.stderr
     assert "failed: " in done.stdout and "w.pt" in done.stdout
     (status,) = (tmp_path / "w").rglob("status.json")
     assert '"state": "failed"' in status.read_text()
     assert (tmp_path / "LEADERBOARD.md").is_file()
+
+
+def test_jobs_that_cannot_run_are_told_and_so_says_the_exit_code(world, tmp_path):
+    """A folder that cannot be made, a damaged status file, and one that another process holds."""
+    jobs = {name: tmp_path / "w" / "mini" / name for name in ("pe_core_t16_384", ENCODER)}
+    jobs["pe_core_t16_384"].parent.mkdir(parents=True)
+    jobs["pe_core_t16_384"].write_text("in the way")
+    folder = jobs[ENCODER] / "random" / "mini-detection-v1.seed0"
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text("{")
+    done = run_mini(world, tmp_path, *jobs)
+    assert done.returncode == 1, done.stderr
+    failed = [line for line in done.stdout.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 2
+    assert "pe_core_t16_384" in failed[0] and "is not a folder, or lies below a file" in failed[0]
+    assert "status.json is not a status file; remove it" in failed[1]
+
+    (folder / "status.json").unlink()
+    with (folder / ".lock").open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        done = run_mini(world, tmp_path, ENCODER)
+    assert done.returncode == 1, done.stderr
+    assert "not done: " in done.stdout and "another process holds" in done.stdout
+
+
+def test_a_damaged_record_stops_nothing(tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    done = run("--suite", "mini", "--encoders", ENCODER, "--dry-run", records=tmp_path)
+    assert done.returncode == 0 and "1 of 1 runs to do" in done.stdout
+    assert done.stderr.startswith("left out: ") and "broken.json" in done.stderr
+
+
+@pytest.mark.parametrize("tool", ["benchmark", "test"])
+def test_own_runs_do_not_write_into_the_published_records(tool):
+    command = [sys.executable, f"tools/{tool}.py", "--help"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    text = " ".join(text.split())
+    assert "root of records (work_dirs/records); benchmarks/records publishes the result" in text
+    ignored = subprocess.run(["git", "check-ignore", "-q", "work_dirs/records/x.json"], cwd=ROOT)
+    assert ignored.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_hint_at_stopping_goes_on(world, tmp_path, number):
+    """Stop a training in the middle, type what is told, and the training has gone on."""
+    suite = tmp_path / "long.py"
+    config = "configs/detection/atss_pe_t16_mini.py"
+    options = "options=dict(max_epochs=12, val_interval=12)"
+    suite.write_text(
+        f"suite = dict(weights='random', seeds=1, runs=[dict(config='{config}', {options})])"
+    )
+    command = [
+        "python", "tools/benchmark.py", "--suite", str(suite), "--encoders", ENCODER,
+        "--work-dir", str(tmp_path / "w"), "--data", f"mini={world}",
+        "--records", str(tmp_path / "records"),
+    ]  # fmt: skip
+    first = subprocess.Popen(
+        [sys.executable, *command[1:]], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    end = time.monotonic() + 300
+    while not list((tmp_path / "w").rglob("epoch_1.pth")):
+        assert first.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    first.send_signal(number)
+    _, told = first.communicate(timeout=60)
+    assert first.returncode == (130 if number == signal.SIGINT else 143)
+    assert told.splitlines()[-1] == f"stopped; go on with: {shlex.join(command)}"
+    (log,) = (tmp_path / "w").rglob("benchmark.log")
+    before = log.read_text()
+    words = shlex.split(told.splitlines()[-1].partition(": ")[2])
+    again = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    after = log.read_text().removeprefix(before)
+    assert "resumed epoch" in after or "Load checkpoint from" in after
+    assert "Epoch(train)  [1]" not in after and "Epoch(train) [12]" in after
