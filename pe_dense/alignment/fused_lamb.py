@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from pe_dense.kernels import use_kernels
 
@@ -21,51 +22,122 @@ if TYPE_CHECKING:
     from pe_dense.alignment.lamb_kernel import Chunks, Numbers
 
 ALIGNMENT = 16  # bytes, at which the kernels read
+DTYPES = frozenset((torch.float32, torch.bfloat16, torch.float16))  # of parameters and gradients
 Layouts = dict[Hashable, "Chunks"]  # by sizes of tensors; they stay the same from step to step
 
 
 class Item(NamedTuple):
     """One tensor, or this process's shard of one, and how it steps."""
 
-    parameter: Tensor
-    gradient: Tensor
-    first: Tensor
-    second: Tensor
+    addresses: tuple[int, ...]  # parameter, gradient, first and second moment
+    size: int
     numbers: Numbers
+
+
+class Kind(NamedTuple):
+    """Items of one kind go together."""
+
+    device: torch.device
+    parameter_type: torch.dtype
+    gradient_type: torch.dtype
     groups: tuple[Any, ...]  # process groups over which squares are added up
 
-    @property
-    def kind(self) -> Hashable:
-        """Items of one kind go together."""
-        names = tuple(group.group_name for group in self.groups)
-        return self.parameter.device, self.parameter.dtype, self.gradient.dtype, names
 
+class Step:
+    """Gathers tensors and takes their step.
 
-def item_of(
-    parameter: Tensor, state: Mapping[str, Any], group: Mapping[str, Any], adapts: bool
-) -> Item | None:
-    """What the kernels need of a parameter; None where they do not apply and the reference must.
+    There are hundreds of tensors, and the device waits: what is done for each of them is little.
 
-    They need CUDA, Triton, floats of at most 32 bits, memory that is contiguous and aligned, and
-    shards that add up to the tensor.
+    Args:
+        layouts: What `run` of the step before returned.
     """
-    if not use_kernels(parameter):
-        return None
-    whole = (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
-    groups = _shard_groups(whole)
-    if groups is None:
-        return None
-    parts = [_local(tensor.detach()) for tensor in whole]
-    from pe_dense.alignment.lamb_kernel import DTYPES, Numbers
 
-    fits = parts[0].dtype in DTYPES and parts[1].dtype in DTYPES
-    for part in parts:
-        fits &= part.shape == parts[0].shape and part.is_contiguous()
-        fits &= part.data_ptr() % ALIGNMENT == 0 and part.device == parts[0].device
-    if not fits or parts[2].dtype != torch.float32 or parts[3].dtype != torch.float32:
-        return None
-    (beta1, beta2), count = group["betas"], state["step"].item()
-    numbers = Numbers(
+    def __init__(self, layouts: Layouts | None = None) -> None:
+        self._layouts = layouts or {}
+        self._items: dict[Kind, list[Item]] = {}
+        self._has_kernels: dict[torch.device, bool] = {}
+        self._numbers: dict[Hashable, Numbers] = {}
+
+    def takes(
+        self,
+        parameter: Tensor,
+        state: Mapping[str, Any],
+        group: Mapping[str, Any],
+        adapts: bool,
+        count: float,
+    ) -> bool:
+        """Whether a parameter joins; where it does not, the reference must take its step.
+
+        Kernels need CUDA, Triton, floats of at most 32 bits, memory that is contiguous and aligned,
+        and shards that add up to the tensor.
+        """
+        device = parameter.device
+        if device not in self._has_kernels:
+            self._has_kernels[device] = use_kernels(parameter)
+        if not self._has_kernels[device]:
+            return False
+        parts = (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
+        groups: tuple[Any, ...] | None = ()
+        if any(isinstance(part, DTensor) for part in parts):
+            groups = _shard_groups(parts)
+            if groups is None:
+                return False
+            parts = tuple(part.to_local() for part in parts)
+        value, gradient, first, second = parts
+        addresses = tuple(part.data_ptr() for part in parts)
+        if not (
+            value.dtype in DTYPES
+            and gradient.dtype in DTYPES
+            and first.dtype == second.dtype == torch.float32
+            and gradient.device == first.device == second.device == device
+            and all(part.is_contiguous() for part in parts)
+            and not any(address % ALIGNMENT for address in addresses)
+        ):
+            return False
+        key = (id(group), adapts, count)
+        if key not in self._numbers:
+            self._numbers[key] = _numbers_of(group, adapts, count)
+        kind = Kind(device, value.dtype, gradient.dtype, groups)
+        item = Item(addresses, value.numel(), self._numbers[key])
+        self._items.setdefault(kind, []).append(item)
+        return True
+
+    def run(self) -> Layouts:
+        """Take the step of all that joined; returns what the next step may use again."""
+        used: Layouts = {}
+        for kind, items in self._items.items():
+            addresses, sizes, numbers = zip(*items, strict=True)
+            key = (kind.device, kind.parameter_type, kind.gradient_type, sizes)
+            used[key] = _step(kind, addresses, sizes, numbers, self._layouts.get(key))
+        return used
+
+
+def _step(
+    kind: Kind,
+    addresses: Sequence[tuple[int, ...]],
+    sizes: Sequence[int],
+    numbers: Sequence[Numbers],
+    chunks: Chunks | None,
+) -> Chunks:
+    from pe_dense.alignment import lamb_kernel
+
+    device, types = kind.device, (kind.parameter_type, kind.gradient_type)
+    chunks = chunks or lamb_kernel.Chunks.of(sizes, device)
+    addresses_T4 = torch.tensor(addresses)
+    addresses_5T = torch.cat([addresses_T4.T, torch.tensor([sizes])]).to(device)
+    numbers_10T = torch.tensor(numbers, dtype=torch.float32).T.contiguous().to(device)
+    squares_2T = lamb_kernel.moments_and_squares(addresses_5T, numbers_10T, chunks, types)
+    for group in kind.groups:
+        dist.all_reduce(squares_2T, group=group)
+    lamb_kernel.apply_updates(addresses_5T, numbers_10T, squares_2T, chunks, types)
+    return chunks
+
+
+def _numbers_of(group: Mapping[str, Any], adapts: bool, count: float) -> Numbers:
+    from pe_dense.alignment.lamb_kernel import Numbers
+
+    beta1, beta2 = group["betas"]
+    return Numbers(
         lr=group["lr"],
         weight_decay=group["weight_decay"],
         eps=group["eps"],
@@ -77,45 +149,11 @@ def item_of(
         scale2=1 / (1 - beta2**count),
         adapts=float(adapts),
     )
-    return Item(*parts, numbers, groups)
-
-
-def step(items: Sequence[Item], layouts: Layouts) -> Layouts:
-    """Take the step of all items; returns the layouts in use, for the next step."""
-    from pe_dense.alignment import lamb_kernel
-
-    kinds: dict[Hashable, list[Item]] = {}
-    for item in items:
-        kinds.setdefault(item.kind, []).append(item)
-    used: Layouts = {}
-    for kind, members in kinds.items():
-        device = members[0].parameter.device
-        sizes = tuple(item.parameter.numel() for item in members)
-        key = (kind, sizes)
-        chunks = used[key] = layouts.get(key) or lamb_kernel.Chunks.of(sizes, device)
-        tensors = zip(*(item[:4] for item in members), strict=True)
-        rows = [[tensor.data_ptr() for tensor in row] for row in tensors]
-        addresses_5T = torch.tensor([*rows, sizes]).to(device)
-        numbers = list(zip(*(item.numbers for item in members), strict=True))
-        numbers_10T = torch.tensor(numbers, dtype=torch.float32).to(device)
-        types = (members[0].parameter.dtype, members[0].gradient.dtype)
-        squares_2T = lamb_kernel.moments_and_squares(addresses_5T, numbers_10T, chunks, types)
-        for group in members[0].groups:
-            dist.all_reduce(squares_2T, group=group)
-        lamb_kernel.apply_updates(addresses_5T, numbers_10T, squares_2T, chunks, types)
-    return used
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """This process's part of a DTensor, sharing memory; another tensor as it is."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def _shard_groups(tensors: Sequence[Tensor]) -> tuple[Any, ...] | None:
     """Process groups over which the shards of a tensor lie; None if they do not just add up."""
-    if not any(hasattr(tensor, "to_local") for tensor in tensors):
-        return ()
-    if not all(hasattr(tensor, "to_local") for tensor in tensors):
+    if not all(isinstance(tensor, DTensor) for tensor in tensors):
         return None
     mesh, placements = tensors[0].device_mesh, tensors[0].placements
     if any(t.device_mesh != mesh or t.placements != placements for t in tensors):

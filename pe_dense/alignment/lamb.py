@@ -49,6 +49,10 @@ class LAMB(torch.optim.Optimizer):
         ValueError: If a number is out of range, or a gradient is sparse.
     """
 
+    _layouts: fused_lamb.Layouts | None = (
+        None  # on the class: copies of an optimiser lose their own
+    )
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -72,7 +76,6 @@ class LAMB(torch.optim.Optimizer):
             adapt_undecayed=adapt_undecayed,
         )
         super().__init__(params, settings)
-        self._layouts: fused_lamb.Layouts = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -81,24 +84,22 @@ class LAMB(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        together: list[fused_lamb.Item] = []
+        moving = []
         for group in self.param_groups:
             adapts = group["adapt_undecayed"] or group["weight_decay"] > 0
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self._advance(parameter)
-                item = fused_lamb.item_of(parameter, state, group, adapts)
-                if item is None:
-                    self._step_of(parameter, group, adapts)
-                else:
-                    together.append(item)
-        if together:
-            self._layouts = fused_lamb.step(together, self._layouts)
+                if parameter.grad is not None:
+                    moving.append((parameter, self._state_of(parameter), group, adapts))
+        counts = _count_up([state["step"] for _, state, _, _ in moving])
+        fused = fused_lamb.Step(self._layouts)
+        for (parameter, state, group, adapts), count in zip(moving, counts, strict=True):
+            if not fused.takes(parameter, state, group, adapts, count):
+                self._step_of(parameter, group, adapts)
+        self._layouts = fused.run()
         return loss
 
-    def _advance(self, parameter: Tensor) -> dict[str, Any]:
-        """The state of a parameter, made if need be, with this step counted."""
+    def _state_of(self, parameter: Tensor) -> dict[str, Any]:
+        """The state of a parameter, made if need be."""
         if parameter.grad.is_sparse:
             raise ValueError("LAMB takes no sparse gradients; use dense embeddings")
         state = self.state[parameter]
@@ -107,7 +108,6 @@ class LAMB(torch.optim.Optimizer):
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"] = torch.zeros_like(parameter, dtype=dtype)
             state["exp_avg_sq"] = torch.zeros_like(parameter, dtype=dtype)
-        state["step"] += 1
         return state
 
     def _step_of(self, parameter: Tensor, group: dict[str, Any], adapts: bool) -> None:
@@ -127,6 +127,16 @@ class LAMB(torch.optim.Optimizer):
             update.mul_(trust_ratio(_norm(value), _norm(update)))
         value = value.sub(update, alpha=group["lr"])
         parameter.copy_(value)
+
+
+def _count_up(steps: list[Tensor]) -> list[float]:
+    """Add 1 to all counters, in few calls; their values."""
+    if not steps:
+        return []
+    torch._foreach_add_(steps, 1)
+    if len({step.device for step in steps}) > 1:
+        return [step.item() for step in steps]
+    return torch.stack(steps).tolist()
 
 
 def trust_ratio(value_norm: Tensor, update_norm: Tensor) -> Tensor:

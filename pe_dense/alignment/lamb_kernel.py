@@ -26,7 +26,6 @@ CHUNK = 65536  # numbers of one program; each tensor starts a chunk of its own
 BLOCK = 4096  # numbers at a time
 WARPS = 8
 _TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-DTYPES = frozenset(_TYPES)  # of parameters and gradients; moments are float32
 
 
 class Numbers(NamedTuple):

@@ -21,6 +21,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from pe_dense.kernels import use_kernels
+
 TEMPERATURE = 20.0
 # Tokens along one side of a block; on the CPU its matrices should stay in the caches.
 BLOCK_SIZE = {"cpu": 256, "default": 1024}
@@ -196,10 +198,10 @@ def _images_sum(
     With E the differences and n the norms, d sum(E^2) / d S_i = 4 (H S)_i minus its part along
     S_i, where H_ij = E_ij / (n_i n_j). Tokens are never normalised, which would copy them.
     """
-    dtype, t = settings.dtype, settings.temperature
+    dtype = settings.dtype
     student_GN = _inverse_norm(student_GNC, dtype)
     teacher_GN = _inverse_norm(teacher_GND, dtype)
-    total = torch.zeros((), dtype=torch.float64, device=student_GNC.device)
+    sums = []
     blocks = _blocks(student_GNC.shape[1], settings.block_size)
     for first, rows in enumerate(blocks):
         student_GRC, teacher_GRD = student_GNC[:, rows].to(dtype), teacher_GND[:, rows].to(dtype)
@@ -207,19 +209,18 @@ def _images_sum(
             diagonal = columns is rows
             student_GKC = student_GRC if diagonal else student_GNC[:, columns].to(dtype)
             teacher_GKD = teacher_GRD if diagonal else teacher_GND[:, columns].to(dtype)
-            target_GRK = (teacher_GRD @ teacher_GKD.mT).mul_(t * teacher_GN[:, rows, None])
-            target_GRK.mul_(teacher_GN[:, None, columns]).sub_(t).exp_()
-            error_GRK = (student_GRC @ student_GKC.mT).mul_(student_GN[:, rows, None])
-            error_GRK.mul_(student_GN[:, None, columns]).sub_(target_GRK)
-            del target_GRK
-            if diagonal and not settings.count_diagonal:
-                error_GRK.diagonal(dim1=1, dim2=2).zero_()
-            flat = error_GRK.view(-1)
-            total += (1 if diagonal else 2) * torch.dot(flat, flat)
+            error_GRK = student_GRC @ student_GKC.mT
+            squares = _errors_of(
+                error_GRK,
+                teacher_GRD @ teacher_GKD.mT,
+                (student_GN, teacher_GN),
+                (rows, columns),
+                settings,
+                grad_GNC is not None,
+            )
+            sums.append(squares if diagonal else 2 * squares)
             if grad_GNC is None:
                 continue
-            error_GRK.mul_(4 * settings.weight * student_GN[:, rows, None])
-            error_GRK.mul_(student_GN[:, None, columns])
             _add_product(grad_GNC[:, rows], error_GRK, student_GKC)
             if not diagonal:
                 _add_product(grad_GNC[:, columns], error_GRK.mT, student_GRC)
@@ -229,7 +230,48 @@ def _images_sum(
             along_GR = torch.einsum("grc,grc->gr", grad_GRC, student_GRC)
             along_GR *= student_GN[:, rows].square()
             grad_GRC.addcmul_(along_GR[..., None], student_GRC, value=-1)
-    return total
+    return torch.cat(sums).sum(dtype=torch.float64)
+
+
+def _errors_of(
+    product_GRK: Tensor,
+    teacher_product_GRK: Tensor,
+    inverses_GN: tuple[Tensor, Tensor],
+    block: tuple[slice, slice],
+    settings: _Settings,
+    wants_grad: bool,
+) -> Tensor:
+    """Squared errors of a block in one sum or several, (sums,); the product becomes 4 w H.
+
+    Args:
+        product_GRK: S_i . S_j of the block's rows and columns; overwritten.
+        teacher_product_GRK: The same of the teacher; overwritten.
+        inverses_GN: 1 / norm of the student's and the teacher's tokens.
+        block: Rows and columns.
+        settings: Of the loss.
+        wants_grad: Whether H is wanted.
+    """
+    (rows, columns), t = block, settings.temperature
+    skips_diagonal = rows is columns and not settings.count_diagonal
+    scale = 4 * settings.weight if wants_grad else None
+    if product_GRK.dtype == torch.float32 and use_kernels(product_GRK):
+        from pe_dense.alignment.pairwise_kernel import errors_in_place
+
+        return errors_in_place(
+            product_GRK, teacher_product_GRK, *inverses_GN, *block, t, scale, skips_diagonal
+        )
+    student_GN, teacher_GN = inverses_GN
+    target_GRK = teacher_product_GRK.mul_(t * teacher_GN[:, rows, None])
+    target_GRK.mul_(teacher_GN[:, None, columns]).sub_(t).exp_()
+    error_GRK = product_GRK.mul_(student_GN[:, rows, None])
+    error_GRK.mul_(student_GN[:, None, columns]).sub_(target_GRK)
+    if skips_diagonal:
+        error_GRK.diagonal(dim1=1, dim2=2).zero_()
+    flat = error_GRK.view(-1)
+    squares = torch.dot(flat, flat)
+    if wants_grad:
+        error_GRK.mul_(scale * student_GN[:, rows, None]).mul_(student_GN[:, None, columns])
+    return squares[None]
 
 
 def _add_product(sum_GRC: Tensor, left_GRK: Tensor, right_GKC: Tensor) -> None:

@@ -28,6 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pe_dense.encoders.rotation import HALF_TYPES
+from pe_dense.kernels import use_kernels
+
 
 class ImageParts(NamedTuple):
     """What depends on an image and on no point."""
@@ -48,8 +51,8 @@ def image_parts(network: Any, features: list[Tensor], index: int, dtype: torch.d
     return ImageParts(
         tokens_NC.to(dtype).contiguous(),
         places_1Chw[0].flatten(1).T.to(dtype).contiguous(),
-        (_children(fine_Chw, 1) + decoder.upscale_conv1.bias).to(dtype),
-        (_children(finest_Chw, 2) + decoder.upscale_conv2.bias).to(dtype),
+        (_children(fine_Chw, 1) + decoder.upscale_conv1.bias).to(dtype).contiguous(),
+        (_children(finest_Chw, 2) + decoder.upscale_conv2.bias).to(dtype).contiguous(),
         tuple(coarse_Chw.shape[1:]),
     )
 
@@ -106,6 +109,7 @@ def _two_way(transformer: Any, image: ImageParts, points_PTC: Tensor) -> tuple[T
     """Tokens of points after reading the image, and the image as each point changed it."""
     tokens_PTC = points_PTC
     image_GNC, places_NC = image.tokens_NC[None], image.places_NC
+    placed_GNC = image_GNC + places_NC
     for layer in transformer.layers:
         if layer.skip_first_layer_pe:
             tokens_PTC = _attend(layer.self_attn, tokens_PTC, tokens_PTC, tokens_PTC)
@@ -113,7 +117,6 @@ def _two_way(transformer: Any, image: ImageParts, points_PTC: Tensor) -> tuple[T
             query_PTC = tokens_PTC + points_PTC
             tokens_PTC = tokens_PTC + _attend(layer.self_attn, query_PTC, query_PTC, tokens_PTC)
         tokens_PTC = _norm(layer.layer_norm1, tokens_PTC)
-        placed_GNC = image_GNC + places_NC
         read_PTC = _read(
             layer.cross_attn_token_to_image, tokens_PTC + points_PTC, placed_GNC, image_GNC
         )
@@ -122,11 +125,24 @@ def _two_way(transformer: Any, image: ImageParts, points_PTC: Tensor) -> tuple[T
         change_PNC = _attend(
             layer.cross_attn_image_to_token, placed_GNC, tokens_PTC + points_PTC, tokens_PTC
         )
-        image_GNC = _norm(layer.layer_norm4, change_PNC.add_(image_GNC))
+        image_GNC, placed_GNC = _changed(image_GNC, change_PNC, layer.layer_norm4, places_NC)
     final, norm = transformer.final_attn_token_to_image, transformer.layer_norm_final_attn
-    placed_GNC = image_GNC + places_NC
     tokens_PTC = tokens_PTC + _read(final, tokens_PTC + points_PTC, placed_GNC, image_GNC)
     return _norm(norm, tokens_PTC), image_GNC
+
+
+def _changed(
+    image_GNC: Tensor, change_PNC: Tensor, norm: nn.LayerNorm, places_NC: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The image plus its change, normed, (P, N, C), and the same with positions added."""
+    if use_kernels(change_PNC):
+        from pe_dense.encoders.residual_norm_kernel import sum_and_norm
+
+        return sum_and_norm(
+            image_GNC, change_PNC, None, norm.weight, norm.bias, norm.eps, False, places_NC
+        )[1:]
+    image_PNC = _norm(norm, change_PNC.add_(image_GNC))
+    return image_PNC, image_PNC + places_NC
 
 
 def _attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -168,6 +184,21 @@ def _upscaled_masks(
 ) -> Tensor:
     """The image at four times its side, times the masks' kernels: (P, K, 4 h, 4 w)."""
     norm = decoder.upscale_layer_norm
+    if _kernel_upscales(decoder, image_PNC):
+        from pe_dense.alignment.sam_upscaling_kernel import masks_from_tokens
+
+        return masks_from_tokens(
+            image_PNC,
+            _by_child(decoder.upscale_conv1, image_PNC.dtype).contiguous(),
+            image.fine_NRC,
+            norm.weight,
+            norm.bias,
+            norm.eps,
+            _by_child(decoder.upscale_conv2, image_PNC.dtype).contiguous(),
+            image.finest_NRRC,
+            kernels_PKC.contiguous(),
+            image.grid_hw[1],
+        )
     fine_PNRC = _doubled(decoder.upscale_conv1, image_PNC).add_(image.fine_NRC)
     fine_PNRC = F.gelu(_norm(norm, fine_PNRC))
     finest_PNRRC = _doubled(decoder.upscale_conv2, fine_PNRC).add_(image.finest_NRRC)
@@ -176,10 +207,22 @@ def _upscaled_masks(
     return _from_children(masks_PKX, image.grid_hw)
 
 
+def _kernel_upscales(decoder: Any, image_PNC: Tensor) -> bool:
+    """The kernel multiplies tiles whose sides are powers of two, 16 at least."""
+    widths = decoder.upscale_conv1.weight.shape[:2] + decoder.upscale_conv2.weight.shape[1:2]
+    fits = all(width >= 16 and width & (width - 1) == 0 for width in widths)
+    return fits and image_PNC.dtype in HALF_TYPES and use_kernels(image_PNC)
+
+
 def _doubled(layer: nn.ConvTranspose2d, tokens: Tensor) -> Tensor:
     """A transposed convolution of side and stride 2, without its bias: (..., C) -> (..., R, C')."""
-    weight_RCC = layer.weight.to(tokens.dtype).permute(2, 3, 1, 0).flatten(0, 1)
-    return F.linear(tokens, weight_RCC.flatten(0, 1)).unflatten(-1, (4, -1))
+    weight_RCC = _by_child(layer, tokens.dtype)
+    return F.linear(tokens, weight_RCC.flatten(0, 1)).unflatten(-1, weight_RCC.shape[:2])
+
+
+def _by_child(layer: nn.ConvTranspose2d, dtype: torch.dtype) -> Tensor:
+    """Weights of the four pixels that a token becomes, row by row: (R, C', C)."""
+    return layer.weight.to(dtype).permute(2, 3, 1, 0).flatten(0, 1)
 
 
 def _children(map_Chw: Tensor, times: int) -> Tensor:

@@ -27,6 +27,13 @@ from torch.utils.checkpoint import checkpoint
 
 from pe_dense.encoders.compiled_block import check_mode, compiled_block
 from pe_dense.encoders.contract import WeightsInfo, check_choice, resolve_indices
+from pe_dense.encoders.residual_norm import (
+    added,
+    linear_gelu,
+    normed,
+    patches_by_product,
+    runs_fused,
+)
 from pe_dense.encoders.rotation import rope_table, turned_qkv
 from pe_dense.encoders.weights import fill_tower
 from pe_dense.encoders.whole_patches import REMAINDERS, fit_to_patches
@@ -146,9 +153,14 @@ class MLP(nn.Module):
         limit = MLP_CHUNK_NUMEL.get(x.device.type, MLP_CHUNK_NUMEL["default"])
         rows = max(1, limit // self.c_fc.out_features)
         if torch.is_grad_enabled() or x.ndim != 3 or x.shape[0] * x.shape[1] <= rows:
-            return self.c_proj(F.gelu(self.c_fc(x)))
-        chunks = [self.c_proj(F.gelu(self.c_fc(part))) for part in x.flatten(0, 1).split(rows)]
+            return self.c_proj(self._hidden(x))
+        chunks = [self.c_proj(self._hidden(part)) for part in x.flatten(0, 1).split(rows)]
         return torch.cat(chunks).view(*x.shape[:2], -1)
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        if runs_fused(x, self.c_fc.weight):
+            return linear_gelu(x, self.c_fc)
+        return F.gelu(self.c_fc(x))
 
 
 class Block(nn.Module):
@@ -186,9 +198,17 @@ class Block(nn.Module):
 
     def as_written(self, x_BNC: Tensor, table_ND2: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """`forward` without a compiler."""
+        if not self.training and runs_fused(x_BNC, self.ln_1.weight):
+            mixed = self.attn(normed(x_BNC, self.ln_1), table_ND2, self.window_size, grid_hw)
+            x_BNC, normed_BNC = added(x_BNC, mixed, _gain(self.ls_1), self.ln_2)
+            return added(x_BNC, self.mlp(normed_BNC), _gain(self.ls_2))[0]
         mixed = self.attn(self.ln_1(x_BNC), table_ND2, self.window_size, grid_hw)
         x_BNC = x_BNC + self.drop_path_1(self.ls_1(mixed))
         return x_BNC + self.drop_path_2(self.ls_2(self.mlp(self.ln_2(x_BNC))))
+
+
+def _gain(layer: LayerScale | nn.Identity) -> Tensor | None:
+    return layer.gamma if isinstance(layer, LayerScale) else None
 
 
 class Transformer(nn.Module):
@@ -461,7 +481,11 @@ class PerceptionEncoder(nn.Module):
     def embed(self, images_B3HW: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Patches plus positions, after `ln_pre`: tokens (B, N, C) and the grid (h, w)."""
         images_B3HW = fit_to_patches(images_B3HW, self.patch_size, self.remainder)
-        patches_BChw = self.conv1(images_B3HW)
+        # A caller may hang something on the layer (masks of patches): then it is called as such.
+        if runs_fused(images_B3HW, self.conv1.weight) and not self.conv1._forward_hooks:
+            patches_BChw = patches_by_product(images_B3HW, self.conv1)
+        else:
+            patches_BChw = self.conv1(images_B3HW)
         grid_hw = tuple(patches_BChw.shape[-2:])
         tokens_BNC = patches_BChw.flatten(2).transpose(1, 2) + self.position_grid(grid_hw)
         if self.num_prefix_tokens:

@@ -185,8 +185,8 @@ def test_fused_steps_equal_single_ones(small_chunks, monkeypatch, settings) -> N
         patch.setenv(kernels.VARIABLE, "off")
         expected = after_steps(SHAPES, **settings)
     used = []
-    whole = fused_lamb.step
-    monkeypatch.setattr(fused_lamb, "step", lambda i, k: (used.append(len(i)), whole(i, k))[1])
+    whole = fused_lamb._step
+    monkeypatch.setattr(fused_lamb, "_step", lambda *a: (used.append(len(a[1])), whole(*a))[1])
     found = after_steps(SHAPES, **settings)
     assert used == [len(SHAPES) - 1] + [len(SHAPES)] * 3
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
@@ -213,9 +213,8 @@ def test_what_kernels_cannot_take_steps_alone(small_chunks) -> None:
         parameter.grad = torch.ones_like(parameter)
         before = parameter.detach().clone()
         optimizer.step()
-        assert fused_lamb.item_of(
-            parameter, optimizer.state[parameter], optimizer.param_groups[0], True
-        ) is None  # fmt: skip
+        state, group = optimizer.state[parameter], optimizer.param_groups[0]
+        assert not fused_lamb.Step().takes(parameter, state, group, True, 1.0)
         assert (parameter - before).detach().norm() == pytest.approx(
             0.1 * before.norm().item(), rel=1e-4
         )

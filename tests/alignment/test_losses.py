@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from interpreted_kernels import interpreted  # noqa: F401 (a fixture)
 from mmengine.registry import MODELS
 
 import pe_dense.alignment  # noqa: F401 (registers the losses)
@@ -114,6 +115,40 @@ def test_images_may_pass_in_groups(monkeypatch, block_size, together, count_diag
     assert max(products) == min(together, 5) and sum(products) == 5
     expected = with_gradient(plain_pairwise_loss, student, teacher, **settings)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("count_diagonal", [True, False])
+@pytest.mark.parametrize("block_size", [7, 20, 64])
+def test_the_kernel_equals_the_plain_matrices(interpreted, monkeypatch, block_size, count_diagonal):  # noqa: F811
+    from pe_dense.alignment import pairwise_kernel
+
+    monkeypatch.setattr(pairwise_kernel, "COLUMNS", 16)  # several programs, the last ones cut
+    monkeypatch.setitem(losses.BLOCK_PAIRS, "cpu", 2 * block_size**2)
+    used = []
+    whole = pairwise_kernel.errors_in_place
+    monkeypatch.setattr(
+        pairwise_kernel, "errors_in_place", lambda *a: (used.append(a[7]), whole(*a))[1]
+    )
+    student, teacher = (tokens(3, 45, c, seed=c, dtype=torch.float32) for c in (7, 4))
+    settings = dict(temperature=3.0, count_diagonal=count_diagonal)
+    found = with_gradient(
+        pairwise_similarity_loss, student, teacher, block_size=block_size, **settings
+    )
+    expected = with_gradient(plain_pairwise_loss, student, teacher, **settings)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    assert used and None not in used
+    without = pairwise_similarity_loss(student, teacher, block_size=block_size, **settings)
+    torch.testing.assert_close(without, expected[0], rtol=1e-5, atol=1e-7)
+    assert used[-1] is None  # no gradient, nothing is written
+
+
+def test_the_kernel_hides_no_nan(interpreted):  # noqa: F811
+    student, teacher = (tokens(2, 6, 4, seed=s, dtype=torch.float32) for s in (0, 1))
+    student[0, 2] = 0  # of norm 0: no gradient
+    student[1, 5, 3] = float("nan")
+    value, gradient = with_gradient(pairwise_similarity_loss, student, teacher)
+    assert value.isnan() and gradient[1].isnan().any()
+    assert not gradient[0, 2].any() and torch.isfinite(gradient[0]).all()
 
 
 def test_a_batch_is_the_mean_of_its_images():

@@ -6,9 +6,11 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from interpreted_kernels import interpreted  # noqa: F401 (a fixture)
 
+from pe_dense.alignment import sam_decoder
 from pe_dense.alignment.sam_attention import use_plain_attention
-from pe_dense.alignment.sam_decoder import image_parts, masks_of_points, point_tokens
+from pe_dense.alignment.sam_decoder import ImageParts, image_parts, masks_of_points, point_tokens
 from pe_dense.alignment.sam_teacher import SamTeacher
 
 HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
@@ -185,6 +187,39 @@ def test_the_decoder_is_that_of_transformers(tiny_sam, mask):
             assert rough.dtype == torch.bfloat16
             gap = (rough - expected).abs().flatten(1).amax(1)  # another mask may be the best
             assert gap.median() < 0.05 * (expected.max() - expected.min())
+
+
+@needs_transformers
+@pytest.mark.parametrize("mask", ["single", "stable"])
+def test_kernels_of_the_decoder_equal_its_layers(interpreted, monkeypatch, mask):  # noqa: F811
+    """On a decoder wide enough for them, with a grid that no tile divides."""
+    from transformers.models.sam2.configuration_sam2 import Sam2MaskDecoderConfig
+    from transformers.models.sam2.modeling_sam2 import Sam2MaskDecoder
+
+    from pe_dense.alignment import sam_upscaling_kernel
+
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=128, mlp_dim=32, num_attention_heads=4, iou_head_hidden_dim=16)
+    decoder = Sam2MaskDecoder(Sam2MaskDecoderConfig(**sizes)).eval().requires_grad_(False)
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    image = ImageParts(
+        *(torch.randn(15, *shape) for shape in ((128,), (128,), (4, 32), (4, 4, 16))), (5, 3)
+    )
+    points_PTC = torch.randn(2, 8, 128)
+    used = []
+    whole = sam_upscaling_kernel.masks_from_tokens
+    monkeypatch.setattr(
+        sam_upscaling_kernel, "masks_from_tokens", lambda *a: (used.append(1), whole(*a))[1]
+    )
+    monkeypatch.setattr(sam_upscaling_kernel, "TILE", 16)
+    monkeypatch.setattr(sam_decoder, "HALF_TYPES", (torch.float32,))  # exact in the interpreter
+    found = masks_of_points(decoder, image, points_PTC, mask)
+    assert used == [1] and found.shape == (2, 20, 12)
+    monkeypatch.setenv("PE_DENSE_KERNELS", "off")
+    expected = masks_of_points(decoder, image, points_PTC, mask)
+    assert used == [1]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @needs_transformers
