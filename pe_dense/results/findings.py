@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pe_dense.results.across_tables import mean_ranks_of_records
 from pe_dense.results.comparison import evidence_of, may_be_ranked, ranked_rows
 from pe_dense.results.encoder_rows import Findings, row_key
-from pe_dense.results.power import Detectable, detectable_difference
-from pe_dense.results.rank_groups import Rank, rank_groups
+from pe_dense.results.power import Detectable, detectable_of
+from pe_dense.results.rank_groups import Rank, ranks_of
 from pe_dense.results.record import Record
-from pe_dense.results.statistics import CombinedInterval, combined_interval, combined_intervals
+from pe_dense.results.resampled import resampled_scores
+from pe_dense.results.statistics import CombinedInterval, combined_interval, combined_of
 from pe_dense.results.store import record_path
 
 
@@ -40,14 +41,13 @@ def find(records: Sequence[Record], root: str | os.PathLike[str]) -> Findings:
         if len(set(first.unit_labels[first.unit])) < 2:
             continue
         protocol = one.protocol
-        detectable[protocol.id, protocol.version] = detectable_difference(
-            one.evidences, protocol.metric
-        )
+        resampled = resampled_scores(one.evidences, protocol.metric)
+        detectable[protocol.id, protocol.version] = detectable_of(resampled)
         if len(one.rows) > 1:
-            for rank in rank_groups(one.evidences, protocol.metric, protocol.higher_is_better):
+            for rank in ranks_of(resampled, protocol.higher_is_better):
                 ranks.update({str(record_path(record)): rank for record in one.rows[rank.name]})
         if any(len(seeds) > 1 for seeds in one.rows.values()):
-            combined = combined_intervals(one.evidences, protocol.metric)
+            combined = combined_of(resampled)
             means.update({row_key(one.rows[name][0]): found for name, found in combined.items()})
     means.update(_unranked_means(records, root))
     return Findings(ranks, means, detectable, mean_ranks_of_records(records, root))

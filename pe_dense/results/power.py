@@ -20,7 +20,7 @@ from itertools import combinations
 import numpy as np
 
 from pe_dense.results.item_evidence import ItemEvidence
-from pe_dense.results.resampled import Compares, resampled_scores
+from pe_dense.results.resampled import Compares, ResampledScores, resampled_scores
 from pe_dense.results.student_t import t_quantile
 
 
@@ -115,7 +115,11 @@ def detectable_difference(
     Raises:
         ValueError: As `statistics.combined_intervals`.
     """
-    found = resampled_scores(evidences, metric, resamples, seed)
+    return detectable_of(resampled_scores(evidences, metric, resamples, seed), power)
+
+
+def detectable_of(found: ResampledScores, power: float = 0.8) -> Detectable:
+    """`detectable_difference` of scores that were resampled already."""
     units = found.draws.num_units
     lost = units / (units - 1)
     rows = range(len(found.names))

@@ -94,10 +94,17 @@ def rank_groups(
     }
     if not seeds_of or not all(seeds_of.values()):
         raise ValueError("nothing to rank; pass one evidence or more for each encoder")
+    found = resampled_scores(seeds_of, metric, resamples, seed, unit)
+    return ranks_of(found, higher_is_better, level, seed)
+
+
+def ranks_of(
+    found: ResampledScores, higher_is_better: bool, level: float = 0.95, seed: int = 0
+) -> list[Rank]:
+    """`rank_groups` of scores that were resampled already."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; use a share between 0 and 1, such as 0.95")
-    found = resampled_scores(seeds_of, metric, resamples, seed, unit)
-    names = list(seeds_of)
+    names = found.names
     score_B = found.scores_B if higher_is_better else -found.scores_B
     order = sorted(range(len(names)), key=lambda b: (-score_B[b], names[b]))
     seed_noise_BR = _seed_noise(found, seed)
@@ -116,7 +123,7 @@ def rank_groups(
             score=float(found.scores_B[b]),
             group=group_of[b],
             p_adjusted=p_adjusted[b],
-            num_seeds=len(seeds_of[names[b]]),
+            num_seeds=int(found.num_seeds_B[b]),
             few_units=found.draws.has_few_units,
             compares=found.compares,
         )

@@ -30,6 +30,7 @@ class ResampledScores:
 
     Attributes:
         names: Of the encoders.
+        metric: What was scored.
         scores_B: Mean over seeds, on all items.
         drawn_BR: The same on each resample; those that leave any score undefined are left out.
         num_seeds_B: Seeds of each encoder.
@@ -38,6 +39,7 @@ class ResampledScores:
     """
 
     names: tuple[str, ...]
+    metric: str
     scores_B: np.ndarray
     drawn_BR: np.ndarray
     num_seeds_B: np.ndarray
@@ -89,6 +91,7 @@ def resampled_scores(
     from_items = [item_part(drawn_SR, draws.num_units) for drawn_SR in drawn]
     return ResampledScores(
         names=tuple(evidences),
+        metric=metric,
         scores_B=np.array([seed_component(scores_S).mean for scores_S in scores]),
         drawn_BR=np.stack([drawn_SR.mean(axis=0) for drawn_SR in drawn]),
         num_seeds_B=np.array([len(scores_S) for scores_S in scores]),

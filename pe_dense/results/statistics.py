@@ -8,13 +8,12 @@ the same resamples, so that two scores of the same items are compared on the sam
 Why percentiles of the resampled scores, moved so that their mean is the score: what is asked is
 how far the score of another test set of this size may lie from its mean over such test sets, and
 AP is biased at a given size, upwards, because its precision is a running maximum. A resample
-repeats images, so that it shows the bias twice, and plain percentiles lie too high: on 50
-images of a detector they held the true mean in 85 % of trials, the moved ones in 95 %
-(benchmarks/experiments/interval_coverage.py). For a mean there is no bias and no difference. BCa
-would also correct the skew, but needs one more evaluation per item (5,000 for COCO), and its
-correction is itself noisy for few units. The bounds are then stretched as a normal is to a
-Student's t of the number of units; see `bootstrap`. What stays too narrow is marked; see
-`interval_marks`.
+repeats images, so that it shows the bias twice, and plain percentiles lie too high. For a mean
+there is no bias and no difference. BCa would also correct the skew, but needs one more evaluation
+per item (5,000 for COCO), and its correction is itself noisy for few units. The bounds are then
+stretched as a normal is to a Student's t of the number of units; see `bootstrap`. What may stay too
+narrow is marked; see `interval_marks`. How often the truth is held is measured by
+benchmarks/experiments/interval_coverage.py; docs/intervals.md explains all of it.
 
 What is covered is the mean over test sets of this size, drawn as this one was. For a mean over
 items that is the score on endless data; for AP and mIoU it is not, since both depend on the size
@@ -43,7 +42,7 @@ from pe_dense.results.bootstrap import (
 )
 from pe_dense.results.bootstrap import bootstrap_weights as bootstrap_weights
 from pe_dense.results.item_evidence import ItemEvidence
-from pe_dense.results.resampled import Compares, resampled_scores
+from pe_dense.results.resampled import Compares, ResampledScores, resampled_scores
 
 METHOD = "centred percentile bootstrap, stretched to t"
 
@@ -358,14 +357,18 @@ def combined_intervals(
     Raises:
         ValueError: As `paired_difference`, and if there is no evidence.
     """
-    found = resampled_scores(evidences, metric, resamples, seed, unit, level)
+    return combined_of(resampled_scores(evidences, metric, resamples, seed, unit, level))
+
+
+def combined_of(found: ResampledScores) -> dict[str, CombinedInterval]:
+    """`combined_intervals` of scores that were resampled already."""
     combined = {}
     for b, name in enumerate(found.names):
         mean, drawn_R = float(found.scores_B[b]), found.drawn_BR[b]
         item_error, from_seeds = sample_sd(drawn_R), found.seed_variance_of(b)
         freedom = found.seeds.degrees_of_freedom
         low, high = found.draws.bounds(drawn_R, mean, from_seeds, freedom)
-        about = found.draws.about(metric, drawn_R)
+        about = found.draws.about(found.metric, drawn_R)
         del about["stretch"]  # one factor says nothing where two sources add up
         combined[name] = CombinedInterval(
             mean=mean,
