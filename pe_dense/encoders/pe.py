@@ -198,10 +198,6 @@ class Block(nn.Module):
 
     def as_written(self, x_BNC: Tensor, table_ND2: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """`forward` without a compiler."""
-        if not self.training and runs_fused(x_BNC, self.ln_1.weight):
-            mixed = self.attn(normed(x_BNC, self.ln_1), table_ND2, self.window_size, grid_hw)
-            x_BNC, normed_BNC = added(x_BNC, mixed, _gain(self.ls_1), self.ln_2)
-            return added(x_BNC, self.mlp(normed_BNC), _gain(self.ls_2))[0]
         mixed = self.attn(self.ln_1(x_BNC), table_ND2, self.window_size, grid_hw)
         x_BNC = x_BNC + self.drop_path_1(self.ls_1(mixed))
         return x_BNC + self.drop_path_2(self.ls_2(self.mlp(self.ln_2(x_BNC))))
@@ -499,8 +495,11 @@ class PerceptionEncoder(nn.Module):
     ) -> tuple[dict[int, Tensor], tuple[int, int]]:
         """Residual stream after the blocks in `keep`, (B, N, C) each, prefix tokens included."""
         x_BNC, grid_hw = self.embed(images_B3HW)
+        blocks = self.transformer.resblocks[: max(keep) + 1]
+        if self._runs_fused(blocks, x_BNC):
+            return self._run_fused(blocks, x_BNC, grid_hw, keep), grid_hw
         kept = {}
-        for i, block in enumerate(self.transformer.resblocks[: max(keep) + 1]):
+        for i, block in enumerate(blocks):
             table = self.rotary(grid_hw, block.window_size is not None, x_BNC.device)
             recomputes = self.grad_checkpointing and i % self.grad_checkpointing == 0
             if recomputes and torch.is_grad_enabled():
@@ -510,6 +509,28 @@ class PerceptionEncoder(nn.Module):
             if i in keep:
                 kept[i] = x_BNC
         return kept, grid_hw
+
+    def _runs_fused(self, blocks: Sequence[Block], x_BNC: Tensor) -> bool:
+        """Whether nothing asks for single blocks: no training, compiler or hook."""
+        if self.training or not runs_fused(x_BNC, blocks[0].ln_1.weight):
+            return False
+        return not any(b.compile_mode or b._forward_hooks or b._forward_pre_hooks for b in blocks)
+
+    def _run_fused(
+        self, blocks: Sequence[Block], x_BNC: Tensor, grid_hw: tuple[int, int], keep: Sequence[int]
+    ) -> dict[int, Tensor]:
+        """The blocks with every residual sum in one pass with the norm behind it."""
+        kept = {}
+        normed_BNC = normed(x_BNC, blocks[0].ln_1)
+        for i, block in enumerate(blocks):
+            table = self.rotary(grid_hw, block.window_size is not None, x_BNC.device)
+            mixed_BNC = block.attn(normed_BNC, table, block.window_size, grid_hw)
+            x_BNC, normed_BNC = added(x_BNC, mixed_BNC, _gain(block.ls_1), block.ln_2)
+            norm = blocks[i + 1].ln_1 if i + 1 < len(blocks) else None
+            x_BNC, normed_BNC = added(x_BNC, block.mlp(normed_BNC), _gain(block.ls_2), norm)
+            if i in keep:
+                kept[i] = x_BNC
+        return kept
 
     def forward_intermediates(
         self,

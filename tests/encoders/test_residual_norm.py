@@ -64,7 +64,7 @@ def test_towers_with_and_without(interpreted, monkeypatch, options):  # noqa: F8
         half, ran = encoder.to(torch.bfloat16), []
         monkeypatch.setattr(pe, "added", lambda *a: (ran.append(1), added(*a))[1])
         fast = half(images.bfloat16())
-        assert len(ran) == 2 * encoder.depth
+        assert len(ran) == 2 * encoder.depth == 6
         monkeypatch.setenv(kernels.VARIABLE, "off")
         slow = half(images.bfloat16())
         assert len(ran) == 2 * encoder.depth
@@ -81,6 +81,18 @@ def test_who_takes_the_path_of_fewer_passes(interpreted):  # noqa: F811
         with torch.autocast("cpu", torch.bfloat16):
             assert not runs_fused(x, weight)
     assert not runs_fused(x, weight)  # a gradient may be wanted
+
+
+def test_hooked_and_compiled_blocks_run_one_by_one(interpreted, monkeypatch):  # noqa: F811
+    encoder, images = tower().to(torch.bfloat16), numbers(1, 3, 24, 24).bfloat16()
+    with torch.no_grad():
+        fast = encoder.forward_intermediates(images, (0, -1))
+        seen = []
+        encoder.blocks[1].register_forward_hook(lambda *_: seen.append(1))
+        slow = encoder.forward_intermediates(images, (0, -1))
+    assert seen == [1]
+    for a, b in zip(fast, slow, strict=True):
+        assert (a - b).norm() < 3e-2 * b.norm()
 
 
 def test_training_towers_and_hung_up_patches_run_as_written(interpreted, monkeypatch):  # noqa: F811
