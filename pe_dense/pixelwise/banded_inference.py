@@ -6,6 +6,7 @@ original image, R rows of one band.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -63,9 +64,10 @@ class BandedLogits:
     ) -> None:
         self.original_hw, self.heads_and_classes = original_hw, tuple(logits[0].shape[:-2])
         self.device = logits[0].device
-        down, across = (
-            _axis(
-                [(getattr(w, start), getattr(w, end)) for w in windows],
+        self._logits, self._windows = logits, windows
+        self._axes = tuple(
+            (
+                tuple((getattr(w, start), getattr(w, end)) for w in windows),
                 logits[0].shape[axis - 2],
                 image_hw[axis],
                 original_hw[axis],
@@ -76,13 +78,26 @@ class BandedLogits:
                 (("top", "bottom", "vertical"), ("left", "right", "horizontal"))
             )
         )
-        assert len(down) * len(across) == len(windows), "windows are no grid"
-        self._parts = []
-        for tokens, w in zip(logits, windows, strict=True):
+        num = []
+        for places, _, size, *_ in self._axes:
+            reached = 0
+            for begin, end in sorted(set(places)):
+                assert begin <= reached, "windows leave pixels out"
+                reached = max(reached, end)
+            assert reached >= size, "windows leave pixels out"
+            num.append(len(set(places)))
+        assert num[0] * num[1] == len(windows), "windows are no grid"
+
+    @functools.cached_property
+    def _parts(self) -> list[_Part]:
+        """Every window with its logits at its columns: rows of tokens are few."""
+        down, across = (_axis(*axis) for axis in self._axes)
+        parts = []
+        for tokens, w in zip(self._logits, self._windows, strict=True):
             rows, columns = down[w.top, w.bottom], across[w.left, w.right]
-            # Columns first: rows of tokens are few.
             wide_KhC = tokens.float() @ columns.weights.T
-            self._parts.append(_Part(rows, columns.pixels, wide_KhC))
+            parts.append(_Part(rows, columns.pixels, wide_KhC))
+        return parts
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Rows `start` to `stop` of the original image, (K, stop - start, Q) float32."""
@@ -107,29 +122,26 @@ class BandedLogits:
     def labels(self) -> Tensor:
         """(P, Q) int64, one map per head where there are many: the best class of every pixel."""
         # `max`, not `argmax`: ten times as fast on a CPU, and it takes the first of equals.
-        if use_kernels(self._parts[0].wide_KhC):
+        if use_kernels(self._logits[0]):
             return self._labels_of_kernel()
         found = [self.rows(*band).max(-3).indices for band in self.bands()]
         return torch.cat(found, -2)
 
     def _labels_of_kernel(self) -> Tensor:
         """What the bands give; no logit of a pixel is ever in memory."""
-        from pe_dense.pixelwise.window_labels_kernel import labels_of_windows
+        from pe_dense.pixelwise.window_labels_kernel import labels_of_rows
 
-        height, width = self.original_hw
-        *_, h, _ = self._parts[0].wide_KhC.shape
-        across = [p.columns for p in self._parts if p.rows is self._parts[0].rows]
-        down = self._parts[:: len(across)]
-        longest = max(p.wide_KhC.shape[-1] for p in self._parts)
-        wide = [F.pad(p.wide_KhC, (0, longest - p.wide_KhC.shape[-1])) for p in self._parts]
-        wide_NPKhC = torch.stack(wide).view(len(wide), -1, self.heads_and_classes[-1], h, longest)
-        row_weights_nHh = wide_NPKhC.new_zeros(len(down), height, h)
-        for weights_Hh, part in zip(row_weights_nHh, down, strict=True):
-            weights_Hh[part.rows.pixels] = part.rows.weights
-        labels_PHW = labels_of_windows(
-            wide_NPKhC, row_weights_nHh, [c.start for c in across], [c.stop for c in across], width
-        )
-        return labels_PHW.view(*self.heads_and_classes[:-1], height, width)
+        rows, columns = (_dense_axis(*axis) for axis in self._axes)
+        down, across = len(rows.weights), len(columns.weights)
+        classes, h, w = self._logits[0].shape[-3:]
+        order = sorted(range(len(self._windows)), key=lambda i: self._windows[i])
+        tokens = torch.stack([self._logits[i] for i in order]).float()
+        tokens = tokens.view(down, across, -1, classes, h, w).permute(0, 2, 3, 4, 1, 5)
+        # All windows of a row at once: their tokens side by side, with the columns of each.
+        columns_xW = columns.weights.transpose(1, 2).reshape(across * w, -1)
+        wide_nPKhW = tokens.reshape(*tokens.shape[:4], across * w) @ columns_xW
+        labels_PHW = labels_of_rows(wide_nPKhW, rows.weights, rows.taps, rows.windows)
+        return labels_PHW.view(*self.heads_and_classes[:-1], *self.original_hw)
 
 
 class _Part(NamedTuple):
@@ -155,6 +167,17 @@ class _Axis(NamedTuple):
         return _support(self.used[band].any(0))
 
 
+class _DenseAxis(NamedTuple):
+    """All n windows along one axis, each at every pixel: weights (n, pixels, tokens).
+
+    `taps` (n, pixels) and `windows` (pixels) are first and last + 1 of what is not 0.
+    """
+
+    weights: Tensor
+    taps: tuple[Tensor, Tensor]
+    windows: tuple[Tensor, Tensor]
+
+
 def _support(used: Tensor) -> slice:
     """From the first place that is used to the last."""
     places = used.nonzero()
@@ -177,7 +200,6 @@ def _axis(
     counts_I = torch.zeros(size, device=device)
     for start, end in set(places):
         counts_I[start:end] += 1
-    assert bool((counts_I > 0).all()), "windows leave pixels out"
     found = {}
     for start, end in set(places):
         inside = slice(start, max(min(end, size), start))  # the rest is padding
@@ -187,6 +209,42 @@ def _axis(
         pixels = _support(used.any(1))
         found[start, end] = _Axis(pixels, weights[pixels], used[pixels])
     return found
+
+
+@functools.lru_cache(maxsize=16)
+def _dense_axis(
+    places: tuple[tuple[int, int], ...],
+    tokens: int,
+    size: int,
+    original: int,
+    is_mirrored: bool,
+    device: torch.device,
+) -> _DenseAxis:
+    """`_axis` without the host; kept, because images of one size follow one another."""
+    windows = sorted(set(places))
+    assert len({end - start for start, end in windows}) == 1, "windows differ in size"
+    like = torch.empty(0)
+    upsampled = interpolation_matrix(tokens, windows[0][1] - windows[0][0], like)
+    weights = torch.zeros(len(windows), size, tokens)
+    for weights_It, (start, end) in zip(weights, windows, strict=True):
+        weights_It[start:end] = upsampled[: max(min(end, size) - start, 0)]
+    counts_I = (weights != 0).any(2).sum(0)
+    weights = (weights / counts_I[:, None]).to(device)
+    if original != size:
+        weights = interpolation_matrix(size, original, weights) @ weights
+    if is_mirrored:
+        weights = weights.flip(1)
+    used = weights != 0
+    return _DenseAxis(weights.contiguous(), _from_to(used), _from_to(used.any(2).T))
+
+
+def _from_to(used: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last + 1 place that is used along the last axis, int32; 0 and 0 where none is."""
+    size = used.shape[-1]
+    places = torch.arange(size, device=used.device)
+    last = torch.where(used, places + 1, 0).amax(-1)
+    first = torch.where(used, places, size).amin(-1).clamp(max=last)
+    return first.int().contiguous(), last.int().contiguous()
 
 
 def labels_of_views(views: Sequence[BandedLogits]) -> Tensor:

@@ -18,6 +18,8 @@ from pe_dense.pixelwise.known_gradient import not_differentiable_again
 from pe_dense.pixelwise.token_cells import token_cells
 
 LANES = 32
+# One compilation for all sizes: nothing here is faster where a size has a factor of 16.
+SIZES = ("h", "w", "height", "width", "stride_b", "stride_h", "stride_w", "parity")
 CELLS = 4  # of a row that one program of the first kernel goes through
 NORMS = {"linear": 0, "softmax": 1, "sigmoid": 2}
 LINEAR = tl.constexpr(0)
@@ -49,7 +51,7 @@ def _log_weight(score, NORM: tl.constexpr):
         return score * LOG2_E
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def depth_kernel(
     tokens, bins, first_y, weight_y, first_x, first_tile, weight_tile, depths, scales,
     h, w, height, width, stride_b, stride_h, stride_w, offset,
@@ -101,7 +103,7 @@ def depth_kernel(
                 tl.store(scales + place, scale, mask=x < end)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def gradient_kernel(
     tokens, bins, first_y, weight_y, first_x, first_tile, weight_tile, depths, scales, upstream,
     grad, h, w, height, width, stride_b, stride_h, stride_w, parity,

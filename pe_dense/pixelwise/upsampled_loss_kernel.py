@@ -33,6 +33,11 @@ from pe_dense.pixelwise.token_cells import token_cells
 
 LN_2 = 0.6931471805599453
 LANES = 32
+# One compilation for all sizes: nothing here is faster where a size has a factor of 16.
+SIZES = (
+    "heads", "h", "w", "height", "width", "tiles", "stride_b", "stride_p", "stride_h", "stride_w",
+    "grad_b", "grad_p", "grad_h", "grad_w", "parity",
+)  # fmt: skip
 CELLS = 8  # of a row that one program of the first kernel goes through
 
 
@@ -60,7 +65,7 @@ def _own_logits(corners, tops, wx, wy, label, counted):
     return (a + wx * (b - a)) * LOG2_E
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def log_sum_kernel(
     tokens, top, spread, labels, first_y, weight_y, first_x, first_tile, weight_tile,
     shifts, losses, heads, h, w, height, width, tiles,
@@ -120,7 +125,7 @@ def log_sum_kernel(
     tl.store(losses + (bp * h + i) * tl.num_programs(2) + part, tl.sum(total, 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def gradient_kernel(
     tokens, top, labels, first_y, weight_y, first_x, first_tile, weight_tile, shifts, target,
     grad, heads, h, w, height, width, tiles, stride_b, stride_p, stride_h, stride_w,

@@ -215,9 +215,7 @@ class LayerProbe(AnyImageSize, BaseModel):
         )
         for b, sample in enumerate(samples):
             image_hw = unpadded_size(sample, size, "probes expect")
-            counts = [
-                self.task.counts(logits_NPKhw, windows, image_hw, sample)
-                for logits_NPKhw in logits_NBSPKhw[:, b].unbind(1)
-            ]
-            sample.set_field(torch.stack(counts).cpu(), "probe_counts")
+            heads_NSPKhw = logits_NBSPKhw[:, b]
+            counts = self.task.counts(heads_NSPKhw.flatten(1, 2), windows, image_hw, sample)
+            sample.set_field(counts.unflatten(0, heads_NSPKhw.shape[1:3]).cpu(), "probe_counts")
         return samples

@@ -96,22 +96,24 @@ class SegmentationTask(nn.Module):
         """
         target_HW = sample.gt_sem_seg.data[0].to(logits_NPKhw.device)
         counted_HW = target_HW != self.ignore_index
-        used = target_HW[counted_HW]
+        place_T = counted_HW.flatten().nonzero()[:, 0]
+        used_T = target_HW.flatten()[place_T].long()
         classes, h = logits_NPKhw.shape[2:4]
-        if used.numel() and not 0 <= int(used.min()) <= int(used.max()) < classes:
+        low, high = torch.stack(used_T.aminmax()).tolist() if len(used_T) else (0, 0)
+        if low < 0 or high >= classes:
             raise ValueError(
                 f"{sample.get('seg_map_path', sample.get('img_path', 'a label map'))} holds class "
-                f"{int(used.max())}, but there are {classes} (and {self.ignore_index} to "
+                f"{high}, but there are {classes} (and {self.ignore_index} to "
                 "ignore); check reduce_zero_label and the class list"
             )
-        target_T = target_HW[counted_HW].long() * classes
+        target_T = used_T * classes
         tables = []
         wide = len(windows) * classes * h * target_HW.shape[1]  # of a head, columns upsampled
         at_once = max(1, band_numel(target_HW.device) // wide)
         for part in logits_NPKhw.split(at_once, dim=1):
             view = BandedLogits(part, windows, image_hw, target_HW.shape, mirrored(sample))
             first_p1 = torch.arange(part.shape[1], device=part.device)[:, None] * classes**2
-            pairs_pT = view.labels()[:, counted_HW] + target_T + first_p1
+            pairs_pT = view.labels().flatten(1)[:, place_T] + target_T + first_p1
             counted = torch.bincount(pairs_pT.flatten(), minlength=len(first_p1) * classes**2)
             tables.append(counted.view(-1, classes, classes))
         table_PKK = torch.cat(tables)

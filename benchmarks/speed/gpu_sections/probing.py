@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from mmengine.structures import BaseDataElement, PixelData
 
 import pe_dense.probing  # noqa: F401 (registers its parts)
 from gpu_sections.encoder import encoder_operations
+from pe_dense.probing.head_bank import HeadBank, head_settings, resolve_sources
 
 BANK = dict(sources="all", lrs=(1e-2, 1e-3, 1e-4), weight_decays=(1e-2, 1e-4))
 SETTINGS = 6
@@ -27,6 +29,7 @@ def parts(bench: Bench) -> Iterator[tuple[str, Callable[[], Row | list[Row]]]]:
     yield f"one head, {shape}", lambda: step.row(1, dict(sources=[-1]), "at most 70 ms")
     heads = depth * SETTINGS
     yield f"{heads} heads, {shape}", lambda: step.row(heads, BANK, "at most 450 ms")
+    yield f"{heads} heads, prediction and counts, {shape}", lambda: step.prediction_row(BANK)
 
 
 class ProbeStep:
@@ -38,7 +41,9 @@ class ProbeStep:
         self.bench, self.encoder, self.depth = bench, encoder, depth
         self.side, self.batch, self.classes = side, batch, classes
 
-    def model(self, heads: dict[str, Any]) -> torch.nn.Module:
+    @functools.cached_property
+    def model(self) -> torch.nn.Module:
+        """With one encoder for all rows, which takes seconds to fill with random weights."""
         torch.manual_seed(0)
         model = MODELS.build(
             dict(
@@ -47,10 +52,21 @@ class ProbeStep:
                 encoder_depth=self.depth,
                 task="segmentation",
                 task_options=dict(num_classes=self.classes),
-                **heads,
             )
         )
         return model.train().to(self.bench.device)
+
+    def with_heads(self, sources: Any, **settings: Any) -> torch.nn.Module:
+        """The model with heads as `LayerProbe` makes them."""
+        bank = HeadBank(
+            resolve_sources(sources, self.depth),
+            self.model.backbone.embed_dim,
+            self.classes,
+            head_settings(**(dict(lrs=[1e-3], weight_decays=[1e-2], seeds=[0]) | settings)),
+        )
+        self.model.bank = bank.to(self.bench.device)
+        self.model.backbone.out_indices = list(bank.layers)
+        return self.model
 
     def data(self) -> tuple[torch.Tensor, list[BaseDataElement]]:
         shape = self.side, self.side
@@ -60,7 +76,7 @@ class ProbeStep:
 
     def row(self, num_heads: int, heads: dict[str, Any], target: str) -> Row:
         """A step, and how long its parts take alone."""
-        bench, model, (images, samples) = self.bench, self.model(heads), self.data()
+        bench, model, (images, samples) = self.bench, self.with_heads(**heads), self.data()
         wrapper = build_optim_wrapper(
             model,
             dict(
@@ -94,6 +110,18 @@ class ProbeStep:
         return bench.row(
             ours, operations=self.operations(model, num_heads), target=target, note=note
         )
+
+    def prediction_row(self, heads: dict[str, Any]) -> Row:
+        """Counts of all heads on images whose label maps have their size."""
+        bench, model, (images, samples) = self.bench, self.with_heads(**heads).eval(), self.data()
+        for sample in samples:
+            size = self.side, self.side
+            sample.set_metainfo(dict(ori_shape=size, img_shape=size, img_path="image"))
+        try:
+            ours = bench.measure(lambda: model.predict(images, samples), 3, 1)
+        finally:
+            model.train()
+        return bench.row(ours, note=f"{ours.ms / self.batch:.1f} ms an image")
 
     def operations(self, model: torch.nn.Module, num_heads: int) -> float:
         """Encoder, heads forward and gradient, 12 for every class of a pixel.
