@@ -5,7 +5,9 @@ Shape legend: L layers, S settings, B = L S label maps, K objects, C = K + 1, h 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +39,7 @@ class FrameScorer:
         """Write the mask that was given, if label maps are written."""
         if self.results is not None:
             first_HW = self.video.first_HW
-            self._write(0, np.where(first_HW == VOID, 0, first_HW))
+            self.write(0, np.where(first_HW == VOID, 0, first_HW))
 
     def scores(self, t: int, soft_LS: Sequence[Sequence[Tensor]]) -> np.ndarray | None:
         """J and F under all layers and settings; writes the label map if they are written.
@@ -60,7 +62,7 @@ class FrameScorer:
         else:
             maps = [label_map_from_soft(s, native_hw, self.patch_size, self.stretch) for s in soft]
             if self.results is not None:
-                self._write(t, maps[0])
+                self.write(t, maps[0])
             if annotation_HW is None:
                 return None
             if len(maps) > 1:
@@ -69,9 +71,41 @@ class FrameScorer:
             else:
                 found = frame_scores(annotation_HW, maps[0], num_objects, radius)
                 scores_BK2 = np.stack(found, axis=1)[None]
-        starts_K = self.video.starts_K
-        scores_BK2[:, (starts_K < 0) | (starts_K >= t)] = np.nan
-        return scores_BK2.reshape(len(soft_LS), -1, *scores_BK2.shape[1:])
+        return self.where_counted(t, scores_BK2.reshape(len(soft_LS), -1, *scores_BK2.shape[1:]))
 
-    def _write(self, t: int, labels_HW: np.ndarray) -> None:
+    def where_counted(self, t: int, scores_LSK2: np.ndarray) -> np.ndarray:
+        """The same scores with nan for objects that do not count yet in frame t."""
+        starts_K = self.video.starts_K
+        scores_LSK2[:, :, (starts_K < 0) | (starts_K >= t)] = np.nan
+        return scores_LSK2
+
+    def write(self, t: int, labels_HW: np.ndarray) -> None:
+        """Write a label map (H, W) as the result of frame t."""
         self.results.write(self.video.name, self.video.frame_paths[t].name, labels_HW)
+
+
+class QueuedScores:
+    """Scores of frame after frame by threads, in the order in which they are added.
+
+    Args:
+        scorer: What label maps are made and scored with.
+        pool: The threads.
+        most: Frames that may wait; the next one then waits for the first of them.
+    """
+
+    def __init__(self, scorer: FrameScorer, pool: ThreadPoolExecutor, most: int) -> None:
+        self.scorer, self.pool, self.most = scorer, pool, most
+        self.waiting: deque[Future[np.ndarray | None]] = deque()
+        self.found: list[np.ndarray | None] = []
+
+    def add(self, t: int, soft_LS: Sequence[Sequence[Tensor]]) -> None:
+        """Score the next frame under all layers and settings."""
+        self.waiting.append(self.pool.submit(self.scorer.scores, t, soft_LS))
+        if len(self.waiting) > self.most:
+            self.found.append(self.waiting.popleft().result())
+
+    def finish(self) -> list[np.ndarray | None]:
+        """Scores (L, S, K, 2) of all frames; None for those that do not count."""
+        self.found += [job.result() for job in self.waiting]
+        self.waiting.clear()
+        return self.found

@@ -7,6 +7,8 @@ Shape legend: C labels with background, h w token grid, H W image.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -76,21 +78,38 @@ def label_map_from_soft(
         raise ValueError(
             f"soft labels of shape {tuple(soft_Chw.shape)} must be (C, h, w), C from 1 to {VOID}"
         )
-    height, width = soft_Chw.shape[1:]
+    labels_1HW = _best_labels(soft_Chw[None], image_hw, patch_size, stretch)
+    return _nearest(labels_1HW[0].cpu().numpy(), image_hw)
+
+
+def device_label_maps(
+    soft_BChw: Tensor, image_hw: tuple[int, int], patch_size: int | None, stretch: bool
+) -> Tensor:
+    """`label_map_from_soft` of several at once, where they are: uint8 (B, H, W)."""
+    labels_BHW = _best_labels(soft_BChw, image_hw, patch_size, stretch)
+    for dim, size in enumerate(image_hw, start=1):
+        if labels_BHW.shape[dim] != size:
+            sources = nearest_sources(size, labels_BHW.shape[dim], labels_BHW.device)
+            labels_BHW = labels_BHW.index_select(dim, sources)
+    return labels_BHW
+
+
+def _best_labels(
+    soft_BChw: Tensor, image_hw: tuple[int, int], patch_size: int | None, stretch: bool
+) -> Tensor:
+    """uint8 label maps at the upsampled size."""
     scale = dict(size=image_hw)
     if patch_size is not None:
-        scale = dict(size=(height * patch_size, width * patch_size))
-    soft_CHW = F.interpolate(soft_Chw[None], **scale, mode="bilinear", align_corners=False)[0]
+        scale = dict(size=tuple(side * patch_size for side in soft_BChw.shape[2:]))
+    soft_BCHW = F.interpolate(soft_BChw, **scale, mode="bilinear", align_corners=False)
     if stretch:
-        soft_CHW = stretch_channels(soft_CHW)
-    if soft_CHW.is_cuda:  # one launch; the lowest of equals, as on a CPU
-        return _nearest(soft_CHW.argmax(0).to(torch.uint8).cpu().numpy(), image_hw)
-    best_HW, labels_HW = soft_CHW[0], torch.zeros_like(soft_CHW[0], dtype=torch.uint8)
-    for c in range(1, len(soft_CHW)):  # many times faster than argmax over the outer dimension
-        labels_HW.masked_fill_(soft_CHW[c] > best_HW, c)
-        best_HW = torch.maximum(best_HW, soft_CHW[c])
-    labels_HW = labels_HW.cpu().numpy()
-    return _nearest(labels_HW, image_hw)
+        soft_BCHW = stretch_channels(soft_BCHW.flatten(0, 1)).view_as(soft_BCHW)
+    best_BHW = soft_BCHW[:, 0]
+    labels_BHW = torch.zeros_like(best_BHW, dtype=torch.uint8)
+    for c in range(1, soft_BCHW.shape[1]):  # many times faster than argmax over the labels
+        labels_BHW.masked_fill_(soft_BCHW[:, c] > best_BHW, c)
+        best_BHW = torch.maximum(best_BHW, soft_BCHW[:, c])
+    return labels_BHW
 
 
 def stretch_channels(x_CHW: Tensor) -> Tensor:
@@ -111,3 +130,10 @@ def _nearest(labels_HW: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """Label map of another size, sampled at pixel centres."""
     height, width = size_hw
     return np.asarray(Image.fromarray(labels_HW).resize((width, height), Image.Resampling.NEAREST))
+
+
+@lru_cache(maxsize=32)
+def nearest_sources(size: int, source: int, device: torch.device) -> Tensor:
+    """int64 (size,): where `_nearest` takes the pixels along an axis of `source` pixels from."""
+    places = _nearest(np.arange(source, dtype=np.int32)[None], (1, size))
+    return torch.from_numpy(places[0].astype(np.int64)).to(device)

@@ -14,9 +14,8 @@ width.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,9 @@ from torch import Tensor, nn
 from pe_dense.encoders.contract import resolve_indices
 from pe_dense.encoders.fingerprint import state_sha256
 from pe_dense.files import code_sha256
+from pe_dense.kernels import use_kernels
 from pe_dense.tracking.annotated_video import read_annotated_video
-from pe_dense.tracking.frame_scorer import FrameScorer
+from pe_dense.tracking.frame_scorer import FrameScorer, QueuedScores
 from pe_dense.tracking.frames import SIZE_RULES, frame_batches, network_size
 from pe_dense.tracking.label_propagation import propagate_layers
 from pe_dense.tracking.layer_choice import InUse, LayerChoice
@@ -63,7 +63,8 @@ class VideoPropagator(BaseModel):
         upsample: 'patch' as DINO (by the patch size, best label, nearest to the native size) or
             'image' as DINOv3 (bilinear to the native size, best label).
         stretch: Stretch each label to 0..1 before the best is taken, as DINO does.
-        batch_size: Frames that the encoder sees together.
+        batch_size: Frames that the encoder sees together. None: 4, and on a GPU more where they are
+            small, about 16,000 tokens.
         threads: Frames, label maps and, on a CPU, layers worked on at a time. None: 2, and as many
             as there are processors, up to 16, where the encoder is on another device.
         journal_dir: Folder that lets a killed run go on at the next video; None keeps none.
@@ -88,7 +89,7 @@ class VideoPropagator(BaseModel):
         short_side: int = 480,
         upsample: str = "patch",
         stretch: bool = True,
-        batch_size: int = 4,
+        batch_size: int | None = None,
         threads: int | None = None,
         journal_dir: str | None = None,
         results_dir: str | None = None,
@@ -265,27 +266,25 @@ class VideoPropagator(BaseModel):
             self.size_rule,
             encoder.mean,
             encoder.std,
-            self.batch_size,
+            self.batch_size or frames_together(device, grid_hw[0] * grid_hw[1]),
             threads,
             video["bits"],
             device,
         )
-        scores: list[np.ndarray | None] = []  # (L, S, K, 2) of each frame
-        waiting: deque[Future] = deque()
         on_cpu = device.type == "cpu"
+        first_Chw = annotated.first_labels(grid_hw).to(device)
         with ThreadPoolExecutor(threads) as pool:
             soft_labels = propagate_layers(
                 self._maps(batches, use.layers),
-                annotated.first_labels(grid_hw).to(device),
+                first_Chw,
                 [self.settings[i] for i in use.settings],
                 {t: labels.to(device) for t, labels in given.items()},
                 pool if on_cpu else None,
             )
+            queue = score_queue(scorer, pool, 1 if on_cpu else 2 * threads, first_Chw)
             for t, soft_LS in enumerate(soft_labels, start=1):
-                waiting.append(pool.submit(scorer.scores, t, soft_LS))
-                if len(waiting) > (1 if on_cpu else 2 * threads):  # bounds what is in memory
-                    scores.append(waiting.popleft().result())
-            scores += [job.result() for job in waiting]
+                queue.add(t, soft_LS)
+            scores = queue.finish()  # (L, S, K, 2) of each frame
         if not annotated.scored:
             return tuple(str(k + 1) for k in range(annotated.num_objects)), None
         statistics_LSK6 = object_statistics(np.stack([s for s in scores if s is not None]))
@@ -313,6 +312,23 @@ class VideoPropagator(BaseModel):
                 maps = self.backbone.forward_intermediates(batch_B3HW, blocks)
             for b in range(len(batch_B3HW)):
                 yield [map_BDhw[b].permute(1, 2, 0) for map_BDhw in maps]
+
+
+def score_queue(scorer: FrameScorer, pool: ThreadPoolExecutor, most: int, like: Tensor) -> Any:
+    """Where and how frames are scored: by kernels where they are used, else by the threads."""
+    if use_kernels(like):
+        from pe_dense.tracking.scores_on_gpu import GpuScores
+
+        return GpuScores(scorer, pool, most)
+    return QueuedScores(scorer, pool, most)
+
+
+def frames_together(device: torch.device, tokens: int) -> int:
+    """Frames of so many tokens each that the encoder takes at a time.
+
+    Small batches leave a GPU idle: starting the operations of a block takes longer than doing them.
+    """
+    return 4 if device.type == "cpu" else max(4, 2**14 // tokens)
 
 
 def reading_threads(device: torch.device) -> int:

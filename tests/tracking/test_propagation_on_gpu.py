@@ -135,26 +135,38 @@ def test_unit_vectors_keep_22_bits(on_gpu):
     assert (error_ND <= 2.0**-21 * exact_ND.abs() + 2.0**-36).all()
 
 
-def test_a_whole_video_has_the_same_scores(on_gpu, tmp_path, monkeypatch):
+def test_a_whole_video_has_the_same_scores_and_label_maps(on_gpu, tmp_path, monkeypatch):
     pytest.importorskip("mmengine")
     from video_folders import ColourEncoder, moving_squares, save_video
 
     from pe_dense.tracking.davis_dataset import DavisVideos
+    from pe_dense.tracking.frames import read_label_map
     from pe_dense.tracking.video_propagator import VideoPropagator
 
-    save_video(tmp_path, "a", moving_squares(3, {1: 0}, size=16))
-    video = DavisVideos(str(tmp_path), resolution="480p")[0]["data_samples"].metainfo
-    options = dict(size_rule="dinov3", short_side=4, upsample="image", stretch=False)
-    options |= dict(layers=[0], threads=1)  # the interpreter bears no second thread
-    setting = dict(last_frames=1, radius=2, topk=1)
-    found = []
+    maps = moving_squares(4, {1: 0}, size=16)
+    save_video(tmp_path, "a", maps, resolution="", every=2)
+    data = DavisVideos(str(tmp_path), resolution=None, style="youtube")
+    video = data[0]["data_samples"].metainfo
+    options = dict(size_rule="dinov3", short_side=4, upsample="image", stretch=False, layers=[0])
+    monkeypatch.setattr("pe_dense.tracking.scores_on_gpu.GROUP", 2)
+    found, written = [], []
     for choice in ("on", "off"):
         monkeypatch.setenv("PE_DENSE_KERNELS", choice)
-        model = VideoPropagator(ColourEncoder(), 2, [setting], batch_size=3, **options)
+        model = VideoPropagator(
+            ColourEncoder(),
+            2,
+            [dict(last_frames=1, radius=2, topk=1)],
+            batch_size=3,
+            threads=1,  # the interpreter bears no second one
+            results_dir=str(tmp_path / choice),
+            **options,
+        )
         found.append(model.propagate(video)["statistics"])
+        written.append([read_label_map(p) for p in sorted((tmp_path / choice / "a").iterdir())])
     assert found[0].shape == (1, 1, 1, 6)
-    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-6)
+    assert np.array_equal(found[0], found[1])
     assert found[0][0, 0, 0, 0] > 0.5
+    assert np.array_equal(written[0], written[1]) and len(written[0]) == 4
 
 
 def test_double_precision_takes_the_other_way(on_gpu, monkeypatch):

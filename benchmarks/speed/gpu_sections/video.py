@@ -23,9 +23,13 @@ from pe_dense.tracking.frame_scorer import FrameScorer
 from pe_dense.tracking.frames import frame_batches, network_size
 from pe_dense.tracking.label_propagation import propagate_labels
 from pe_dense.tracking.reference import PropagationSetting
-from pe_dense.tracking.video_propagator import VideoPropagator, reading_threads
+from pe_dense.tracking.video_propagator import (
+    VideoPropagator,
+    frames_together,
+    reading_threads,
+    score_queue,
+)
 
-BATCH = 4
 TARGET = "at most 1.5 x the encoder"
 
 
@@ -42,7 +46,7 @@ def whole_video(bench: Bench, amp: str | None) -> Row:
     encoder = "pe_spatial_t16_512" if bench.tiny else "pe_spatial_b16_512"
     backbone = dict(type="DenseBackbone", encoder=encoder, weights="random", amp_dtype=amp)
     torch.manual_seed(0)
-    model = VideoPropagator(backbone, 12, [{}], short_side=short_side, batch_size=BATCH)
+    model = VideoPropagator(backbone, 12, [{}], short_side=short_side)
     model = model.to(bench.device).eval()
     threads = reading_threads(bench.device)
     encoder = model.backbone.encoder
@@ -52,6 +56,7 @@ def whole_video(bench: Bench, amp: str | None) -> Row:
         annotated = read_annotated_video(video)
         size_hw = network_size(image_hw, patch, "dino", short_side)
         grid_hw = size_hw[0] // patch, size_hw[1] // patch
+        batch = frames_together(bench.device, grid_hw[0] * grid_hw[1])
         first_Chw = annotated.first_labels(grid_hw).to(bench.device)
         scorer = FrameScorer(annotated, patch, True, None)
 
@@ -59,19 +64,21 @@ def whole_video(bench: Bench, amp: str | None) -> Row:
             colours = encoder.mean, encoder.std
             paths = annotated.frame_paths
             sizes = image_hw, size_hw, "dino"
-            return list(frame_batches(paths, *sizes, *colours, BATCH, threads, None, bench.device))
+            return list(frame_batches(paths, *sizes, *colours, batch, threads, None, bench.device))
 
         def encode() -> list[torch.Tensor]:
             maps = [model.backbone(batch_B3HW)[0] for batch_B3HW in batches]
-            return [map_Dhw.permute(1, 2, 0) for batch in maps for map_Dhw in batch]
+            return [map_Dhw.permute(1, 2, 0) for map_BDhw in maps for map_Dhw in map_BDhw]
 
         def propagate() -> list[tuple[torch.Tensor, ...]]:
             return list(propagate_labels(iter(maps_hwD), first_Chw, [PropagationSetting()]))
 
         def score() -> list:
             with ThreadPoolExecutor(threads) as pool:
-                numbers = range(1, len(soft_labels) + 1)
-                return list(pool.map(scorer.scores, numbers, [[soft] for soft in soft_labels]))
+                queue = score_queue(scorer, pool, 2 * threads, first_Chw)
+                for t, soft_S in enumerate(soft_labels, start=1):
+                    queue.add(t, [soft_S])
+                return queue.finish()
 
         whole = bench.measure(lambda: model.propagate(video), 5, 2)
         batches = read()
@@ -87,7 +94,8 @@ def whole_video(bench: Bench, amp: str | None) -> Row:
         "the encoder alone",
         operations=frames * frame_operations(encoder, grid_hw[0] * grid_hw[1]),
         target=TARGET,
-        note=f"{1e3 * frames / whole.ms:.0f} frames/s; alone: {note}; {threads} threads",
+        note=f"{1e3 * frames / whole.ms:.0f} frames/s; alone: {note}; {batch} frames together, "
+        f"{threads} threads",
     )
 
 

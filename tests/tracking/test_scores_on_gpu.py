@@ -1,0 +1,78 @@
+"""Counting kernels, through Triton's interpreter, against the scores that a CPU makes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from interpreted_kernels import interpreted  # noqa: F401 (a fixture)
+
+from pe_dense.tracking.label_maps import device_label_maps, label_map_from_soft
+from pe_dense.tracking.region_and_boundary import frame_scores
+
+
+@pytest.fixture
+def on_gpu(interpreted, monkeypatch):  # noqa: F811
+    """Blocks so small that a picture has several."""
+    from pe_dense.tracking import scores_on_gpu
+
+    monkeypatch.setattr(scores_on_gpu, "BLOCK", 64)
+    return scores_on_gpu
+
+
+def check(on_gpu, annotation: np.ndarray, labels: np.ndarray, objects: int, radius: int) -> None:
+    maps = [torch.from_numpy(np.ascontiguousarray(m, np.uint8)) for m in (annotation, labels)]
+    found = on_gpu.scores_from_counts(
+        on_gpu.pixel_counts(maps[0][None], maps[1][None], objects, radius).numpy()
+    )[0]
+    expected = np.stack(frame_scores(annotation, labels, objects, radius), axis=1)
+    assert np.array_equal(found, expected)  # to the last digit
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3])
+def test_counts_of_blobs_and_of_noise(on_gpu, radius):
+    random = np.random.default_rng(radius)
+    annotation = np.zeros((11, 17), np.uint8)
+    annotation[2:7, 3:9], annotation[6:11, 10:17] = 1, 2
+    check(on_gpu, annotation, np.roll(annotation, (1, 2), (0, 1)), 3, radius)
+    noise = random.integers(0, 4, (9, 13)).astype(np.uint8)
+    check(on_gpu, noise, random.integers(0, 4, (9, 13)).astype(np.uint8), 3, radius)
+
+
+def test_empty_and_full_masks(on_gpu):
+    empty, full = np.zeros((6, 8), np.uint8), np.ones((6, 8), np.uint8)
+    part = empty.copy()
+    part[1:3, 2:5] = 1
+    void = np.where(part == 1, part, np.uint8(255))
+    for annotation, labels in (
+        (empty, empty), (full, full), (empty, full), (full, part), (part, empty), (void, part),
+    ):  # fmt: skip
+        check(on_gpu, annotation, labels, 2, 1)
+
+
+def test_more_than_128_objects(on_gpu):
+    annotation = np.full((2, 3), 200, np.uint8)
+    check(on_gpu, annotation, annotation[:, ::-1].copy(), 200, 1)
+
+
+@pytest.mark.parametrize("patch_size", [None, 4, 7])
+@pytest.mark.parametrize("stretch", [True, False])
+@pytest.mark.parametrize("image_hw", [(20, 28), (23, 31), (9, 40)])
+def test_label_maps_that_stay_on_the_device_are_the_same(patch_size, stretch, image_hw):
+    soft = torch.rand(2, 4, 5, 7, generator=torch.Generator().manual_seed(0))
+    found = device_label_maps(soft, image_hw, patch_size, stretch)
+    assert found.dtype == torch.uint8
+    for labels_HW, soft_Chw in zip(found.numpy(), soft, strict=True):
+        expected = label_map_from_soft(soft_Chw, image_hw, patch_size, stretch)
+        assert np.array_equal(labels_HW, expected)
+
+
+def test_maps_belong_to_the_annotation_of_their_frame(on_gpu):
+    random = np.random.default_rng(5)
+    annotations = random.integers(0, 3, (2, 5, 6)).astype(np.uint8)
+    labels = random.integers(0, 3, (3, 5, 6)).astype(np.uint8)
+    tensors = torch.from_numpy(annotations), torch.from_numpy(labels)
+    found = on_gpu.scores_from_counts(on_gpu.pixel_counts(*tensors, 2, 1, 1, 2).numpy())
+    for b, frame in enumerate((0, 1, 1)):  # maps 1 to 3, two for each frame
+        expected = np.stack(frame_scores(annotations[frame], labels[b], 2, 1), axis=1)
+        assert np.array_equal(found[b], expected)
