@@ -24,11 +24,15 @@ class WeightsInfo:
         source: 'random', the 'hf://' name, or the name of the file (never a path).
         sha256: Hash of the file, 64 hex digits, or 'random'.
         notes: Every change that was made to fit the encoder, in words.
+        is_published: Whether the file was compared with a hash that its publisher gives.
+        revision: Commit of the hub's repository that it was fetched at, or None.
     """
 
     source: str
     sha256: str
     notes: tuple[str, ...] = ()
+    is_published: bool = False
+    revision: str | None = None
 
 
 @runtime_checkable

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from pe_dense.encoders.contract import WeightsInfo, check_choice, resolve_indices
 from pe_dense.encoders.conversion import shorten
 from pe_dense.encoders.fingerprint import state_sha256
+from pe_dense.encoders.published import require_published, revision_of
 from pe_dense.encoders.weights import differences, read_state_dict, require_finite
 from pe_dense.encoders.whole_patches import REMAINDERS, fit_to_patches
 from pe_dense.files import file_sha256
@@ -160,12 +161,18 @@ class TimmEncoder(nn.Module):
         return list(final.parameters()) if isinstance(final, nn.Module) and not norm else []
 
     def weights_info(self) -> WeightsInfo:
-        """Where the parameters came from when the encoder was built."""
+        """Where the parameters came from when the encoder was built.
+
+        Raises:
+            ValueError: If the file is not the one that was published.
+        """
         if not self.pretrained:
             return WeightsInfo("random", "random")
         path = _cached_file(self.model.pretrained_cfg)
         if path is not None:
-            return WeightsInfo(self.name, file_sha256(path))
+            found = file_sha256(path)
+            is_published = require_published(path, found, self.name)
+            return WeightsInfo(self.name, found, (), is_published, revision_of(path))
         sha256 = state_sha256(self.model.state_dict(), with_layout=False)
         return WeightsInfo(self.name, sha256, ("sha256 is that of the tensors",))
 

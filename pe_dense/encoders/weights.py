@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 import logging
 import math
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from pe_dense.encoders import conversion
 from pe_dense.encoders.contract import WeightsInfo, check_choice
 from pe_dense.encoders.conversion import State, TowerLayout, read_layout, shorten
+from pe_dense.encoders.published import require_published, revision_of
 from pe_dense.encoders.torch_file import read_torch_file
 from pe_dense.encoders.zoo import ENCODERS
 from pe_dense.files import file_sha256
@@ -215,12 +215,9 @@ def load_weights(
     path = resolve_weights(weights)
     is_hub_name = str(weights).startswith("hf://")
     sha256 = file_sha256(path)
-    stored_as = path.resolve().name  # the hub's cache names large files by their sha256
-    if is_hub_name and re.fullmatch("[0-9a-f]{64}", stored_as) and stored_as != sha256:
-        raise ValueError(
-            f"the cached copy of {weights} is damaged (its sha256 is {sha256[:12]}..., expected "
-            f"{stored_as[:12]}...); delete {path.resolve()} and download it again"
-        )
+    is_published = is_hub_name and require_published(
+        path, sha256, str(weights), _full_hub_name(str(weights)) if is_hub_name else None
+    )
     source = str(weights) if is_hub_name else path.name
     options = {"patch_resample": patch_resample} if patch_resample != "bicubic" else {}
     for name, value in (
@@ -245,7 +242,14 @@ def load_weights(
         raise ValueError(f"{' and '.join(options)} is for PE towers, not for {kind}") from error
     for note in notes:
         logger.warning("%s: %s", source, note)
-    return WeightsInfo(source, sha256, notes)
+    revision = revision_of(path) if is_hub_name else None
+    return WeightsInfo(source, sha256, notes, is_published, revision)
+
+
+def _full_hub_name(name: str) -> str:
+    """With the file that a short name means, as the zoo writes it; a revision stays."""
+    repo, file, revision = _parse_hub_name(name)
+    return f"hf://{repo}{'' if revision is None else f'@{revision}'}:{file}"
 
 
 def fill_tower(

@@ -27,6 +27,8 @@ class EncoderSpec:
         arch: Keyword arguments of `PerceptionEncoder`, or {'model_name': ...} of a timm model.
         weights: Where the released weights are: 'hf://repo:file', or 'timm' for timm's own hub.
         licence: Licence of the weights.
+        sha256: Published hash of that file; None where none is known here. The hub's cache has
+            one of its own for whatever is downloaded, see `published`.
     """
 
     name: str
@@ -34,6 +36,7 @@ class EncoderSpec:
     arch: Mapping[str, Any]
     weights: str
     licence: str
+    sha256: str | None = None
 
 
 # name: patch, width, depth, heads, MLP hidden, native side, cls token, LayerScale, output width
@@ -52,6 +55,15 @@ _PE_ROWS = {
     "pe_spatial_b16_512": (16, 768, 12, 12, 3072, 512, True, None, None),
     "pe_spatial_s16_512": (16, 384, 12, 6, 1536, 512, True, None, None),
     "pe_spatial_t16_512": (16, 192, 12, 3, 768, 512, True, None, None),
+}
+
+# sha256 of released files: the object ids that the hub gives them. Core L is that of revision
+# bafb0f7 of facebook/PE-Core-L14-336 (2,684,747,432 bytes); Spatial B (345,783,707 bytes) is what
+# three projects on GitHub found independently of each other. Of the others only one project says
+# anything, or none.
+_PE_SHA256 = {
+    "pe_core_l14_336": "0cdab5b338cbaa1e7a5dcd1b2fb4c9f4d5df1abd289564658edbab64a650e7e8",
+    "pe_spatial_b16_512": "86217607f0bb28c0adb5ac3f9b0608ae22f6fb634bf1c16b2316847e8148a2a5",
 }
 
 # Short names of well-known baselines: timm model name, licence of the weights. timm itself knows
@@ -102,7 +114,8 @@ def _pe_spec(name: str) -> EncoderSpec:
     )
     hub = _hub_name(name)
     weights = f"hf://facebook/{hub}:{hub}.pt"
-    return EncoderSpec(name, "pe", MappingProxyType(arch), weights, "Apache-2.0")
+    sha256 = _PE_SHA256.get(name)
+    return EncoderSpec(name, "pe", MappingProxyType(arch), weights, "Apache-2.0", sha256)
 
 
 def _timm_spec(name: str, model_name: str, licence: str) -> EncoderSpec:

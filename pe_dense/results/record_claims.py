@@ -22,7 +22,7 @@ CLOCKS = timedelta(minutes=10)  # by which the clocks of two machines may differ
 _CREATED = "%Y-%m-%dT%H:%M:%SZ"
 _LABELS = re.compile(
     r"mod-[0-9a-f]{8}|data-[0-9a-f]{8}|unfinished-[0-9]+-of-[0-9]+-(epoch|iter)s"
-    r"|chosen-on-the-scored-split"
+    r"|chosen-on-(the-scored-split|held-out)"
 )
 
 Protocols = Mapping[str, Mapping[str, Any]]
@@ -135,6 +135,7 @@ def _check_labels(record: Record) -> Iterator[str]:
     for chosen, start in (
         ("unfinished", "unfinished-"),
         ("best on the scored split", "chosen-on-the-scored-split"),
+        ("best on held-out", "chosen-on-held-out"),
     ):
         labelled = any(label.startswith(start) for label in labels)
         if labelled and training.chosen == "end of training":

@@ -50,6 +50,8 @@ class RunFacts:
         own_annotations: sha256 of the user's annotation files by split, or None.
         accepted: Faults of the data that were accepted by name, 'negative-boxes (3 in a/val.json)'.
         speed: Options of `speed.OPTIONS` that were on.
+        loop: How far the run was to train and what it validates on, `checkpoint_choice.loop_of`;
+            None in checkpoints that do not know.
     """
 
     encoder: str
@@ -69,6 +71,7 @@ class RunFacts:
     own_annotations: dict[str, str | None] | None = None
     accepted: list[str] = field(default_factory=list)
     speed: list[str] = field(default_factory=list)
+    loop: dict[str, Any] | None = None
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], file: str | Path) -> RunFacts:
@@ -95,8 +98,9 @@ class RunFacts:
             if own[name] is None:
                 continue
             try:
-                notes = tuple(own[name].get("notes", ()))
-                own[name] = WeightsInfo(own[name]["source"], own[name]["sha256"], notes)
+                known = {f.name for f in dataclasses.fields(WeightsInfo)}
+                given = {key: value for key, value in own[name].items() if key in known}
+                own[name] = WeightsInfo(**given | {"notes": tuple(given.get("notes", ()))})
             except (AttributeError, KeyError, TypeError):
                 raise strange from None
         return cls(**own)
@@ -114,7 +118,7 @@ class RunFacts:
 
     def settings(self) -> dict[str, Any]:
         """What a run may not change when it goes on; the rest tells how it went."""
-        told = ("weights", "train_command", "train_seconds", "commit", "dirty", "accepted")
+        told = ("weights", "train_command", "train_seconds", "commit", "dirty", "accepted", "loop")
         return {name: value for name, value in self.to_meta().items() if name not in told}
 
 

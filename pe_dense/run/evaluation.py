@@ -15,6 +15,7 @@ from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.results.record import ProtocolInfo
 from pe_dense.results.store import measured_path
 from pe_dense.run.checkpoint import RunFacts, install, load_strictly
+from pe_dense.run.checkpoint_choice import training_info
 from pe_dense.run.config import check_data
 from pe_dense.run.launch import processes, use_device
 from pe_dense.run.protocol import followed_protocol
@@ -49,8 +50,11 @@ def evaluate(
     """
     install()
     run = open_run(request, checkpoint)
-    meta = (run.content or {}).get("meta")
-    protocol = followed_protocol(request.config, run.template, run.cfg, run.facts, run.file, meta)
+    meta = (run.content or {}).get("meta", {})
+    training = training_info(run.cfg, run.facts, run.file, meta)
+    protocol = followed_protocol(
+        request.config, run.template, run.cfg, run.facts, run.file, training
+    )
     processes(request.launcher)  # a launcher without its environment is refused here
     new_record = None if supersede else records
     if run.content is not None:  # before anything is built
@@ -78,7 +82,9 @@ def evaluate(
         print(f"{name:>16} {value:.4f}")
     print(f"protocol: {protocol.id}-v{protocol.version}")
     if records is not None:
-        record = record_of(run, request, protocol, scores, runner, seconds, accepted, content)
+        record = record_of(
+            run, request, protocol, scores, runner, seconds, accepted, content, training
+        )
         save_with_evidence(record, runner.test_evaluator.metrics, records, supersede, content)
     if "journal_dir" in run.cfg:  # it was for a killed run; a finished one begins anew next time
         shutil.rmtree(run.cfg.model.journal_dir, ignore_errors=True)

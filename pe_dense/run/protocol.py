@@ -19,8 +19,9 @@ from mmengine.config import Config
 
 from pe_dense.files import atomic_write_text, file_sha256
 from pe_dense.results.metrics import check_direction
-from pe_dense.results.record import ProtocolInfo
+from pe_dense.results.record import ProtocolInfo, TrainingInfo
 from pe_dense.run.checkpoint import RunFacts
+from pe_dense.run.checkpoint_choice import labels_of
 from pe_dense.run.config import load_template
 
 STORED = Path("benchmarks/protocols.json")
@@ -65,7 +66,7 @@ def protocol_sha256(
     template: Config,
     amp: bool = False,
     world_size: int | None = None,
-    start_from: str | None = None,
+    start_sha256: str | None = None,
 ) -> str:
     """Hash of everything that was done, apart from encoder, weights, paths and seed.
 
@@ -75,7 +76,7 @@ def protocol_sha256(
         template: Config with references in place.
         amp: Whether the encoder ran in bfloat16.
         world_size: Number of processes in training; None: `processes` of the config, or 1.
-        start_from: Checkpoint that was fine-tuned.
+        start_sha256: Hash of the checkpoint that was fine-tuned.
     """
     extra: dict[str, Any] = {}
     if world_size is None:
@@ -84,8 +85,8 @@ def protocol_sha256(
         extra["amp"] = True
     if world_size > 1:  # batch_size is that of one process
         extra["world_size"] = world_size
-    if start_from:
-        extra["start_from"] = file_sha256(Path(start_from))
+    if start_sha256:
+        extra["start_from"] = start_sha256
     settings = protocol_settings(template)
     return config_sha256({**settings, "run": extra} if extra else settings)
 
@@ -150,9 +151,11 @@ def followed_protocol(
     cfg: Config,
     facts: RunFacts,
     file: Path | None,
-    meta: Mapping[str, Any] | None = None,
+    training: TrainingInfo | None = None,
 ) -> ProtocolInfo:
     """The protocol of an evaluation: its settings, and on own data which annotations were used.
+
+    A checkpoint that is not the end of a training is labelled in the id.
 
     Args:
         config: Config file.
@@ -160,44 +163,13 @@ def followed_protocol(
         cfg: The same, resolved.
         facts: What the checkpoint knows of its run.
         file: The checkpoint; None where nothing is trained.
-        meta: What MMEngine noted in it: 'epoch' and 'iter'.
+        training: How the checkpoint came about.
 
     Raises:
         ValueError: As `protocol_of`.
     """
     protocol = of_own_data(protocol_of(config, template, facts, file), cfg, facts)
-    labels = [] if file is None else labels_of_checkpoint(cfg, file.name, meta or {})
-    return dataclasses.replace(protocol, id=".".join([protocol.id, *labels]))
-
-
-def labels_of_checkpoint(cfg: Config, name: str, meta: Mapping[str, Any]) -> list[str]:
-    """What sets a checkpoint apart from the one at the end of a protocol's training.
-
-    Its scores are not those of the protocol, so the id of the record gets these labels and it
-    stands in a table of its own.
-
-    Args:
-        cfg: Resolved config; one that only evaluates says nothing of a training.
-        name: Name of the checkpoint's file.
-        meta: With 'epoch' and 'iter' of the checkpoint.
-
-    Example:
-        >>> cfg = Config(dict(train_cfg=dict(max_epochs=8)))
-        >>> labels_of_checkpoint(cfg, "epoch_3.pth", dict(epoch=3, iter=90))
-        ['unfinished-3-of-8-epochs']
-    """
-    labels = []
-    if not cfg.get("evaluation_only"):
-        loop = cfg.get("train_cfg") or {}
-        for key, unit in (("max_epochs", "epoch"), ("max_iters", "iter")):
-            done, total = meta.get(unit), loop.get(key)
-            if total is not None and done is not None and done < total:
-                labels.append(f"unfinished-{done}-of-{total}-{unit}s")
-    if name.startswith("best_"):  # MMEngine's name of the best by validation
-        val, test = (cfg.get(f"{split}_dataloader") or {} for split in ("val", "test"))
-        if val.get("dataset") == test.get("dataset"):
-            labels.append("chosen-on-the-scored-split")
-    return labels
+    return dataclasses.replace(protocol, id=".".join([protocol.id, *labels_of(training)]))
 
 
 def protocol_of(config: str, template: Config, facts: RunFacts, file: Path | None) -> ProtocolInfo:
@@ -210,14 +182,15 @@ def protocol_of(config: str, template: Config, facts: RunFacts, file: Path | Non
     Raises:
         ValueError: If training followed other settings than this evaluation.
     """
-    digest = protocol_sha256(template, facts.amp, facts.world_size)
+    start = None if facts.start_from is None else facts.start_from.sha256
+    digest = protocol_sha256(template, facts.amp, facts.world_size, start)
     if template.get("evaluation_only"):
         own, trained = protocol_sha256(template, facts.amp), facts.protocol_sha256
         named = template.get("trained_with")
         if named and trained != protocol_sha256(load_template(Path(config).parent / named)):
             own = hashlib.sha256(f"{own} {trained}".encode()).hexdigest()
         return protocol_info(template, config, own)
-    if facts.start_from is None and digest != facts.protocol_sha256:
+    if digest != facts.protocol_sha256:
         raise ValueError(
             f"checkpoint {file} was trained under other settings than these; give the same "
             f"config and --cfg-options as in: {facts.train_command}"

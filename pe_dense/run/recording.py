@@ -20,6 +20,7 @@ import torch
 from mmengine.runner import Runner
 
 from pe_dense.encoders.fingerprint import feature_fingerprint
+from pe_dense.encoders.published import standing
 from pe_dense.files import file_sha256
 from pe_dense.results import provenance
 from pe_dense.results.evidence_file import evidence_bytes
@@ -31,6 +32,7 @@ from pe_dense.results.record import (
     EncoderInfo,
     ProtocolInfo,
     Record,
+    TrainingInfo,
 )
 from pe_dense.results.record_intervals import confidence_intervals
 from pe_dense.results.scored_content import ScoredContent
@@ -53,6 +55,7 @@ def record_of(
     seconds: float,
     accepted: Sequence[str] = (),
     content: ScoredContent | None = None,
+    training: TrainingInfo | None = None,
 ) -> Record:
     """The record of a finished evaluation, without intervals.
 
@@ -65,6 +68,7 @@ def record_of(
         seconds: Duration of the evaluation.
         accepted: Faults of the scored data that were accepted, as `check_data` names them.
         content: Hashes of the scored files.
+        training: How the checkpoint came about.
     """
     cfg, facts = run.cfg, run.facts
     encoder = bare_model(runner).backbone.encoder
@@ -94,9 +98,12 @@ def record_of(
             weights.sha256,
             feature_fingerprint(encoder),
             sum(p.numel() for p in encoder.parameters()),
+            standing(cfg.encoder, weights),
+            weights.revision,
         ),
         scores=scores,
         by_layer=by_layer,
+        training=training,
         created=provenance.utc_now(),
         command=" && ".join(filter(None, [facts.train_command, here])),
         options=options_in_words(

@@ -22,6 +22,7 @@ from pe_dense.run.checkpoint import (
     newest_checkpoint,
     remove_unfinished,
 )
+from pe_dense.run.checkpoint_choice import loop_of
 from pe_dense.run.config import check_data
 from pe_dense.run.launch import (
     command_with_launcher,
@@ -140,7 +141,9 @@ def facts_of(
         encoder=cfg.encoder,
         weights=None,  # known when the encoder is built
         requested_weights=cfg.weights,
-        protocol_sha256=protocol_sha256(template, request.amp, world_size, start_from),
+        protocol_sha256=protocol_sha256(
+            template, request.amp, world_size, None if start is None else start.sha256
+        ),
         seed=cfg.randomness.seed,
         amp=request.amp,
         world_size=world_size,
@@ -151,5 +154,6 @@ def facts_of(
         commit=commit,
         dirty=dirty,
         speed=list(request.speed),
+        loop=loop_of(cfg),
         **found_in_data(cfg),
     )

@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 
-from pe_dense.results.record import _PROTOCOL_ID
 from pe_dense.run import protocol as protocol_hashes
 from pe_dense.run.config import load_template
 
@@ -150,44 +148,3 @@ def test_the_tool_says_what_changed(configs):
         done = run(action)
         assert done.returncode == 2 and done.stderr.startswith("error: configs/detection/atss")
         assert done.stderr.count("\n") == 1
-
-
-VAL = dict(dataset=dict(ann_file="val.txt"))
-
-
-@pytest.mark.parametrize(
-    ("cfg", "name", "meta", "labels"),
-    [
-        (dict(train_cfg=dict(max_epochs=8)), "epoch_8.pth", dict(epoch=8, iter=240), []),
-        (
-            dict(train_cfg=dict(max_epochs=8)), "epoch_8.pth", dict(epoch=3, iter=90),
-            ["unfinished-3-of-8-epochs"],
-        ),
-        (dict(train_cfg=dict(max_iters=50)), "iter_50.pth", dict(epoch=2, iter=50), []),
-        (
-            dict(train_cfg=dict(max_iters=50)), "iter_49.pth", dict(epoch=2, iter=49),
-            ["unfinished-49-of-50-iters"],
-        ),
-        (
-            dict(train_cfg=dict(max_epochs=8), val_dataloader=VAL, test_dataloader=VAL),
-            "best_coco_AP_epoch_5.pth", dict(epoch=5, iter=150),
-            ["unfinished-5-of-8-epochs", "chosen-on-the-scored-split"],
-        ),
-        (
-            dict(val_dataloader=VAL, test_dataloader=dict(dataset=dict(ann_file="test.txt"))),
-            "best_coco_AP_epoch_5.pth", dict(epoch=5, iter=150), [],
-        ),
-        (
-            dict(evaluation_only=True, train_cfg=dict(max_epochs=8)), "released.pth", {}, [],
-        ),
-        (
-            dict(evaluation_only=True, train_cfg=dict(max_epochs=8)), "x.pth", dict(epoch=1), [],
-        ),
-    ],
-)  # fmt: skip
-def test_a_checkpoint_that_is_not_the_end_of_its_training_is_labelled(
-    cfg, name, meta, labels
-) -> None:
-    found = protocol_hashes.labels_of_checkpoint(Config(cfg), name, meta)
-    assert found == labels
-    assert all(_PROTOCOL_ID.fullmatch(f"a.{label}") for label in found)
