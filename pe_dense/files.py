@@ -39,6 +39,28 @@ def code_sha256(folder: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def why_not_writable(path: str | os.PathLike[str]) -> str | None:
+    """Why a file could not be written there, tried with a few bytes; None if it could.
+
+    Folders that are missing are not created: the nearest one that is there is tried.
+
+    Example:
+        >>> why_not_writable("/proc/self/status/records/a.json")
+        '/proc/self/status is no folder'
+    """
+    folder = Path(path).absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder} is no folder"
+    try:
+        with temporary_beside(folder / "tried") as temporary:
+            temporary.write_bytes(b"tried" * 100)
+    except OSError as error:
+        return f"{folder} cannot be written ({error.strerror})"
+    return None
+
+
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes UTF-8 text in place of what `path` holds; see `atomic_file`."""
     atomic_write_bytes(path, text.encode())

@@ -85,3 +85,18 @@ def test_a_temporary_is_hidden_and_goes(tmp_path):
         temporary.write_bytes(b"1")  # the name is not too long for a file system
         assert temporary.name.startswith(".") and temporary.name.endswith(".tmp.json")
     assert contents(tmp_path) == {}
+
+
+def test_whether_a_file_could_be_written_is_tried(tmp_path, monkeypatch):
+    assert files.why_not_writable(tmp_path / "a" / "b" / "f") is None
+    (tmp_path / "file").write_bytes(b"")
+    assert files.why_not_writable(tmp_path / "file" / "f") == f"{tmp_path}/file is no folder"
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    assert files.why_not_writable(tmp_path / "link" / "f") == f"{tmp_path}/link is no folder"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]  # none created
+
+    def disk_full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", disk_full)
+    assert "cannot be written (No space left" in files.why_not_writable(tmp_path / "f")

@@ -27,13 +27,32 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from pe_dense.files import atomic_create_bytes, atomic_write_bytes, file_sha256
+from pe_dense.files import (
+    atomic_create_bytes,
+    atomic_write_bytes,
+    file_sha256,
+    why_not_writable,
+)
 from pe_dense.results.record import Evidence, Record, record_from_json, record_to_json
 
 DEFAULT_ROOT = "benchmarks/records"  # what the repository publishes
 OWN_ROOT = "work_dirs/records"  # where runs write by themselves
 LOCK = ".lock"
 CLEAN = "remove it with: python tools/leaderboard.py clean"
+
+
+def require_writable(root: str | os.PathLike[str], encoder: str) -> None:
+    """Refuse a store that a record could not be written to, before it is needed.
+
+    Raises:
+        ValueError: With the folder, and why.
+    """
+    problem = why_not_writable(Path(root) / encoder_folder(encoder) / "weights" / "record.json")
+    if problem is not None:
+        raise ValueError(
+            f"no record could be written: {problem}; name another folder with --records, or pass "
+            "--no-record"
+        )
 
 
 def weights_tag(record: Record) -> str:

@@ -13,11 +13,11 @@ from mmengine.runner import Runner
 
 from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.results.record import ProtocolInfo
-from pe_dense.results.store import measured_path
+from pe_dense.results.store import measured_path, require_writable
 from pe_dense.run.checkpoint import RunFacts, install, load_strictly
 from pe_dense.run.checkpoint_choice import training_info
 from pe_dense.run.config import check_data
-from pe_dense.run.launch import processes, use_device
+from pe_dense.run.launch import is_first_process, processes, use_device
 from pe_dense.run.protocol import followed_protocol
 from pe_dense.run.recording import record_of, save_with_evidence
 from pe_dense.run.request import RunRequest
@@ -59,6 +59,8 @@ def evaluate(
     new_record = None if supersede else records
     if run.content is not None:  # before anything is built
         refuse_existing(new_record, run.facts, protocol)
+    if records is not None and is_first_process():
+        require_writable(records, run.cfg.encoder)
     accepted = check_data(run.cfg, ("test",))
     runner = build_runner(run, request)
     weights = f"encoder {run.cfg.encoder}" if run.file is None else f"checkpoint {run.file}"

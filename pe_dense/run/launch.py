@@ -42,14 +42,24 @@ def is_first_process() -> bool:
 
 
 def command_with_launcher(argv: Sequence[str], launcher: str, world_size: int) -> str:
-    """The command line, with torchrun or srun in front where it was used."""
+    """The command line, with torchrun or srun in front where it was used.
+
+    Of a run on several machines it has their number, and stands for all of them: each runs it with
+    its own number in NODE_RANK, and the address of the first in MASTER_ADDR.
+    """
     command = command_line(list(argv))
-    start = {
-        "none": "",
-        "pytorch": f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', world_size)} ",
-        "slurm": f"srun --ntasks {world_size} ",
-    }[launcher]
-    return start + (command.removeprefix("python ") if launcher == "pytorch" else command)
+    if launcher == "none":
+        return command
+    if launcher == "slurm":
+        nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", os.environ.get("SLURM_NNODES", "1")))
+        start = f"srun --nodes {nodes} " if nodes > 1 else "srun "
+        return f"{start}--ntasks {world_size} {command}"
+    on_node = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", max(1, world_size // on_node)))
+    start = f"torchrun --nproc-per-node {on_node} "
+    if nodes > 1:
+        start += f'--nnodes {nodes} --node-rank "$NODE_RANK" --master-addr "$MASTER_ADDR" '
+    return start + command.removeprefix("python ")
 
 
 def require_gpu_for_float16(cfg: Config, config: str | Path) -> None:

@@ -362,6 +362,32 @@ def test_a_good_checkpoint_is_scored_and_recorded_once(
     assert record.read_bytes() == before
 
 
+def test_where_no_record_can_be_written_nothing_is_scored(
+    checkpoint: Path, mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runs import evaluate
+
+    from pe_dense.run import evaluation
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("nothing may start")
+
+    for name in ("check_data", "build_runner"):
+        monkeypatch.setattr(evaluation, name, never)
+    (tmp_path / "file").write_text("no folder")
+    arguments = dict(config=MINI, checkpoint=checkpoint, options=toy(mini_root))
+    with pytest.raises(ValueError, match=r"file is no folder; name another .*--records, or pass"):
+        evaluate(**arguments, records=tmp_path / "file" / "records")
+
+    def read_only(path: Path, data: bytes) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", read_only)
+    with pytest.raises(ValueError, match=r"cannot be written \(Read-only file system\); name"):
+        evaluate(**arguments, records=tmp_path / "records")
+    assert not (tmp_path / "records").exists()
+
+
 def changed_checkpoint(checkpoint: Path, folder: Path, change: object) -> Path:
     import torch
 

@@ -1,10 +1,13 @@
 """Two processes end together, or keep the exit code of an error."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from pe_dense.run.launch import command_with_launcher
 
 TOOL = """
 import atexit, sys
@@ -40,3 +43,38 @@ def test_processes_end(outcome: str, tmp_path: Path) -> None:
         assert done.returncode != 0
         assert "error: nothing to score; name a checkpoint" in done.stderr
         assert "exitcode  : 2" in done.stderr
+
+
+ARGV = ["tools/train.py", "configs/a b.py", "--launcher", "pytorch"]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "environment", "start"),
+    [
+        ("none", {"WORLD_SIZE": "8"}, "python tools"),
+        ("pytorch", {"LOCAL_WORLD_SIZE": "8"}, "torchrun --nproc-per-node 8 tools"),
+        (
+            "pytorch",
+            {"LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"},
+            'torchrun --nproc-per-node 4 --nnodes 2 --node-rank "$NODE_RANK" '
+            '--master-addr "$MASTER_ADDR" tools',
+        ),
+        (
+            "pytorch",
+            {"LOCAL_WORLD_SIZE": "2"},
+            'torchrun --nproc-per-node 2 --nnodes 4 --node-rank "$NODE_RANK" '
+            '--master-addr "$MASTER_ADDR" tools',
+        ),
+        ("slurm", {"SLURM_JOB_NUM_NODES": "2"}, "srun --nodes 2 --ntasks 8 python tools"),
+        ("slurm", {"SLURM_NNODES": "1"}, "srun --ntasks 8 python tools"),
+    ],
+)
+def test_the_command_has_its_machines(launcher, environment, start, monkeypatch):
+    known = ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "SLURM_JOB_NUM_NODES", "SLURM_NNODES")
+    for name in known:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    command = command_with_launcher(ARGV, launcher, 8)
+    assert command == f"{start}/train.py 'configs/a b.py' --launcher pytorch"
+    shlex.split(command)
