@@ -33,8 +33,8 @@ TOO_NARROW = (
 )
 OLD_INTERVAL = Note(
     "older interval",
-    "Older interval: made before intervals were widened for few units; `tools/leaderboard.py "
-    "intervals` makes it again.",
+    "Older interval: made before intervals were widened for few units; tools/leaderboard.py "
+    "intervals makes it again.",
 )
 UNFINISHED = "Unfinished: the training was scored before its end."
 ON_SCORED = (

@@ -189,10 +189,9 @@ def mean_rank_table(found: MeanRanks) -> Table:
             )
     if found.left_out:
         count = len(found.left_out)
-        notes.append(
-            f"{count} other{'' if count == 1 else 's'} lack{'s' if count == 1 else ''} some of "
-            "these protocols and are not in the list."
-        )
+        who = "1 other lacks" if count == 1 else f"{count} others lack"
+        listed = "is" if count == 1 else "are"
+        notes.append(f"{who} some of these protocols and {listed} not in the list.")
     header = ("Encoder", "Weights", "Mean rank", "95 %", *found.protocols)
     caption = f"Mean rank over n = {len(found.protocols)} protocols, of {len(rows)} rows"
     return Table(caption, header, tuple(rows), None, tuple(dict.fromkeys(notes)))
