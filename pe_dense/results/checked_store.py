@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
+
 from pe_dense.results.recomputed import Recomputed, recompute_file
 from pe_dense.results.record import Record
 from pe_dense.results.record_claims import Protocols, check_claims
@@ -28,6 +30,12 @@ from pe_dense.results.store import (
 )
 
 REMEDY = "restore the record and its evidence, or evaluate again and pass --supersede"
+
+# What damage that no check knows may raise where the evidence is scored: it must not stop the rest.
+_UNFORESEEN = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RecursionError,
+    TypeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,9 +99,14 @@ def check_store(
             problem = evidence_problem(record, path, root)
             if problem is not None:
                 raise ValueError(problem)
-            found = recomputed_of(record, root, memory)
+            with np.errstate(all="ignore"):  # what overflows is no number, and is refused
+                found = recomputed_of(record, root, memory)
         except ValueError as error:
             refused[path] = [str(error)]
+            continue
+        except _UNFORESEEN as error:
+            told = f"its evidence cannot be scored ({type(error).__name__}: {error})"
+            refused[path] = [_sentence(path, told)]
             continue
         clauses = check_claims(record, protocols, now, published)
         if published and protocols and found is None:
@@ -101,7 +114,7 @@ def check_store(
         verdict = check_numbers(record, found)
         clauses += verdict.problems
         if clauses:
-            refused[path] = [f"{path}: {clause}; {REMEDY}" for clause in clauses]
+            refused[path] = [_sentence(path, clause) for clause in clauses]
         else:
             entries[path] = Entry(record, found)
             if verdict.not_recomputed:
@@ -109,7 +122,7 @@ def check_store(
     conflicts = find_conflicts(list(entries.values()), [*others, *reported])
     for path, entry in entries.items():
         if entry.name in conflicts:
-            refused[path] = [f"{path}: {clause}; {REMEDY}" for clause in conflicts[entry.name]]
+            refused[path] = [_sentence(path, clause) for clause in conflicts[entry.name]]
             loose.pop(entry.name, None)
     sound = [entry.record for path, entry in entries.items() if path not in refused]
     return CheckedStore(
@@ -119,8 +132,14 @@ def check_store(
     )
 
 
+def _sentence(path: Path, clause: str) -> str:
+    """One line, however long the texts of a record are."""
+    words = " ".join(clause.split())
+    return f"{path}: {words if len(words) <= 300 else words[:297] + '...'}; {REMEDY}"
+
+
 def recomputed_of(record: Record, root: Path, memory: Path | None = None) -> Recomputed | None:
-    """What the evidence of a record gives, over every unit that the record has an interval of.
+    """What the evidence of a record gives; None for a record without.
 
     Raises:
         ValueError: If the file is no evidence.
@@ -128,5 +147,4 @@ def recomputed_of(record: Record, root: Path, memory: Path | None = None) -> Rec
     path = evidence_path(record, root)
     if path is None or record.evidence is None:
         return None
-    units = {one.unit for given in (record.ci95 or {}).values() for one in given}
-    return recompute_file(path, record.evidence.sha256, units, memory)
+    return recompute_file(path, record.evidence.sha256, memory)

@@ -44,6 +44,7 @@ VERSION = 1
 
 _FORMAT = "pe_dense evidence"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip file can hold
+_MOST_BYTES = 2**31  # unpacked; LVIS with 300 detections an image has 0.1 of it
 _BITS = ("matched_DAT", "ignored_DAT")
 
 
@@ -143,6 +144,10 @@ def _read(path: Path, sha256: str | None) -> tuple[dict[str, Any], dict[str, np.
             "restore the file, or evaluate again"
         )
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _MOST_BYTES:
+            raise ValueError(f"{size} bytes")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays.pop("header").tobytes())
@@ -151,11 +156,12 @@ def _read(path: Path, sha256: str | None) -> tuple[dict[str, Any], dict[str, np.
         if header.get("format") != _FORMAT:
             raise KeyError("format")
     except (OSError, EOFError, KeyError, AssertionError, AttributeError, TypeError, ValueError,
+            MemoryError, NotImplementedError, RecursionError, RuntimeError,
             zipfile.BadZipFile, zlib.error):  # fmt: skip
         raise ValueError(
             f"{path}: not an evidence file, or damaged; restore the file, or evaluate again"
         ) from None
-    if version != VERSION or kind not in KINDS:
+    if version != VERSION or not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(
             f"{path}: evidence of kind '{kind}', version {version}, but this pe_dense reads "
             f"version {VERSION} of {', '.join(KINDS)}; update pe_dense"

@@ -49,7 +49,7 @@ class Recomputed:
         truth_sha256: Hash of what is annotated on them, as far as the evidence holds it; None
             where it holds nothing of it. The same for every encoder under one protocol.
         scores: Metric -> value, undefined ones left out.
-        intervals: Unit -> metric -> its interval.
+        intervals: Metric -> its interval over that unit; none where there is one unit only.
         sketch: Up to 256 items -> print of what the encoder did on them, those left out where
             anyone would do the same.
         content_sha256: Hash over the labels and pictures that were scored; None where the
@@ -62,7 +62,7 @@ class Recomputed:
     items_sha256: str
     truth_sha256: str | None
     scores: dict[str, float]
-    intervals: dict[str, dict[str, Interval]]
+    intervals: dict[str, Interval]
     sketch: dict[str, str]
     content_sha256: str | None = None
 
@@ -72,14 +72,11 @@ class Recomputed:
         return frozenset(self.scores)
 
 
-def recompute(evidence: ItemEvidence, units: Iterable[str] = ()) -> Recomputed:
-    """Scores the evidence again, with intervals over its own unit and over others if asked for."""
+def recompute(evidence: ItemEvidence) -> Recomputed:
+    """Scores the evidence again, with an interval of every score that has one."""
     scores = {k: float(v) for k, v in evidence.metrics().items() if math.isfinite(v)}
-    found = {}
-    for unit in dict.fromkeys([evidence.unit, *units]):
-        labels = evidence.unit_labels.get(unit)
-        if labels is not None and len(set(labels)) > 1:
-            found[unit] = intervals(evidence, unit=unit)
+    several = len(set(evidence.unit_labels[evidence.unit])) > 1
+    found = intervals(evidence) if several else {}
     return Recomputed(
         kind=evidence.kind,
         num_items=_num_scored(evidence),
@@ -176,36 +173,32 @@ def _code() -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def recompute_file(
-    path: Path, sha256: str, units: Iterable[str] = (), memory: Path | None = None
-) -> Recomputed:
+def recompute_file(path: Path, sha256: str, memory: Path | None = None) -> Recomputed:
     """`recompute` of an evidence file, or what is remembered of it.
 
     Args:
-        path: The file; it is hashed in any case.
-        sha256: What its hash must be.
-        units: As in `recompute`.
+        path: The file; its hash is checked by `store.evidence_problem`.
+        sha256: Its hash.
         memory: Folder to remember in; None remembers nothing. What cannot be read or written there
             is computed.
 
     Raises:
         ValueError: As `load_evidence`.
     """
-    units = sorted(set(units))
     if memory is None:
-        return _recompute_file(path, sha256, units)
-    about = hashlib.sha256(f"{sha256} {_code()} {' '.join(units)}".encode()).hexdigest()
+        return _recompute_file(path, sha256)
+    about = hashlib.sha256(f"{sha256} {_code()}".encode()).hexdigest()
     file = memory / about[:2] / f"{about}.json"
     found = _remembered(file)
     if found is None:
-        found = _recompute_file(path, sha256, units)
+        found = _recompute_file(path, sha256)
         with contextlib.suppress(OSError, ValueError):  # the next one computes it again
             atomic_write_text(file, json.dumps(dataclasses.asdict(found), allow_nan=False))
     return found
 
 
-def _recompute_file(path: Path, sha256: str, units: Iterable[str]) -> Recomputed:
-    found, content = recompute(load_evidence(path, sha256), units), load_content(path)
+def _recompute_file(path: Path, sha256: str) -> Recomputed:
+    found, content = recompute(load_evidence(path, sha256)), load_content(path)
     return found if content is None else dataclasses.replace(found, content_sha256=content.sha256)
 
 

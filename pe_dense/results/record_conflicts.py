@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pe_dense.results.recomputed import Recomputed
-from pe_dense.results.record import Record
+from pe_dense.results.record import Record, Selection
 from pe_dense.results.store import record_path
 
 COPIED = 0.5  # share of items on which two encoders did exactly the same
@@ -54,6 +54,10 @@ def find_conflicts(entries: Sequence[Entry], others: Sequence[Record] = ()) -> d
                 same, [], "field 'encoder.num_params'", lambda r, _: r.encoder.num_params, conflicts
             )
         _name_near_copies(group, conflicts)
+    for group in _grouped(entries, lambda e: e.weights):
+        _name_odd(group, [], _PUBLISHED, lambda r, _: r.encoder.published, conflicts)
+    for group in _grouped(entries, _released):
+        _name_odd(group, [], _SHA256, lambda r, _: r.encoder.weights_sha256, conflicts)
     for group in _grouped(entries, lambda e: e.record.evidence and e.record.evidence.sha256):
         _name_shared(group, "the same evidence", conflicts)
     for group in _grouped(entries, lambda e: e.record.checkpoint_sha256):
@@ -62,6 +66,16 @@ def find_conflicts(entries: Sequence[Entry], others: Sequence[Record] = ()) -> d
     for group in _grouped(entries, _as_downloaded):
         _name_prints(group, "these weights", conflicts)
     return dict(conflicts)
+
+
+_PUBLISHED = "field 'encoder.published'"
+_SHA256 = "field 'encoder.weights_sha256'"
+
+
+def _released(entry: Entry) -> str | None:
+    """Encoder whose one released file was scored."""
+    encoder = entry.record.encoder
+    return encoder.name if encoder.published == "the released file" else None
 
 
 def _grouped(
@@ -79,6 +93,13 @@ def _protocol(record: Record) -> tuple[str, int]:
     return record.protocol.id, record.protocol.version
 
 
+def _choice(record: Record, of: Callable[[Selection], Hashable]) -> Hashable | None:
+    """What is said of a choice; records from before it was kept say nothing."""
+    if record.selection is None:
+        return None if record.training is None else "nothing was chosen"
+    return of(record.selection)
+
+
 # ---- one for a protocol --------------------------------------------------------------------------
 
 _ONE_FOR_A_PROTOCOL: dict[str, Callable[[Record, Recomputed | None], Hashable | None]] = {
@@ -90,6 +111,8 @@ _ONE_FOR_A_PROTOCOL: dict[str, Callable[[Record, Recomputed | None], Hashable | 
     "field 'dataset.split'": lambda r, _: r.dataset.split,
     "field 'dataset.num_items'": lambda r, _: r.dataset.num_items,
     "field 'dataset.sha256'": lambda r, _: r.dataset.sha256,
+    "field 'selection.on'": lambda r, _: _choice(r, lambda chosen: chosen.on),
+    "field 'training.rule'": lambda r, _: r.training and r.training.rule,
     "the set of scored items": lambda _, found: found and found.items_sha256,
     "what is annotated on them": lambda _, found: found and found.truth_sha256,
 }
@@ -116,9 +139,11 @@ def _name_odd(
     usual = min(counts, key=lambda v: (v not in of_papers, -counts[v], first.get(v, ""), str(v)))
     for value, _, entry in known:
         if value != usual:
-            version = "{}-v{}".format(*_protocol(entry.record))
+            same = "{}-v{}".format(*_protocol(entry.record))
+            if field in (_PUBLISHED, _SHA256):
+                same = f"{entry.record.encoder.name} with these weights"
             conflicts[entry.name].append(
-                f"{field} is {_shown(value)}, but {_shown(usual)} in other records of {version}"
+                f"{field} is {_shown(value)}, but {_shown(usual)} in other records of {same}"
             )
 
 
@@ -138,8 +163,12 @@ def _name_shared(
         for other in group:
             if entry.weights != other.weights:
                 why = "which is another encoder, or has other weights"
-            elif seeds and entry.name != other.name and entry.record.checkpoint_sha256 is not None:
+            elif not seeds or entry.name == other.name:
+                continue
+            elif entry.record.checkpoint_sha256 is not None:
                 why = "which is another run"
+            elif _protocol(entry.record) == _protocol(other.record):
+                why = "which is another seed, though nothing is left to chance; keep one"
             else:
                 continue
             conflicts[entry.name].append(f"has {what} as {other.name}, {why}")

@@ -6,8 +6,8 @@ All else, counts and names, must be equal. A gap between two layers is a differe
 of the record and may be off by twice as much.
 
 What evidence cannot give, since it holds the one variant that was scored: masks of detections, AP
-by frequency of a class in the training data, scores of other layers, and the interval of the gap
-to the last layer. These are only checked against the rest of the record, and counted.
+by frequency of a class in the training data, scores of other layers, and the bounds of the gap to
+the last layer. These are only checked against the rest of the record, and counted.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pe_dense.results.record_intervals import interval_info
 from pe_dense.results.statistics import Interval
 
 TOLERANCE = 1e-9
+RENEW = "python tools/leaderboard.py intervals makes it again"
 # Metrics of an evaluation that its evidence has no parts of.
 _BEYOND = {
     "detection": re.compile(r"mask_AP(|50|75|[smlrcf])|mask_AR[0-9]+|AP[rcf]"),
@@ -58,13 +59,13 @@ def check_numbers(record: Record, found: Recomputed | None) -> Verdict:
     if found is None:
         missing += [f"scores.{name}" for name in record.scores]
         missing += [f"ci95.{name}" for name in record.ci95 or {}]
+        for name, given in (record.ci95 or {}).items():
+            for interval in given:
+                _check_inside(f"scores.{name}", record.scores[name], interval, problems)
     else:
         _check_items(record, found, problems)
         _check_scores(record, found, problems, missing)
         _check_intervals(record, found, problems, missing)
-    for name, given in (record.ci95 or {}).items():
-        for interval in given:
-            _check_inside(f"scores.{name}", record.scores[name], interval, problems)
     _check_layers(record, problems, missing)
     _check_gap(record, found, problems, missing)
     return Verdict(tuple(problems), tuple(missing))
@@ -111,50 +112,62 @@ def _check_scores(
 def _check_intervals(
     record: Record, found: Recomputed, problems: list[str], missing: list[str]
 ) -> None:
-    stated = record.ci95 or {}
+    """One interval for each score that has one, over the unit and by the method of today."""
+    stated, given = record.ci95 or {}, found.intervals
     for name, intervals in stated.items():
-        for interval in intervals:
-            if interval.unit == "unknown":
-                missing.append(f"ci95.{name}")
-                continue
-            again = found.intervals.get(interval.unit, {}).get(name)
-            if again is None and name not in found.scores and name not in found.metric_names:
-                missing.append(f"ci95.{name}")
-            elif again is None:
-                problems.append(
-                    f"field 'ci95.{name}' has an interval over {interval.unit}s, and the evidence "
-                    "gives none"
-                )
-            elif not _same_interval(interval, again, name, found.scores[name]):
-                wanted = _as_stated(again, name, found.scores[name], interval.method is None)
-                problems.append(
-                    f"field 'ci95.{name}' is {interval.low:.6f} to {interval.high:.6f} over "
-                    f"{interval.num_units} {interval.unit}s, but the evidence gives "
-                    f"{wanted.low:.6f} to {wanted.high:.6f} over {wanted.num_units}"
-                )
-    for name in found.intervals.get(found.unit, {}):
-        if name in record.scores and name not in stated and stated:
+        again = given.get(name)
+        if again is None and name not in found.scores:
+            missing.append(f"ci95.{name}")
+        elif again is None:
+            problems.append(f"field 'ci95.{name}' is an interval, and the evidence gives none")
+        else:
+            problems += _wrong_interval(name, intervals, again, record.scores[name])
+    written_now = record.training is not None
+    for name in given:
+        if name in record.scores and name not in stated and (stated or written_now):
             problems.append(f"field 'ci95.{name}' is missing, and the evidence gives one")
 
 
-def _same_interval(stated: IntervalInfo, again: Interval, name: str, score: float) -> bool:
-    wanted = [interval_info(again, name)]
-    if stated.method is None:
-        wanted.append(_as_stated(again, name, score, old=True))
-    return any(_equal(stated, one) for one in wanted)
+def _wrong_interval(
+    name: str, intervals: tuple[IntervalInfo, ...], again: Interval, score: float
+) -> list[str]:
+    first, wanted = intervals[0], interval_info(again, name)
+    if len(intervals) > 1:
+        return [
+            f"field 'ci95.{name}' has {len(intervals)} intervals, but only that over "
+            f"{again.unit}s holds what it says; {RENEW}"
+        ]
+    if first.method != wanted.method:
+        return [
+            f"field 'ci95.{name}' was made by the method {first.method or 'of old records'}, not "
+            f"by {wanted.method}; {RENEW}"
+        ]
+    if _equal(first, wanted):
+        return []
+    told = [
+        f"field 'ci95.{name}' is {_interval_text(first)}, but the evidence gives "
+        f"{_interval_text(wanted)}"
+    ]
+    _check_inside(f"scores.{name}", score, first, told)
+    return told
+
+
+def _interval_text(interval: IntervalInfo) -> str:
+    return f"{interval.low:.6f} to {interval.high:.6f} over {interval.num_units} {interval.unit}s"
 
 
 def _equal(stated: IntervalInfo, wanted: IntervalInfo) -> bool:
     bounds = agree(stated.low, wanted.low) and agree(stated.high, wanted.high)
-    return bounds and dataclasses.replace(stated, low=wanted.low, high=wanted.high) == wanted
+    return bounds and _made_alike(stated, wanted)
 
 
-def _as_stated(again: Interval, name: str, score: float, old: bool) -> IntervalInfo:
-    """The interval as records hold it; old ones were not stretched and not cut."""
-    if not old:
-        return interval_info(again, name)
-    low, high = (score + (bound - score) / again.stretch for bound in (again.low, again.high))
-    return IntervalInfo(low, high, again.unit, again.num_units, again.resamples)
+def _made_alike(stated: IntervalInfo, wanted: IntervalInfo) -> bool:
+    """Equal but for the bounds: units, resamples, method, stretch and classes."""
+    if stated.stretch is not None and wanted.stretch is not None:
+        if not agree(stated.stretch, wanted.stretch):
+            return False
+        stated = dataclasses.replace(stated, stretch=wanted.stretch)
+    return dataclasses.replace(stated, low=wanted.low, high=wanted.high) == wanted
 
 
 def _check_inside(where: str, value: float, interval: IntervalInfo, problems: list[str]) -> None:
@@ -216,12 +229,19 @@ def _check_gap(
         return
     missing.append(f"{where}_ci95")
     _check_inside(where, gap, interval, problems)
-    own = None if found is None else found.intervals.get(interval.unit, {}).get(selection.metric)
-    if own is not None and (interval.num_units, interval.resamples) != (
-        own.num_units, own.resamples,
-    ):  # fmt: skip
+    given = {} if found is None else found.intervals
+    own = given.get(selection.metric)
+    if own is None:
+        return
+    wanted = interval_info(own, selection.metric)
+    if interval.method != wanted.method:
+        problems.append(
+            f"field '{where}_ci95' was made by the method {interval.method or 'of old records'}, "
+            f"not by {wanted.method}; {RENEW}"
+        )
+    elif not _made_alike(interval, wanted):
         problems.append(
             f"field '{where}_ci95' is over {interval.num_units} {interval.unit}s and "
-            f"{interval.resamples} resamples, but the evidence holds {own.num_units} and "
-            f"{own.resamples} are drawn"
+            f"{interval.resamples} resamples, stretched by {interval.stretch}, but the evidence "
+            f"gives {wanted.num_units} {wanted.unit}s, {wanted.resamples} and {wanted.stretch}"
         )

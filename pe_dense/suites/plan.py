@@ -218,8 +218,10 @@ def make_jobs(
                 template = load_template(run["config"], options=options)
                 digest = protocol_sha256(template, amp, None if plain.get("training_free") else 1)
                 changed = digest != protocol_sha256(plain)
-                # A run that holds several seeds needs no second one.
-                for seed in range(1 if "seeds" in plain else seeds or suite.seeds):
+                # A run that holds several seeds needs no second one, nor does one in which nothing
+                # is left to chance.
+                fixed = plain.get("training_free") and (weights or suite.weights) != "random"
+                for seed in range(1 if fixed or "seeds" in plain else seeds or suite.seeds):
                     job = Job(
                         config=run["config"],
                         encoder=encoder,

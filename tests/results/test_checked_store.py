@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import zipfile
 from datetime import datetime
 
 import evidence_case
@@ -24,6 +25,8 @@ from forgery_case import (
 
 from pe_dense.results import refusals
 from pe_dense.results.checked_store import check_store
+from pe_dense.results.record_intervals import rewrite_intervals
+from pe_dense.results.statistics import interval
 from pe_dense.results.store import find_problems, leftovers, record_files, save_record
 
 NOW = datetime(2026, 2, 1)
@@ -105,6 +108,80 @@ def interval_of_more_images(root):
     path = place(root, "cats-detection")
     rewrite(path, lambda data: data["ci95"]["AP"][0].update(num_units=5000))
     return [path], "over 5000 images, but the evidence gives"
+
+
+def interval_over_objects(root):
+    """What the bootstrap gives for objects instead of whole videos: narrower, and untrue."""
+    path = place(root, "clip-vos", "beta")
+    found = interval(evidence_of(path, root), "J&F", unit="object")
+    new = {"low": found.low, "high": found.high, "unit": "object", "num_units": found.num_units}
+    rewrite(path, lambda data: data["ci95"]["J&F"][0].update(new))
+    return [path], "12 objects, but the evidence gives"
+
+
+def interval_in_front(root):
+    path = place(root, "clip-vos", "beta")
+
+    def change(data):
+        (own,) = data["ci95"]["J&F"]
+        middle = data["scores"]["J&F"]
+        data["ci95"]["J&F"] = [{**own, "low": middle - 0.01, "high": middle + 0.01}, own]
+
+    rewrite(path, change)
+    return [path], "has 2 intervals, but only that over videos"
+
+
+def hidden_interval(root):
+    path = place(root, "clip-vos", "beta")
+    rewrite(path, lambda data: data["ci95"].pop("J&F"))
+    return [path], "'ci95.J&F' is missing, and the evidence gives one"
+
+
+def hidden_choice(root):
+    """One of three says that its layer was chosen on other data."""
+    names = ("alpha", "beta", "gamma")
+    paths = [place(root, "clip-vos", name) for name in names]
+    for path, on in zip(paths, ("holdout", "val", "val"), strict=True):
+        chosen = {"on": on, "metric": "J&F", "candidates": 12, "chosen": {"layer": "3"}}
+        chosen |= {"best_minus_last": None, "best_minus_last_ci95": None}
+        rewrite(path, set_field("selection", chosen))
+    return paths[:1], "'selection.on' is 'holdout', but 'val' in other records"
+
+
+def untrained_seed_twice(root):
+    """Label propagation has no chance in it; a second seed would be the first one again."""
+    path = place(root, "clip-vos", "gamma")
+    rewrite(path, set_field("checkpoint_sha256", None))
+
+    def change(data):
+        data |= {"seed": 1, "command": data["command"].replace("--seed 0", "--seed 1")}
+
+    return [path, move(path, root, change)], "though nothing is left to chance"
+
+
+def another_released_file(root):
+    paths = [place(root, id_, "gamma") for id_ in ("clip-vos", "street-mot", "room-depth")]
+    for path in paths:
+        rewrite(path, set_field("encoder.published", "the released file"))
+    forged = move(paths[0], root, set_field("encoder.weights_sha256", "7" * 64))
+    (root / read(paths[0])["evidence"]["file"]).unlink()
+    paths[0].unlink()
+    return [forged], "'encoder.weights_sha256' is '777777777777"
+
+
+def huge_evidence(root):
+    """A file of a few kilobytes that unpacks to more than any memory has."""
+    path = place(root, "clip-vos")
+    file = root / read(path)["evidence"]["file"]
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("more.npy", b"")
+        archive.getinfo("more.npy").file_size = 2**40  # as its table says
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    name = f"{path.stem}.{digest[:8]}.npz"
+    file.rename(file.with_name(name))
+    folder = path.parent.relative_to(root).as_posix()
+    rewrite(path, set_field("evidence", {"file": f"{folder}/{name}", "sha256": digest}))
+    return [path], "not an evidence file, or damaged"
 
 
 def more_items(root):
@@ -291,7 +368,9 @@ def unfinished(root):
 
 FORGERIES = [
     higher_score, higher_side_score, higher_score_with_its_interval, narrow_interval, other_data,
-    interval_of_more_images, more_items, made_up_metric, no_evidence, lost_evidence,
+    interval_of_more_images, interval_over_objects, interval_in_front, hidden_interval,
+    hidden_choice, untrained_seed_twice, another_released_file, huge_evidence, more_items,
+    made_up_metric, no_evidence, lost_evidence,
     other_settings, unknown_protocol, from_the_future, other_encoder_in_the_command,
     other_config_in_the_command, copied_to_another_encoder, copied_with_a_change, same_checkpoint,
     seed_twice, swapped_seeds, swapped_seeds_with_their_evidence, another_place, fewer_objects,
@@ -377,21 +456,17 @@ def test_records_without_evidence_are_for_home_use(make_record, tmp_path):
     assert list(store.not_recomputed.values()) == [("scores.AP", "scores.AP50")]
 
 
-def test_intervals_from_before_the_stretch_are_those_of_their_time(make_record, tmp_path):
-    """Old records have no name of a method, and bounds that were not stretched to Student's t."""
-    evidence = evidence_case.depth(0, 12)
-    values = evidence.values_NM[:, 0]
-    rng = np.random.default_rng(0)
-    drawn = values[rng.integers(12, size=(1000, 12))].mean(axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975]) - drawn.mean() + values.mean()
+def test_intervals_by_another_method_are_to_be_made_again(make_record, tmp_path):
+    """Those of old records, which were narrower: they would be a way to narrow new ones."""
     changes = {"task": "depth", "protocol.metric": "rmse", "protocol.higher_is_better": False}
-    path = save(tmp_path, make_record, changes, evidence)
-    old = {"low": low, "high": high, "unit": "image", "num_units": 12, "resamples": 1000}
-    old |= dict.fromkeys(("method", "stretch", "thin_classes"))
-    rewrite(path, lambda data: data["ci95"].update(rmse=[old]))
+    path = save(tmp_path, make_record, changes, evidence_case.depth(0, 12))
+    old = dict.fromkeys(("method", "stretch", "thin_classes"))
+    rewrite(path, lambda data: data["ci95"]["rmse"][0].update(old))
+    (problem,) = check_store(tmp_path, {}, now=NOW).problems
+    assert "by the method of old records, not by" in problem
+    assert "python tools/leaderboard.py intervals makes it again" in problem
+    rewrite_intervals(tmp_path)
     assert check_store(tmp_path, {}, now=NOW).problems == []
-    rewrite(path, lambda data: data["ci95"].update(rmse=[{**old, "low": low + 1e-6}]))
-    assert "'ci95.rmse' is" in check_store(tmp_path, {}, now=NOW).problems[0]
 
 
 def test_what_was_computed_is_remembered_and_nothing_else(root, tmp_path, monkeypatch):
@@ -401,12 +476,12 @@ def test_what_was_computed_is_remembered_and_nothing_else(root, tmp_path, monkey
     first = check(root, memory=memory)
 
     def never(*_):
-        raise AssertionError("computed again")
+        raise RuntimeError("computed again")
 
     monkeypatch.setattr(recomputed, "recompute", never)
     assert check(root, memory=memory).records == first.records
     monkeypatch.setattr(recomputed, "_code", lambda: "other code")
-    with pytest.raises(AssertionError, match="computed again"):
+    with pytest.raises(RuntimeError, match="computed again"):
         check(root, memory=memory)
 
 
@@ -439,6 +514,41 @@ def test_evidence_that_two_encoders_can_share(make_record, tmp_path):
         }  # fmt: skip
         save(tmp_path, make_record, changes, one)
     assert check_store(tmp_path, {}, now=NOW).problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("header", lambda a: np.frombuffer(a.tobytes().replace(b'"detection"', b'{"a": 1}'), "u1")),
+        ("header", lambda a: np.frombuffer(b"[" * 100_000, "u1")),
+        ("score_D", lambda a: a.astype(np.complex64)),
+        ("score_D", lambda a: a[:-1]),
+        ("gt_count_GA", lambda a: np.full(a.shape, 2**62)),
+        ("class_D", lambda a: np.zeros(0)),
+        ("image_D", lambda a: a.astype("U3")),
+    ],
+)
+def test_damaged_evidence_with_hashes_made_anew_stops_nothing(root, name, damage):
+    path = place(root, "cats-detection", "beta")
+    file = root / read(path)["evidence"]["file"]
+    with np.load(file) as found:
+        arrays = {key: found[key] for key in found.files}
+    arrays[name] = damage(arrays[name])
+    np.savez(file, **arrays)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    new = file.with_name(f"{path.stem}.{digest[:8]}.npz")
+    file.rename(new)
+    evidence = {"file": new.relative_to(root).as_posix(), "sha256": digest}
+    rewrite(path, set_field("evidence", evidence))
+    store = check(root)
+    assert list(store.refused) == [path] and len(store.records) == NUM_RECORDS - 1
+
+
+def test_texts_of_any_length_are_told_in_one_line(root):
+    path = place(root, "clip-vos")
+    rewrite(path, lambda data: data["ci95"]["J&F"][0].update(method="a\n" * 10_000))
+    (problem,) = check(root).problems
+    assert "\n" not in problem and len(problem) < 700
 
 
 def test_leftovers_are_no_records(root):
