@@ -96,7 +96,9 @@ def test_a_killed_run_goes_on(study, tmp_path, cut):
         return bool(rng.random() < 0.9), None, ()
 
     case = dataclasses.replace(case, trial=counted)
-    whole = study.run_case(case, tmp_path / "whole", 75, study.Progress({case.key: 75}))
+    progress = study.Progress({case.key: 75})
+    progress.start(case)
+    whole = study.run_case(case, tmp_path / "whole", 75, progress)
     assert ran == list(range(75))
     lines = (tmp_path / "whole").read_text().splitlines(keepends=True)
     blocks = [line for line in lines if line.strip()]
