@@ -83,11 +83,13 @@ def count_near(edge_ptr, counts_ptr, height, width, radius, BLOCK: tl.constexpr)
         y, x = pixel // width, pixel % width
         is_near = tl.zeros((BLOCK,), tl.int32)
         side = 2 * radius + 1
-        for step in range(0, side * side):
+        step = 0
+        while step < side * side:
             dy = step // side - radius
             dx = step % side - radius
             if dy * dy + dx * dx <= radius * radius:
                 is_inside = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
                 there = edge_ptr + other + pixel + dy * width + dx
                 is_near |= tl.load(there, mask=is_edge & is_inside, other=0).to(tl.int32)
+            step += 1
         tl.atomic_add(counts_ptr + (b * objects + k) * 7 + 5 + which, tl.sum(is_near, axis=0))
