@@ -7,6 +7,7 @@ get the same. So a better method changes the intervals of old records and nothin
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from pe_dense.results.statistics import METHOD, Interval, PairedDifference, inte
 from pe_dense.results.store import load_records, rewrite_record
 
 _TAIL = 0.025
+_ROUNDING = 1e-9
 
 
 def confidence_intervals(
@@ -92,7 +94,7 @@ def rewrite_intervals(root: str | os.PathLike[str]) -> list[Path]:
     """Make the intervals of all records of a store again from their evidence.
 
     Scores and provenance stay; the checksum of the content is made anew. Records without evidence,
-    and those whose intervals are what the evidence gives, are not touched.
+    and those whose intervals are what the evidence gives but for rounding, are not touched.
 
     Returns:
         The files that were rewritten.
@@ -106,6 +108,31 @@ def rewrite_intervals(root: str | os.PathLike[str]) -> list[Path]:
         if record.evidence is None:
             continue
         new = with_intervals(record, evidence_of(record, root))
-        if new != record:
+        if not _equal_but_for_rounding(record, new):
             rewritten.append(rewrite_record(record, new, root))
     return rewritten
+
+
+def _equal_but_for_rounding(old: Record, new: Record) -> bool:
+    """Whether the intervals differ by nothing but the order in which floats were added."""
+    if _bounds_left_out(old) != _bounds_left_out(new):
+        return False
+    bounds = zip(_bounds(old), _bounds(new), strict=True)
+    return all(math.isclose(a, b, rel_tol=_ROUNDING, abs_tol=_ROUNDING) for a, b in bounds)
+
+
+def _all_intervals(record: Record) -> list[IntervalInfo]:
+    gap = None if record.selection is None else record.selection.best_minus_last_ci95
+    of_scores = [one for _, found in sorted((record.ci95 or {}).items()) for one in found]
+    return of_scores + ([] if gap is None else [gap])
+
+
+def _bounds(record: Record) -> list[float]:
+    return [bound for one in _all_intervals(record) for bound in (one.low, one.high)]
+
+
+def _bounds_left_out(record: Record) -> tuple:
+    """What the intervals say besides their bounds, and which scores have one."""
+    rest = [dataclasses.replace(one, low=0.0, high=0.0) for one in _all_intervals(record)]
+    rest = [dataclasses.replace(one, stretch=round(one.stretch or 0.0, 9)) for one in rest]
+    return {name: len(found) for name, found in (record.ci95 or {}).items()}, rest

@@ -138,3 +138,22 @@ def test_a_record_that_was_replaced_meanwhile_is_not_rewritten(make_record, tmp_
     with pytest.raises(ValueError, match="another process"):
         rewrite_record(old, dataclasses.replace(old, ci95=None, notes="derived"), tmp_path)
     assert path.read_bytes() == before
+
+
+def test_rounding_is_no_reason_to_rewrite(make_record, tmp_path):
+    evidence = video_object()
+    record = with_intervals(old_record(make_record, evidence, evidence.metrics()), evidence)
+
+    def moved(by: float):
+        (one,) = record.ci95["J&F"]
+        return record.ci95 | {"J&F": (dataclasses.replace(one, high=one.high + by),)}
+
+    rounded = dataclasses.replace(record, ci95=moved(1e-14))
+    path = save_record(rounded, tmp_path, evidence=evidence_bytes(evidence))
+    assert rewrite_intervals(tmp_path) == []
+    wrong = dataclasses.replace(record, ci95=moved(1e-6))
+    save_record(wrong, tmp_path, supersede=True, evidence=evidence_bytes(evidence))
+    assert rewrite_intervals(tmp_path) == [path]
+    few = dataclasses.replace(record, ci95={"J": record.ci95["J"]})
+    save_record(few, tmp_path, supersede=True, evidence=evidence_bytes(evidence))
+    assert rewrite_intervals(tmp_path) == [path]
