@@ -21,6 +21,7 @@ from pe_dense.results.findings import find
 from pe_dense.results.html_page import render_html
 from pe_dense.results.leaderboard import render_excerpt, render_markdown, render_terminal
 from pe_dense.results.power import detectable_difference
+from pe_dense.results.record_intervals import confidence_intervals
 from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.statistics import METHOD, combined_interval, combined_intervals, interval
 from pe_dense.results.store import load_records, save_record
@@ -436,6 +437,7 @@ def test_compare(make_record, tmp_path):
         score = evidence.metrics()["AP"]
         changes = {"encoder.name": name, "scores": {"AP": score}, **TWELVE}
         changes |= {"checkpoint_sha256": None}
+        changes |= {"ci95": confidence_intervals(evidence, changes["scores"])}
         save_record(make_record(changes), root, evidence=evidence_bytes(evidence))
     other = {"encoder.name": "other", "protocol.id": "another", **TWELVE}
     save_record(make_record(other), root)
@@ -477,7 +479,8 @@ def test_evidence_that_does_not_fit_is_refused(make_record, tmp_path):
         ),
     ):
         root = tmp_path / name / "records"
-        record = make_record({**changes, "encoder.name": "forged"})
+        intervals = {"ci95": confidence_intervals(evidence, {"AP": 0})}
+        record = make_record({**changes, **intervals, "encoder.name": "forged"})
         save_record(record, root, evidence=evidence_bytes(evidence))
         save_record(make_record({"encoder.name": "good"}), root)
         assert_refused(run_tool(tmp_path, "build", "--records", root), words)
@@ -495,6 +498,7 @@ def test_other_items_cannot_be_compared(make_record, tmp_path):
         score = evidence.metrics()["AP"]
         changes = {"encoder.name": name, "scores": {"AP": score}, **TWELVE}
         changes |= {"checkpoint_sha256": None}
+        changes |= {"ci95": confidence_intervals(evidence, changes["scores"])}
         save_record(make_record(changes), tmp_path / "records", evidence=evidence_bytes(evidence))
     done = run_tool(tmp_path, "build", "--records", tmp_path / "records")
     name = "b/random/bccd-detection-scratch-v1.seed0.json: "
