@@ -21,7 +21,9 @@ from mmdet.structures import SampleList
 from torch import Tensor, nn
 
 from pe_dense.detection.enough_tokens import pad_to_queries
+from pe_dense.detection.level_shapes import grids_of, grids_of_maps, level_of_tokens, shapes_on
 from pe_dense.detection.proposals import select_proposals
+from pe_dense.openmmlab.deformable_attention import without_checks
 
 
 @MODELS.register_module()
@@ -106,6 +108,7 @@ class DETA(DeformableDETR):
         super()._init_layers()
         # mmdet's own is made by `torch.Tensor(...)`, which stays on the CPU under a default device.
         self.level_embed = nn.Parameter(torch.empty(self.num_feature_levels, self.embed_dims))
+        without_checks(self)
         self.pix_trans_fc = nn.Linear(self.embed_dims, self.embed_dims)
         self.pix_trans_norm = nn.LayerNorm(self.embed_dims)
 
@@ -131,6 +134,82 @@ class DETA(DeformableDETR):
             levels = tuple(level.float() for level in img_feats)
             return super().forward_transformer(levels, batch_data_samples)
 
+    def pre_transformer(
+        self, mlvl_feats: tuple[Tensor, ...], batch_data_samples: SampleList | None = None
+    ) -> tuple[dict, dict]:
+        """Levels (B, D, ., .) -> arguments of the transformer's encoder and decoder.
+
+        As mmdet's, whose (L, 2) shapes travel to the GPU in a copy for each level and wait there.
+        """
+        masks, positions = self._masks_and_positions(mlvl_feats, batch_data_samples)
+        feat_pos = torch.cat(
+            [
+                position.flatten(2).transpose(1, 2) + embedding
+                for position, embedding in zip(positions, self.level_embed, strict=True)
+            ],
+            dim=1,
+        )
+        ratios = mlvl_feats[0].new_ones(len(mlvl_feats[0]), len(mlvl_feats), 2)
+        padding = None
+        if masks[0] is not None:
+            padding = torch.cat([mask.flatten(1) for mask in masks], dim=1)
+            ratios = torch.stack([self.get_valid_ratio(mask) for mask in masks], dim=1)
+        shapes_L2 = shapes_on(feat_pos.device, grids_of_maps(mlvl_feats))
+        sizes = shapes_L2.prod(1)
+        decoder_inputs = dict(
+            memory_mask=padding,
+            spatial_shapes=shapes_L2,
+            level_start_index=sizes.cumsum(0) - sizes,
+            valid_ratios=ratios,
+        )
+        encoder_inputs = {k: v for k, v in decoder_inputs.items() if k != "memory_mask"}
+        feat = torch.cat([level.flatten(2).transpose(1, 2) for level in mlvl_feats], dim=1)
+        return dict(feat=feat, feat_mask=padding, feat_pos=feat_pos, **encoder_inputs), (
+            decoder_inputs
+        )
+
+    def _masks_and_positions(
+        self, levels: Sequence[Tensor], samples: SampleList | None
+    ) -> tuple[list[Tensor | None], list[Tensor]]:
+        """For every level (B, h, w), True in the padding or None for no padding; (B, D, h, w)."""
+        assert samples is not None
+        height, width = samples[0].batch_input_shape
+        if all(tuple(sample.img_shape[:2]) == (height, width) for sample in samples):
+            return [None] * len(levels), [
+                self.positional_encoding(None, input=level) for level in levels
+            ]
+        padding = levels[0].new_ones(1, len(samples), height, width)
+        for i, sample in enumerate(samples):
+            rows, columns = sample.img_shape[:2]
+            padding[0, i, :rows, :columns] = 0
+        masks = [F.interpolate(padding, size=level.shape[-2:])[0].bool() for level in levels]
+        return masks, [self.positional_encoding(mask) for mask in masks]
+
+    def forward_encoder(
+        self,
+        feat: Tensor,
+        feat_mask: Tensor | None,
+        feat_pos: Tensor,
+        spatial_shapes: Tensor,
+        level_start_index: Tensor,
+        valid_ratios: Tensor,
+    ) -> dict[str, Any]:
+        """The transformer's encoder, as mmdet's."""
+        references = self.encoder.get_encoder_reference_points(
+            grids_of(spatial_shapes), valid_ratios, device=feat.device
+        )
+        for layer in self.encoder.layers:
+            feat = layer(
+                query=feat,
+                query_pos=feat_pos,
+                key_padding_mask=feat_mask,
+                spatial_shapes=spatial_shapes,
+                level_start_index=level_start_index,
+                valid_ratios=valid_ratios,
+                reference_points=references,
+            )
+        return dict(memory=feat, memory_mask=feat_mask, spatial_shapes=spatial_shapes)
+
     def _require_canvas(self, samples: SampleList | None) -> None:
         for sample in samples or ():
             if self.canvas is not None and max(sample.batch_input_shape) > self.canvas:
@@ -155,18 +234,20 @@ class DETA(DeformableDETR):
             Arguments of `forward_decoder`, and in training those of the head's loss: logits
             (B, N, classes), boxes and anchors (B, N, 4) as relative centre and size.
         """
+        grids = grids_of(spatial_shapes)
+        if memory_mask is None:  # mmdet then copies every grid to the GPU, and waits
+            memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
         tokens_BND, anchor_logits_BN4 = self.gen_encoder_output_proposals(
-            memory, memory_mask, spatial_shapes
+            memory, memory_mask, grids
         )
         last = self.decoder.num_layers
         class_logits = self.bbox_head.cls_branches[last](tokens_BND)
         box_logits_BN4 = self.bbox_head.reg_branches[last](tokens_BND) + anchor_logits_BN4
         boxes_BN4 = box_logits_BN4.sigmoid()
-        sizes = spatial_shapes.prod(1)
-        level_N = torch.arange(len(sizes), device=memory.device).repeat_interleave(sizes)
+        level_N = level_of_tokens(memory.device, grids)
         chosen_BK = torch.stack(
             [
-                select_proposals(logits[:, 0], boxes, level_N, self.num_queries)
+                select_proposals(logits[:, 0], boxes, level_N, len(grids), self.num_queries)
                 for logits, boxes in zip(class_logits.detach(), boxes_BN4.detach(), strict=True)
             ]
         )

@@ -1,6 +1,7 @@
 """Losses and post-processing of DETA.
 
-Shape legend: B images, N tokens, K queries, G objects, P pairs, Q detections, A classes.
+Shape legend: B images, N predictions (tokens or queries), K queries, G objects, P pairs,
+Q detections, A classes, S sets of predictions.
 """
 
 from __future__ import annotations
@@ -79,19 +80,19 @@ class DETAHead(DeformableDETRHead):
         logits, boxes = self(hidden_states, references)  # (layers, B, K, A), (layers, B, K, 4)
         objects, labels = self._objects(batch_data_samples)
         total = boxes.new_tensor([sum(map(len, objects))])
-        num_objects = reduce_mean(total).clamp_(min=1.0).item()
+        num_objects = reduce_mean(total).clamp_(min=1.0)[0]
         images = list(zip(objects, anchors.detach(), strict=True))
         pairs = [self.proposal_assigner(*image) for image in images]
         is_object = [torch.zeros_like(label) for label in labels]
-        terms = self._terms(
-            enc_outputs_class, enc_outputs_coord, pairs, objects, is_object, num_objects
+        (terms,) = self._terms(
+            enc_outputs_class[None], enc_outputs_coord[None], pairs, objects, is_object, num_objects
         )
         losses = {f"enc_{name}": value for name, value in terms.items()}
         starts = references[0].detach()
         pairs = [self.assigner(*image) for image in zip(objects, starts, strict=True)]
-        for layer, outputs in enumerate(zip(logits, boxes, strict=True)):
-            prefix = "" if layer == len(logits) - 1 else f"d{layer}."
-            terms = self._terms(*outputs, pairs, objects, labels, num_objects)
+        of_layers = self._terms(logits, boxes, pairs, objects, labels, num_objects)
+        for layer, terms in enumerate(of_layers):
+            prefix = "" if layer == len(of_layers) - 1 else f"d{layer}."
             losses |= {prefix + name: value for name, value in terms.items()}
         return losses
 
@@ -110,30 +111,45 @@ class DETAHead(DeformableDETRHead):
 
     def _terms(
         self,
-        logits_BNA: Tensor,
-        boxes_BN4: Tensor,
+        logits_SBNA: Tensor,
+        boxes_SBN4: Tensor,
         pairs: Pairs,
         objects: Sequence[Tensor],
         labels: Sequence[Tensor],
-        num_objects: float,
-    ) -> dict[str, Tensor]:
-        """Class, L1 and GIoU loss of one set of predictions."""
+        num_objects: Tensor,
+    ) -> list[dict[str, Tensor]]:
+        """Class, L1 and GIoU loss of S sets of predictions that have the same pairs.
+
+        All sets at once: a decoder layer has little to compute, and on a GPU the launches of six
+        times three losses would be most of their time.
+        """
+        num_sets, num_images, num_predictions, _ = logits_SBNA.shape
         targets_BN = torch.stack(
             [
-                pair_labels(len(logits), *pair, label, self.num_classes)
-                for logits, pair, label in zip(logits_BNA, pairs, labels, strict=True)
+                pair_labels(num_predictions, *pair, label, self.num_classes)
+                for pair, label in zip(pairs, labels, strict=True)
             ]
         )
-        loss_cls = self.loss_cls(
-            logits_BNA.flatten(0, 1), targets_BN.flatten(), avg_factor=num_objects
-        )
-        found_P4 = torch.cat([b[i] for b, (i, _) in zip(boxes_BN4, pairs, strict=True)])
+        counts = torch.tensor([len(i) for i, _ in pairs])
+        image_P = torch.arange(num_images).repeat_interleave(counts).to(boxes_SBN4.device)
+        prediction_P = torch.cat([i for i, _ in pairs])
+        found_SP4 = boxes_SBN4[:, image_P, prediction_P]
         wanted_P4 = torch.cat([o[j] for o, (_, j) in zip(objects, pairs, strict=True)])
-        loss_iou = self.loss_iou(
-            xyxy_from_cxcywh(found_P4), xyxy_from_cxcywh(wanted_P4), avg_factor=num_objects
+        wanted_SP4 = wanted_P4.expand_as(found_SP4)
+        each = dict(reduction_override="none")
+        corners = (xyxy_from_cxcywh(x).flatten(0, 1) for x in (found_SP4, wanted_SP4))
+        terms = dict(
+            loss_cls=self.loss_cls(
+                logits_SBNA.flatten(0, 2), targets_BN.flatten().repeat(num_sets), **each
+            ),
+            loss_bbox=self.loss_bbox(found_SP4, wanted_SP4, **each),
+            loss_iou=self.loss_iou(*corners, **each),
         )
-        loss_bbox = self.loss_bbox(found_P4, wanted_P4, avg_factor=num_objects)
-        return dict(loss_cls=loss_cls, loss_bbox=loss_bbox, loss_iou=loss_iou)
+        divisor = num_objects + torch.finfo(torch.float32).eps  # as mmdet's losses divide
+        if not len(prediction_P):  # mmdet's losses then give one zero for all
+            terms = {k: v.expand(num_sets, 1) if v.ndim == 0 else v for k, v in terms.items()}
+        sums = {name: loss.reshape(num_sets, -1).sum(1) / divisor for name, loss in terms.items()}
+        return [{name: sums_S[s] for name, sums_S in sums.items()} for s in range(num_sets)]
 
     def _predict_by_feat_single(
         self, cls_score: Tensor, bbox_pred: Tensor, img_meta: dict, rescale: bool = True
@@ -173,10 +189,8 @@ def pair_labels(
         >>> pair_labels(4, *pair, torch.tensor([7, 8]), 9).tolist()
         [7, 9, 8, 9]
     """
-    targets = labels_G.new_full((num_predictions,), background)
     place_P = torch.arange(len(predictions_P), device=labels_G.device)
-    last = targets.new_full((num_predictions,), -1)
+    last = labels_G.new_full((num_predictions,), -1)
     last = last.scatter_reduce(0, predictions_P, place_P, "amax")
-    chosen = last >= 0
-    targets[chosen] = labels_G[objects_P[last[chosen]]]
-    return targets
+    # -1, in no pair, reads the background behind the labels of all pairs.
+    return torch.cat([labels_G[objects_P], labels_G.new_full((1,), background)])[last]

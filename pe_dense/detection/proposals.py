@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pe_dense.detection.pair_assignment import xyxy_from_cxcywh
-from pe_dense.detection.suppression import grouped_nms
+from pe_dense.detection.suppression import kept_boxes
 
 CANDIDATES_PER_LEVEL = 1000
 
@@ -20,6 +20,7 @@ def select_proposals(
     objectness_N: Tensor,
     boxes_N4: Tensor,
     level_N: Tensor,
+    num_levels: int,
     num_queries: int,
     iou_threshold: float = 0.9,
 ) -> Tensor:
@@ -35,11 +36,14 @@ def select_proposals(
         objectness_N: Logits.
         boxes_N4: Predicted boxes (cx, cy, w, h), relative to the image.
         level_N: Pyramid level of each token, 0 the finest.
+        num_levels: L.
         num_queries: K.
         iou_threshold: Of step 2.
 
     Returns:
         (K,) int64 token indices.
+
+    On a GPU only the first call of a process waits for the result, to warn of too few survivors.
 
     Raises:
         ValueError: If there are fewer tokens than queries.
@@ -57,7 +61,6 @@ def select_proposals(
         )
     objectness_N = objectness_N.float()
     probability_N = objectness_N.sigmoid()
-    num_levels = int(level_N[-1]) + 1
     candidates = torch.cat(
         [
             (probability_N * (level_N == level)).topk(min(CANDIDATES_PER_LEVEL, num_tokens)).indices
@@ -65,18 +68,38 @@ def select_proposals(
         ]
     )
     corners = xyxy_from_cxcywh(boxes_N4.float()).clamp(0.0, 1.0)[candidates]
-    order = grouped_nms(corners, objectness_N[candidates], level_N[candidates], iou_threshold)
-    survivors = candidates[order]
-    if len(survivors) < num_queries:
-        warnings.warn(
-            f"proposal NMS left {len(survivors)} boxes for {num_queries} queries; taking the "
-            "highest scores without NMS (usual on small canvases and early in training)",
-            stacklevel=2,
-        )
-        return objectness_N.topk(num_queries).indices
-    on_level = level_N[survivors, None] == torch.arange(num_levels, device=level_N.device)
+    candidate_scores = objectness_N[candidates]
+    kept = kept_boxes(corners, candidate_scores, level_N[candidates], iou_threshold)
+    by_score = candidate_scores.sort(descending=True, stable=True).indices
+    candidates, kept = candidates[by_score], kept[by_score]
+    levels = torch.arange(num_levels, device=level_N.device)
+    on_level = (level_N[candidates, None] == levels) & kept[:, None]
     rank_on_level = (on_level.cumsum(0) * on_level).sum(1)  # 1 for the best of its level
-    chosen = rank_on_level <= num_queries // num_levels
-    missing = num_queries - int(chosen.sum())
-    chosen[(~chosen).nonzero()[:missing, 0]] = True
-    return survivors[chosen]
+    chosen = kept & (rank_on_level <= num_queries // num_levels)
+    rest = kept & ~chosen
+    chosen |= rest & (rest.cumsum(0) <= num_queries - chosen.sum())
+    first_chosen = chosen.to(torch.uint8).sort(descending=True, stable=True).indices
+    num_kept = kept.sum()
+    _warn_of_few(num_kept, num_queries)
+    return torch.where(
+        num_kept < num_queries,
+        objectness_N.topk(num_queries).indices,
+        candidates[first_chosen[:num_queries]],
+    )
+
+
+_LOOKED_AT_DEVICES: set[torch.device] = set()
+
+
+def _warn_of_few(num_kept: Tensor, num_queries: int) -> None:
+    """Warns of too few survivors; looks at a GPU's number once only, because that means waiting."""
+    if num_kept.device.type != "cpu":
+        if num_kept.device in _LOOKED_AT_DEVICES:
+            return
+        _LOOKED_AT_DEVICES.add(num_kept.device)
+    if num_kept < num_queries:
+        warnings.warn(
+            f"proposal NMS left {int(num_kept)} boxes for {num_queries} queries; taking the "
+            "highest scores without NMS (usual on small canvases and early in training)",
+            stacklevel=3,
+        )

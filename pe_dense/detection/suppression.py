@@ -33,9 +33,19 @@ def grouped_nms(
         scores_Q: Scores of any range.
         groups_Q: Integers; boxes of different groups do not meet.
         iou_threshold: Boxes above it are suppressed.
+    """
+    kept_Q = kept_boxes(boxes_Q4, scores_Q, groups_Q, iou_threshold)
+    by_score = scores_Q.sort(descending=True, stable=True).indices
+    return by_score[kept_Q[by_score]]
 
-    On a GPU with Triton all groups are handled at once; one by one they cost a launch and a wait
-    each, most of the time of a prediction.
+
+def kept_boxes(
+    boxes_Q4: Tensor, scores_Q: Tensor, groups_Q: Tensor, iou_threshold: float
+) -> Tensor:
+    """(Q,) bool, which boxes survive `grouped_nms`.
+
+    On a GPU with Triton all groups are handled at once, and nothing waits for the result; one by
+    one they cost a launch and a wait each, most of the time of a prediction.
     """
     if use_kernels(boxes_Q4):
         from pe_dense.detection.grouped_nms_kernel import kept_of_sorted
@@ -44,17 +54,13 @@ def grouped_nms(
         groups, by_group = groups_Q[by_score].sort(stable=True)
         index = by_score[by_group]
         kept_Q = torch.empty(len(index), dtype=torch.bool, device=index.device)
-        kept_Q[index] = kept_of_sorted(boxes_Q4[index], groups, iou_threshold)
-        return by_score[kept_Q[by_score]]
-    kept = []
+        return kept_Q.index_copy_(0, index, kept_of_sorted(boxes_Q4[index], groups, iou_threshold))
+    kept_Q = torch.zeros(len(boxes_Q4), dtype=torch.bool, device=boxes_Q4.device)
     for group in groups_Q.unique():
         index = (groups_Q == group).nonzero().squeeze(1)
         _, keep = nms(boxes_Q4[index].contiguous(), scores_Q[index].contiguous(), iou_threshold)
-        kept.append(index[keep])
-    if not kept:
-        return groups_Q.new_zeros(0, dtype=torch.int64)
-    index = torch.cat(kept).sort().values
-    return index[scores_Q[index].sort(descending=True, stable=True).indices]
+        kept_Q[index[keep]] = True
+    return kept_Q
 
 
 def soft_nms_quad(

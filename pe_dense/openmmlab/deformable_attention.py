@@ -9,9 +9,11 @@ P points.
 
 from __future__ import annotations
 
+from typing import Any
+
 import mmcv.ops.multi_scale_deform_attn as mmcv_module
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pe_dense.kernels import use_kernels
 from pe_dense.openmmlab.compiled_operators import cuda_operators_work
@@ -48,6 +50,54 @@ def deformable_attention(
             values_BNMD, shapes_L2, starts_L, locations_BQMLP2, weights_BQMLP, IMAGES_AT_ONCE
         )
     return plain_deformable_attention(*inputs)
+
+
+class DeformableAttention(mmcv_module.MultiScaleDeformableAttention):
+    """mmcv's layer for (B, Q, D) tokens, without a check that waits for the GPU."""
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        identity: Tensor | None = None,
+        query_pos: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        reference_points: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        level_start_index: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Args as those of mmcv's layer; references are (x, y) points or boxes with a size."""
+        assert self.batch_first and reference_points is not None and spatial_shapes is not None
+        identity = query if identity is None else identity
+        values = self.value_proj(query if value is None else value)
+        query = query if query_pos is None else query + query_pos
+        if key_padding_mask is not None:
+            values = values.masked_fill(key_padding_mask[..., None], 0.0)
+        sizes_MLP = self.num_heads, self.num_levels, self.num_points
+        offsets = self.sampling_offsets(query).unflatten(-1, (*sizes_MLP, 2))
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
+        centres = reference_points[:, :, None, :, None, :2]
+        if reference_points.shape[-1] == 2:
+            places = centres + offsets / spatial_shapes.flip(1)[None, None, None, :, None]
+        else:
+            sizes = reference_points[:, :, None, :, None, 2:]
+            places = centres + offsets / self.num_points * sizes * 0.5
+        mixed = deformable_attention(
+            values.unflatten(-1, (self.num_heads, -1)),
+            spatial_shapes,
+            places,
+            weights.unflatten(-1, sizes_MLP[1:]),
+        )
+        return self.dropout(self.output_proj(mixed)) + identity
+
+
+def without_checks(model: nn.Module) -> None:
+    """Turns mmcv's layers of a model into ours; parameters and their names stay."""
+    for module in model.modules():
+        if type(module) is mmcv_module.MultiScaleDeformableAttention and module.batch_first:
+            module.__class__ = DeformableAttention
 
 
 # mmcv's layer looks both names up in its module when it is called.

@@ -5,12 +5,15 @@ import copy
 import pytest
 import torch
 from deta_case import build_model, load_arrays, model_settings, samples, tensor
+from mmdet.models import DeformableDETR
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pe_dense.detection.deta import DETA, DETAPyramid
 from pe_dense.detection.deta_head import pair_labels
 from pe_dense.detection.enough_tokens import enough_patches
+from pe_dense.detection.pair_assignment import xyxy_from_cxcywh
 from pe_dense.openmmlab.necks import SimplePyramid
 
 
@@ -204,3 +207,81 @@ def test_a_prediction_in_two_pairs_takes_the_last_label():
     assert labels.tolist() == [20, 8, 20, 20, 9, 20]
     empty = torch.zeros(0, dtype=torch.int64)
     assert pair_labels(3, empty, empty, torch.tensor([], dtype=torch.int64), 5).tolist() == [5] * 3
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_the_transformer_s_inputs_are_mmdet_s(arrays, padded):
+    model = build_model(arrays).eval()
+    batch = samples(arrays)
+    if not padded:
+        for sample in batch:
+            sample.set_metainfo(dict(img_shape=sample.batch_input_shape))
+    images = tensor(arrays["inputs/images"])
+    with torch.no_grad():
+        levels = model.extract_feat(images)
+        found, expected = (
+            of.pre_transformer(model, levels, batch) for of in (DETA, DeformableDETR)
+        )
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.keys() == theirs.keys()
+            for name, value in theirs.items():
+                assert (value is None) == (ours[name] is None), name
+                if value is not None:
+                    torch.testing.assert_close(ours[name], value, rtol=0, atol=0)
+        memory = DETA.forward_encoder(model, **found[0])["memory"]
+        theirs = DeformableDETR.forward_encoder(model, **expected[0])["memory"]
+        torch.testing.assert_close(memory, theirs)
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a tensor's value is asked back, for which a GPU would have to be waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_reads = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.num_reads += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_prediction_reads_nothing_back_before_suppression(arrays, monkeypatch):
+    model = build_model(arrays).eval()
+    batch, images = samples(arrays), tensor(arrays["inputs/images"])
+
+    def zeros(values, shapes, places, weights):
+        return places.new_zeros(*places.shape[:2], values.shape[2] * values.shape[3])
+
+    monkeypatch.setattr("pe_dense.openmmlab.deformable_attention.deformable_attention", zeros)
+    monkeypatch.setattr("pe_dense.detection.proposals.kept_boxes",
+                        lambda boxes, *_: torch.ones(len(boxes), dtype=torch.bool))  # fmt: skip
+    monkeypatch.setattr("pe_dense.detection.proposals._warn_of_few", lambda *_: None)
+    with torch.no_grad():
+        levels = model.extract_feat(images)
+        model.forward_transformer(levels, batch)  # constants of these shapes are made once
+        with Reads() as reads:
+            model.forward_transformer(levels, batch)
+    assert reads.num_reads == 0
+
+
+def test_losses_of_all_layers_at_once_are_those_of_each(arrays):
+    head = build_model(arrays).bbox_head
+    torch.manual_seed(0)
+    logits, boxes = torch.randn(3, 2, 9, head.num_classes), torch.rand(3, 2, 9, 4)
+    pairs = [([0, 4, 4], [0, 0, 1]), ([8], [0])]
+    pairs = [tuple(map(torch.tensor, pair)) for pair in pairs]
+    objects = [torch.rand(2, 4) + 0.1, torch.rand(1, 4) + 0.1]
+    labels = [torch.tensor([1, 0]), torch.tensor([2])]
+    number = torch.tensor(3.0)
+    at_once = head._terms(logits, boxes, pairs, objects, labels, number)
+    for s, terms in enumerate(at_once):
+        targets = torch.stack([pair_labels(9, *pair, label, head.num_classes)
+                               for pair, label in zip(pairs, labels, strict=True)])  # fmt: skip
+        expected = head.loss_cls(logits[s].flatten(0, 1), targets.flatten(), avg_factor=3.0)
+        torch.testing.assert_close(terms["loss_cls"], expected)
+        found = torch.cat([b[i] for b, (i, _) in zip(boxes[s], pairs, strict=True)])
+        wanted = torch.cat([o[j] for o, (_, j) in zip(objects, pairs, strict=True)])
+        expected = head.loss_bbox(found, wanted, avg_factor=3.0)
+        torch.testing.assert_close(terms["loss_bbox"], expected)
+        corners = (xyxy_from_cxcywh(found), xyxy_from_cxcywh(wanted))
+        torch.testing.assert_close(terms["loss_iou"], head.loss_iou(*corners, avg_factor=3.0))

@@ -24,7 +24,9 @@ def test_equals_the_reference(arrays, image):
     levels = levels_of(arrays["intermediate/spatial_shapes"])
     logits = tensor(arrays["outputs/enc/pred_logits"])[image, :, 0]
     boxes = tensor(arrays["outputs/enc/pred_boxes"])[image]
-    chosen = select_proposals(logits, boxes, levels, arrays["config/num_queries"].item())
+    chosen = select_proposals(
+        logits, boxes, levels, int(levels[-1]) + 1, arrays["config/num_queries"].item()
+    )
     assert chosen.tolist() == arrays["outputs/selected_tokens"][image].tolist()
 
 
@@ -37,7 +39,9 @@ def test_falls_back_as_the_reference_does(arrays, image):
     shift = tensor(arrays[f"fallback/replaced_weight/{name}"] - arrays[f"weights/{name}"])
     boxes = (boxes.logit() + shift).sigmoid()
     with pytest.warns(UserWarning, match="highest scores without NMS"):
-        chosen = select_proposals(logits, boxes, levels, arrays["fallback/num_queries"].item())
+        chosen = select_proposals(
+            logits, boxes, levels, int(levels[-1]) + 1, arrays["fallback/num_queries"].item()
+        )
     assert chosen.tolist() == arrays["fallback/selected_tokens"][image].tolist()
 
 
@@ -56,17 +60,25 @@ def test_equals_a_slow_version(seed):
         kept += [i for i in survivors if levels[i] == level][:quota]
     kept += [i for i in survivors if i not in kept][: num_queries - len(kept)]
     kept.sort(key=lambda i: -logits[i])
-    assert select_proposals(logits, boxes, levels, num_queries).tolist() == kept
+    assert (
+        select_proposals(logits, boxes, levels, int(levels[-1]) + 1, num_queries).tolist() == kept
+    )
 
 
 def test_more_queries_than_tokens_is_one_sentence():
     levels = levels_of([(2, 2), (1, 1)])
     with pytest.raises(ValueError, match="num_queries is 6, but .* only 5 tokens"):
-        select_proposals(torch.zeros(5), torch.rand(5, 4), levels, 6)
+        select_proposals(torch.zeros(5), torch.rand(5, 4), levels, int(levels[-1]) + 1, 6)
 
 
 def test_as_many_queries_as_tokens_and_infinite_scores():
     levels = levels_of([(2, 2), (1, 1)])
     boxes = torch.tensor(np.eye(5, 4) * 0.4 + 0.3, dtype=torch.float32)
     logits = torch.tensor([0.0, 1.0, -50.0, 2.0, 3.0])
-    assert sorted(select_proposals(logits, boxes, levels, 5).tolist()) == [0, 1, 2, 3, 4]
+    assert sorted(select_proposals(logits, boxes, levels, int(levels[-1]) + 1, 5).tolist()) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]

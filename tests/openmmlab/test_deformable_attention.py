@@ -104,3 +104,28 @@ def test_mmcv_s_layer_comes_here(monkeypatch) -> None:
     monkeypatch.setattr(module, "use_kernels", lambda values: bool(seen.append(values.shape)))
     layer(tokens, reference_points=points, spatial_shapes=torch.tensor(SHAPES))
     assert seen == [(1, 48, 2, 8)]
+
+
+@pytest.mark.parametrize("box", [False, True])
+def test_the_layer_without_checks_equals_mmcv_s(box: bool) -> None:
+    torch.manual_seed(0)
+    layer = module.mmcv_module.MultiScaleDeformableAttention(
+        16, num_heads=2, num_levels=3, num_points=2, batch_first=True, dropout=0.0
+    )
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    inputs = dict(
+        query=torch.randn(2, 48, 16),
+        query_pos=torch.randn(2, 48, 16),
+        key_padding_mask=torch.rand(2, 48) > 0.8,
+        reference_points=torch.rand(2, 48, 3, 4 if box else 2),
+        spatial_shapes=torch.tensor(SHAPES),
+    )
+    expected = layer(**inputs), layer(**inputs, value=inputs["query"].flip(1))
+    names = list(layer.state_dict())
+    model = torch.nn.Sequential(layer)
+    module.without_checks(model)
+    assert type(model[0]) is module.DeformableAttention
+    assert list(model[0].state_dict()) == names
+    torch.testing.assert_close(model[0](**inputs), expected[0])
+    torch.testing.assert_close(model[0](**inputs, value=inputs["query"].flip(1)), expected[1])
