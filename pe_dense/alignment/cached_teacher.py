@@ -26,6 +26,7 @@ from pe_dense.alignment.teacher_cache import (
     log,
     view_of_tokens,
 )
+from pe_dense.alignment.token_code import code_of
 
 _FILL = "fill it: python tools/cache_teacher.py CONFIG"
 
@@ -46,7 +47,7 @@ class CachedTeacher(FrozenTeacher):
         image_hw: Size in pixels to which the whole image is stretched for the teacher.
 
     Raises:
-        ValueError: If the folder holds no cache, or that of another teacher, grid or size.
+        ValueError: If the folder holds no cache, or that of another teacher, grid, size or code.
     """
 
     needs_samples = True
@@ -71,6 +72,12 @@ class CachedTeacher(FrozenTeacher):
                     f"teacher cache {folder} was made with {key}={found[key]}, and the config has "
                     f"{value}; name another folder, or restore the config"
                 )
+        kind = MODELS.get(teacher["type"]) if isinstance(teacher.get("type"), str) else None
+        if kind is not None and spec.code != code_of(kind, CacheSpec):
+            raise ValueError(
+                f"teacher cache {folder} was made by other code of {kind.__name__} than is here "
+                "now; fill another folder, or go back to that code"
+            )
         settings = {"cache": dict(grid_hw=list(spec.grid_hw), image_hw=list(spec.image_hw))}
         super().__init__(None, spec.num_channels, settings, sha256=spec.teacher["sha256"])
         self.cache = TeacherCache(folder, spec)

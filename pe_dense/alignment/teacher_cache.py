@@ -2,7 +2,8 @@
 
 Layout of the folder:
 
-    manifest.json                what the tokens belong to: teacher, grid, image size, image set
+    manifest.json                what the tokens belong to: teacher, grid, image size, image set,
+                                 and the code that made them
     <2 hex digits>/<key>.npy     tokens (N, C) in float16 of one image
 
 The key is the SHA-256 of the manifest and of the image file's SHA-256, so that an image is found
@@ -34,6 +35,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from pe_dense.alignment.frozen_teacher import FrozenTeacher
+from pe_dense.alignment.token_code import code_of
 from pe_dense.files import atomic_create_bytes, atomic_write_bytes
 
 MANIFEST = "manifest.json"
@@ -74,6 +76,7 @@ class CacheSpec:
         grid_hw: Token grid (h, w).
         image_hw: Size in pixels to which the whole image is stretched for the teacher.
         image_set: `image_set_sha256` of the images.
+        code: Hash of the code that makes the tokens, see `token_code`.
     """
 
     teacher: dict[str, Any]
@@ -81,6 +84,7 @@ class CacheSpec:
     grid_hw: tuple[int, int]
     image_hw: tuple[int, int]
     image_set: str
+    code: str
 
     @classmethod
     def of(
@@ -100,7 +104,12 @@ class CacheSpec:
                 f"{type(teacher).__name__} reads annotations and is fast; use it without a cache"
             )
         return cls(
-            teacher.facts(), teacher.num_channels, tuple(grid_hw), tuple(image_hw), image_set
+            teacher.facts(),
+            teacher.num_channels,
+            tuple(grid_hw),
+            tuple(image_hw),
+            image_set,
+            code_of(type(teacher), cls),
         )
 
     def to_json(self) -> str:

@@ -50,6 +50,8 @@ class RunFacts:
         own_annotations: sha256 of the user's annotation files by split, or None.
         accepted: Faults of the data that were accepted by name, 'negative-boxes (3 in a/val.json)'.
         speed: Options of `speed.OPTIONS` that were on.
+        validated_on: Hash of the labels and pictures that the run validates on, or None.
+        went_on_at: Other commits at which the run went on after it had been stopped.
         loop: How far the run was to train and what it validates on, `checkpoint_choice.loop_of`;
             None in checkpoints that do not know.
     """
@@ -71,6 +73,8 @@ class RunFacts:
     own_annotations: dict[str, str | None] | None = None
     accepted: list[str] = field(default_factory=list)
     speed: list[str] = field(default_factory=list)
+    validated_on: str | None = None
+    went_on_at: list[str] = field(default_factory=list)
     loop: dict[str, Any] | None = None
 
     @classmethod
@@ -118,7 +122,10 @@ class RunFacts:
 
     def settings(self) -> dict[str, Any]:
         """What a run may not change when it goes on; the rest tells how it went."""
-        told = ("weights", "train_command", "train_seconds", "commit", "dirty", "accepted", "loop")
+        told = (
+            "weights", "train_command", "train_seconds", "commit", "dirty", "accepted", "loop",
+            "went_on_at", "validated_on",
+        )  # fmt: skip
         return {name: value for name, value in self.to_meta().items() if name not in told}
 
 

@@ -137,6 +137,8 @@ def notes_of(run: TrainedRun, accepted: Sequence[str] = ()) -> list[str]:
     for where, faults in (("trained", run.facts.accepted), ("scored", accepted)):
         if faults:
             notes.append(f"accepted in the data that were {where}: {', '.join(faults)}")
+    if run.facts.went_on_at:
+        notes.append(f"training went on at commit {', '.join(run.facts.went_on_at)}")
     commit, _ = provenance.git_state(provenance.repository_root())
     if commit != run.facts.commit:
         notes.append(f"evaluated at commit {commit}")

@@ -175,7 +175,9 @@ def _seconds_so_far(runner: Runner) -> float:
 
 
 def continued(checkpoint: Path, facts: RunFacts) -> RunFacts:
-    """The facts of a run that goes on: what it said of itself when it began.
+    """The facts of a run that goes on: what it said of itself when it began, and what changed.
+
+    Another commit does not stop it, but its record names that one, too.
 
     Raises:
         ValueError: If a setting differs; the message has the original command.
@@ -189,4 +191,6 @@ def continued(checkpoint: Path, facts: RunFacts) -> RunFacts:
             f"{checkpoint.parent} holds a run with other settings ({', '.join(other)}), begun by: "
             f"{begun.train_command}; give the same command with --resume, or another --work-dir"
         )
-    return begun
+    if facts.commit != begun.commit and facts.commit not in begun.went_on_at:
+        begun = dataclasses.replace(begun, went_on_at=[*begun.went_on_at, facts.commit])
+    return dataclasses.replace(begun, dirty=begun.dirty or facts.dirty)

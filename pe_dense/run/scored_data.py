@@ -29,11 +29,16 @@ def content_of(dataset: Any) -> ScoredContent | None:
     return ScoredContent(None if files.labels is None else hashes[files.labels], items)
 
 
-def content_of_config(cfg: Config) -> ScoredContent | None:
-    """The same of the data that a resolved config tests on."""
+def content_of_config(cfg: Config, split: str = "test") -> ScoredContent | None:
+    """The same of the data that a resolved config tests on, or validates on with split 'val'.
+
+    None also for a config that does not.
+    """
+    loader = cfg.get(f"{split}_dataloader")
+    if not loader:
+        return None
     init_default_scope(cfg.get("default_scope", "mmengine"))
-    dataset = copy.deepcopy(cfg.test_dataloader.dataset)
-    return content_of(DATASETS.build(dataset))
+    return content_of(DATASETS.build(copy.deepcopy(loader["dataset"])))
 
 
 def note_on_published(

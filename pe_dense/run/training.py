@@ -35,6 +35,7 @@ from pe_dense.run.protocol import found_in_data, protocol_sha256
 from pe_dense.run.request import RunRequest
 from pe_dense.run.resume import continued
 from pe_dense.run.runner import NamingRunner
+from pe_dense.run.scored_data import content_of_config
 from pe_dense.run.sharding import ShardedRunner, sharding_of, use_host_memory
 from pe_dense.run.small_sets import fill_one_batch
 from pe_dense.run.speed import use_speed_options
@@ -79,6 +80,8 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
             level=logging.WARNING,
         )
     facts = dataclasses.replace(facts, accepted=check_data(cfg, ("train", "val")))
+    if is_first_process():  # its checkpoints are written
+        facts = dataclasses.replace(facts, validated_on=validation_data(cfg, facts))
     hooks = [hook for hook in cfg.custom_hooks if hook.type == "ExactResumeHook"]
     if not hooks:
         raise ValueError(
@@ -106,6 +109,23 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
         )
     runner.train()
     return runner
+
+
+def validation_data(cfg: Config, facts: RunFacts) -> str | None:
+    """Hash of the labels and pictures that a run validates on.
+
+    Raises:
+        ValueError: If it goes on with others than it began with.
+    """
+    content = content_of_config(cfg, "val")
+    found = None if content is None else content.sha256
+    if None not in (found, facts.validated_on) and found != facts.validated_on:
+        raise ValueError(
+            f"{cfg.work_dir} holds a run that validated on other labels or pictures "
+            f"({facts.validated_on[:12]}...) than are there now ({found[:12]}...); restore the "
+            "data, or train in another --work-dir"
+        )
+    return found or facts.validated_on
 
 
 def require_training(cfg: Config, config: str) -> None:

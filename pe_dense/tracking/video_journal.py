@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pe_dense.files import atomic_write_text
+from pe_dense.files import atomic_write_text, file_sha256
 from pe_dense.tracking.frames import write_label_map
 
 RUN_FILE = ".run.json"
@@ -24,15 +24,11 @@ def run_key(facts: Mapping[str, Any]) -> str:
 
 
 def video_key(video: Mapping[str, Any]) -> str:
-    """sha256 of the names, sizes and times of the files of a video, and of how it is scored."""
+    """sha256 of the names and bytes of the files of a video, and of how it is scored."""
     files = [Path(path) for path in (*video["frame_paths"], *video["mask_paths"]) if path]
-    stats = [file.stat() for file in files]
-    stamps = [
-        (file.name, found.st_size, found.st_mtime_ns)
-        for file, found in zip(files, stats, strict=True)
-    ]
+    content = [(file.name, file_sha256(file)) for file in files]
     names = ("video", "style", "purpose", "scored", "bits")
-    return run_key({name: video[name] for name in names} | {"files": stamps})
+    return run_key({name: video[name] for name in names} | {"files": content})
 
 
 class VideoJournal:

@@ -1,5 +1,6 @@
 """Tokens from a cache in the place of a teacher, and the tool that fills the cache."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,12 @@ def test_what_does_not_belong_together_is_refused(tmp_path, folder):
     ):
         with pytest.raises(ValueError, match=words):
             CachedTeacher(**{**settings, **change})
+    manifest = tmp_path / "cache/manifest.json"
+    spec = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(spec | {"code": "0" * 64}))
+    with pytest.raises(ValueError, match="was made by other code of CellColours than is here now"):
+        CachedTeacher(**settings)
+    manifest.write_text(json.dumps(spec))
     teacher = CachedTeacher(**settings)
     teacher.check_image_set(UnlabelledImages(folder).image_set_sha256)
     with pytest.raises(ValueError, match="belongs to another image set"):

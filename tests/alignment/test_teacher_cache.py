@@ -189,6 +189,14 @@ def test_cache_of_another_teacher_grid_or_image_set_is_refused(tmp_path, folder)
         fill_teacher_cache(cache, MeanTeacher(2.0), images_of(folder))
     with pytest.raises(ValueError, match=r"another grid_hw \(\[4, 4\], not \[2, 2\]\)"):
         open_cache(path, folder, grid=(2, 2))
+    manifest = path / "manifest.json"
+    spec = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(spec | {"code": "0" * 64}))
+    with pytest.raises(ValueError, match=r"another code \(0000"):
+        open_cache(path, folder)
+    with pytest.raises(ValueError, match="another code"):  # nothing is added to it either
+        fill_teacher_cache(cache, MeanTeacher(), images_of(folder))
+    manifest.write_text(json.dumps(spec))
     (folder / "new.png").write_bytes((folder / "00.png").read_bytes())
     with pytest.raises(ValueError, match="another image set") as caught:
         open_cache(path, folder)

@@ -197,6 +197,18 @@ def test_a_start_from_another_checkpoint_is_another_protocol(trained, tmp_path):
         record_of(config, tmp_path / "tuned", tmp_path, **start, crop_size=(64, 64))
 
 
+def test_a_run_does_not_go_on_over_other_data(trained, mini_root, tmp_path):
+    config, run = trained
+    run = shutil.copytree(run, tmp_path / "run")
+    data = shutil.copytree(mini_root / "ade", tmp_path / "data")
+    asked = dict(work_dir=run, options={"data_root": str(data)}, resume=True)
+    runs.train(config, **asked)  # the same data elsewhere: all is done
+    label = min((data / "annotations" / "validation").iterdir())
+    label.write_bytes(label.read_bytes() + b" ")
+    with pytest.raises(ValueError, match=r"run holds a run that validated on other labels or pict"):
+        runs.train(config, **asked)
+
+
 def test_averaged_weights_are_those_that_are_scored(trained, tmp_path):
     config, run = trained
     content = torch.load(run / "epoch_2.pth", map_location="cpu", weights_only=False)

@@ -90,6 +90,8 @@ def test_resuming_keeps_what_the_run_said_of_itself(tmp_path: Path) -> None:
         begun, train_command="other words", dirty=False, weights=None, train_seconds=None
     )
     assert continued(file, again) == begun
+    went_on = continued(file, dataclasses.replace(again, commit="b" * 40, dirty=True))
+    assert went_on == dataclasses.replace(begun, went_on_at=["b" * 40], dirty=True)
     with pytest.raises(ValueError, match=r"other settings \(seed\).*python tools/train.py c.py"):
         continued(file, dataclasses.replace(again, seed=1))
     other = dataclasses.replace(again, start_from=None, amp=True)
