@@ -6,12 +6,13 @@ Both rest on the evidence beside the records, as ranks do, and on the same recor
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pe_dense.results.comparison import ranked_rows
-from pe_dense.results.mean_rank import MeanRanks, Task, largest_block, mean_ranks
+from pe_dense.results.mean_rank import MeanRanks, RankedTask, largest_block, mean_ranks_of
 from pe_dense.results.power import Detectable, detectable_difference
 from pe_dense.results.record import Record
+from pe_dense.results.resampled import resampled_scores
 
 
 def detectable_differences(
@@ -39,13 +40,32 @@ def mean_ranks_of_records(
     protocols: Sequence[tuple[str, int]] = (),
     least_protocols: int = 2,
 ) -> MeanRanks | None:
+    """`mean_ranks_of_tables` of the records of a store.
+
+    Raises:
+        ValueError: As `comparison.ranked_rows` and `mean_ranks_of_tables`.
+    """
+    tables = {}
+    for one in ranked_rows(records, root):
+        evidence = next(iter(one.evidences.values()))[0]
+        if len(set(evidence.unit_labels[evidence.unit])) > 1:
+            protocol = one.protocol
+            found = resampled_scores(one.evidences, protocol.metric)
+            tables[protocol.id, protocol.version] = RankedTask(found, protocol.higher_is_better)
+    return mean_ranks_of_tables(tables, protocols, least_protocols)
+
+
+def mean_ranks_of_tables(
+    tables: Mapping[tuple[str, int], RankedTask],
+    protocols: Sequence[tuple[str, int]] = (),
+    least_protocols: int = 2,
+) -> MeanRanks | None:
     """Mean rank over protocols of all encoders that have them.
 
     Args:
-        records: Those of a store.
-        root: Its root.
-        protocols: (id, version) of those to average over; by default the newest versions of those
-            that give most cells without a gap, as `mean_rank.largest_block` finds them.
+        tables: (id, version) of each protocol -> its resampled scores.
+        protocols: Those to average over; by default the newest versions of those that give most
+            cells without a gap, as `mean_rank.largest_block` finds them.
         least_protocols: Fewer, by default, are no list.
 
     Returns:
@@ -53,25 +73,17 @@ def mean_ranks_of_records(
         where no two encoders share so many protocols.
 
     Raises:
-        ValueError: As `comparison.ranked_rows` and `mean_rank.mean_ranks`.
+        ValueError: If a protocol is named that is not there, or fewer than two encoders have all.
     """
-    tasks = {}
-    for one in ranked_rows(records, root):
-        evidence = next(iter(one.evidences.values()))[0]
-        if len(set(evidence.unit_labels[evidence.unit])) > 1:
-            protocol = one.protocol
-            tasks[protocol.id, protocol.version] = Task(
-                one.evidences, protocol.metric, protocol.higher_is_better
-            )
     chosen = list(protocols)
     if not chosen:
-        newest = dict(sorted(tasks))
-        encoders = {f"{id_}-v{v}": tasks[id_, v].evidences for id_, v in newest.items()}
+        newest = dict(sorted(tables))
+        encoders = {f"{id_}-v{v}": tables[id_, v].found.names for id_, v in newest.items()}
         block, _ = largest_block(encoders, least_protocols)
         chosen = [(id_, v) for id_, v in newest.items() if f"{id_}-v{v}" in block]
         if not chosen:
             return None
     for id_, version in chosen:
-        if (id_, version) not in tasks:
+        if (id_, version) not in tables:
             raise ValueError(f"no record of {id_}-v{version} may be ranked; name another protocol")
-    return mean_ranks({f"{id_}-v{v}": tasks[id_, v] for id_, v in chosen})
+    return mean_ranks_of({f"{id_}-v{v}": tables[id_, v] for id_, v in chosen})

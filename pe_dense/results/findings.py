@@ -12,9 +12,10 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 
-from pe_dense.results.across_tables import mean_ranks_of_records
+from pe_dense.results.across_tables import mean_ranks_of_tables
 from pe_dense.results.comparison import evidence_of, may_be_ranked, ranked_rows
 from pe_dense.results.encoder_rows import Findings, row_key
+from pe_dense.results.mean_rank import RankedTask
 from pe_dense.results.power import Detectable, detectable_of
 from pe_dense.results.rank_groups import Rank, ranks_of
 from pe_dense.results.record import Record
@@ -36,12 +37,14 @@ def find(records: Sequence[Record], root: str | os.PathLike[str]) -> Findings:
     ranks: dict[str, Rank] = {}
     means: dict[str, CombinedInterval] = {}
     detectable: dict[tuple[str, int], Detectable] = {}
+    tables: dict[tuple[str, int], RankedTask] = {}
     for one in ranked_rows(records, root):
         first = next(iter(one.evidences.values()))[0]
         if len(set(first.unit_labels[first.unit])) < 2:
             continue
         protocol = one.protocol
         resampled = resampled_scores(one.evidences, protocol.metric)
+        tables[protocol.id, protocol.version] = RankedTask(resampled, protocol.higher_is_better)
         detectable[protocol.id, protocol.version] = detectable_of(resampled)
         if len(one.rows) > 1:
             for rank in ranks_of(resampled, protocol.higher_is_better):
@@ -50,7 +53,7 @@ def find(records: Sequence[Record], root: str | os.PathLike[str]) -> Findings:
             combined = combined_of(resampled)
             means.update({row_key(one.rows[name][0]): found for name, found in combined.items()})
     means.update(_unranked_means(records, root))
-    return Findings(ranks, means, detectable, mean_ranks_of_records(records, root))
+    return Findings(ranks, means, detectable, mean_ranks_of_tables(tables))
 
 
 def _unranked_means(

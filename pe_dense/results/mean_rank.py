@@ -46,6 +46,19 @@ class Task:
     higher_is_better: bool
 
 
+@dataclass(frozen=True, eq=False)
+class RankedTask:
+    """One protocol whose scores were resampled: what `Task` becomes.
+
+    Attributes:
+        found: Scores of its encoders.
+        higher_is_better: Direction of their metric.
+    """
+
+    found: ResampledScores
+    higher_is_better: bool
+
+
 @dataclass(frozen=True)
 class MeanRank:
     """Where one encoder stands over all tasks.
@@ -105,11 +118,27 @@ def mean_ranks(
         ValueError: If there is no task, fewer than two encoders have all of them, or as
             `statistics.combined_intervals`.
     """
+    found = {
+        protocol: RankedTask(
+            resampled_scores(task.evidences, task.metric, resamples, seed, level=level),
+            task.higher_is_better,
+        )
+        for protocol, task in tasks.items()
+    }
+    return mean_ranks_of(found, seed, level)
+
+
+def mean_ranks_of(tasks: Mapping[str, RankedTask], seed: int = 0, level: float = 0.95) -> MeanRanks:
+    """`mean_ranks` of scores that were resampled already, all with as many draws.
+
+    Raises:
+        ValueError: If there is no task, or fewer than two encoders have all of them.
+    """
     if not tasks:
         raise ValueError("no protocol to rank by; pass one or more")
-    everybody = sorted({name for task in tasks.values() for name in task.evidences})
+    everybody = sorted({name for task in tasks.values() for name in task.found.names})
     lacking = {
-        name: tuple(protocol for protocol in tasks if name not in tasks[protocol].evidences)
+        name: tuple(protocol for protocol in tasks if name not in tasks[protocol].found.names)
         for name in everybody
     }
     names = [name for name in everybody if not lacking[name]]
@@ -120,12 +149,11 @@ def mean_ranks(
         )
     measured, drawn, few, known = {}, [], False, True
     for place, (protocol, task) in enumerate(tasks.items()):
-        chosen = {name: task.evidences[name] for name in names}
-        # Draws of their own: items of one protocol are not those of another.
-        found = resampled_scores(chosen, task.metric, resamples, seed + 1009 * place)
-        sign = -1.0 if task.higher_is_better else 1.0
-        measured[protocol] = places(sign * found.scores_B[:, None])[:, 0]
-        drawn.append(places(sign * _other_scores(found, resamples, seed + 1009 * place, level)))
+        found, sign = task.found, -1.0 if task.higher_is_better else 1.0
+        chosen_B = np.array([found.names.index(name) for name in names])
+        rng = np.random.default_rng([seed, 7, place])
+        measured[protocol] = places(sign * found.scores_B[chosen_B, None])[:, 0]
+        drawn.append(places(sign * _other_scores(found, chosen_B, rng, level)))
         few |= found.draws.has_few_units
         known &= found.compares == "encoders"
     mean_B = np.mean(list(measured.values()), axis=0)
@@ -150,20 +178,22 @@ def mean_ranks(
     )
 
 
-def _other_scores(found: ResampledScores, resamples: int, seed: int, level: float) -> np.ndarray:
-    """(B, resamples) scores that other items and seeds could give."""
-    drawn_BR = found.drawn_BR
-    if drawn_BR.shape[1] < resamples:  # some left a score undefined; the others stand for them
-        drawn_BR = drawn_BR[:, np.arange(resamples) % drawn_BR.shape[1]]
+def _other_scores(
+    found: ResampledScores, chosen_B: np.ndarray, rng: np.random.Generator, level: float
+) -> np.ndarray:
+    """(B, resamples) scores that other items and seeds could give to the chosen encoders."""
+    resamples, drawn_BR = found.draws.resamples, found.drawn_BR[chosen_B]
+    # In an order of its own, since items of one protocol are not those of another. Where some
+    # draws left a score undefined, others stand for them.
+    order_R = np.arange(resamples) % drawn_BR.shape[1]
+    drawn_BR = drawn_BR[:, rng.permutation(order_R)]
     factor = stretch(found.draws.num_units, (1 - level) / 2)
-    score_B1 = found.scores_B[:, None]
-    spread_BR = score_B1 + factor * (drawn_BR - drawn_BR.mean(axis=1, keepdims=True))
-    for b in range(len(spread_BR)):
+    scores_B1 = found.scores_B[chosen_B, None]
+    spread_BR = scores_B1 + factor * (drawn_BR - drawn_BR.mean(axis=1, keepdims=True))
+    for row, b in enumerate(chosen_B):
         deviation = np.sqrt(found.seed_variance_of(b))
         if deviation:
-            rng = np.random.default_rng([seed, 1 + b])
-            freedom = found.seeds.degrees_of_freedom
-            spread_BR[b] += deviation * rng.standard_t(freedom, resamples)
+            spread_BR[row] += deviation * rng.standard_t(found.seeds.degrees_of_freedom, resamples)
     return spread_BR
 
 
