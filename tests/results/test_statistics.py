@@ -17,7 +17,7 @@ from evidence_case import (
     video_object,
 )
 
-from pe_dense.results.bootstrap import bootstrap_weights, stretch
+from pe_dense.results.bootstrap import Draws, bootstrap_weights, stretch
 from pe_dense.results.evidence import VideoObjectEvidence
 from pe_dense.results.statistics import (
     interval,
@@ -155,6 +155,15 @@ def test_mean_of_many_units_has_the_interval_of_student(num):
     exact = stats.t.interval(0.95, num - 1, values.mean(), stats.sem(values))
     half = (exact[1] - exact[0]) / 2
     assert (found.low, found.high) == pytest.approx(exact, abs=0.04 * half)
+
+
+def test_an_interval_never_leaves_its_score_out():
+    """1 % of the draws are far off, so that both quantiles lie below the mean of all."""
+    draws = Draws(depth(num=40), resamples=1000, seed=0, unit=None, level=0.95)
+    drawn_R = np.r_[np.zeros(990), np.full(10, 100.0)]
+    low, high = draws.bounds(drawn_R, 7.0)
+    assert low < 7.0 == high
+    assert 0.01 < draws.p_value(drawn_R, -7.0, 1e-12) < 0.05  # and so is 0, seen from below
 
 
 def test_stretch_by_hand():
