@@ -16,7 +16,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pe_dense.results.average_precision import AREAS, IOU_THRESHOLDS, average_precision
+from pe_dense.results.average_precision import (
+    AREAS,
+    IOU_THRESHOLDS,
+    average_precision,
+    needed_rows,
+)
 from pe_dense.results.item_evidence import (
     ItemEvidence,
     freeze,
@@ -34,7 +39,7 @@ _MEANS = {
     "APm": ("medium", None),
     "APl": ("large", None),
 }
-# Weights of one class in int32 that fit a core's cache; larger chunks are not faster.
+# Sums of one class in int32 that fit a core's cache; larger chunks are not faster.
 _CHUNK_CELLS = 2**20
 
 
@@ -181,22 +186,26 @@ class DetectionEvidence(ItemEvidence):
         bounds_K1 = np.searchsorted(self.class_D, np.arange(classes + 1))
         ap_RKT = np.empty((num, classes, len(IOU_THRESHOLDS)))
         recall_RKT = np.empty_like(ap_RKT)
-        # Weightings last: rows of an image are then gathered, summed and compared as whole rows.
-        weights_NR = np.ascontiguousarray(weights_RN.T, dtype=np.int32)
+        # The smallest type that holds them: gathering weights is most of the traffic in memory.
+        most = int(weights_RN.max()) if weights_RN.size else 0
+        weights_RN = np.ascontiguousarray(weights_RN, dtype=np.min_scalar_type(most))
 
         def score_class(k: int) -> None:
             rows = slice(bounds_K1[k], bounds_K1[k + 1])
-            matched_DT = self.matched_DAT[rows, area]
-            ignored_DT = self.ignored_DAT[rows, area]
+            needed = needed_rows(self.matched_DAT[rows, area], self.ignored_DAT[rows, area])
+            needed += rows.start
+            matched_DT = self.matched_DAT[needed, area]
+            ignored_DT = self.ignored_DAT[needed, area]
+            image_D = self.image_D[needed]
             mine_G = self.gt_class_G == k
             gt_image_G, gt_count_G = self.gt_image_G[mine_G], self.gt_count_GA[mine_G, area]
-            chunk = max(16, _CHUNK_CELLS // max(len(matched_DT), 1))
+            chunk = max(16, _CHUNK_CELLS // max(len(needed), 1))
             for start in range(0, num, chunk):
                 part = slice(start, start + chunk)
-                part_NR = weights_NR[:, part]
-                num_gt_R = gt_count_G @ part_NR[gt_image_G].astype(np.int64)
-                weights_DR = part_NR[self.image_D[rows]]
-                ap_TR, recall_TR = average_precision(matched_DT, ignored_DT, weights_DR, num_gt_R)
+                part_RN = weights_RN[part]
+                num_gt_R = part_RN[:, gt_image_G].astype(np.int64) @ gt_count_G
+                weights_RD = part_RN.take(image_D, axis=1)
+                ap_TR, recall_TR = average_precision(matched_DT, ignored_DT, weights_RD, num_gt_R)
                 ap_RKT[part, k], recall_RKT[part, k] = ap_TR.T, recall_TR.T
 
         # numpy gives up the interpreter lock in its loops, so that threads run side by side.

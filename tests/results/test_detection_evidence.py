@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from coco_case import NAMES, evaluate, evidence_of, random_case, repeated
 
-from pe_dense.results.average_precision import AREAS, IOU_THRESHOLDS, average_precision
+from pe_dense.results.average_precision import (
+    AREAS,
+    IOU_THRESHOLDS,
+    average_precision,
+    needed_rows,
+)
 from pe_dense.results.detection_evidence import DetectionEvidence, detection_evidence_from_eval_imgs
 
 PLACES = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR100": 8}
@@ -74,8 +79,8 @@ def test_weights_of_one_and_of_none():
 def test_ap_by_hand():
     # Right, wrong, right of four objects: precision 1 up to recall 0.25, then 2 / 3 up to 0.5.
     right = np.array([[True], [False], [True]])
-    weights_DR = np.array([[1, 2], [1, 0], [1, 1]], np.int32)
-    ap, recall = average_precision(right, np.zeros_like(right), weights_DR, np.array([4, 3]))
+    weights_RD = np.array([[1, 1, 1], [2, 0, 1]], np.uint8)
+    ap, recall = average_precision(right, np.zeros_like(right), weights_RD, np.array([4, 3]))
     np.testing.assert_allclose(ap, [[(26 * 1 + 25 * 2 / 3) / 101, 1.0]], atol=1e-15)
     np.testing.assert_allclose(recall, [[0.5, 1.0]])
 
@@ -84,9 +89,23 @@ def test_ap_at_recalls_that_floats_miss():
     # 35 of 100 objects is recall 0.35, just below the recall point 0.35000000000000003.
     for num, reached in ((34, 35), (35, 35), (36, 37)):
         right = np.ones((num, 1), bool)
-        ones = np.ones((num, 1), np.int32)
+        ones = np.ones((1, num), np.int32)
         ap, _ = average_precision(right, np.zeros_like(right), ones, np.array([100]))
         assert ap.item() == pytest.approx(reached / 101, abs=1e-12)
+
+
+def test_rows_that_are_not_needed_change_nothing():
+    """Ignored at every IoU, or behind the last match: AP is the same with and without them."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        num = int(rng.integers(0, 30))
+        matched, ignored = rng.random((num, 10)) < 0.2, rng.random((num, 10)) < 0.7
+        weights_RD, objects = rng.integers(0, 4, (5, num)), rng.integers(0, 40, 5) + 90
+        needed = needed_rows(matched, ignored)
+        whole = average_precision(matched, ignored, weights_RD, objects)
+        part = average_precision(matched[needed], ignored[needed], weights_RD[:, needed], objects)
+        np.testing.assert_array_equal(whole, part)
+        assert not ignored[needed].all(axis=1).any()
 
 
 def test_many_weightings_in_chunks_equal_single_ones(monkeypatch):
