@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from mmcv import ops
 from mmdet.models.losses import focal_loss
 from mmdet.structures.mask import structures as mask_structures
@@ -28,6 +27,7 @@ from torch.nn.modules.utils import _pair
 
 from pe_dense.detection.roi_align import roi_align_average
 from pe_dense.openmmlab.compiled_operators import cuda_operators_work
+from pe_dense.openmmlab.devices import device_of_machine
 
 # `mmcv.ops.nms` and `mmcv.ops.roi_align` are functions that hide their modules.
 nms_module = importlib.import_module("mmcv.ops.nms")
@@ -36,8 +36,8 @@ MMCV_NMS, MMCV_ROI_ALIGN = nms_module.ext_module.nms, roi_align_module.roi_align
 
 
 def has_kernel(device_type: str) -> bool:
-    """Whether mmcv's operators run on tensors of a device: 'cpu', 'cuda', ..."""
-    return device_type != "cuda" or cuda_operators_work()
+    """Whether mmcv's operators run on tensors of a device: 'cpu', 'cuda', 'xpu', 'mps'."""
+    return device_type == "cpu" or (device_type == "cuda" and cuda_operators_work())
 
 
 def focal_loss_in_pytorch(pred: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -133,7 +133,7 @@ def use_torch_where_cuda_is_missing() -> bool:
     Tensors on the CPU keep mmcv's kernels. Returns whether a replacement was needed; warns once in
     a process when it was.
     """
-    if not torch.cuda.is_available() or has_kernel("cuda"):
+    if has_kernel(device_of_machine()):
         return False
     focal_loss.sigmoid_focal_loss = focal_loss_in_pytorch
     compiled = roi_align_module.ext_module  # never replaced, so that a second call changes nothing

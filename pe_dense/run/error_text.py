@@ -30,6 +30,12 @@ _RESOURCES = (
     ("PytorchStreamWriter", "free space where the run writes, then go on with --resume"),
     ("DataLoader worker", "lower num_workers, or give the machine more shared memory"),
 )
+# What torch raises for operators that a device lacks, and the variable that sends those to the CPU.
+_MISSING_OPERATORS = (
+    (re.compile(r"operator '(\S+)' is not currently implemented for the MPS"), "mps", "MPS"),
+    (re.compile(r"run '(\S+)' with arguments from the 'XPU' backend"), "xpu", "XPU"),
+    (re.compile(r"operator '(\S+)' is not currently implemented for the XPU"), "xpu", "XPU"),
+)
 _LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
 # Error number -> what is the matter with the file, and what to do.
 _FILES = {
@@ -68,6 +74,15 @@ def told(error: Exception, words: Sequence[str] = ()) -> str | None:
     for pattern, remedy in _RESOURCES if isinstance(error, RuntimeError) else ():
         if pattern in text:
             return f"{text.partition('. ')[0]}; {remedy}"
+    for pattern, device, name in _MISSING_OPERATORS:
+        if missing := pattern.search(text):
+            return (
+                f"torch has no operator {missing[1]} on the device '{device}'; set "
+                f"PYTORCH_ENABLE_{name}_FALLBACK=1, which computes it on the processor, or "
+                "PE_DENSE_DEVICE=cpu for the whole run"
+            )
+    if "MPS framework doesn't support float64" in text:
+        return "this run needs float64, which the device 'mps' has not; set PE_DENSE_DEVICE=cpu"
     if unknown := _UNKNOWN.search(text):
         name, registry = unknown.groups()
         return (

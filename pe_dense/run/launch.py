@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 
+from pe_dense.openmmlab.devices import require_cuda_for, use_device_of_machine
 from pe_dense.results.provenance import command_line
 
 
@@ -77,11 +78,14 @@ def require_gpu_for_float16(cfg: Config, config: str | Path) -> None:
 
 
 def use_device(cfg: Config) -> None:
-    """Choose the communication backend; without a GPU, join the process group here.
+    """Choose device and communication backend; without a GPU, join the process group here.
 
     MMEngine's own set-up of processes and of the model wrapper asks for a GPU.
     """
-    cuda = torch.cuda.is_available()
+    device = use_device_of_machine()
+    cuda = device == "cuda"
+    if cfg.launcher != "none":
+        require_cuda_for("a run of several processes", "leave --launcher out")
     cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
     if cuda or cfg.launcher == "none":
         return

@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from pe_dense.encoders.conversion import trained_canvas
 from pe_dense.encoders.weights import WeightsInfo
 from pe_dense.files import file_sha256
+from pe_dense.openmmlab.devices import device_of_machine
 from pe_dense.results.provenance import git_state, repository_root
 from pe_dense.run.checkpoint import (
     RunFacts,
@@ -183,7 +184,7 @@ def trained_model(run: TrainedRun) -> torch.nn.Module:
         encoder_settings(run.cfg).amp_dtype = "bfloat16"
     model = MODELS.build(copy.deepcopy(run.cfg.model))
     load_strictly(model, run.content, str(run.file))
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to(device_of_machine()).eval()
 
 
 def encoder_settings(cfg: Config) -> Any:

@@ -17,6 +17,7 @@ from mmengine.registry import DATASETS, METRICS, MODELS
 from torch import nn
 
 from pe_dense.data.image_files import spread
+from pe_dense.openmmlab.devices import device_of_machine
 from pe_dense.pictures.boxes import Boxes
 from pe_dense.tracking.frames import read_label_map
 from pe_dense.tracking.layer_choice import best_of, mean_j_and_f
@@ -110,7 +111,7 @@ def tracked_videos(
 def _built(model_cfg: Mapping[str, Any], seed: int) -> nn.Module:
     """The model on its device; random weights are those that the protocol scores."""
     torch.manual_seed(seed)
-    return MODELS.build(model_cfg).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return MODELS.build(model_cfg).to(device_of_machine()).eval()
 
 
 def _propagated(video: Mapping[str, Any], found: Mapping[str, Any], maps: Path) -> VideoView:

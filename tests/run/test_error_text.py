@@ -33,6 +33,34 @@ def error_of(action: Callable[[], object]) -> Exception:
     raise AssertionError("nothing was raised")
 
 
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (
+            "The operator 'aten::grid_sampler_2d_backward' is not currently implemented for the "
+            "MPS device. If you want this op to be considered for addition please comment",
+            "no operator aten::grid_sampler_2d_backward on the device 'mps'; set "
+            "PYTORCH_ENABLE_MPS_FALLBACK=1",
+        ),
+        (
+            "Could not run 'aten::_x' with arguments from the 'XPU' backend. This could be because",
+            "no operator aten::_x on the device 'xpu'; set PYTORCH_ENABLE_XPU_FALLBACK=1",
+        ),
+        (
+            "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support "
+            "float64. Please use float32 instead.",
+            "needs float64, which the device 'mps' has not; set PE_DENSE_DEVICE=cpu",
+        ),
+    ],
+)
+def test_what_another_gpu_lacks_is_one_sentence(message: str, words: str) -> None:
+    def fails() -> None:
+        raise (TypeError if "float64" in message else NotImplementedError)(message)
+
+    found = told(error_of(fails), OPTIONS)
+    assert words in found and "\n" not in found
+
+
 def own_bug() -> None:
     raise AttributeError("oops")
 
