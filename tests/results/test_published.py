@@ -24,6 +24,23 @@ def test_pages_are_what_the_records_give() -> None:
     assert pages.outdated(STORE) == [], "run python tools/leaderboard.py build"
 
 
+def test_nothing_that_is_published_is_refused() -> None:
+    assert pages.open_store(STORE).problems == []
+
+
+def test_published_seeds_have_curves_and_gaps_of_their_own() -> None:
+    for task in ("depth", "segmentation"):
+        seeds = [r for r in RECORDS if r.protocol.id == f"mini-{task}-probe"]
+        metric = seeds[0].protocol.metric
+        assert [r.seed for r in seeds] == [0, 1, 2]
+        assert len({str(r.by_layer) for r in seeds}) == len({str(r.selection) for r in seeds}) == 3
+        for record in seeds:
+            curve = record.by_layer[metric]
+            assert curve["8+9+10+11"] == record.scores[metric] and len(curve) == 13
+            gap = record.scores[metric] - curve["11"]
+            assert record.selection.best_minus_last == pytest.approx(gap)
+
+
 def test_readme_states_the_recorded_scores() -> None:
     readme = (ROOT / "README.md").read_text()
     (record,) = [r for r in RECORDS if r.protocol.id == "bccd-detection-scratch"]
