@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import importlib
+import math
 import os
 import subprocess
 import sys
@@ -53,6 +55,14 @@ def test_every_section_runs_with_tiny_sizes_on_a_cpu(tmp_path: Path, table) -> N
     for row in rows:
         assert row["status"] == "ok"
         assert float(row["ours_ms"]) > 0
+
+
+def test_a_limit_stands_behind_the_section(gpu) -> None:
+    parser = argparse.ArgumentParser()
+    assert gpu.limited("encoder:40", parser) == ("encoder", 40.0)
+    assert gpu.limited("data", parser) == ("data", math.inf)
+    with pytest.raises(SystemExit):
+        gpu.limited("data:soon", parser)
 
 
 def test_tiny_sizes_do_not_replace_measured_rows() -> None:

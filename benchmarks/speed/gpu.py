@@ -3,7 +3,7 @@
     python benchmarks/speed/gpu.py                         # all sections, on the first CUDA device
     python benchmarks/speed/gpu.py encoder propagation     # some of them
     python benchmarks/speed/gpu.py --tiny --out rows.csv   # does every section run? also on a CPU
-    python benchmarks/speed/gpu.py --seconds-per-section 30
+    python benchmarks/speed/gpu.py encoder:40 data:10      # no part starts after so many seconds
 
 Rows of the sections that ran replace their older rows in gpu.csv, after every section, so that an
 interruption loses one section. A part that fails is a FAILED row with its sentence, the others go
@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from gpu_bench import Bench, Row
 from gpu_table import COLUMNS, CSV_FILE, SECTIONS, merge_rows, read_rows, write_rows
-from measure import command_line, hardware, versions
+from measure import ROOT, hardware, versions
 
 
 def text(number: float | None) -> str:
@@ -78,10 +78,9 @@ def run_section(
         name: Of the section.
         bench: What it measures with.
         about: The last columns.
-        seconds: No part starts after them.
+        seconds: No part starts after them, counted from when the section is imported.
     """
     rows: list[dict[str, str]] = []
-    begin = time.perf_counter()
 
     def add(part: str, row: Row) -> None:
         rows.append(cells(name, part, row, about))
@@ -89,7 +88,9 @@ def run_section(
         print(*shown, sep="  ", flush=True)
 
     try:
-        for part, measure_part in importlib.import_module(f"gpu_sections.{name}").parts(bench):
+        section = importlib.import_module(f"gpu_sections.{name}")
+        begin = time.perf_counter()
+        for part, measure_part in section.parts(bench):
             if time.perf_counter() - begin > seconds:
                 add(part, Row(status="NOT RUN", note=f"the section was over its {seconds:g} s"))
                 continue
@@ -108,17 +109,24 @@ def run_section(
     return rows
 
 
+def limited(word: str, parser: argparse.ArgumentParser) -> tuple[str, float]:
+    """'encoder:40' -> ('encoder', 40.0); without a number no limit."""
+    name, _, seconds = word.partition(":")
+    try:
+        return name, float(seconds or math.inf)
+    except ValueError:
+        parser.error(f"{word} is not SECTION or SECTION:SECONDS")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("sections", nargs="*", metavar="SECTION[:S]", help=", ".join(SECTIONS))
     parser.add_argument("--device", help="default: cuda where torch finds it, else cpu")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes; always on a CPU")
     parser.add_argument("--out", type=Path, help="CSV file; default benchmarks/speed/gpu.csv")
-    parser.add_argument(
-        "--seconds-per-section", type=float, default=math.inf, help="start no part after them"
-    )
     args = parser.parse_args()
-    sections = args.sections or list(SECTIONS)
+    limits = dict(limited(word, parser) for word in args.sections or SECTIONS)
+    sections = list(limits)
     if unknown := [name for name in sections if name not in SECTIONS]:
         parser.error(f"no section {unknown[0]}; there are {', '.join(SECTIONS)}")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -134,12 +142,12 @@ def main() -> int:
     about = {
         "hardware": machine,
         "versions": versions(*["triton"] * (importlib.util.find_spec("triton") is not None)),
-        "command": command_line(),
     }
     num_failed = 0
     for name in sections:
         begin = time.perf_counter()
-        rows = run_section(name, bench, about, args.seconds_per_section)
+        command = f"python {Path(__file__).resolve().relative_to(ROOT).as_posix()} {name}"
+        rows = run_section(name, bench, {**about, "command": command}, limits[name])
         num_failed += sum(row["status"] == "FAILED" for row in rows)
         write_rows(out, merge_rows(read_rows(out), rows, [name]))
         print(f"{name}: {len(rows)} rows in {time.perf_counter() - begin:.0f} s", flush=True)
