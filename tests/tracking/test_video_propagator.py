@@ -25,7 +25,11 @@ from pe_dense.tracking.layer_choice import best_of
 from pe_dense.tracking.object_statistics import object_statistics
 from pe_dense.tracking.reference import PropagationSetting
 from pe_dense.tracking.region_and_boundary import sequence_statistics, video_scores
-from pe_dense.tracking.video_propagator import VideoPropagator
+from pe_dense.tracking.video_propagator import (
+    VideoPropagator,
+    frames_together,
+    reading_threads,
+)
 from pe_dense.tracking.vos_metric import VideoObjectMetric
 
 NEAR = dict(last_frames=2, radius=3, topk=1, temperature=0.1)
@@ -122,6 +126,13 @@ def test_results_do_not_depend_on_batches_and_threads(davis: Path) -> None:
     first = propagator(batch_size=1, threads=1).propagate(item)["statistics"]
     again = propagator(batch_size=4, threads=3).propagate(item)["statistics"]
     assert np.array_equal(first, again)
+
+
+def test_a_gpu_gets_full_batches_and_the_processors_read() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [frames_together(cpu, tokens) for tokens in (1, 1560, 10**6)] == [4, 4, 4]
+    assert [frames_together(gpu, tokens) for tokens in (1560, 6240, 10**6)] == [10, 4, 4]
+    assert reading_threads(cpu) == 2 <= reading_threads(gpu) <= 16
 
 
 def test_davis_ignores_objects_that_appear_later(davis: Path) -> None:
