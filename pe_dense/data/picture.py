@@ -60,7 +60,8 @@ def read_picture(
         content = Path(file).read_bytes()
     except OSError as error:
         raise unreadable(f"{noun} {file}", error) from error
-    return _swapped(decode_picture(content, f"{noun} {file}", as_stored, backend, bits))
+    pixels_HW3, is_rgb = _decoded(content, f"{noun} {file}", as_stored, backend, bits)
+    return pixels_HW3.copy() if is_rgb else _swapped(pixels_HW3)
 
 
 def decode_picture(
@@ -84,44 +85,8 @@ def decode_picture(
         ValueError: If it cannot be decoded to its end, holds numbers that are no colours, is dark
             for want of `bits`, or has values above them.
     """
-    header = header_of(content, called)
-    if "+" in header.mode:
-        raise ValueError(
-            f"{called} has {header.mode.partition('+')[2]} samples per pixel beside its colour "
-            f"({header.mode.partition('+')[0]}); save it as RGB"
-        )
-    if obstacle := _tiff_obstacle(header):
-        raise ValueError(
-            f"{called} has {header.bits}-bit samples {obstacle}, which is not read; save it as RGB "
-            "with interleaved samples (INTERLEAVE=PIXEL of GDAL) of 16 bits, or with 8 bits"
-        )
-    try:
-        if _needs_pillow(header) or (backend == "pillow" and _is_plain(header)):
-            with Image.open(io.BytesIO(content)) as picture:
-                if picture.mode.startswith("I;16"):
-                    pixels_HWC = np.asarray(picture)
-                else:
-                    is_rgb = picture.mode == "RGB"  # converting would copy it
-                    pixels_HWC = _swapped(np.asarray(picture if is_rgb else picture.convert("RGB")))
-        else:
-            flag = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-            flag = flag if _is_plain(header) else cv2.IMREAD_UNCHANGED
-            # In memory: imread would accept half a JPEG and fill the rest with grey.
-            pixels_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
-            if pixels_HWC is None:
-                raise ValueError("broken, cut off, or of a kind that OpenCV does not read")
-    except UnidentifiedImageError as error:  # its own words name an object in memory
-        raise _undecodable(
-            called, "broken, cut off, or of a kind that Pillow does not read"
-        ) from error
-    except Exception as error:  # OpenCV and Pillow raise many kinds for a broken file
-        reason = error.err if isinstance(error, cv2.error) else " ".join(str(error).split())
-        raise _undecodable(called, reason or type(error).__name__) from error
-    pixels_HWC = _three_channels(pixels_HWC)
-    if not _is_plain(header):
-        pixels_HWC = _scaled(pixels_HWC, header, called, bits)
-    pixels_HWC = stored(pixels_HWC, header)
-    return np.ascontiguousarray(turned(pixels_HWC, 1 if as_stored else header.orientation))
+    pixels_HW3, is_rgb = _decoded(content, called, as_stored, backend, bits)
+    return _swapped(pixels_HW3) if is_rgb else pixels_HW3
 
 
 def require_backend(backend: str) -> str:
@@ -177,6 +142,49 @@ def _tiff_obstacle(header: PictureHeader) -> str:
     if header.mode == "LA":
         return "of grey with alpha"
     return "" if header.bits in (10, 12, 14, 16, 32, 64) else "without gaps"
+
+
+def _decoded(
+    content: bytes, called: str, as_stored: bool, backend: str, bits: int | None
+) -> tuple[np.ndarray, bool]:
+    """(H, W, 3) uint8, perhaps read-only, and whether it is RGB rather than BGR."""
+    header = header_of(content, called)
+    if "+" in header.mode:
+        raise ValueError(
+            f"{called} has {header.mode.partition('+')[2]} samples per pixel beside its colour "
+            f"({header.mode.partition('+')[0]}); save it as RGB"
+        )
+    if obstacle := _tiff_obstacle(header):
+        raise ValueError(
+            f"{called} has {header.bits}-bit samples {obstacle}, which is not read; save it as RGB "
+            "with interleaved samples (INTERLEAVE=PIXEL of GDAL) of 16 bits, or with 8 bits"
+        )
+    try:
+        is_rgb = _needs_pillow(header) or (backend == "pillow" and _is_plain(header))
+        if is_rgb:
+            with Image.open(io.BytesIO(content)) as picture:
+                is_plain = picture.mode == "RGB" or picture.mode.startswith("I;16")
+                pixels_HWC = np.asarray(picture if is_plain else picture.convert("RGB"))
+        else:
+            flag = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+            flag = flag if _is_plain(header) else cv2.IMREAD_UNCHANGED
+            # In memory: imread would accept half a JPEG and fill the rest with grey.
+            pixels_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+            if pixels_HWC is None:
+                raise ValueError("broken, cut off, or of a kind that OpenCV does not read")
+    except UnidentifiedImageError as error:  # its own words name an object in memory
+        raise _undecodable(
+            called, "broken, cut off, or of a kind that Pillow does not read"
+        ) from error
+    except Exception as error:  # OpenCV and Pillow raise many kinds for a broken file
+        reason = error.err if isinstance(error, cv2.error) else " ".join(str(error).split())
+        raise _undecodable(called, reason or type(error).__name__) from error
+    pixels_HWC = _three_channels(pixels_HWC)
+    if not _is_plain(header):
+        pixels_HWC = _scaled(pixels_HWC, header, called, bits)
+    pixels_HWC = stored(pixels_HWC, header)
+    pixels_HWC = turned(pixels_HWC, 1 if as_stored else header.orientation)
+    return np.ascontiguousarray(pixels_HWC), is_rgb
 
 
 def _swapped(pixels_HW3: np.ndarray) -> np.ndarray:

@@ -194,7 +194,7 @@ def frame_batches(
     colours_23 = torch.tensor([mean, std], dtype=torch.float32)
     shift_311, scale_311 = colours_23.mul(255)[:, :, None, None].to(device)
 
-    def load(path: Path) -> Tensor:
+    def load(path: Path, out_HW3: Tensor) -> None:
         frame_HW3 = read_frame(path, bits)
         if frame_HW3.shape[:2] != native_hw:
             found = frame_HW3.shape
@@ -202,24 +202,26 @@ def frame_batches(
                 f"frame {path} has {found[0]} x {found[1]} px, the first frame of the video "
                 f"{native_hw[0]} x {native_hw[1]}; all frames of a video need one size"
             )
-        return torch.from_numpy(np.array(resize_frame(frame_HW3, size_hw, rule)))
+        np.copyto(out_HW3.numpy(), resize_frame(frame_HW3, size_hw, rule))
 
-    def put(futures: list[Future[Tensor]]) -> Tensor:
-        frames_HW3 = [future.result() for future in futures]
-        # Pinned for CUDA, where the copy would wait otherwise.
-        shape, pin = (len(frames_HW3), *frames_HW3[0].shape), device.type == "cuda"
-        bytes_BHW3 = torch.empty(shape, dtype=torch.uint8, pin_memory=pin)
-        torch.stack(frames_HW3, out=bytes_BHW3)
+    def start(batch: Sequence[Path]) -> tuple[Tensor, list[Future[None]]]:
+        shape, pin = (len(batch), *size_hw, 3), device.type == "cuda"
+        bytes_BHW3 = torch.empty(shape, dtype=torch.uint8, pin_memory=pin)  # else copies wait
+        return bytes_BHW3, [pool.submit(load, *job) for job in zip(batch, bytes_BHW3, strict=True)]
+
+    def put(bytes_BHW3: Tensor, jobs: list[Future[None]]) -> Tensor:
+        for job in jobs:
+            job.result()
         bytes_B3HW = bytes_BHW3.to(device, non_blocking=True).permute(0, 3, 1, 2)
         batch_B3HW = bytes_B3HW.to(torch.float32, memory_format=torch.contiguous_format)
         return batch_B3HW.sub_(shift_311).div_(scale_311)
 
     ahead = max(2, math.ceil(2 * threads / batch_size))  # batches
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[list[Future[Tensor]]] = deque()
+        waiting: deque[tuple[Tensor, list[Future[None]]]] = deque()
         for first in range(0, len(paths), batch_size):
-            waiting.append([pool.submit(load, path) for path in paths[first : first + batch_size]])
+            waiting.append(start(paths[first : first + batch_size]))
             if len(waiting) == ahead:
-                yield put(waiting.popleft())
-        for futures in waiting:
-            yield put(futures)
+                yield put(*waiting.popleft())
+        for batch in waiting:
+            yield put(*batch)

@@ -56,6 +56,47 @@ for half in ("*fp32", "*bf16"):
     assert ptx.count("atom.global") == ptx.count(".v4.f32") > 0
     assert "ld.global.v" in loads
 """,
+    "label propagation": """
+from pe_dense.tracking import propagation_kernel as module
+from pe_dense.tracking import propagation_on_gpu as launch
+numbers = dict.fromkeys(module.PLACES, "i32")
+tile_h, tile_w = launch.TILE_HW
+tile = dict(TILE_H=tile_h, TILE_W=tile_w, BLOCK_KEYS=module.BLOCK_KEYS)
+scales = dict(SCALE=module.SCALE, LOW_SCALE=module.LOW_SCALE)
+for frame in ("*fp32", "*bf16", "*fp16"):
+    compiled(
+        module.unit_halves, frame_ptr=frame, halves_ptr="*fp16", refused_ptr="*i32", number="i32",
+        stride_y="i32", stride_x="i32", stride_c="i32", w="i32", width="i32", **scales,
+        P=768, BLOCK=1024,
+    )
+ptx = compiled(
+    module.tile_similarities, dict(num_warps=launch.WARPS, num_stages=launch.STAGES),
+    halves_ptr="*fp16", similarity_ptr="*fp32", bound_ptr="*fp32", **numbers,
+    UNSCALE=module.SCALE**-2, LOW_UNSCALE=1 / module.LOW_SCALE, P=768, **tile,
+    BLOCK_P=launch.BLOCK_WIDTH,
+)
+assert ptx.count("wgmma.mma_async") > 0  # the tensor cores' own instruction
+for bounds, warps in ((64, 1), (2048, 4)):
+    compiled(
+        module.gather_labels, dict(num_warps=warps), similarity_ptr="*fp32", bound_ptr="*fp32",
+        labels_ptr="*fp32", out_ptr="*fp32", refused_ptr="*i32", options_ptr="*i32",
+        temperature_ptr="*fp32", **numbers, num_labels="i32", **tile, BLOCK_BOUNDS=bounds,
+        BLOCK_C=4,
+    )
+""",
+    "J and F": """
+from pe_dense.tracking import scores_kernel as module
+from pe_dense.tracking.scores_on_gpu import BLOCK
+compiled(
+    module.count_pixels, annotation_ptr="*u8", prediction_ptr="*u8", edge_ptr="*u8",
+    counts_ptr="*i32", first_map="i32", maps_per_annotation="i32", height="i32", width="i32",
+    BLOCK=BLOCK,
+)
+compiled(
+    module.count_near, edge_ptr="*u8", counts_ptr="*i32", height="i32", width="i32", radius="i32",
+    BLOCK=BLOCK,
+)
+""",
 }
 
 
