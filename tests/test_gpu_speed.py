@@ -178,7 +178,22 @@ def test_the_table_shows_failures_and_needs_its_place(table) -> None:
         table.with_table("no place", "new")
 
 
-def test_the_table_of_the_readme_is_the_file(table) -> None:
-    text = table.README.read_text(encoding="utf-8")
-    made = table.with_table(text, table.markdown(table.read_rows()))
-    assert made == text, "run: python benchmarks/speed/gpu_table.py"
+def test_the_smallest_card_that_holds_a_part_is_named(table) -> None:
+    blank = dict.fromkeys(table.COLUMNS, "") | {"section": "detection", "status": "ok"}
+    rows = [blank | dict(part="small", ours_gib="7.1"), blank | dict(part="tight", ours_gib="7.3"),
+            blank | dict(part="huge", ours_gib="75"), blank | dict(part="on a CPU"),
+            blank | dict(part="bad", status="FAILED", ours_gib="1")]  # fmt: skip
+    assert table.cards(rows).splitlines()[2:] == [
+        "| detection: small | 7.1 | 8 GB |",
+        "| detection: tight | 7.3 | 12 GB |",
+        "| detection: huge | 75 | more than 80 GB |",
+    ]
+    assert table.cards(rows[3:]) == "Not measured yet on a GPU."
+
+
+def test_the_tables_of_the_pages_are_the_file(table) -> None:
+    rows = table.read_rows()
+    for page, made in ((table.README, table.markdown(rows)), (table.PAGE, table.cards(rows))):
+        text = page.read_text(encoding="utf-8")
+        remedy = "run: python benchmarks/speed/gpu_table.py"
+        assert table.with_table(text, made) == text, remedy

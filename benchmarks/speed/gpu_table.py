@@ -1,8 +1,8 @@
-"""The CSV file of `gpu.py`, and the Markdown table made from it.
+"""The CSV file of `gpu.py`, and the Markdown tables made from it.
 
-    python benchmarks/speed/gpu_table.py            # writes the table into README.md
+    python benchmarks/speed/gpu_table.py            # writes them into README.md and docs/gpu.md
 
-The table stands between two comments of the README; a test compares it with the file.
+Each stands between two comments of its page; a test compares them with the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from measure import FOLDER, ROOT
 from pe_dense.files import atomic_write_text
 
 CSV_FILE = FOLDER / "gpu.csv"
-README = ROOT / "README.md"
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "gpu.md"
+CARDS_GIB = (8, 12, 16, 24, 32, 48, 80)  # as they are sold; a tenth is left free
 BEGIN, END = "<!-- table of benchmarks/speed/gpu.csv: begin -->", "<!-- table: end -->"
 SECTIONS = (
     "encoder", "propagation", "video", "alignment", "probing", "pixelwise", "detection", "data",
@@ -87,6 +88,19 @@ def markdown(rows: Iterable[Mapping[str, str]]) -> str:
     return "\n".join([*lines, "", f"Measured on {'; '.join(hardware)} ({'; '.join(versions)})."])
 
 
+def cards(rows: Iterable[Mapping[str, str]]) -> str:
+    """Measured memory of every part with the smallest card that holds it."""
+    measured = [row for row in rows if row["status"] == "ok" and row["ours_gib"]]
+    if not measured:
+        return "Not measured yet on a GPU."
+    lines = ["| part | GiB | card |", "|---|---|---|"]
+    for row in measured:
+        fits = [size for size in CARDS_GIB if float(row["ours_gib"]) <= 0.9 * size]
+        card = f"{fits[0]} GB" if fits else f"more than {CARDS_GIB[-1]} GB"
+        lines.append(f"| {row['section']}: {row['part']} | {row['ours_gib']} | {card} |")
+    return "\n".join(lines)
+
+
 def with_table(text: str, table: str) -> str:
     """A Markdown text with the table between the two comments replaced.
 
@@ -101,9 +115,10 @@ def with_table(text: str, table: str) -> str:
 
 
 def main() -> None:
-    text = README.read_text(encoding="utf-8")
-    atomic_write_text(README, with_table(text, markdown(read_rows())))
-    print(f"wrote the table into {README.relative_to(ROOT)}")
+    rows = read_rows()
+    for page, table in ((README, markdown(rows)), (PAGE, cards(rows))):
+        atomic_write_text(page, with_table(page.read_text(encoding="utf-8"), table))
+        print(f"wrote the table into {page.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
