@@ -23,7 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 CHUNK = 65536  # numbers of one program; each tensor starts a chunk of its own
-BLOCK = 4096  # numbers at a time
+BLOCK = 2048  # numbers at a time
 WARPS = 8
 _TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 

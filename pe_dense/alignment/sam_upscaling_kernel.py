@@ -74,8 +74,8 @@ def _upscale(
         active = _gelu(normed).to(image.dtype.element_ty)
         for s in range(4):
             again = tl.dot(active, tl.load(second + (s * F + f)[None, :] * E + e[:, None]))
-            near = finest + ((token * 4 + r) * 4 + s)[:, None] * F + f[None, :]
-            again += tl.load(near, inside[:, None], 0.0).to(tl.float32)
+            nearest = finest + ((token * 4 + r) * 4 + s)[:, None] * F + f[None, :]
+            again += tl.load(nearest, inside[:, None], 0.0).to(tl.float32)
             again = _gelu(again)
             at = corner + (r // 2 * 2 + s // 2) * side + r % 2 * 2 + s % 2
             for k in range(K):

@@ -100,6 +100,77 @@ compiled(
 }
 
 
+PROGRAMS |= {
+    "LAMB": """
+import triton.language as tl
+from pe_dense.alignment import lamb_kernel as module
+table = dict(addresses="*i64", numbers="*fp32", count="i32", tensors="*i32", firsts="*i32")
+sizes = dict(CHUNK=module.CHUNK, BLOCK=module.BLOCK)
+options = dict(num_warps=module.WARPS)
+for kind in (tl.float32, tl.bfloat16):
+    ptx = compiled(
+        module._moments, options, **table, parts="*fp32", num_chunks="i32", P_TYPE=kind,
+        G_TYPE=kind, **sizes,
+    )
+    assert "ld.global.v4.b32" in ptx  # addresses from a table, and still 16 bytes at a time
+    compiled(module._apply, options, **table, squares="*fp32", P_TYPE=kind, **sizes)
+compiled(
+    module._add_up, parts="*fp32", firsts="*i32", squares="*fp32", num_chunks="i32", count="i32",
+    MOST=300, BLOCK=256,
+)
+""",
+    "errors of pairs": """
+from pe_dense.alignment import pairwise_kernel as module
+tensors = dict.fromkeys(["products", "targets", "inverses", "target_inverses", "parts"], "*fp32")
+sizes = dict.fromkeys(["height", "width", "tokens", "first_row", "first_column"], "i32")
+for writes in (True, False):
+    for skips in (True, False):
+        compiled(
+            module._errors, **tensors, **sizes, temperature="fp32", scale="fp32", WRITES=writes,
+            SKIPS=skips, HEIGHT=module.HEIGHT, COLUMNS=module.COLUMNS,
+        )
+""",
+    "masks of SAM": """
+from pe_dense.alignment import sam_upscaling_kernel as module
+whole = {"norm_weight", "norm_bias", "kernels"}
+names = "image first fine norm_weight norm_bias second finest kernels masks".split()
+tensors = {name: "*fp32" if name in whole else "*bf16" for name in names}
+for masks in (1, 2):
+    ptx = compiled(
+        module._upscale, **tensors, eps="fp32", tokens="i32", width="i32", K=masks, C=256, E=64,
+        F=32, TILE=module.TILE,
+    )
+    assert "wgmma.mma_async" in ptx
+""",
+    "rotation": """
+from pe_dense.encoders import rotation_kernel as module
+for columns in (512, 1024):
+    compiled(
+        module._turn, qkv="*bf16", table="*fp32", batch="i32", tokens="i32", width="i32",
+        head_dim="i32", sign="fp32", ROWS=module.ROWS, COLUMNS=columns, IMAGES=module.IMAGES,
+    )
+""",
+    "sum and norm": """
+from pe_dense.encoders import residual_norm_kernel as module
+half, sizes = "*bf16", dict.fromkeys(["rows", "base_rows", "shift_rows", "channels"], "i32")
+names = ["branch", "gain", "weight", "bias", "shift", "sums", "norms", "shifted"]
+uses = [
+    ["branch", "weight", "bias", "shift", "norms", "shifted"],  # SAM's image tokens
+    ["branch", "gain", "weight", "bias", "sums", "norms"],
+    ["branch", "weight", "bias", "sums", "norms"],
+    ["branch", "sums"],
+    ["weight", "bias", "norms"],
+]
+for columns in (256, 1024, 2048):
+    for used in uses:
+        compiled(
+            module._sum_and_norm, base=half, **{n: half if n in used else None for n in names},
+            **sizes, eps="fp32", HEIGHT=module.TILE // columns, COLUMNS=columns,
+        )
+""",
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_kernels_compile_without_a_gpu(name: str, tmp_path: Path) -> None:
