@@ -40,7 +40,7 @@ from pe_dense.tracking.object_statistics import object_statistics
 from pe_dense.tracking.reference import PropagationSetting
 from pe_dense.tracking.video_journal import ResultsFolder, VideoJournal, run_key, video_key
 
-MAX_THREADS = 16  # by default; frames of half an hour of video would not be read faster by more
+MAX_THREADS = 8  # by default; more only keep the thread that starts the GPU's work from its turn
 
 
 @MODELS.register_module()
@@ -66,7 +66,7 @@ class VideoPropagator(BaseModel):
         batch_size: Frames that the encoder sees together. None: 4, and on a GPU more where they are
             small, about 16,000 tokens.
         threads: Frames, label maps and, on a CPU, layers worked on at a time. None: 2, and as many
-            as there are processors, up to 16, where the encoder is on another device.
+            as there are processors, up to 8, where the encoder is on another device.
         journal_dir: Folder that lets a killed run go on at the next video; None keeps none.
         results_dir: New folder for indexed PNGs of the videos to report, at their native size.
             Needs one layer and setting: only one, or a selection. None writes none.

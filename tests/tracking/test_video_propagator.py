@@ -132,7 +132,7 @@ def test_a_gpu_gets_full_batches_and_the_processors_read() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert [frames_together(cpu, tokens) for tokens in (1, 1560, 10**6)] == [4, 4, 4]
     assert [frames_together(gpu, tokens) for tokens in (1560, 6240, 10**6)] == [10, 4, 4]
-    assert reading_threads(cpu) == 2 <= reading_threads(gpu) <= 16
+    assert reading_threads(cpu) == 2 <= reading_threads(gpu) <= 8
 
 
 def test_davis_ignores_objects_that_appear_later(davis: Path) -> None:
