@@ -41,6 +41,11 @@ ON_SCORED = (
     "Chosen on the scored split: the best of several checkpoints or layers there, so the score is "
     "optimistic."
 )
+ON_HELD_OUT = Note(
+    "checkpoint chosen on held-out",
+    "Chosen on held-out: the best of several checkpoints on data that are not scored; it is ranked "
+    "with no end of a training.",
+)
 NOT_TRAINED_HERE = Note(
     "not trained here", "Not trained here: a checkpoint from elsewhere, whose training is unknown."
 )
@@ -80,6 +85,8 @@ def _about_checkpoint(record: Record) -> Iterator[Note]:
             yield Note("unfinished" + (counted if training.unit else ""), UNFINISHED)
         if training.chosen == "best on the scored split":
             yield Note("checkpoint chosen on the scored split", ON_SCORED)
+        if training.chosen == "best on held-out":
+            yield ON_HELD_OUT
         if training.chosen == "not trained here":
             yield NOT_TRAINED_HERE
         if training.rule:

@@ -42,6 +42,7 @@ def test_a_sound_row_of_one_seed_says_only_that(make_record):
             {"training.chosen": "best on the scored split"},
             "checkpoint chosen on the scored split",
         ),
+        ({"training.chosen": "best on held-out"}, "checkpoint chosen on held-out"),
         ({"training.rule": "test-best (paper-compat)"}, "test-best (paper-compat)"),
         (
             {"training": {**UNCOUNTED, "chosen": "not trained here"}},
@@ -86,7 +87,7 @@ def test_reported_numbers_have_no_notes(make_reported):
 
 @pytest.mark.parametrize(
     "note", [row_notes_of.ONE_SEED, row_notes_of.OLD_INTERVAL, row_notes_of.NOT_TRAINED_HERE,
-             row_notes_of.TRAINING_UNKNOWN, row_notes_of.DATA_UNKNOWN]
+             row_notes_of.TRAINING_UNKNOWN, row_notes_of.DATA_UNKNOWN, row_notes_of.ON_HELD_OUT]
 )  # fmt: skip
 def test_the_page_on_reading_knows_every_note(note):
     assert note.words in READING
