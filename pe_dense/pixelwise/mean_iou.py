@@ -61,24 +61,25 @@ def image_counts(
 
 def counts_on_device(
     prediction_HW: Tensor, labels_HW: Tensor, num_classes: int, ignore_index: int = 255
-) -> Tensor | None:
+) -> np.ndarray | None:
     """`image_counts` (3, K) of maps that lie on a GPU; None if sizes differ or a class is strange.
 
-    Only the counts, not the maps, come to the host.
+    Only a table of pairs, not the maps, comes to the host, which waits for the device once.
     """
     if prediction_HW.shape != labels_HW.shape:
         return None
     labels, prediction = labels_HW.long(), prediction_HW.to(labels_HW.device).long()
-    pairs = labels * num_classes + prediction
-    classes = torch.stack([labels, prediction])
-    strange = ((classes < 0) | (classes >= num_classes)).any(0)
-    ignored, refused = num_classes**2, num_classes**2 + 1
-    pairs = torch.where(labels_HW == ignore_index, ignored, torch.where(strange, refused, pairs))
-    table = torch.bincount(pairs.flatten(), minlength=refused + 1)
-    table_KK = table[:ignored].view(num_classes, num_classes)
-    rows = torch.stack([table_KK.diagonal(), table_KK.sum(0), table_KK.sum(1)])
-    counts = torch.cat([rows.flatten(), table[refused:]]).cpu()
-    return None if counts[-1] else counts[:-1].view(3, num_classes)
+    # Strange classes are -1 and K, what is ignored K + 1.
+    side = num_classes + 2
+    rows = labels.clamp(-1, num_classes).masked_fill(labels == ignore_index, num_classes + 1)
+    pairs = torch.add(prediction.clamp(-1, num_classes), rows, alpha=side).add_(side + 1)
+    table = pairs.new_zeros((side + 1) * side)
+    table.scatter_add_(0, pairs.flatten(), pairs.new_ones(1).expand(pairs.numel()))
+    table_LP = table.cpu().view(side + 1, side).numpy()[:side]  # without the ignored
+    table_KK = table_LP[1:-1, 1:-1]
+    if table_KK.sum() != table_LP.sum():
+        return None
+    return np.stack([table_KK.diagonal(), table_KK.sum(0), table_KK.sum(1)])
 
 
 def _table_of_bytes(
@@ -176,7 +177,7 @@ class MeanIoU(BaseMetric):
         if prediction_HW.device.type != "cpu":
             counts = counts_on_device(prediction_HW, labels_HW, num_classes, self.ignore_index)
             if counts is not None:
-                return counts.numpy()
+                return counts
         maps = prediction_HW.cpu().numpy(), labels_HW.cpu().numpy()  # the errors are there, too
         return image_counts(*maps, num_classes, self.ignore_index)
 

@@ -30,9 +30,52 @@ def compiled(kernel, options=None, **arguments):
     made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options or {})
     assert len(made.asm["cubin"]) > 0
     return made.asm["ptx"]
+
+def pixelwise(kernel, module, integers=(), **others):
+    '''PTX of a kernel over pixels; tensors are float32 where nothing else is said.'''
+    kinds = dict.fromkeys(kernel.arg_names, "*fp32") | dict.fromkeys(integers, "*i32")
+    kinds |= {name: "i32" for name in module.SIZES if name in kinds} | others
+    return compiled(kernel, dict(num_warps=1), **kinds)
 """
 
 PROGRAMS = {
+    "upsampled loss": """
+from pe_dense.pixelwise import upsampled_loss_kernel as module
+cells = "first_y", "first_x", "first_tile"
+for tokens, labels, ignored in (("*fp32", "*u8", 255), ("*bf16", "*i32", -1)):
+    for pixels in (1, 4, 16):
+        of_all = dict(
+            tokens=tokens, labels=labels, NUM_CLASSES=150, PIXELS=pixels, LANES=module.LANES
+        )
+        pixelwise(
+            module.log_sum_kernel, module, cells, safe_spread="fp32", IGNORED=ignored,
+            CELLS=module.CELLS, **of_all,
+        )
+        for one_hot in (False, True):
+            for adds in (False, True):
+                ptx = pixelwise(
+                    module.gradient_kernel, module, cells, ONE_HOT=one_hot, ADDS=adds, **of_all
+                )
+                if not one_hot and pixels == 16:  # four numbers in one access, fast exponentials
+                    assert "ld.global.v4" in ptx and "ex2.approx.ftz" in ptx
+""",
+    "expected depth": """
+from pe_dense.pixelwise import expected_depth_kernel as module
+cells = "first_y", "first_x", "first_tile"
+for norm in module.NORMS.values():
+    of_all = dict(NUM_BINS=256, NORM=norm, PIXELS=4, LANES=module.LANES)
+    pixelwise(module.depth_kernel, module, cells, offset="fp32", CELLS=module.CELLS, **of_all)
+    for adds in (False, True):
+        pixelwise(module.gradient_kernel, module, cells, ADDS=adds, **of_all)
+""",
+    "labels of windows": """
+from pe_dense.pixelwise import window_labels_kernel as module
+taps = "tap_from", "tap_to", "window_from", "window_to"
+pixelwise(
+    module.labels_kernel, module, taps, labels="*i64", BLOCK_CLASSES=module.BLOCK_CLASSES,
+    BLOCK_COLUMNS=module.BLOCK_COLUMNS,
+)
+""",
     "trial": """
 from pe_dense.kernels.trial_kernel import _add_one
 compiled(_add_one, source="*fp32", target="*fp32", size="i32", BLOCK=32)

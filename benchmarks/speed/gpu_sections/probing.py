@@ -18,6 +18,7 @@ from pe_dense.probing.head_bank import HeadBank, head_settings, resolve_sources
 
 BANK = dict(sources="all", lrs=(1e-2, 1e-3, 1e-4), weight_decays=(1e-2, 1e-4))
 SETTINGS = 6
+EXPONENTIALS = 3.6e12  # a second on an H100: 16 a clock on each of 132 multiprocessors
 
 
 def parts(bench: Bench) -> Iterator[tuple[str, Callable[[], Row | list[Row]]]]:
@@ -103,9 +104,11 @@ class ProbeStep:
         for parameter in model.bank.parameters():
             parameter.grad = torch.zeros_like(parameter)
         step_ms = bench.measure(wrapper.optimizer.step, repeats, 1).ms
+        exponentials = 2.0 * self.batch * num_heads * self.classes * self.side**2
         note = (
             f"alone: encoder {encoder_ms:.1f} ms, heads forward {heads_ms:.1f}, losses with their "
-            f"gradients {loss_ms:.1f}, optimiser {step_ms:.1f}"
+            f"gradients {loss_ms:.1f} (exponentials {1e3 * exponentials / EXPONENTIALS:.1f} at "
+            f"{EXPONENTIALS:.2g} a second), optimiser {step_ms:.1f}"
         )
         return bench.row(
             ours, operations=self.operations(model, num_heads), target=target, note=note
@@ -126,8 +129,8 @@ class ProbeStep:
     def operations(self, model: torch.nn.Module, num_heads: int) -> float:
         """Encoder, heads forward and gradient, 12 for every class of a pixel.
 
-        The floor takes all at the rate of bf16 matrix products. That of exponentials is another:
-        two for every class of a pixel.
+        The floor takes all at the rate of bf16 matrix products. Exponentials, two for every class
+        of a pixel, have another one, and heads are float32 products.
         """
         encoder = model.backbone.encoder
         tokens = (self.side // encoder.patch_size) ** 2
