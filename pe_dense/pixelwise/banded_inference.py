@@ -129,9 +129,9 @@ class BandedLogits:
 
     def _labels_of_kernel(self) -> Tensor:
         """What the bands give; no logit of a pixel is ever in memory."""
-        from pe_dense.pixelwise.window_labels_kernel import labels_of_rows
+        from pe_dense.pixelwise.window_labels_kernel import ROWS, labels_of_rows
 
-        rows, columns = (_dense_axis(*axis) for axis in self._axes)
+        rows, columns = (_dense_axis(*a, n) for a, n in zip(self._axes, (ROWS, 1), strict=True))
         down, across = len(rows.weights), len(columns.weights)
         classes, h, w = self._logits[0].shape[-3:]
         order = sorted(range(len(self._windows)), key=lambda i: self._windows[i])
@@ -140,7 +140,9 @@ class BandedLogits:
         # All windows of a row at once: their tokens side by side, with the columns of each.
         columns_xW = columns.weights.transpose(1, 2).reshape(across * w, -1)
         wide_nPKhW = tokens.reshape(*tokens.shape[:4], across * w) @ columns_xW
-        labels_PHW = labels_of_rows(wide_nPKhW, rows.weights, rows.taps, rows.windows)
+        labels_PHW = labels_of_rows(
+            wide_nPKhW, rows.weights, rows.taps, rows.windows, self.original_hw[0]
+        )
         return labels_PHW.view(*self.heads_and_classes[:-1], *self.original_hw)
 
 
@@ -170,7 +172,8 @@ class _Axis(NamedTuple):
 class _DenseAxis(NamedTuple):
     """All n windows along one axis, each at every pixel: weights (n, pixels, tokens).
 
-    `taps` (n, pixels) and `windows` (pixels) are first and last + 1 of what is not 0.
+    Pixels are filled up with weights of 0 to whole groups; `taps` (n, groups) and `windows`
+    (groups,) are the first and last + 1 token and window whose weight is not 0.
     """
 
     weights: Tensor
@@ -219,6 +222,7 @@ def _dense_axis(
     original: int,
     is_mirrored: bool,
     device: torch.device,
+    group: int,
 ) -> _DenseAxis:
     """`_axis` without the host; kept, because images of one size follow one another."""
     windows = sorted(set(places))
@@ -234,8 +238,9 @@ def _dense_axis(
         weights = interpolation_matrix(size, original, weights) @ weights
     if is_mirrored:
         weights = weights.flip(1)
-    used = weights != 0
-    return _DenseAxis(weights.contiguous(), _from_to(used), _from_to(used.any(2).T))
+    weights = F.pad(weights, (0, 0, 0, -original % group)).contiguous()
+    used = (weights != 0).unflatten(1, (-1, group)).any(2)
+    return _DenseAxis(weights, _from_to(used), _from_to(used.any(2).T))
 
 
 def _from_to(used: Tensor) -> tuple[Tensor, Tensor]:

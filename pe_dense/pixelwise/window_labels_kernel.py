@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK_CLASSES, BLOCK_COLUMNS = 16, 128
+ROWS, BLOCK_CLASSES, BLOCK_COLUMNS = 8, 4, 128
 # One compilation for images of all sizes.
 SIZES = ("height", "width", "heads", "classes", "h")
 
@@ -19,58 +19,66 @@ SIZES = ("height", "width", "heads", "classes", "h")
 def labels_kernel(
     wide, weights, tap_from, tap_to, window_from, window_to, labels,
     height, width, heads, classes, h,
-    BLOCK_CLASSES: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK_CLASSES: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """One program for a piece of a pixel row of one head."""
-    y, p = tl.program_id(0), tl.program_id(2)
+    """One program for a few pixel rows of a piece of the columns: they share rows of tokens."""
+    block, num_blocks, p = tl.program_id(0), tl.num_programs(0), tl.program_id(2)
+    y = block * ROWS + tl.arange(0, ROWS)
     x = tl.program_id(1) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-    best = tl.full((BLOCK_COLUMNS,), float("-inf"), tl.float32)
-    label = tl.zeros((BLOCK_COLUMNS,), tl.int32)
-    first, last = tl.load(window_from + y), tl.load(window_to + y)
+    # Of every BLOCK_CLASSES-th class.
+    best = tl.full((ROWS, BLOCK_CLASSES, BLOCK_COLUMNS), float("-inf"), tl.float32)
+    found = tl.zeros((ROWS, BLOCK_CLASSES, BLOCK_COLUMNS), tl.int32)
+    first, last = tl.load(window_from + block), tl.load(window_to + block)
     for k0 in range(0, classes, BLOCK_CLASSES):
         k = k0 + tl.arange(0, BLOCK_CLASSES)
-        is_class = (k < classes)[:, None]
-        logits = tl.zeros((BLOCK_CLASSES, BLOCK_COLUMNS), tl.float32)
+        inside = (k < classes)[:, None] & (x < width)[None, :]
+        places = (k * h)[:, None] * width + x[None, :]
+        none = tl.where(k < classes, 0.0, float("-inf"))[None, :, None]
+        logits = tl.broadcast_to(none, (ROWS, BLOCK_CLASSES, BLOCK_COLUMNS))
         for r in range(first, last):
-            head = (r * heads + p).to(tl.int64) * classes
-            tokens = wide + ((head + k) * h * width)[:, None] + x[None, :]
-            row = r * height + y
-            for t in range(tl.load(tap_from + row), tl.load(tap_to + row)):
-                weight = tl.load(weights + row * h + t)
-                inside = is_class & (x < width)[None, :]
-                logits += weight * tl.load(tokens + t * width, mask=inside, other=0.0)
+            head = wide + (r * heads + p).to(tl.int64) * classes * h * width
+            group = r * num_blocks + block
+            rows = weights + (group * ROWS + tl.arange(0, ROWS)) * h
+            for t in range(tl.load(tap_from + group), tl.load(tap_to + group)):
+                weight = tl.load(rows + t)
+                token = tl.load(head + t * width + places, mask=inside, other=0.0)
+                logits += weight[:, None, None] * token[None, :, :]
         # nan is the largest, as in torch.
         logits = tl.where(logits == logits, logits, float("inf"))
-        logits = tl.where(is_class, logits, float("-inf"))
-        top = tl.max(logits, 0)
-        found = k0 + tl.argmax(logits, 0, tie_break_left=True)
-        label = tl.where(top > best, found, label)
-        best = tl.maximum(top, best)
-    place = (p.to(tl.int64) * height + y) * width + x
-    tl.store(labels + place, label.to(tl.int64), mask=x < width)
+        better = logits > best
+        best = tl.where(better, logits, best)
+        found = tl.where(better, k[None, :, None], found)
+    # The first of equals; class 0 where nothing is larger than -inf.
+    is_top = best == tl.max(best, 1)[:, None, :]
+    label = tl.min(tl.where(is_top, found, classes), 1).to(tl.int64)
+    place = (p.to(tl.int64) * height + y)[:, None] * width + x[None, :]
+    tl.store(labels + place, label, mask=(y < height)[:, None] & (x < width)[None, :])
 
 
 def labels_of_rows(
     wide_nPKhW: Tensor,
     row_weights_nHh: Tensor,
-    taps_nH: tuple[Tensor, Tensor],
-    windows_H: tuple[Tensor, Tensor],
+    taps: tuple[Tensor, Tensor],
+    windows: tuple[Tensor, Tensor],
+    height: int,
 ) -> Tensor:
     """(P, H, W) int64: the first class whose weighted sum over token rows is the largest.
 
     Args:
         wide_nPKhW: Logits at token rows and pixel columns, float32, contiguous.
-        row_weights_nHh: Weights of the token rows at the pixel rows, contiguous.
-        taps_nH: First and last + 1 token row of a window whose weight is not 0, int32.
-        windows_H: First and last + 1 row of windows that a pixel row depends on, int32.
+        row_weights_nHh: Weights of the token rows at the pixel rows, contiguous; H is filled up
+            with rows of 0 to G groups of `ROWS`.
+        taps: First and last + 1 token row whose weight is not 0 in a group, (n, G) int32.
+        windows: First and last + 1 row of windows that a group depends on, (G,) int32.
+        height: H without what fills it up.
     """
     _, heads, classes, h, width = wide_nPKhW.shape
-    height, device = row_weights_nHh.shape[1], wide_nPKhW.device
+    groups, device = row_weights_nHh.shape[1] // ROWS, wide_nPKhW.device
     labels_PHW = torch.empty(heads, height, width, dtype=torch.int64, device=device)
-    grid = height, triton.cdiv(width, BLOCK_COLUMNS), heads
+    grid = groups, triton.cdiv(width, BLOCK_COLUMNS), heads
     with torch.cuda.device(device if device.type == "cuda" else -1):
         labels_kernel[grid](
-            wide_nPKhW, row_weights_nHh, *taps_nH, *windows_H, labels_PHW, height, width, heads,
-            classes, h, BLOCK_CLASSES=BLOCK_CLASSES, BLOCK_COLUMNS=BLOCK_COLUMNS,
+            wide_nPKhW, row_weights_nHh, *taps, *windows, labels_PHW, height, width, heads,
+            classes, h, ROWS=ROWS, BLOCK_CLASSES=BLOCK_CLASSES, BLOCK_COLUMNS=BLOCK_COLUMNS,
         )  # fmt: skip
     return labels_PHW

@@ -72,8 +72,8 @@ for norm in module.NORMS.values():
 from pe_dense.pixelwise import window_labels_kernel as module
 taps = "tap_from", "tap_to", "window_from", "window_to"
 pixelwise(
-    module.labels_kernel, module, taps, labels="*i64", BLOCK_CLASSES=module.BLOCK_CLASSES,
-    BLOCK_COLUMNS=module.BLOCK_COLUMNS,
+    module.labels_kernel, module, taps, labels="*i64", ROWS=module.ROWS,
+    BLOCK_CLASSES=module.BLOCK_CLASSES, BLOCK_COLUMNS=module.BLOCK_COLUMNS,
 )
 """,
     "trial": """
