@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from gpu_bench import Bench, Row
@@ -30,19 +31,23 @@ from pe_dense.tracking.video_propagator import (
     score_queue,
 )
 
+IMAGE_HW, TINY_HW = (480, 854), (96, 128)
 TARGET = "at most 1.5 x the encoder"
 
 
 def parts(bench: Bench) -> Iterator[tuple[str, Callable[[], Row]]]:
     """The parts to measure."""
     name, frames = ("T/16, tiny frames", 5) if bench.tiny else ("B/16, 480 x 854", 70)
-    for amp, precision in (("bfloat16", "bf16 autocast"), (None, "float32")):
-        yield f"{name}, {frames} frames, {precision}", lambda a=amp: whole_video(bench, a)
+    with tempfile.TemporaryDirectory() as folder:
+        video = write_video(Path(folder), frames, TINY_HW if bench.tiny else IMAGE_HW)
+        for amp, precision in (("bfloat16", "bf16 autocast"), (None, "float32")):
+            part = f"{name}, {frames} frames, {precision}"
+            yield part, lambda a=amp: whole_video(bench, a, video)
 
 
-def whole_video(bench: Bench, amp: str | None) -> Row:
+def whole_video(bench: Bench, amp: str | None, video: dict[str, Any]) -> Row:
     """One row."""
-    frames, image_hw, short_side = (5, (96, 128), 64) if bench.tiny else (70, (480, 854), 480)
+    short_side = 64 if bench.tiny else 480
     encoder = "pe_spatial_t16_512" if bench.tiny else "pe_spatial_b16_512"
     backbone = dict(type="DenseBackbone", encoder=encoder, weights="random", amp_dtype=amp)
     torch.manual_seed(0)
@@ -51,9 +56,9 @@ def whole_video(bench: Bench, amp: str | None) -> Row:
     threads = reading_threads(bench.device)
     encoder = model.backbone.encoder
     patch = encoder.patch_size
-    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        video = write_video(Path(folder), frames, image_hw)
-        annotated = read_annotated_video(video)
+    annotated = read_annotated_video(video)
+    image_hw, frames = annotated.native_hw, len(annotated.frame_paths)
+    with torch.no_grad():
         size_hw = network_size(image_hw, patch, "dino", short_side)
         grid_hw = size_hw[0] // patch, size_hw[1] // patch
         batch = frames_together(bench.device, grid_hw[0] * grid_hw[1])
@@ -80,18 +85,19 @@ def whole_video(bench: Bench, amp: str | None) -> Row:
                     queue.add(t, [soft_S])
                 return queue.finish()
 
-        whole = bench.measure(lambda: model.propagate(video), 3, 2)
+        whole = bench.measure(lambda: model.propagate(video), 3, 1 if amp is None else 2)
         batches = read()
         maps_hwD = encode()
         soft_labels = propagate()
         steps = {
             "encoder": encode,
             f"reading by {threads} threads": read,
-            "by one": lambda: read(1),
             "propagation": propagate,
             "scoring": score,
         }
-        alone = bench.measure_turns(steps, 3, 1)
+        if amp:
+            steps["reading by one"] = lambda: read(1)
+        alone = bench.measure_turns(steps, 2, 1)
     side_ms = {name: measured.ms for name, measured in alone.items() if name != "encoder"}
     note = ", ".join(f"{name} {ms:.0f} ms" for name, ms in side_ms.items())
     return bench.row(
