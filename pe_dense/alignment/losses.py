@@ -25,7 +25,7 @@ from pe_dense.kernels import use_kernels
 
 TEMPERATURE = 20.0
 # Tokens along one side of a block; on the CPU its matrices should stay in the caches.
-BLOCK_SIZE = {"cpu": 256, "default": 1024}
+BLOCK_SIZE = {"cpu": 256, "default": 2048}
 # Pairs of a block, of all images that pass together: on a GPU enough to fill it (two matrices of
 # 32 MB in float32), on the CPU one image.
 BLOCK_PAIRS = {"cpu": 1, "default": 2**23}

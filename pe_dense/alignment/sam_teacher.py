@@ -95,11 +95,11 @@ class SamTeacher(FrozenTeacher):
         dtype = next(self.network.parameters()).dtype
         network = self.network
         features = network.get_image_embeddings(normalised(images_B3HW, MEAN, STD).to(dtype))
-        points_PTC = point_tokens(network, self.points_P2.float() * side)
         device = images_B3HW.device.type
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):  # the decoder chooses the types of its parts
+            points_PTC = point_tokens(network, self.points_P2.float() * side)
             logits = [
                 self._logits(image_parts(network, features, i, dtype), points_PTC, grid_hw)
                 for i in range(len(images_B3HW))

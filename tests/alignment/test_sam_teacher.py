@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from interpreted_kernels import interpreted  # noqa: F401 (a fixture)
 
-from pe_dense.alignment import sam_decoder
+from pe_dense.alignment import sam_decoder, sam_teacher
 from pe_dense.alignment.sam_attention import use_plain_attention
 from pe_dense.alignment.sam_decoder import ImageParts, image_parts, masks_of_points, point_tokens
 from pe_dense.alignment.sam_teacher import SamTeacher
@@ -234,6 +234,18 @@ def test_sam_is_frozen_hashed_and_in_no_checkpoint(tiny_sam):
     assert not tokens.requires_grad and bool(torch.isfinite(tokens).all())
     half = SamTeacher(str(tiny_sam), points_per_side=2, amp_dtype="bfloat16")(pictures(), (4, 4))
     assert half.dtype == torch.float32 and not torch.equal(half, tokens)
+
+
+@needs_transformers
+def test_points_are_embedded_in_float32(tiny_sam, monkeypatch):
+    """Under autocast transformers rounds their angles to bfloat16, steps wider than neighbours."""
+    seen = []
+    monkeypatch.setattr(
+        sam_teacher, "point_tokens", lambda *a: (seen.append(point_tokens(*a)), seen[-1])[1]
+    )
+    for amp_dtype in (None, "bfloat16"):
+        SamTeacher(str(tiny_sam), points_per_side=3, amp_dtype=amp_dtype)(pictures(), (4, 4))
+    assert seen[0].dtype == torch.float32 and torch.equal(*seen)
 
 
 @needs_transformers
