@@ -15,7 +15,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import SampleList
 from torch import Tensor, nn
 
-from pe_dense.pixelwise.upsampled_loss import upsampled_cross_entropy
+from pe_dense.segmentation.fused_loss import cross_entropy_of
 
 
 @MODELS.register_module()
@@ -95,12 +95,5 @@ class LinearSegHead(BaseDecodeHead):
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Cross-entropy at the resolution of the labels; see `upsampled_cross_entropy`."""
-        labels_BHW = self._stack_batch_gt(batch_data_samples)[:, 0]
-        try:
-            loss = upsampled_cross_entropy(
-                seg_logits, labels_BHW, self.ignore_index, self.average_counted
-            )
-        except ValueError as error:
-            files = [sample.metainfo.get("seg_map_path", "?") for sample in batch_data_samples]
-            raise ValueError(f"{error} (label maps {', '.join(map(str, files))})") from error
+        loss = cross_entropy_of(self, seg_logits, batch_data_samples, self.average_counted)
         return {"loss_ce": loss}

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from mmseg.utils import SampleList
-from torch import Tensor
+from mmseg.utils import SampleList, add_prefix
+from torch import Tensor, nn
 
 from pe_dense.pixelwise.banded_inference import BandedLogits
 from pe_dense.pixelwise.batch_sizes import AnyImageSize
 from pe_dense.pixelwise.windows import mirrored, unpadded_size, window_outputs, windows_of
+from pe_dense.segmentation.fused_loss import head_losses
 
 
 @MODELS.register_module()
 class DenseSegmentor(AnyImageSize, EncoderDecoder):
-    """The same labels as `EncoderDecoder`, without its full-resolution logits.
+    """The same labels and losses as `EncoderDecoder`, without its full-resolution logits.
 
+    Heads with mmseg's plain cross-entropy are trained by the fused one, see `head_losses`.
     Windows of one size run through the encoder together, across the images of a batch;
     `test_cfg.window_batch` (default 8) of them at a time. Results carry `pred_sem_seg` alone.
 
     `test_cfg`: mode 'whole', or 'slide' with crop_size and stride, as in mmseg; a stride may also
     be a share of crop_size, see `pe_dense.pixelwise.windows.strides`.
     """
+
+    def _decode_head_forward_train(
+        self, inputs: Sequence[Tensor], data_samples: SampleList
+    ) -> dict[str, Tensor]:
+        losses = head_losses(self.decode_head, inputs, data_samples, self.train_cfg)
+        return add_prefix(losses, "decode")
+
+    def _auxiliary_head_forward_train(
+        self, inputs: Sequence[Tensor], data_samples: SampleList
+    ) -> dict[str, Tensor]:
+        several = isinstance(self.auxiliary_head, nn.ModuleList)
+        found = {}
+        for i, head in enumerate(self.auxiliary_head if several else [self.auxiliary_head]):
+            losses = head_losses(head, inputs, data_samples, self.train_cfg)
+            found |= add_prefix(losses, f"aux_{i}" if several else "aux")
+        return found
 
     def predict(self, inputs: Tensor, data_samples: SampleList | None = None) -> SampleList:
         """Images (B, 3, H, W) -> samples with `pred_sem_seg` (1, P, Q) in the original size."""
