@@ -212,7 +212,7 @@ def frame_batches(
     def put(bytes_BHW3: Tensor, jobs: list[Future[None]]) -> Tensor:
         for job in jobs:
             job.result()
-        bytes_B3HW = bytes_BHW3.to(device, non_blocking=True).permute(0, 3, 1, 2)
+        bytes_B3HW = bytes_BHW3.to(device, non_blocking=bytes_BHW3.is_pinned()).permute(0, 3, 1, 2)
         batch_B3HW = bytes_B3HW.to(torch.float32, memory_format=torch.contiguous_format)
         return batch_B3HW.sub_(shift_311).div_(scale_311)
 
