@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -76,3 +78,33 @@ def test_maps_belong_to_the_annotation_of_their_frame(on_gpu):
     for b, frame in enumerate((0, 1, 1)):  # maps 1 to 3, two for each frame
         expected = np.stack(frame_scores(annotations[frame], labels[b], 2, 1), axis=1)
         assert np.array_equal(found[b], expected)
+
+
+@pytest.mark.parametrize("limit", [1, 2**25])
+def test_layers_and_settings_of_a_video_together(on_gpu, tmp_path, monkeypatch, limit):
+    """Against the threads of a CPU: frames without a mask, objects that begin later."""
+    pytest.importorskip("mmengine")
+    from video_folders import moving_squares, save_video
+
+    from pe_dense.tracking.annotated_video import read_annotated_video
+    from pe_dense.tracking.davis_dataset import DavisVideos
+    from pe_dense.tracking.frame_scorer import FrameScorer, QueuedScores
+
+    monkeypatch.setattr(on_gpu, "GROUP", 3)
+    monkeypatch.setattr(on_gpu, "MAX_VALUES", limit)
+    save_video(tmp_path, "a", moving_squares(7, {1: 0, 2: 2}, size=32), "", every=2)
+    video = DavisVideos(str(tmp_path), resolution=None, style="youtube")[0]
+    annotated = read_annotated_video(video["data_samples"].metainfo)
+    scorer = FrameScorer(annotated, None, False, None)
+    soft_TLSChw = torch.rand(6, 2, 2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    with ThreadPoolExecutor(2) as pool:
+        queues = QueuedScores(scorer, pool, 1), on_gpu.GpuScores(scorer, pool, 2)
+        for t, soft_LSChw in enumerate(soft_TLSChw, start=1):
+            for queue in queues:
+                queue.add(t, [list(soft_SChw) for soft_SChw in soft_LSChw])
+        expected, found = (queue.finish() for queue in queues)
+    assert [scores is None for scores in found] == [True, False] * 3
+    for ours, theirs in zip(found[1::2], expected[1::2], strict=True):
+        assert ours.shape == (2, 2, 2, 2)
+        assert np.array_equal(ours, theirs, equal_nan=True)
+    assert np.isnan(found[1][..., 1, :]).all() and np.isfinite(found[3]).all()
