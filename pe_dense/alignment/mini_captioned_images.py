@@ -5,6 +5,7 @@ Shape legend: N pictures, H W pixels, L tokens of a caption.
 
 from __future__ import annotations
 
+import functools
 import io
 import zipfile
 from pathlib import Path
@@ -17,8 +18,10 @@ from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
+from pe_dense.files import code_sha256
+from pe_dense.mini_world import world
 from pe_dense.mini_world.captions import MAX_TOKENS, caption_of, caption_tokens, mirrored_caption
-from pe_dense.mini_world.world import GENERATOR_VERSION, make_image
+from pe_dense.mini_world.world import make_image
 
 
 @DATASETS.register_module()
@@ -69,7 +72,7 @@ class MiniCaptionedImages(Dataset):
         details = {"places": places, "colours": colours, "backdrop": backdrop}
         words = "".join(f"-{word}" for word, is_on in details.items() if is_on)
         name = (
-            f"mini_captions-world{GENERATOR_VERSION}-seed{world_seed}-{split}-{num_images}-"
+            f"mini_captions-code{_drawing_code()[:8]}-seed{world_seed}-{split}-{num_images}-"
             f"{image_size}px{words}.npz"
         )
         file = None if data_root is None else Path(data_root) / name
@@ -100,6 +103,12 @@ class MiniCaptionedImages(Dataset):
         )
         element.caption_tokens = torch.from_numpy(caption_tokens(caption, MAX_TOKENS))
         return {"inputs": torch.from_numpy(bgr_3HW), "data_samples": element}
+
+
+@functools.lru_cache
+def _drawing_code() -> str:
+    """Hash of all that draws and describes; pictures of other code are drawn again."""
+    return code_sha256(Path(world.__file__).parent)
 
 
 def _read(file: Path, num_images: int, image_size: int) -> tuple[np.ndarray, list[str]]:

@@ -9,6 +9,7 @@ they always said.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmdet.datasets import CocoDataset as MMDetCoco
 from mmdet.datasets import Objects365V2Dataset as MMDetObjects365
@@ -17,6 +18,7 @@ from mmdet.registry import DATASETS
 
 from pe_dense.data.coco_categories import categories_of
 from pe_dense.data.coco_objects import is_ignored
+from pe_dense.openmmlab.read_once import of_first_process
 
 
 class ClassesByName(COCO):
@@ -44,6 +46,18 @@ class _ScoredObjects:
     """Before one of mmdet's classes: classes by name, what is ignored becomes a crowd."""
 
     COCOAPI = ClassesByName
+
+    def load_data_list(self) -> list[dict]:
+        """As mmdet's, but of several processes the first reads the file."""
+
+        def load() -> tuple[list[dict], dict[str, Any]]:
+            before = set(self.__dict__)
+            found = super(_ScoredObjects, self).load_data_list()  # type: ignore[misc]
+            return found, {name: self.__dict__[name] for name in self.__dict__.keys() - before}
+
+        found, attributes = of_first_process(load)
+        self.__dict__.update(attributes)
+        return found
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """As mmdet, which passes crowds on as what is to be ignored."""

@@ -7,6 +7,7 @@ the object, and run nothing, wherever in the file it hides.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -68,6 +69,13 @@ PLACES: dict[str, Callable[[dict[str, Any], Any], Any]] = {
     "in a history": lambda good, bad: {**good, "message_hub": {"log_scalars": {"loss": bad}}},
     "under model": lambda good, bad: {"model": {"a": torch.zeros(1), "b": bad}},
     "beside model": lambda good, bad: {"model": {"a": torch.zeros(1)}, "trainer": bad},
+    "under a second model": lambda good, bad: {"model": {"model": {"a": torch.zeros(1), "b": bad}}},
+    "under weights": lambda good, bad: {"weights": {"a": torch.zeros(1), "b": bad}},
+    "in a group of an optimizer": lambda good, bad: {
+        **good, "optimizer": {"state": {}, "param_groups": [{"lr": bad, "params": [0]}]}
+    },
+    "in a scheduler": lambda good, bad: {**good, "param_schedulers": [{"last_step": bad}]},
+    "in averaged weights": lambda good, bad: {**good, "ema_state_dict": {"module.x": bad}},
     "deep": lambda good, bad: {**good, "x": {"y": [({"z": (bad,)},)]}},
     "a key": lambda good, bad: {**good, (1, bad): 0},
 }  # fmt: skip
@@ -175,6 +183,14 @@ def test_addresses_are_not_read(address: str) -> None:
         CheckpointLoader.load_checkpoint(address)
 
 
+FOLDERS = {"segmentation": "ade", "detection": "coco", "depth": "nyu", "tracking": "davis"}
+CACHED = """
+custom_imports = dict(imports=["pe_dense.alignment", "pe_dense.data.unlabelled_images"])
+train_dataloader = dict(dataset=dict(type="UnlabelledImages", data_root={images!r}))
+model = dict(teachers=[dict(type="CachedTeacher", name="core", folder={folder!r} + "/cache",
+    grid_hw=(4, 4), image_hw=(64, 64), teacher=dict(type="EncoderTeacher",
+    encoder="pe_spatial_t16_512", weights={file!r}, layer=9))])
+"""
 CONFIG = "configs/segmentation/linear_pe_t16_mini.py"
 
 
@@ -187,7 +203,15 @@ CONFIG = "configs/segmentation/linear_pe_t16_mini.py"
         f"tools/train.py {CONFIG} --work-dir NEW --weights FILE",
         f"tools/test.py {CONFIG} FILE --no-record",
         f"tools/test.py {CONFIG} WORK --no-record",
+        f"tools/test.py {CONFIG} LAST --no-record",
+        "tools/test.py configs/tracking/bytetrack_pe_t16_mini.py FILE --no-record",
+        "tools/test.py configs/tracking/mini_v1.py --weights FILE --no-record --work-dir NEW",
         f"tools/visualize.py segment {CONFIG} FILE --out NEW",
+        "tools/visualize.py detect configs/detection/atss_pe_t16_mini.py FILE --out NEW",
+        "tools/visualize.py depth configs/depth/linear_pe_t16_mini.py FILE --out NEW",
+        "tools/visualize.py features pe_spatial_t16_512 --weights FILE --image PICTURE --out NEW",
+        "tools/visualize.py attention pe_spatial_t16_512 --weights FILE --image PICTURE --out NEW",
+        "tools/cache_teacher.py CACHED",
         "tools/export_student.py FILE NEW/student.safetensors",
         "tools/convert_weights.py FILE NEW/out.pth --to ours",
     ],
@@ -195,18 +219,105 @@ CONFIG = "configs/segmentation/linear_pe_t16_mini.py"
 def test_no_tool_runs_it(tmp_path: Path, mini_root: Path, command: str) -> None:
     file = forged(tmp_path, "in meta")
     (tmp_path / "last_checkpoint").write_text(str(file))
-    words = {"FILE": str(file), "WORK": str(tmp_path), "NEW": str(tmp_path / "new")}
+    images = mini_root / "ade/images/validation"
+    (tmp_path / "cached.py").write_text(
+        CACHED.format(file=str(file), folder=str(tmp_path), images=str(images))
+    )
+    words = {
+        "FILE": str(file),
+        "WORK": str(tmp_path),
+        "NEW": str(tmp_path / "new"),
+        "LAST": str(tmp_path / "last_checkpoint"),
+        "PICTURE": str(min(images.iterdir())),
+        "CACHED": str(tmp_path / "cached.py"),
+    }
     for word, value in words.items():
         command = command.replace(word, value)
     asked = [sys.executable, *command.split()]
-    if "configs/" in command:
+    config = next((word for word in asked if word.startswith("configs/")), None)
+    if config is not None:
         if "--cfg-options" not in asked:
             asked.append("--cfg-options")
-        asked.append(f"data_root={mini_root / 'ade'}")
+        folder = FOLDERS[config.split("/")[1]] if "bytetrack" not in config else "mot/test"
+        asked.append(f"data_root={mini_root / folder}")
     done = subprocess.run(
         asked, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
     )
     assert not (tmp_path / "made").exists()
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert "epoch_9.pth" in done.stderr.strip().splitlines()[-1]
+    assert re.search(r"epoch_9\.pth|last_checkpoint", done.stderr.strip().splitlines()[-1])
+
+
+class MakesAFolder:
+    """Pickles into a call that makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (self.folder,)
+
+
+def objects(folder: Path) -> np.ndarray:
+    """An array of objects, which NumPy stores as a pickle."""
+    return np.array([MakesAFolder(folder), None], dtype=object)
+
+
+def test_the_array_does_what_it_says(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", objects(tmp_path / "made"))
+    np.load(tmp_path / "a.npy", allow_pickle=True)
+    assert (tmp_path / "made").exists()
+
+
+def test_evidence_is_not_unpickled(tmp_path: Path) -> None:
+    from pe_dense.pixelwise.mean_iou import counts_evidence
+    from pe_dense.results.evidence_file import evidence_bytes, load_content, load_evidence
+
+    counts_N3K = np.ones((2, 3, 1), np.int64)
+    good = tmp_path / "good.npz"
+    good.write_bytes(evidence_bytes(counts_evidence(["a", "b"], ["sky"], counts_N3K)))
+    with np.load(good) as file:
+        arrays = {name: file[name] for name in file.files}
+    for name in [*arrays, "one_more"]:
+        np.savez(tmp_path / "bad.npz", **{**arrays, name: objects(tmp_path / "made")})
+        for read in (load_evidence, load_content):
+            with pytest.raises(ValueError, match=r"bad\.npz: not an evidence file, or damaged"):
+                read(tmp_path / "bad.npz")
+        assert not (tmp_path / "made").exists()
+
+
+def test_a_teacher_cache_is_not_unpickled(tmp_path: Path) -> None:
+    from pe_dense.alignment.teacher_cache import CacheSpec, TeacherCache
+
+    cache = TeacherCache(tmp_path / "cache", CacheSpec({}, 3, (2, 2), (8, 8), "images", "code"))
+    cache.write("0" * 64, torch.zeros(4, 3))
+    np.save(cache.path_of("0" * 64), objects(tmp_path / "made"))
+    with pytest.raises(ValueError, match="of the teacher cache is damaged"):
+        cache.read("0" * 64)
+    assert not (tmp_path / "made").exists()
+
+
+def test_kept_pictures_are_not_unpickled(tmp_path: Path) -> None:
+    from pe_dense.alignment.mini_captioned_images import MiniCaptionedImages
+
+    MiniCaptionedImages(tmp_path, num_images=2, image_size=64)
+    (file,) = tmp_path.glob("*.npz")
+    np.savez(file, images=objects(tmp_path / "made"), captions=np.array(["a", "b"]))
+    with pytest.raises(ValueError, match=r"is damaged .*delete it to draw it again"):
+        MiniCaptionedImages(tmp_path, num_images=2, image_size=64)
+    assert not (tmp_path / "made").exists()
+
+
+def test_pictures_of_other_code_are_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pe_dense.alignment import mini_captioned_images as module
+
+    first = module.MiniCaptionedImages(tmp_path, num_images=2, image_size=64)
+    (file,) = tmp_path.glob("*.npz")
+    np.savez(file, images=np.zeros((2, 64, 64, 3), np.uint8), captions=np.array(first.captions))
+    assert not module.MiniCaptionedImages(tmp_path, num_images=2, image_size=64)[0]["inputs"].any()
+    monkeypatch.setattr(module, "_drawing_code", lambda: "f" * 64)
+    again = module.MiniCaptionedImages(tmp_path, num_images=2, image_size=64)
+    assert torch.equal(again[0]["inputs"], first[0]["inputs"])
