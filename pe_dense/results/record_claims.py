@@ -115,15 +115,14 @@ def _check_protocol(record: Record, protocols: Protocols, published: bool) -> It
             f"field 'protocol.config_sha256' is {digest[:12]}..., but the settings of {key} have "
             f"{known['sha256'][:12]}... in {PROTOCOLS}"
         )
-    for field, value in (
-        ("protocol.metric", protocol.metric),
-        ("task", record.task),
-        ("dataset.name", record.dataset.name),
-        ("dataset.split", record.dataset.split),
+    for field, fact, value in (
+        ("task", "task", record.task),
+        ("dataset.name", "dataset", record.dataset.name),
+        ("dataset.split", "split", record.dataset.split),
+        ("protocol.metric", "metric", protocol.metric),
     ):
-        wanted = known.get(field.replace("protocol.", "").replace("dataset.name", "dataset"))
-        wanted = known.get("split") if field == "dataset.split" else wanted
-        if wanted is not None and value != wanted:
+        wanted = known.get(fact, value)
+        if value != wanted:
             yield f"field '{field}' is {value!r}, but protocol {key} has {wanted!r}"
 
 

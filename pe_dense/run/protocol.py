@@ -27,6 +27,8 @@ from pe_dense.run.config import load_template
 STORED = Path("benchmarks/protocols.json")
 CONFIGS = Path("configs")
 ACCEPT = "python tools/protocols.py accept"
+# What a protocol measures; not among the settings that are hashed, and as fixed as they are.
+MEASURED = ("task", "dataset", "split", "metric")
 
 # Settings that name a machine, a run or the measured encoder; they are not part of a protocol.
 NOT_PROTOCOL = {
@@ -254,7 +256,7 @@ def found_in_data(cfg: Config) -> dict[str, Any]:
 
 
 def current_protocols(configs: Path = CONFIGS) -> dict[str, dict[str, str]]:
-    """'<id>-v<version>' -> config and hash, of all configs that define a protocol.
+    """'<id>-v<version>' -> config, hash, and what is measured, of all configs with a protocol.
 
     Files in folders that start with '_' are parts of configs, those in 'suites' are no configs.
 
@@ -276,7 +278,8 @@ def current_protocols(configs: Path = CONFIGS) -> dict[str, dict[str, str]]:
                 f"{found[key]['config']} and {name} both define {key}; give one of them another "
                 "id or version"
             )
-        found[key] = {"config": name, "sha256": protocol_sha256(template)}
+        measured = {fact: template.protocol[fact] for fact in MEASURED}
+        found[key] = {"config": name, "sha256": protocol_sha256(template), **measured}
     return found
 
 
@@ -291,8 +294,12 @@ def stored_protocols(path: Path = STORED) -> dict[str, dict[str, str]]:
     try:
         content = json.loads(path.read_text())
         return {
-            key: {name: row[name] for name in ("config", "sha256")} for key, row in content.items()
-        }
+            key: {
+                "config": row["config"], "sha256": row["sha256"],
+                **{fact: row[fact] for fact in MEASURED if fact in row},
+            }
+            for key, row in content.items()
+        }  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is not a list of protocols; restore it") from None
 
@@ -310,9 +317,21 @@ def find_changes(
                 f"{row['config']}: the settings of {key} changed; raise protocol.version there and "
                 f"run: {ACCEPT}, or restore the config"
             )
+        elif other := _other_fact(row, stored[key]):
+            problems.append(
+                f"{row['config']}: {key} has another {other} than it had; raise protocol.version "
+                f"there and run: {ACCEPT}, or restore the config"
+            )
         elif stored[key]["config"] != row["config"]:
             problems.append(f"{key} moved to {row['config']}; say so with: {ACCEPT}")
+        elif stored[key].keys() != row.keys():
+            problems.append(f"{key} does not say what it measures; say so with: {ACCEPT}")
     return problems
+
+
+def _other_fact(row: Mapping[str, str], stored: Mapping[str, str]) -> str | None:
+    """The first thing of `MEASURED` that a protocol has otherwise than it was stored."""
+    return next((f for f in MEASURED if f in stored and stored[f] != row[f]), None)
 
 
 def retired(
@@ -333,7 +352,8 @@ def accept(path: Path = STORED, configs: Path = CONFIGS) -> list[str]:
     """
     current, stored = current_protocols(configs), stored_protocols(path)
     for key, row in current.items():
-        if key in stored and stored[key]["sha256"] != row["sha256"]:
+        known = stored.get(key, row)
+        if known["sha256"] != row["sha256"] or _other_fact(row, known):
             raise ValueError(find_changes({key: row}, stored)[0])
     written = sorted(key for key, row in current.items() if stored.get(key) != row)
     content = dict(sorted({**stored, **current}.items()))

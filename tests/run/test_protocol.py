@@ -113,6 +113,32 @@ def test_new_versions_join_the_old_ones(configs):
     )
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "fact"),
+    [('metric="AP"', 'metric="AP50"', "metric"), ('split="val"', 'split="train"', "split")],
+)
+def test_a_protocol_goes_on_measuring_the_same(configs, old, new, fact):
+    """Neither is a setting of the run, and both change what a number means."""
+    edit(configs / "detection/atss_pe_t16_mini.py", old, new)
+    (found,) = changes(configs)
+    assert f"mini-detection-v1 has another {fact} than it had; raise protocol.version" in found
+    with pytest.raises(ValueError, match="has another"):
+        protocol_hashes.accept(configs.parent / "protocols.json", configs)
+
+
+def test_a_list_from_before_it_said_what_is_measured_is_completed(configs):
+    file = configs.parent / "protocols.json"
+    rows = {k: {n: row[n] for n in ("config", "sha256")} for k, row in read_json(file).items()}
+    file.write_text(json.dumps(rows))
+    assert all("does not say what it measures" in change for change in changes(configs))
+    assert len(protocol_hashes.accept(file, configs)) == len(rows)
+    assert changes(configs) == []
+
+
+def read_json(file: Path) -> dict:
+    return json.loads(file.read_text())
+
+
 def test_two_configs_cannot_define_one_version(configs):
     shutil.copy(configs / "detection/atss_pe_t16_mini.py", configs / "detection/twin.py")
     with pytest.raises(ValueError, match=r"twin.py both define mini-detection-v1; give"):
