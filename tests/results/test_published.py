@@ -53,6 +53,11 @@ def test_records_and_their_evidence_are_whole() -> None:
     assert find_problems(STORE) == []
 
 
+def test_every_number_is_what_its_evidence_gives() -> None:
+    store = pages.open_store(STORE)
+    assert store.problems == [] and len(store.records) == len(RECORDS)
+
+
 @pytest.mark.parametrize("record", RECORDS, ids=lambda r: f"{r.encoder.name}-{r.protocol.id}")
 def test_every_published_record_can_be_trusted(record) -> None:
     assert not record.code.dirty and record.code.commit != "unknown"
