@@ -105,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--records", type=int, default=200, help="in all (%(default)s)")
     parser.add_argument("--ade", type=int, default=20, help="of ADE20K's size (%(default)s)")
-    parser.add_argument("--coco", type=int, default=3, help="of COCO's size (%(default)s)")
+    parser.add_argument("--coco", type=int, default=4, help="of COCO's size (%(default)s)")
     args = parser.parse_args()
     published = load_records(PUBLISHED)
     with tempfile.TemporaryDirectory() as folder:

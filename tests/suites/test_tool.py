@@ -160,6 +160,8 @@ def test_the_hint_at_stopping_goes_on(world, tmp_path):
     words = shlex.split(told.splitlines()[-1].partition(": ")[2])
     again = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
+    assert "refused: " not in again.stderr  # what a run records passes every check
+    assert len(list((tmp_path / "records").rglob("*.npz"))) == 1
     after = log.read_text().removeprefix(before)
     assert "resumed epoch" in after or "Load checkpoint from" in after
     assert "Epoch(train)  [1]" not in after and "Epoch(train) [12]" in after
