@@ -3,6 +3,10 @@
 Compiling a block instead of a whole tower costs a fortieth of the compiler's time, leaves hooks,
 checkpointing and sharding outside, where they work as ever, and finds nearly all that there is to
 fuse: rotation, norms, LayerScale, activations and residual sums.
+
+The first pass at each shape (batch, grid, with or without gradient) waits for the compiler, tens of
+seconds ('max-autotune-no-cudagraphs' tries more and takes minutes); keep shapes fixed. Results
+differ by rounding.
 """
 
 from __future__ import annotations

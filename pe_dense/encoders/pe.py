@@ -263,11 +263,7 @@ class PerceptionEncoder(nn.Module):
             'pad' (zeros bottom and right, h = ceil(H / patch)) or 'floor' (drop the rest).
         grad_checkpointing: Recompute blocks in the backward pass: True all of them, k (an integer)
             every k-th, where memory allows to keep the others.
-        compile_blocks: True compiles the blocks with torch.compile, forward and backward; a string
-            is its mode ('max-autotune-no-cudagraphs' tries more and takes minutes). All blocks of
-            a kind share what is compiled. The first pass at each shape (batch, grid, with or
-            without gradient) waits for the compiler, tens of seconds; keep shapes fixed. Results
-            differ by rounding.
+        compile_blocks: True, or a mode of torch.compile, compiles blocks; see `compiled_block`.
 
     Raises:
         ValueError: If arguments contradict each other.
