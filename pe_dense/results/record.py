@@ -59,9 +59,9 @@ class DatasetInfo:
         name: Name of the data set.
         split: Its split.
         num_items: Number of items; None only for reported rows.
-        sha256: Hash over the labels and the picture files of the scored split, as
-            `content.split_sha256` makes it; None for reported rows, for records older than schema
-            4, and where a metric does not say what it scored.
+        sha256: Hash over the labels and the picture files of the scored split, that of
+            `scored_content.ScoredContent`; None for reported rows, for records older than schema
+            4, and where a data set does not tell its files.
     """
 
     name: str
