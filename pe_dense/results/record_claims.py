@@ -18,6 +18,7 @@ from pe_dense.results.metrics import check_direction
 from pe_dense.results.record import Record
 
 PROTOCOLS = Path("benchmarks/protocols.json")
+EVALUATION = "tools/test.py"
 CLOCKS = timedelta(minutes=10)  # by which the clocks of two machines may differ
 _CREATED = "%Y-%m-%dT%H:%M:%SZ"
 _LABELS = re.compile(
@@ -61,7 +62,7 @@ def check_claims(
         *_check_time(record, now),
         *_check_protocol(record, protocols, published),
         *_check_labels(record),
-        *_check_command(record, protocols),
+        *_check_command(record, protocols, published),
     ]
 
 
@@ -124,6 +125,37 @@ def _check_protocol(record: Record, protocols: Protocols, published: bool) -> It
         wanted = known.get(fact, value)
         if value != wanted:
             yield f"field '{field}' is {value!r}, but protocol {key} has {wanted!r}"
+    if not changed:
+        yield from _check_choices(record, known, key)
+
+
+def _check_choices(record: Record, known: Mapping[str, Any], key: str) -> Iterator[str]:
+    """How far it was trained and what was chosen on, as the settings of the protocol say.
+
+    Of changed settings the list knows nothing; labels say what else is not as the protocol is.
+    """
+    training, chosen_on = record.training, record.selection.on if record.selection else ""
+    if chosen_on != known.get("chosen_on", chosen_on):
+        yield (
+            f"field 'selection.on' is {chosen_on or None!r}, but protocol {key} chooses layer and "
+            f"settings on {known['chosen_on'] or None!r}"
+        )
+    if training is None:  # of an old record: its row says so
+        return
+    rule = known.get("rule", training.rule)
+    if training.rule != rule:
+        yield f"field 'training.rule' is {training.rule!r}, but protocol {key} has {rule!r}"
+    if training.planned is not None:
+        planned = f"{training.planned} {training.unit}s"
+    elif training.chosen == "nothing to train":
+        planned = ""
+    else:  # a checkpoint from elsewhere: its row says so
+        return
+    if planned != known.get("training", planned):
+        yield (
+            f"field 'training.planned' is {planned or 'nothing'}, but protocol {key} trains "
+            f"{known['training'] or 'nothing'}"
+        )
 
 
 def _check_labels(record: Record) -> Iterator[str]:
@@ -146,7 +178,7 @@ def _check_labels(record: Record) -> Iterator[str]:
 # ---- command -------------------------------------------------------------------------------------
 
 
-def _check_command(record: Record, protocols: Protocols) -> Iterator[str]:
+def _check_command(record: Record, protocols: Protocols, published: bool) -> Iterator[str]:
     try:
         steps = _steps(record.command)
     except ValueError:
@@ -166,6 +198,8 @@ def _check_command(record: Record, protocols: Protocols) -> Iterator[str]:
             return
         yield from _check_seed(record, option(words, "--seed"))
     own, scored = key_of(record), steps[-1] if steps else []
+    if published and not (EVALUATION in scored and any(w.endswith(".py") for w in scored[2:])):
+        yield f"field 'command' does not end with {EVALUATION} and a config, which write records"
     for word in scored:
         others = [key for key, row in protocols.items() if row.get("config") == word]
         if others and own not in others and own in protocols:

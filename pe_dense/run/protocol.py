@@ -23,12 +23,11 @@ from pe_dense.results.record import ProtocolInfo, TrainingInfo
 from pe_dense.run.checkpoint import RunFacts
 from pe_dense.run.checkpoint_choice import labels_of
 from pe_dense.run.config import load_template
+from pe_dense.run.protocol_facts import FACTS, protocol_facts
 
 STORED = Path("benchmarks/protocols.json")
 CONFIGS = Path("configs")
 ACCEPT = "python tools/protocols.py accept"
-# What a protocol measures; not among the settings that are hashed, and as fixed as they are.
-MEASURED = ("task", "dataset", "split", "metric")
 
 # Settings that name a machine, a run or the measured encoder; they are not part of a protocol.
 NOT_PROTOCOL = {
@@ -256,7 +255,7 @@ def found_in_data(cfg: Config) -> dict[str, Any]:
 
 
 def current_protocols(configs: Path = CONFIGS) -> dict[str, dict[str, str]]:
-    """'<id>-v<version>' -> config, hash, and what is measured, of all configs with a protocol.
+    """'<id>-v<version>' -> config, hash and facts of all configs with a protocol.
 
     Files in folders that start with '_' are parts of configs, those in 'suites' are no configs.
 
@@ -278,8 +277,8 @@ def current_protocols(configs: Path = CONFIGS) -> dict[str, dict[str, str]]:
                 f"{found[key]['config']} and {name} both define {key}; give one of them another "
                 "id or version"
             )
-        measured = {fact: template.protocol[fact] for fact in MEASURED}
-        found[key] = {"config": name, "sha256": protocol_sha256(template), **measured}
+        digest = protocol_sha256(template)
+        found[key] = {"config": name, "sha256": digest, **protocol_facts(template)}
     return found
 
 
@@ -296,7 +295,7 @@ def stored_protocols(path: Path = STORED) -> dict[str, dict[str, str]]:
         return {
             key: {
                 "config": row["config"], "sha256": row["sha256"],
-                **{fact: row[fact] for fact in MEASURED if fact in row},
+                **{fact: row[fact] for fact in FACTS if fact in row},
             }
             for key, row in content.items()
         }  # fmt: skip
@@ -325,13 +324,13 @@ def find_changes(
         elif stored[key]["config"] != row["config"]:
             problems.append(f"{key} moved to {row['config']}; say so with: {ACCEPT}")
         elif stored[key].keys() != row.keys():
-            problems.append(f"{key} does not say what it measures; say so with: {ACCEPT}")
+            problems.append(f"{key} does not say all of what it measures; say so with: {ACCEPT}")
     return problems
 
 
 def _other_fact(row: Mapping[str, str], stored: Mapping[str, str]) -> str | None:
-    """The first thing of `MEASURED` that a protocol has otherwise than it was stored."""
-    return next((f for f in MEASURED if f in stored and stored[f] != row[f]), None)
+    """The first of `FACTS` that a protocol has otherwise than it was stored."""
+    return next((f for f in FACTS if f in stored and stored[f] != row.get(f)), None)
 
 
 def retired(

@@ -392,23 +392,6 @@ def test_a_forgery_is_named_and_the_others_stand(root, forge):
     )
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("protocol.metric", "AP50"), ("dataset.name", "COCO"), ("dataset.split", "val"),
-     ("task", "depth")],
-)  # fmt: skip
-def test_a_lone_record_says_what_its_protocol_says(make_record, tmp_path, field, value):
-    """Where no other record of the protocol is there to contradict."""
-    known = {"sha256": "c" * 64, "task": "detection", "dataset": "BCCD", "split": "test"}
-    known |= {"metric": "AP", "config": "c.py"}
-    path = save(tmp_path, make_record, {}, evidence_case.detection(0, 30))
-    protocols = {"bccd-detection-scratch-v1": known}
-    assert check_store(tmp_path, protocols, now=NOW).problems == []
-    rewrite(path, set_field(field, value))
-    (problem,) = check_store(tmp_path, protocols, now=NOW).problems
-    assert f"'{field}' is '{value}', but protocol bccd-detection-scratch-v1 has" in problem
-
-
 def test_twelve_forgeries_in_one_store_are_each_named(root):
     """Of different kinds, each on a record of its own."""
     forged = {}

@@ -1,0 +1,49 @@
+"""What a protocol promises of its scores beside its settings, in words that a record is held to.
+
+A hash of settings says that nothing changed, but not what the settings were: the list of published
+protocols has these facts in plain words, so that a lone record cannot call half a training a whole
+one, or hide that the reported layer was picked on the scored data.
+"""
+
+from __future__ import annotations
+
+from mmengine.config import Config
+
+from pe_dense.run.checkpoint_choice import loop_of
+from pe_dense.run.references import substitute
+
+# What is measured; not among the settings that are hashed, and as fixed as they are.
+MEASURED = ("task", "dataset", "split", "metric")
+FACTS = (*MEASURED, "training", "chosen_on", "rule")
+# What VideoObjectMetric writes as `Selection.on` for each way of reporting.
+_REPORTED = {"best": "val", "selected": "select", "first": ""}
+
+
+def protocol_facts(template: Config) -> dict[str, str]:
+    """The facts of a config with a protocol, each a text; what `FACTS` names, where it is known.
+
+    'training' is how far it trains ('8 epochs', '' for nothing) and is left out where checkpoints
+    come from another config; 'chosen_on' is what layers and settings are chosen on, as
+    `Selection.on` has it ('' where nothing is chosen); 'rule' how a checkpoint is chosen, '' for
+    the end of the training.
+
+    Raises:
+        ValueError: If a value refers to a name that the config does not define.
+    """
+    protocol = template.protocol
+    facts = {fact: str(protocol[fact]) for fact in MEASURED}
+    if not template.get("evaluation_only"):
+        loop = loop_of(Config({"train_cfg": substitute(template.get("train_cfg"), template)}))
+        facts["training"] = "" if loop is None else f"{loop['planned']} {loop['unit']}s"
+    return facts | {"chosen_on": _chosen_on(template), "rule": str(protocol.get("selection", ""))}
+
+
+def _chosen_on(template: Config) -> str:
+    evaluator = template.get("test_evaluator")
+    if not isinstance(evaluator, dict):
+        return ""
+    if "select_on" in evaluator:  # ProbeMetric
+        return str(substitute(evaluator["select_on"], template))
+    if "report" in evaluator:  # VideoObjectMetric
+        return _REPORTED[substitute(evaluator["report"], template)]
+    return ""
