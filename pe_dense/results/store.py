@@ -41,13 +41,15 @@ LOCK = ".lock"
 CLEAN = "remove it with: python tools/leaderboard.py clean"
 
 
-def require_writable(root: str | os.PathLike[str], encoder: str) -> None:
-    """Refuse a store that a record could not be written to, before it is needed.
+def require_writable(record: Path) -> None:
+    """Refuse a place that a record could not be written to, before it is needed.
 
     Raises:
         ValueError: With the folder, and why.
     """
-    problem = why_not_writable(Path(root) / encoder_folder(encoder) / "weights" / "record.json")
+    problem = why_not_writable(record)
+    if problem is None and record.is_dir():
+        problem = f"{record} is a folder"
     if problem is not None:
         raise ValueError(
             f"no record could be written: {problem}; name another folder with --records, or pass "

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.results.record import ProtocolInfo
-from pe_dense.results.store import measured_path, require_writable
+from pe_dense.results.store import encoder_folder, measured_path, require_writable
 from pe_dense.run.checkpoint import RunFacts, install, load_strictly
 from pe_dense.run.checkpoint_choice import training_info
 from pe_dense.run.config import check_data
@@ -56,11 +56,10 @@ def evaluate(
         request.config, run.template, run.cfg, run.facts, run.file, training
     )
     processes(request.launcher)  # a launcher without its environment is refused here
-    new_record = None if supersede else records
     if run.content is not None:  # before anything is built
-        refuse_existing(new_record, run.facts, protocol)
-    if records is not None and is_first_process():
-        require_writable(records, run.cfg.encoder)
+        try_place(records, run.facts, protocol, supersede)
+    elif records is not None and is_first_process():  # in which folder, the weights will tell
+        require_writable(records / encoder_folder(run.cfg.encoder) / "weights" / "record.json")
     accepted = check_data(run.cfg, ("test",))
     runner = build_runner(run, request)
     weights = f"encoder {run.cfg.encoder}" if run.file is None else f"checkpoint {run.file}"
@@ -69,7 +68,7 @@ def evaluate(
     use_speed_options(request.speed, model)
     if run.content is None:
         run = run.with_weights(model.backbone.weights_info)
-        refuse_existing(new_record, run.facts, protocol)
+        try_place(records, run.facts, protocol, supersede)
     else:
         load_strictly(model, run.content, str(run.file))
     content = None
@@ -93,22 +92,32 @@ def evaluate(
     return scores
 
 
-def refuse_existing(records: Path | None, facts: RunFacts, protocol: ProtocolInfo) -> None:
-    """Refuse to score what has a record already; `records` is None where that does not matter.
+def try_place(
+    records: Path | None, facts: RunFacts, protocol: ProtocolInfo, supersede: bool
+) -> None:
+    """Refuse to score what has a record already, or whose record could not be written.
+
+    Args:
+        records: Root of the records; None where none is written.
+        facts: Of the run, with the weights that are scored.
+        protocol: The protocol of the record.
+        supersede: Whether a record that is there is replaced.
 
     Raises:
-        ValueError: If there is one.
+        ValueError: If there is one, or its folder cannot be written.
     """
     if records is None:
         return
     target = records / measured_path(
         facts.encoder, facts.scored_weights.sha256, protocol.id, protocol.version, facts.seed
     )
-    if target.exists():
+    if target.exists() and not supersede:
         raise ValueError(
             f"{target} already holds this result; pass --supersede to replace it, or "
             "--no-record to leave it"
         )
+    if is_first_process():
+        require_writable(target)
 
 
 def build_runner(run: TrainedRun, request: RunRequest) -> Runner:

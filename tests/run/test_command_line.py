@@ -388,6 +388,35 @@ def test_where_no_record_can_be_written_nothing_is_scored(
     assert not (tmp_path / "records").exists()
 
 
+@pytest.mark.parametrize("supersede", [False, True])
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_very_folder_of_the_weights_is_tried(
+    checkpoint: Path, mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    trained: bool, supersede: bool,
+) -> None:  # fmt: skip
+    """The root and the encoder's folder can be written, that of its weights cannot."""
+    from mmengine.runner import Runner
+    from runs import evaluate
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("nothing may be scored")
+
+    monkeypatch.setattr(Runner, "test", never)
+    records = tmp_path / "records"
+    folder = records / "pe_spatial_t16_512/random"
+    folder.parent.mkdir(parents=True)
+    folder.write_text("of somebody else")
+    config, file, options = MINI, checkpoint, toy(mini_root)
+    if not trained:
+        config, file = "configs/tracking/mini_layers.py", None
+        options = {"data_root": str(mini_root / "davis")}
+    with pytest.raises(ValueError, match=r"no record could be written: .*random is no folder"):
+        evaluate(
+            config=config, checkpoint=file, options=options, work_dir=tmp_path / "logs",
+            records=records, supersede=supersede,
+        )  # fmt: skip
+
+
 def changed_checkpoint(checkpoint: Path, folder: Path, change: object) -> Path:
     import torch
 
