@@ -12,6 +12,7 @@ from pe_dense.results.encoder_rows import EncoderRow
 from pe_dense.results.interval_marks import FEW_IMAGES, FEW_UNITS, marks_in_words
 from pe_dense.results.metrics import metric_of
 from pe_dense.results.record import Record
+from pe_dense.results.scored_content import OTHER_DATA
 
 
 class Note(NamedTuple):
@@ -56,6 +57,20 @@ TRAINING_UNKNOWN = Note(
 DATA_UNKNOWN = Note(
     "data hash unknown",
     "Data hash unknown: the record names the scored data, but does not say which files they were.",
+)
+OTHER_FILES = Note(
+    "other files than published",
+    "Other files than published: the scored pictures or labels are not those of the data set of "
+    "this name.",
+)
+NO_EVIDENCE = Note(
+    "no evidence",
+    "No evidence: nobody can compute the score again, or an interval; only the record vouches for "
+    "them.",
+)
+NO_INTERVAL = Note(
+    "no interval",
+    "No interval: too few items to resample, so that nothing is known of other test sets.",
 )
 OPTIONS = "With options: computed otherwise than the protocol does by default."
 
@@ -108,6 +123,10 @@ def _about_seeds(row: EncoderRow) -> list[Note]:
 
 def _about_interval(row: EncoderRow) -> Iterator[Note]:
     bounds = row.main_bounds
+    if any(record.evidence is None for record in row.records):
+        yield NO_EVIDENCE
+    elif bounds is None and row.num_seeds == 1:
+        yield NO_INTERVAL
     if bounds is None:
         return
     for words in marks_in_words(bounds.unit, bounds.num_units, bounds.thin_classes):
@@ -119,5 +138,7 @@ def _about_interval(row: EncoderRow) -> Iterator[Note]:
 def _about_run(record: Record) -> Iterator[Note]:
     if record.dataset.sha256 is None:
         yield DATA_UNKNOWN
+    if OTHER_DATA in record.notes:
+        yield OTHER_FILES
     for name, value in sorted((record.options or {}).items()):
         yield Note(f"{name} {value}", OPTIONS)

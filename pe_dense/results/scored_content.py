@@ -18,6 +18,7 @@ from typing import Any
 from pe_dense.results.typed_json import parse
 
 ITEM_DIGITS = 32  # of a hash: 128 bits tell files apart, and a COCO record stays small
+OTHER_DATA = "the scored files are not those of"  # so begins a record's note on unpublished data
 _ITEM = re.compile(rf"[0-9a-f]{{{ITEM_DIGITS}}}")
 _LABELS = re.compile(r"[0-9a-f]{64}")
 

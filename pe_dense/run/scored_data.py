@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from pe_dense.data.checks.known_sets import known_content
 from pe_dense.data.scored_files import hashes_of, scored_files
 from pe_dense.results.record import Record
-from pe_dense.results.scored_content import ScoredContent, item_digits
+from pe_dense.results.scored_content import OTHER_DATA, ScoredContent, item_digits
 from pe_dense.results.store import record_path
 
 
@@ -51,7 +51,7 @@ def note_on_published(
     known = known_content(task, dataset, split)
     if content is None or known is None or content.sha256 == known:
         return None
-    return f"the scored files are not those of {dataset} {split} as published ({known[:12]}...)"
+    return f"{OTHER_DATA} {dataset} {split} as published ({known[:12]}...)"
 
 
 def require_same_data(record: Record, content: ScoredContent | None) -> None:

@@ -53,10 +53,11 @@ Measured:
 
 | Encoder | Weights | RMSE | Seeds | Notes | δ1 | Train | Commit | Date |
 | --- | --- | ---: | ---: | --- | ---: | ---: | --- | --- |
-| a | random | 0.312 | - | one seed | 95.0 | - | 1234567 | 2026-01-31 |
-| b | random | 0.400 | - | one seed | - | 2.0 h | 1234567 | 2026-01-31 |
+| a | random | 0.312 | - | one seed; no evidence | 95.0 | - | 1234567 | 2026-01-31 |
+| b | random | 0.400 | - | one seed; no evidence | - | 2.0 h | 1234567 | 2026-01-31 |
 
 - One seed: the row compares checkpoints, not encoders.
+- No evidence: nobody can compute the score again, or an interval; only the record vouches for them.
 
 Best row:
 
@@ -74,10 +75,11 @@ Measured:
 
 | Encoder | Weights | AP | 95 % | vs reported | Seeds | Notes | AP50 | AP_x2 | AP_x10 | Train | Commit | Date |
 | --- | --- | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- | --- |
-| pe_spatial_t16_512 | abcdefab | 60.0 | - | -4.2 | 1 | one seed | - | 20.0 | 10.0 | 1.5 min | 1234567+ | 2026-01-31 |
-| pe_spatial_t16_512 | random | 45.1 | 43.0 to 47.2 (n = 72 images) | - | 0 | one seed | 80.0 | - | - | 12 s | 1234567 | 2026-01-31 |
+| pe_spatial_t16_512 | abcdefab | 60.0 | - | -4.2 | 1 | one seed; no evidence | - | 20.0 | 10.0 | 1.5 min | 1234567+ | 2026-01-31 |
+| pe_spatial_t16_512 | random | 45.1 | 43.0 to 47.2 (n = 72 images) | - | 0 | one seed; no evidence | 80.0 | - | - | 12 s | 1234567 | 2026-01-31 |
 
 - One seed: the row compares checkpoints, not encoders.
+- No evidence: nobody can compute the score again, or an interval; only the record vouches for them.
 
 Best row:
 
@@ -136,8 +138,14 @@ def test_the_order_of_records_does_not_matter(records):
 def test_terminal_text_is_aligned(records):
     text = render_terminal(records)
     assert "depth: nyu-linear, version 1\n" in text
-    assert "Encoder  Weights   RMSE  Seeds  Notes       δ1  Train  Commit   Date\n" in text
-    assert "b        random   0.400      -  one seed     -  2.0 h  1234567  2026-01-31\n" in text
+    assert (
+        "Encoder  Weights   RMSE  Seeds  Notes                    δ1  Train  Commit   Date\n"
+        in text
+    )
+    assert (
+        "b        random   0.400      -  one seed; no evidence     -  2.0 h  1234567  2026-01-31\n"
+        in text
+    )
     assert "Reported by others\n" in text and "64.2" in text
 
 
@@ -146,12 +154,12 @@ def test_the_readme_gets_an_excerpt(make_record, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- leaderboard -->\nold\n<!-- end of leaderboard -->\nafter\n")
     assert run_tool(tmp_path, "build").returncode == 0
-    before, _, header, _, row, _, meaning, _, after = readme.read_text().splitlines()
+    before, _, header, _, row, _, meaning, _, _, after = readme.read_text().splitlines()
     assert meaning == "- One seed: the row compares checkpoints, not encoders."
     assert (before, after) == ("before", "after") and header.startswith("| Protocol |")
     assert row == (
         "| bccd-detection-scratch-v1 | pe_spatial_t16_512 | random | AP 45.1 | "
-        "43.0 to 47.2 (n = 72 images) | - | - | 0 | one seed | 1.5 min |"
+        "43.0 to 47.2 (n = 72 images) | - | - | 0 | one seed; no evidence | 1.5 min |"
     )
     assert run_tool(tmp_path, "build", "--check").returncode == 0
     readme.write_text(readme.read_text().replace("45.1", "46.1"))
@@ -318,7 +326,10 @@ def test_unfinished_trainings_do_not_pool_their_seeds(make_record, tmp_path):
 def test_means_without_evidence_have_no_interval(make_record):
     rows = [make_record({"seed": s, "scores": {"AP": 0.4 + s / 10}}) for s in range(2)]
     page = render_markdown(rows)
-    assert "| 45.0 | 0, 1 | mean of 2 seeds, 40.0 to 50.0 |" in page and "95 %" not in page
+    assert (
+        "| 45.0 | 0, 1 | mean of 2 seeds, 40.0 to 50.0; no evidence |" in page
+        and "95 %" not in page
+    )
 
 
 def test_means_rank_rows_and_single_good_seeds_do_not(make_record):

@@ -25,6 +25,13 @@ LAYERS = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def make_record(make_record):
+    """Records with evidence and an interval, as those of tools/test.py are."""
+    whole = {"evidence": {"file": "a/random/x.npz", "sha256": "e" * 64}, "ci95": {"AP": [INTERVAL]}}
+    return lambda changes=None: make_record({**whole, **(changes or {})})
+
+
 def words(*records):
     (row,) = encoder_rows(records)
     return [note.words for note in row_notes(row)]
@@ -50,6 +57,13 @@ def test_a_sound_row_of_one_seed_says_only_that(make_record):
         ),
         ({"training": None}, "training unknown"),
         ({"dataset.sha256": None}, "data hash unknown"),
+        ({"evidence": None}, "no evidence"),
+        ({"evidence": None, "ci95": None}, "no evidence"),
+        ({"ci95": None}, "no interval"),
+        (
+            {"notes": "the scored files are not those of BCCD test as published (0123...)"},
+            "other files than published",
+        ),
         ({"options": {"amp": "bfloat16"}}, "amp bfloat16"),
         ({"selection": {**LAYERS, "on": "test"}}, "layer chosen on the scored split"),
         ({"ci95": {"AP": [{**INTERVAL, "num_units": 29}]}}, "fewer than 30 images"),
