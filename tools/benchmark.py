@@ -4,8 +4,8 @@ python tools/benchmark.py --suite mini --encoders pe_spatial_t16_512 pe_core_t16
 python tools/benchmark.py --suite finetune --encoders pe_spatial_b16_512 --seeds 3 --dry-run
 
 What is recorded already is skipped, what was interrupted goes on, what failed is tried again.
-One run at a time on a CPU, one on each visible GPU. The exit code is 0 if every run is recorded,
-1 if one failed or runs elsewhere.
+One run at a time on a CPU, one on each visible GPU. The exit code is 0 if every run has
+a record that passes all checks, 1 if one failed, is refused or runs elsewhere.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Plan, run, build the leaderboard; 1 if a run is not recorded in the end."""
+    """Plan, run, build the leaderboard; 1 if a run has no valid record in the end."""
     args = parse_args()
     for name in ("seeds", "parallel"):
         value = getattr(args, name)
@@ -68,7 +68,7 @@ def main() -> int:
 
     from pe_dense.files import atomic_write_text
     from pe_dense.results import pages, provenance
-    from pe_dense.results.store import load_readable
+    from pe_dense.results.store import load_readable, record_path
     from pe_dense.suites import display, jobs, layer_curves, plan, slurm
 
     console = Console(highlight=False)
@@ -104,6 +104,7 @@ def main() -> int:
             "--records a folder of your own"
         )
     faults = plan.find_faults([p.job for p in planned if p.record is None])
+    faults |= plan.unreadable_records(planned, records)
     plan.refuse_other_data(planned)
     try:
         if console.is_terminal:
@@ -131,6 +132,9 @@ def main() -> int:
     written = list(pages.build(records, store=store))
     for problem in store.problems:
         print(f"refused: {problem}", file=sys.stderr)
+    refused = plan.refused_jobs(todo, load_readable(records)[0], store.records)
+    for job, record in refused:
+        print(f"not shown: {job.name}: a check refuses {records / record_path(record)}")
     if suite.layer_curves:
         names = {job.encoder for job in todo}
         protocols = {job.protocol.split(".mod-")[0] for job in todo}
@@ -146,7 +150,7 @@ def main() -> int:
             print(layer_curves.markdown_table(curves))
     for path in written:
         print(f"wrote {path}")
-    return 1 if missing else 0
+    return 1 if missing or refused else 0
 
 
 if __name__ == "__main__":

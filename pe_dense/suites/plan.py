@@ -32,7 +32,7 @@ from pe_dense.files import file_sha256
 from pe_dense.results import provenance
 from pe_dense.results.record import Record
 from pe_dense.results.scored_content import ScoredContent
-from pe_dense.results.store import encoder_folder, record_path
+from pe_dense.results.store import encoder_folder, measured_path, record_path
 from pe_dense.run.config import check_data, encoder_facts, load_config, load_template
 from pe_dense.run.error_text import sentence, told
 from pe_dense.run.protocol import protocol_sha256
@@ -299,6 +299,37 @@ def find_faults(jobs: Sequence[Job]) -> dict[Path, str]:
     if faults and len(faults) == len(jobs):
         raise ValueError(next(iter(faults.values())))
     return faults
+
+
+def unreadable_records(planned: Sequence[PlannedJob], records: Path) -> dict[Path, str]:
+    """Work dir of a job -> the file in the place of its record that is none.
+
+    Without this a training would end with nowhere to go. Released weights have their place from
+    their hash, which is not known before they are loaded: tools/test.py looks there.
+    """
+    faults = {}
+    for plan in planned:
+        job = plan.job
+        sha256 = "random" if job.weights == "random" else None
+        if Path(job.weights).is_file():
+            sha256 = file_sha256(Path(job.weights))
+        if plan.record is not None or sha256 is None:
+            continue
+        place = records / measured_path(job.encoder, sha256, job.protocol, job.version, job.seed)
+        if place.exists():
+            faults[job.work_dir] = (
+                f"{place} cannot be read as the record of this run; restore it, or remove it and "
+                "run this again"
+            )
+    return faults
+
+
+def refused_jobs(
+    jobs: Sequence[Job], readable: Sequence[Record], valid: Sequence[Record]
+) -> list[tuple[Job, Record]]:
+    """Jobs whose record is there and is not shown, since a check refuses it, and that record."""
+    found = [(job, find_record(job, readable)) for job in jobs]
+    return [(j, r) for j, r in found if r is not None and find_record(j, valid) is None]
 
 
 def refuse_other_data(planned: Sequence[PlannedJob]) -> None:

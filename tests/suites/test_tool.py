@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from pe_dense.results.record_history import content_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 ENCODER = "pe_spatial_t16_512"
@@ -118,6 +122,32 @@ def test_a_damaged_record_stops_nothing(tmp_path):
     done = run("--suite", "mini", "--encoders", ENCODER, "--dry-run", records=tmp_path)
     assert done.returncode == 0 and "1 of 1 runs to do" in done.stdout
     assert done.stderr.startswith("left out: ") and "broken.json" in done.stderr
+
+
+def test_a_record_that_a_check_refuses_is_not_recorded(tmp_path):
+    """Its file is there, and no table shows it."""
+    folder = tmp_path / "records" / ENCODER / "random"
+    shutil.copytree(ROOT / "benchmarks/records" / ENCODER / "random", folder)
+    arguments = "--suite", "mini", "--encoders", ENCODER
+    assert run(*arguments, records=tmp_path / "records").returncode == 0
+    path = folder / "mini-detection-v1.seed0.json"
+    data = json.loads(path.read_text())
+    data["scores"]["AP"] += 0.01
+    path.write_text(json.dumps(data | {"content_sha256": content_sha256(data)}))
+    done = run(*arguments, records=tmp_path / "records")
+    assert done.returncode == 1, done.stderr
+    assert f"not shown: {ENCODER} mini-detection-v1 seed 0: a check refuses {path}" in done.stdout
+    assert "but the evidence gives" in done.stderr
+
+
+def test_nothing_is_trained_whose_record_has_no_place(world, tmp_path):
+    path = tmp_path / "records" / ENCODER / "random/mini-detection-v1.seed0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    done = run_mini(world, tmp_path, ENCODER)
+    assert done.returncode == 1, done.stderr
+    assert f"{path} cannot be read as the record of this run; restore it" in done.stdout
+    assert not list((tmp_path / "w").rglob("*.pth")) and path.read_text() == "{"
 
 
 @pytest.mark.parametrize("tool", ["benchmark", "test"])
