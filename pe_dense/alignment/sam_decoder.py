@@ -62,8 +62,7 @@ def point_tokens(network: Any, points_P2: Tensor) -> Tensor:
 
     Args:
         network: A Sam2Model.
-        points_P2: x, y in pixels of SAM's square. float32: neighbouring points are closer than
-            the steps of half types.
+        points_P2: x, y in pixels of SAM's square. float32: half types would move them by pixels.
     """
     decoder = network.mask_decoder
     points_1P12 = points_P2[None, :, None]

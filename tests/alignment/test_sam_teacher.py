@@ -238,7 +238,7 @@ def test_sam_is_frozen_hashed_and_in_no_checkpoint(tiny_sam):
 
 @needs_transformers
 def test_points_are_embedded_in_float32(tiny_sam, monkeypatch):
-    """Under autocast transformers rounds their angles to bfloat16, steps wider than neighbours."""
+    """Under autocast transformers rounds their places to bfloat16, up to two pixels of 1,024."""
     seen = []
     monkeypatch.setattr(
         sam_teacher, "point_tokens", lambda *a: (seen.append(point_tokens(*a)), seen[-1])[1]
