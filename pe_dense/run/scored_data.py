@@ -10,6 +10,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from pe_dense.data.checks.known_sets import known_content
 from pe_dense.data.scored_files import hashes_of, scored_files
+from pe_dense.openmmlab.read_once import of_first_process
 from pe_dense.results.record import Record
 from pe_dense.results.scored_content import OTHER_DATA, ScoredContent, item_digits
 from pe_dense.results.store import record_path
@@ -32,13 +33,21 @@ def content_of(dataset: Any) -> ScoredContent | None:
 def content_of_config(cfg: Config, split: str = "test") -> ScoredContent | None:
     """The same of the data that a resolved config tests on, or validates on with split 'val'.
 
-    None also for a config that does not.
+    None also for a config that does not. All processes of a run must call it: they build the data
+    set together, and the first one hashes for all.
     """
     loader = cfg.get(f"{split}_dataloader")
     if not loader:
         return None
     init_default_scope(cfg.get("default_scope", "mmengine"))
-    return content_of(DATASETS.build(copy.deepcopy(loader["dataset"])))
+    dataset = DATASETS.build(copy.deepcopy(loader["dataset"]))
+
+    def labels_and_items() -> tuple[str | None, dict[str, str]] | None:
+        content = content_of(dataset)
+        return None if content is None else (content.labels, dict(content.items))
+
+    found = of_first_process(labels_and_items)
+    return None if found is None else ScoredContent(*found)
 
 
 def note_on_published(

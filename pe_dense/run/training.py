@@ -80,8 +80,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
             level=logging.WARNING,
         )
     facts = dataclasses.replace(facts, accepted=check_data(cfg, ("train", "val")))
-    if is_first_process():  # its checkpoints are written
-        facts = dataclasses.replace(facts, validated_on=validation_data(cfg, facts))
+    facts = dataclasses.replace(facts, validated_on=validation_data(cfg, facts))
     hooks = [hook for hook in cfg.custom_hooks if hook.type == "ExactResumeHook"]
     if not hooks:
         raise ValueError(
