@@ -26,6 +26,9 @@ from pe_dense.run.sharding import Sharding, find_blocks, sharding_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs/detection/deta_pe_t16_mini.py"
+# AdamW divides a gradient by its own size: where it is nearly 0, its rounding moves a weight by a
+# share of the step, 1e-3 here. Sharded sums are rounded in another order.
+WEIGHTS_ATOL = 3e-5
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def runs(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         **os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)
     }  # fmt: skip
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return out
@@ -82,7 +85,7 @@ def test_sharded_training_equals_plain_training(runs: Path) -> None:
     plain, sharded = content(runs, "plain"), content(runs, "sharded")
     assert plain.keys() == sharded.keys() >= set(NUMBERS)
     for name in NUMBERS:
-        assert_same(plain[name], sharded[name], 1e-5, name)
+        assert_same(plain[name], sharded[name], WEIGHTS_ATOL, name)
     start = content(runs, "plain", 1)["state_dict"]
     key = "backbone.encoder.transformer.resblocks.0.mlp.c_fc.weight"
     assert (plain["state_dict"][key] - start[key]).abs().max() > 1e-4  # there was something to see
@@ -109,7 +112,7 @@ def test_resuming_goes_on_exactly_and_also_without_shards(runs: Path) -> None:
     plain = content(runs, "resumed_plain")
     for name in NUMBERS:
         assert_same(sharded[name], resumed[name], 0.0, name)
-        assert_same(sharded[name], plain[name], 1e-5, name)
+        assert_same(sharded[name], plain[name], WEIGHTS_ATOL, name)
     assert logged(runs, "resumed") == logged(runs, "sharded")
 
 
