@@ -73,7 +73,7 @@ def scored_files(dataset: Any) -> ScoredFiles | None:
     infos = [(leaf, info) for leaf, info in _reported(dataset) if info is not None]
     if not infos:
         return None
-    files = [_files_of(info) for _, info in infos]
+    files = [files_of(info) for _, info in infos]
     if any(found is None for found in files):
         return None
     labels = None
@@ -107,7 +107,7 @@ def _reported(dataset: Any) -> Iterator[tuple[Any, Mapping[str, Any] | None]]:
             yield leaf, info
 
 
-def _files_of(info: Mapping[str, Any]) -> tuple[tuple[str, ...], bool] | None:
+def files_of(info: Mapping[str, Any]) -> tuple[tuple[str, ...], bool] | None:
     """Files of one entry, and whether its labels are among them."""
     if "frame_paths" in info:
         masks = [path for path in info.get("mask_paths", ()) if path is not None]

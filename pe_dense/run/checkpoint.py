@@ -51,6 +51,7 @@ class RunFacts:
         accepted: Faults of the data that were accepted by name, 'negative-boxes (3 in a/val.json)'.
         speed: Options of `speed.OPTIONS` that were on.
         validated_on: Hash of the labels and pictures that the run validates on, or None.
+        trained_on: Hash over what the run trains on, `trained_files.trained_sha256`, or None.
         went_on_at: Other commits at which the run went on after it had been stopped.
         loop: How far the run was to train and what it validates on, `checkpoint_choice.loop_of`;
             None in checkpoints that do not know.
@@ -74,6 +75,7 @@ class RunFacts:
     accepted: list[str] = field(default_factory=list)
     speed: list[str] = field(default_factory=list)
     validated_on: str | None = None
+    trained_on: str | None = None
     went_on_at: list[str] = field(default_factory=list)
     loop: dict[str, Any] | None = None
 
@@ -124,7 +126,7 @@ class RunFacts:
         """What a run may not change when it goes on; the rest tells how it went."""
         told = (
             "weights", "train_command", "train_seconds", "commit", "dirty", "accepted", "loop",
-            "went_on_at", "validated_on",
+            "went_on_at", "validated_on", "trained_on",
         )  # fmt: skip
         return {name: value for name, value in self.to_meta().items() if name not in told}
 

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dataset.utils import worker_init_fn
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from pe_dense.data.trained_files import trained_sha256
 from pe_dense.encoders.weights import WeightsInfo
 from pe_dense.run.checkpoint import RunFacts, load_checkpoint_safely, load_strictly
 
@@ -106,12 +107,17 @@ class ExactResumeHook(Hook):
         self._started = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse persistent workers, load what is fine-tuned, start the clock."""
+        """Refuse persistent workers and other data, load what is fine-tuned, start the clock."""
         if getattr(runner.train_dataloader, "persistent_workers", False):
             raise ValueError(
                 "persistent_workers=True keeps random states that a resumed run cannot restore; "
                 "set train_dataloader.persistent_workers=False"
             )
+        if self.facts is not None and is_main_process():  # its checkpoints are written
+            found = require_same_training_data(
+                self.facts.trained_on, runner.train_dataloader.dataset, runner.work_dir
+            )
+            self.facts = dataclasses.replace(self.facts, trained_on=found)
         if self.start_from is not None:
             model = runner.model.module if is_model_wrapper(runner.model) else runner.model
             content = load_checkpoint_safely(self.start_from, "cpu")
@@ -172,6 +178,26 @@ class ExactResumeHook(Hook):
 
 def _seconds_so_far(runner: Runner) -> float:
     return float(runner.message_hub.runtime_info.get("train_seconds", 0.0))
+
+
+def require_same_training_data(begun: str | None, dataset: Any, work_dir: str) -> str | None:
+    """Hash of what a run trains on, None where it cannot be told.
+
+    Args:
+        begun: The hash when the run began; None for a new one.
+        dataset: The built training data.
+        work_dir: Of the run, for the message.
+
+    Raises:
+        ValueError: If it goes on with others than it began with.
+    """
+    found = trained_sha256(dataset)
+    if None not in (found, begun) and found != begun:
+        raise ValueError(
+            f"{work_dir} holds a run that began with other training labels or pictures than are "
+            "there now; restore the data, or train in another --work-dir"
+        )
+    return found or begun
 
 
 def continued(checkpoint: Path, facts: RunFacts) -> RunFacts:

@@ -197,15 +197,23 @@ def test_a_start_from_another_checkpoint_is_another_protocol(trained, tmp_path):
         record_of(config, tmp_path / "tuned", tmp_path, **start, crop_size=(64, 64))
 
 
-def test_a_run_does_not_go_on_over_other_data(trained, mini_root, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("annotations/validation", "validated on other labels or pictures"),
+        ("annotations/training", "began with other training labels or pictures"),
+        ("images/training", "began with other training labels or pictures"),
+    ],
+)
+def test_a_run_does_not_go_on_over_other_data(trained, mini_root, tmp_path, file, words):
     config, run = trained
     run = shutil.copytree(run, tmp_path / "run")
     data = shutil.copytree(mini_root / "ade", tmp_path / "data")
     asked = dict(work_dir=run, options={"data_root": str(data)}, resume=True)
     runs.train(config, **asked)  # the same data elsewhere: all is done
-    label = min((data / "annotations" / "validation").iterdir())
-    label.write_bytes(label.read_bytes() + b" ")
-    with pytest.raises(ValueError, match=r"run holds a run that validated on other labels or pict"):
+    changed = min((data / file).iterdir())
+    changed.write_bytes(changed.read_bytes() + b" ")
+    with pytest.raises(ValueError, match=f"run holds a run that {words}"):
         runs.train(config, **asked)
 
 
