@@ -15,14 +15,15 @@ from pe_dense.results.checked_store import CheckedStore, check_store
 from pe_dense.results.findings import find
 from pe_dense.results.html_page import render_html
 from pe_dense.results.leaderboard import render_excerpt, render_markdown
+from pe_dense.results.provenance import repository_root
 from pe_dense.results.recomputed import default_memory
 from pe_dense.results.record import Record
-from pe_dense.results.record_claims import load_protocols
+from pe_dense.results.record_claims import PROTOCOLS, load_protocols
 from pe_dense.results.refusals import with_html, with_markdown
 from pe_dense.results.reported import load_reported
 from pe_dense.results.store import DEFAULT_ROOT
 
-REPORTED = "benchmarks/reported"
+REPORTED = Path("benchmarks/reported")
 README = Path("README.md")
 _EXCERPT = re.compile(r"(<!-- leaderboard -->\n).*?(<!-- end of leaderboard -->)", re.DOTALL)
 
@@ -40,10 +41,10 @@ def open_store(root: str | os.PathLike[str], allow_dirty: bool = False) -> Check
     published = is_published(root)
     return check_store(
         root,
-        load_protocols(),
+        load_protocols(_home() / PROTOCOLS),
         published=published,
         allow_dirty=allow_dirty,
-        others=load_reported(REPORTED) if published else [],
+        others=load_reported(_home() / REPORTED) if published else [],
         memory=default_memory(),
     )
 
@@ -62,12 +63,20 @@ def load_all(
         ValueError: As `open_store`.
     """
     store = store or open_store(root, allow_dirty)
-    return [*store.records, *(load_reported(REPORTED) if is_published(root) else [])]
+    return [*store.records, *(load_reported(_home() / REPORTED) if is_published(root) else [])]
 
 
 def is_published(root: str | os.PathLike[str]) -> bool:
     """Whether this is the store that the repository publishes, not somebody's own."""
-    return Path(root).resolve() == Path(DEFAULT_ROOT).resolve()
+    return Path(root).resolve() == (_home() / DEFAULT_ROOT).resolve()
+
+
+def _home() -> Path:
+    """The repository whose protocols count: the one that we are in, else the one of this package.
+
+    What is checked must not depend on the folder that somebody calls a tool from.
+    """
+    return Path() if Path(DEFAULT_ROOT).is_dir() else repository_root()
 
 
 def render(
@@ -90,10 +99,11 @@ def render(
         ),
         folder / "leaderboard.html": with_html(render_html(records, findings), refused, Path(root)),
     }
-    if is_published(root) and README.is_file():
+    readme_file = _home() / README
+    if is_published(root) and readme_file.is_file():
         excerpt = render_excerpt(records, findings)
-        readme = README.read_text(encoding="utf-8")
-        pages[README] = _EXCERPT.sub(lambda match: match[1] + excerpt + match[2], readme)
+        readme = readme_file.read_text(encoding="utf-8")
+        pages[readme_file] = _EXCERPT.sub(lambda match: match[1] + excerpt + match[2], readme)
     return pages
 
 

@@ -475,6 +475,7 @@ def test_compare(make_record, tmp_path):
 
 
 def test_evidence_that_does_not_fit_is_refused(make_record, tmp_path):
+    (tmp_path / "benchmarks/records").mkdir(parents=True)  # with protocols of its own: none
     evidence = one_class_evidence(6)
     for name, changes, words in (
         ("score", {"scores": {"AP": 0.9}, **TWELVE}, "'scores.AP' is 0.900000, but"),
@@ -504,6 +505,7 @@ def test_evidence_that_does_not_fit_is_refused(make_record, tmp_path):
 
 
 def test_other_items_cannot_be_compared(make_record, tmp_path):
+    (tmp_path / "benchmarks/records").mkdir(parents=True)  # with protocols of its own: none
     for name, prefix in (("a", "x"), ("b", "y")):
         evidence = one_class_evidence(6, prefix)
         score = evidence.metrics()["AP"]

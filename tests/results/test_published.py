@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from pe_dense.results import pages
 from pe_dense.results.comparison import evidence_of
-from pe_dense.results.store import find_problems, load_records
+from pe_dense.results.store import find_problems, load_records, save_record
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE = Path("benchmarks/records")
@@ -65,3 +66,18 @@ def test_every_published_record_can_be_trusted(record) -> None:
     assert set(record.ci95) >= {record.protocol.metric}
     if record.task != "tracking":  # items are objects there
         assert evidence.num_items == record.dataset.num_items
+
+
+def test_what_is_checked_does_not_depend_on_where_it_is_called(tmp_path, monkeypatch) -> None:
+    """From another folder the list of protocols and the numbers of papers are found as well."""
+    monkeypatch.chdir(tmp_path)
+    assert pages.is_published(ROOT / STORE)
+    assert pages.outdated(ROOT / STORE) == []
+    (record,) = [r for r in RECORDS if r.protocol.id == "mini-vos-layers"]
+    own = tmp_path / "records"
+    assert record.evidence is not None
+    evidence = (ROOT / STORE / record.evidence.file).read_bytes()
+    forged = dataclasses.replace(record.dataset, split="train")
+    save_record(dataclasses.replace(record, dataset=forged, evidence=None), own, evidence=evidence)
+    (problem,) = pages.open_store(own).problems
+    assert "'dataset.split' is 'train', but protocol mini-vos-layers-v1 has 'val'" in problem
