@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interpreted_kernels import interpreted  # noqa: F401 (a fixture)
 
 SPEED = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
 
@@ -143,6 +144,48 @@ def test_difference_sees_shape_range_and_what_is_not_finite(gpu) -> None:
         difference(x, x[:2])
     with pytest.raises(ValueError, match="finite"):
         difference(torch.tensor([0.0, 2.0, float("nan")]), x)
+
+
+def test_gradients_of_depth_agree_once_kinks_are_left_out(module_path, interpreted) -> None:  # noqa: F811
+    """Scores at 0 and equal log differences make float32 jump; nothing else may be apart."""
+    pytest.importorskip("mmengine")
+    section = importlib.import_module("gpu_sections.pixelwise")
+    from pe_dense.probing.probe_tasks import DepthTask
+
+    task = DepthTask(1e-3, 10, num_bins=5)
+
+    def gap(logits, depth, leaves_out) -> float:
+        ours = torch.autograd.grad(task.losses(logits[:, None], depth).sum(), logits)[0]
+        precise = logits.detach().double().requires_grad_()
+        plain = section.plain_depth_gradient(precise, depth.double(), task.bins_K.double())
+        apart = (ours - plain).abs().masked_fill(leaves_out, 0)
+        return float(apart.max() / plain.abs().max())
+
+    gaps, gaps_left = [], []
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        logits = torch.randn(1, 5, 2, 3, generator=generator)
+        logits[0, 2, :, :2] = torch.tensor([0.3, -0.5])  # 3/8 of the way it is 0 but for rounding
+        logits.requires_grad_()
+        depth = 0.5 + 9 * torch.rand(1, 32, 48, generator=generator)
+        with torch.no_grad():  # pixels of some rows differ as those two further on
+            found, _ = section.plain_depth(logits.double(), task.bins_K.double(), (32, 48))
+            ratio = (depth[:, :, :1].double() + 1e-3) / (found[:, :, :1] + 1e-3)
+            equal = ratio * (found + 1e-3) - 1e-3
+            depth[:, ::8, ::2] = equal[:, ::8, ::2].float()
+        depth = depth.clamp(max=10)
+
+        nothing = torch.zeros_like(logits, dtype=torch.bool)
+        gaps.append(gap(logits, depth, nothing))
+        at_kink, pixels = section.depth_kinks(logits, depth, task.bins_K)
+        assert at_kink.any() and not at_kink.all() and pixels.any()
+        assert not at_kink[0, [0, 1, 3, 4]].any()
+        assert not pixels[:, 1::8].any()
+        depth[pixels] = 0
+        gaps_left.append(gap(logits, depth, at_kink))
+        assert not section.depth_kinks(logits, depth, task.bins_K)[1].any()
+    assert max(gaps) > 1e-3
+    assert max(gaps_left) < 2e-5
 
 
 def test_rows_of_the_sections_that_ran_are_replaced(tmp_path: Path, table) -> None:
