@@ -20,7 +20,8 @@ def detectable_differences(
 ) -> dict[tuple[str, int], Detectable]:
     """The power line of every protocol version: (id, version) -> what its test set can show.
 
-    Protocols whose items are all of one unit, which no resampling tells anything of, have none.
+    Protocols whose items are all of one unit, or whose scores no draw changes (all of them 0), have
+    none: resampling tells nothing there.
 
     Raises:
         ValueError: As `comparison.ranked_rows`, and if the items of two records differ.
@@ -29,8 +30,9 @@ def detectable_differences(
     for one in ranked_rows(records, root):
         evidence = next(iter(one.evidences.values()))[0]
         if len(set(evidence.unit_labels[evidence.unit])) > 1:
-            key = one.protocol.id, one.protocol.version
-            found[key] = detectable_difference(one.evidences, one.protocol.metric)
+            shown = detectable_difference(one.evidences, one.protocol.metric)
+            if shown.is_known:
+                found[one.protocol.id, one.protocol.version] = shown
     return found
 
 

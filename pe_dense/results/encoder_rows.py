@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pe_dense.results.mean_rank import MeanRanks
+from pe_dense.results.metrics import metric_of
 from pe_dense.results.power import Detectable
 from pe_dense.results.rank_groups import Rank
 from pe_dense.results.record import IntervalInfo, Record
@@ -108,7 +109,8 @@ class EncoderRow:
         That of the record is of one checkpoint. Means have one for the main metric only.
         """
         if self.mean is not None and metric == self.first.protocol.metric:
-            return _bounds(self.mean, METHOD)
+            low, high = metric_of(metric).cut(self.mean.low, self.mean.high)
+            return _bounds(self.mean, METHOD)._replace(low=low, high=high)
         if self.num_seeds > 1:
             return None
         found = (self.first.ci95 or {}).get(metric)

@@ -45,7 +45,9 @@ def find(records: Sequence[Record], root: str | os.PathLike[str]) -> Findings:
         protocol = one.protocol
         resampled = resampled_scores(one.evidences, protocol.metric)
         tables[protocol.id, protocol.version] = RankedTask(resampled, protocol.higher_is_better)
-        detectable[protocol.id, protocol.version] = detectable_of(resampled)
+        shown = detectable_of(resampled)
+        if shown.is_known:
+            detectable[protocol.id, protocol.version] = shown
         if len(one.rows) > 1:
             for rank in ranks_of(resampled, protocol.higher_is_better):
                 ranks.update({str(record_path(record)): rank for record in one.rows[rank.name]})

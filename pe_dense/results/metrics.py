@@ -54,6 +54,19 @@ class Metric:
         """'higher' or 'lower', whichever is better."""
         return "higher" if self.higher_is_better else "lower"
 
+    def cut(self, low: float, high: float) -> tuple[float, float]:
+        """Bounds of a score's interval, in the unit of records, cut where the metric ends.
+
+        A fraction cannot leave 0 to 1, however wide the interval of few units is.
+
+        Example:
+            >>> metric_of("mIoU").cut(-0.2, 1.3), metric_of("rmse").cut(-0.2, 1.3)
+            ((0.0, 1.0), (-0.2, 1.3))
+        """
+        if not self.is_fraction:
+            return low, high
+        return (low if self.signed else max(low, 0.0)), min(high, 1.0)
+
     def shown(self, value: float) -> str:
         """A value of a record as people read it.
 

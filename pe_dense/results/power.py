@@ -46,6 +46,15 @@ class Detectable:
     compares: Compares
     power: float
 
+    @property
+    def is_known(self) -> bool:
+        """Whether draws change the scores at all, more than rounding does.
+
+        Where every item has the same, as in a model that finds nothing, they tell nothing of rows
+        that differ.
+        """
+        return self.difference > 1e-9
+
 
 def smallest_detectable_difference(
     item_error: float,

@@ -45,14 +45,10 @@ def confidence_intervals(
 
 
 def interval_info(interval: Interval | PairedDifference, metric: str) -> IntervalInfo:
-    """What a record keeps of an interval; a score's is cut where the metric ends.
-
-    A fraction cannot leave 0 to 1, however wide the interval of few units is.
-    """
+    """What a record keeps of an interval; a score's is cut where the metric ends."""
     low, high = interval.low, interval.high
-    if isinstance(interval, Interval) and metric_of(metric).is_fraction:
-        high = min(high, 1.0)
-        low = low if metric_of(metric).signed else max(low, 0.0)
+    if isinstance(interval, Interval):
+        low, high = metric_of(metric).cut(low, high)
     return IntervalInfo(
         low,
         high,

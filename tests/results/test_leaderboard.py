@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pe_dense.results.across_tables import detectable_differences
 from pe_dense.results.detection_evidence import DetectionEvidence
 from pe_dense.results.encoder_rows import encoder_rows
 from pe_dense.results.evidence_file import evidence_bytes
@@ -210,7 +211,8 @@ def test_seeds_are_one_row_with_the_interval_of_their_mean(make_record, tmp_path
     page = render_markdown(records, findings)
     row, *seeds = [line.split(" | ") for line in page.splitlines() if "| random |" in line]
     assert row[2] == f"{100 * sum(scores) / 3:.1f}" and row[4] == "0, 1, 2"
-    bounds = f"{100 * expected.low:.1f} to {100 * expected.high:.1f}"
+    assert expected.low > 0 and expected.high > 1
+    bounds = f"{100 * expected.low:.1f} to 100.0"
     assert row[3] == f"{bounds} (n = 12 images)"
     ends = f"mean of 3 seeds, {100 * min(scores):.1f} to {100 * max(scores):.1f}"
     assert row[5] == f"{ends}; fewer than 30 images"
@@ -225,6 +227,16 @@ def test_seeds_are_one_row_with_the_interval_of_their_mean(make_record, tmp_path
     assert "Fewer than 30 units, or" in page and "One seed" not in page
 
 
+@pytest.mark.parametrize("found", [(12, 1), (1, 12), (2, 1)])
+def test_the_interval_of_a_mean_ends_where_the_metric_does(make_record, tmp_path, found):
+    """Two seeds far apart, one degree of freedom: t reaches far beyond 0 and 100 %."""
+    records = seeds_with_evidence(make_record, tmp_path, found)
+    uncut = combined_interval([one_class_evidence(n) for n in found], "AP")
+    assert uncut.low < 0 or uncut.high > 1
+    (row,) = encoder_rows(records, find(records, tmp_path))
+    assert (row.main_bounds.low, row.main_bounds.high) == (max(uncut.low, 0.0), min(uncut.high, 1))
+
+
 def test_one_seed_beside_several_has_the_spread_of_theirs(make_record, tmp_path):
     """Three seeds of 'a' far apart: the interval of the one of 'b' is wider than its record's."""
     seeds_with_evidence(make_record, tmp_path, (12, 8, 2))
@@ -236,7 +248,8 @@ def test_one_seed_beside_several_has_the_spread_of_theirs(make_record, tmp_path)
     assert expected.high - expected.low > 1.5 * (alone.high - alone.low)
     page = render_markdown(records, findings)
     (row,) = [line.split(" | ") for line in page.splitlines() if line.startswith("| b |")]
-    assert row[3] == f"{100 * expected.low:.1f} to {100 * expected.high:.1f} (n = 12 images)"
+    assert expected.low < 0 and expected.high > 1
+    assert row[3] == "0.0 to 100.0 (n = 12 images)"
     assert "one seed" in row[6] and "have the spread of their seeds" in page
 
 
@@ -277,11 +290,22 @@ def test_every_table_says_what_its_test_set_can_show(make_record, tmp_path):
     )
     for render in (render_markdown, render_terminal, render_html):
         page = render(records, findings)
-        assert line in page and page.count("Smallest difference that this test set shows") == 2
+        assert line in page and page.count("Smallest difference that this test set shows") == 1
     assert f"smallest difference shown at 80 \\%: {least}}}" in render_latex(records, findings)
     excerpt = render_excerpt(records, findings)
     assert excerpt.count(f"| {least} |") == 2 and "four of five trials" in excerpt
     assert "Smallest difference that" not in render_markdown(records)
+
+
+def test_scores_that_no_draw_changes_tell_nothing_of_other_rows(make_record, tmp_path):
+    """A model that finds everything, on 12 images: no difference is 0.0, and none is told."""
+    records = seeds_with_evidence(make_record, tmp_path, (12,))
+    assert detectable_difference({"a": [one_class_evidence(12)]}, "AP").difference < 1e-9
+    page = render_markdown(records, find(records, tmp_path))
+    assert "Smallest difference" not in page and "fewer than 30 images" in page
+    assert detectable_differences(records, tmp_path) == {}
+    records = seeds_with_evidence(make_record, tmp_path / "other", (11,))
+    assert "Smallest difference" in render_markdown(records, find(records, tmp_path / "other"))
 
 
 def test_one_row_says_that_its_power_is_a_guess(make_record, tmp_path):
