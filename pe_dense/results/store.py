@@ -225,6 +225,8 @@ def load_record(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> R
             its content says.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or a device has no end
+        raise ValueError(f"{path}: is no plain file; remove it")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

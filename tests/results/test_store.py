@@ -207,3 +207,12 @@ def test_a_killed_writer_leaves_only_whole_files(make_record, tmp_path):
         record = record_from_json(path.read_text())
         assert len(record.notes) > 1_000_000
     assert len(load_records(root)) == len(paths)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_has_no_end_is_not_read(tmp_path, make):
+    make(tmp_path / "endless.json")
+    with pytest.raises(ValueError, match=r"endless.json: is no plain file; remove it"):
+        store.load_record(tmp_path / "endless.json", tmp_path)
+    (problem,) = find_problems(tmp_path)
+    assert "endless.json: is no plain file" in problem
