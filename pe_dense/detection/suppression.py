@@ -42,7 +42,7 @@ def grouped_nms(
 def kept_boxes(
     boxes_Q4: Tensor, scores_Q: Tensor, groups_Q: Tensor, iou_threshold: float
 ) -> Tensor:
-    """(Q,) bool, which boxes survive `grouped_nms`.
+    """(Q,) bool, which boxes survive `grouped_nms`; of equal scores the first counts as higher.
 
     On a GPU with Triton all groups are handled at once, and nothing waits for the result; one by
     one they cost a launch and a wait each, most of the time of a prediction.
@@ -56,9 +56,13 @@ def kept_boxes(
         kept_Q = torch.empty(len(index), dtype=torch.bool, device=index.device)
         return kept_Q.index_copy_(0, index, kept_of_sorted(boxes_Q4[index], groups, iou_threshold))
     kept_Q = torch.zeros(len(boxes_Q4), dtype=torch.bool, device=boxes_Q4.device)
+    boxes_Q4 = boxes_Q4.to(torch.promote_types(boxes_Q4.dtype, torch.float32))
+    by_score = scores_Q.sort(descending=True, stable=True).indices
     for group in groups_Q.unique():
-        index = (groups_Q == group).nonzero().squeeze(1)
-        _, keep = nms(boxes_Q4[index].contiguous(), scores_Q[index].contiguous(), iou_threshold)
+        index = by_score[groups_Q[by_score] == group]
+        # Falling numbers for scores: the compiled operator takes equal ones in no certain order.
+        falling = torch.arange(len(index), 0, -1, device=index.device).to(boxes_Q4.dtype)
+        _, keep = nms(boxes_Q4[index], falling, iou_threshold)
         kept_Q[index[keep]] = True
     return kept_Q
 

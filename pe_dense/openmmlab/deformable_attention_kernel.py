@@ -30,6 +30,13 @@ def _corner(values, row, column, height, width, start, M: tl.constexpr, D: tl.co
     return values + offsets, inside[:, None] & (d_D < D)[None, :]
 
 
+@triton.jit
+def _near(place, size):
+    """A place at most two tokens outside; nan stays nan, which a GPU's minimum would drop."""
+    place = tl.maximum(place, -2.0, propagate_nan=tl.PropagateNan.ALL)
+    return tl.minimum(place, size + 1.0, propagate_nan=tl.PropagateNan.ALL)
+
+
 # Loops over levels and points stay loops: unrolled, they are no faster and compile for 18 seconds.
 @triton.jit(do_not_specialize=["N", "Q"])
 def _forward(
@@ -56,9 +63,9 @@ def _forward(
             y = tl.load(locations + 2 * place + 1, mask=exists, other=-9.0).to(tl.float32)
             x, y = x * width - 0.5, y * height - 0.5
             # Far outside nothing is sampled: keep the integers in range.
-            x = tl.minimum(tl.maximum(x, -2.0), width + 1.0)
-            y = tl.minimum(tl.maximum(y, -2.0), height + 1.0)
-            left, top = tl.floor(x), tl.floor(y)
+            x, y = _near(x, width), _near(y, height)
+            left = tl.floor(tl.where(x == x, x, -2.0))
+            top = tl.floor(tl.where(y == y, y, -2.0))
             fx, fy = x - left, y - top
             column, row = left.to(tl.int32), top.to(tl.int32)
             for corner in tl.static_range(4):
@@ -100,9 +107,9 @@ def _backward(
             x = tl.load(locations + 2 * place, mask=exists, other=-9.0).to(tl.float32)
             y = tl.load(locations + 2 * place + 1, mask=exists, other=-9.0).to(tl.float32)
             x, y = x * width - 0.5, y * height - 0.5
-            x = tl.minimum(tl.maximum(x, -2.0), width + 1.0)
-            y = tl.minimum(tl.maximum(y, -2.0), height + 1.0)
-            left, top = tl.floor(x), tl.floor(y)
+            x, y = _near(x, width), _near(y, height)
+            left = tl.floor(tl.where(x == x, x, -2.0))
+            top = tl.floor(tl.where(y == y, y, -2.0))
             fx, fy = x - left, y - top
             column, row = left.to(tl.int32), top.to(tl.int32)
             grad_weight = tl.zeros((BLOCK,), tl.float32)

@@ -39,6 +39,9 @@ def reference_labels(
     return F.interpolate(mean_KHW[None], original_hw, mode="bilinear")[0].argmax(0)
 
 
+LARGEST = 1e30  # what infinite logits count as
+
+
 class BandedLogits:
     """Logits of one image from overlapping windows, made a few rows at a time.
 
@@ -47,7 +50,8 @@ class BandedLogits:
     matrix per axis takes the tokens of a window to their pixels of the original image.
 
     Args:
-        logits: (K, h, w) for each window, or (P, K, h, w) of many heads.
+        logits: (K, h, w) for each window, or (P, K, h, w) of many heads. A class may be ruled out
+            by -inf; nan reaches every pixel whose weights share a product with it.
         windows: Their places: a grid, such as `slide_windows` gives, which must cover the image.
         image_hw: Size of the image without padding at the bottom and right.
         original_hw: Size P x Q of the label map.
@@ -95,7 +99,7 @@ class BandedLogits:
         parts = []
         for tokens, w in zip(self._logits, self._windows, strict=True):
             rows, columns = down[w.top, w.bottom], across[w.left, w.right]
-            wide_KhC = tokens.float() @ columns.weights.T
+            wide_KhC = _bounded(tokens) @ columns.weights.T
             parts.append(_Part(rows, columns.pixels, wide_KhC))
         return parts
 
@@ -135,7 +139,7 @@ class BandedLogits:
         down, across = len(rows.weights), len(columns.weights)
         classes, h, w = self._logits[0].shape[-3:]
         order = sorted(range(len(self._windows)), key=lambda i: self._windows[i])
-        tokens = torch.stack([self._logits[i] for i in order]).float()
+        tokens = _bounded(torch.stack([self._logits[i] for i in order]))
         tokens = tokens.view(down, across, -1, classes, h, w).permute(0, 2, 3, 4, 1, 5)
         # All windows of a row at once: their tokens side by side, with the columns of each.
         columns_xW = columns.weights.transpose(1, 2).reshape(across * w, -1)
@@ -179,6 +183,11 @@ class _DenseAxis(NamedTuple):
     weights: Tensor
     taps: tuple[Tensor, Tensor]
     windows: tuple[Tensor, Tensor]
+
+
+def _bounded(logits: Tensor) -> Tensor:
+    """Logits in float32 without infinities: times a weight of 0 they would be nan everywhere."""
+    return logits.float().clamp(-LARGEST, LARGEST)
 
 
 def _support(used: Tensor) -> slice:

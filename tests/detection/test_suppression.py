@@ -145,3 +145,13 @@ def test_the_kernel_takes_boxes_without_area_and_equal_scores(interpreted):  # n
     scores = torch.tensor([0.5, 0.5, 0.5, 0.5])
     groups = torch.tensor([1, 1, -3, -3])
     assert grouped_nms(boxes, scores, groups, 0.5).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_of_equal_scores_the_first_box_stays(setting, interpreted, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PE_DENSE_KERNELS", setting)
+    for seed in range(4):
+        boxes, scores, groups = crowd(seed, 130, 2)
+        scores = (4 * scores).round() / 4
+        found = grouped_nms(boxes, scores, groups, 0.3)
+        assert found.tolist() == slow_nms(boxes, scores, groups, 0.3)

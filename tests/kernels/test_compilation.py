@@ -98,6 +98,9 @@ for half in ("*fp32", "*bf16"):
     # Four channels in one access: this is what its speed comes from.
     assert ptx.count("atom.global") == ptx.count(".v4.f32") > 0
     assert "ld.global.v" in loads
+    # A sample at nan is nan: plain `max` drops it on a GPU, though not in the interpreter.
+    for code in (loads, ptx):
+        assert "max.NaN.f32" in code and "min.NaN.f32" in code
 """,
     "label propagation": """
 from pe_dense.tracking import propagation_kernel as module

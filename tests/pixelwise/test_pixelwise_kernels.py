@@ -181,3 +181,20 @@ def test_labels_of_a_head_that_diverged_stay_in_range():
     logits[0, 1] = torch.tensor([0.0, 2.0, 2.0])[:, None, None]
     found = BandedLogits(logits, windows, (8, 8), (8, 8)).labels()
     assert not found[0].any() and (found[1] == 1).all()  # the first of equals
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_infinite_logits_win_or_lose_where_they_weigh_and_nowhere_else(setting, monkeypatch):
+    monkeypatch.setenv("PE_DENSE_KERNELS", setting)
+    windows = slide_windows((24, 30), (16, 16), (10, 10))
+    logits = torch.randn(len(windows), 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    others = [0, 2, 3, 4]
+    expected = reference_labels(logits[:, others], windows, (24, 30), (40, 50))
+    logits[:, 1] = -torch.inf  # a class that is ruled out
+    found = BandedLogits(logits, windows, (24, 30), (40, 50)).labels()
+    assert torch.equal(found, torch.tensor(others)[expected])
+    logits[0, 1, 0, 0] = torch.inf  # but for one token
+    found = BandedLogits(logits, windows, (24, 30), (40, 50)).labels()
+    assert found[0, 0] == 1 and torch.equal(
+        found[20:, 20:], torch.tensor(others)[expected][20:, 20:]
+    )
