@@ -11,7 +11,7 @@ import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 # Where no class is: its exponential is 0, and differences of two of them are 0, not nan.
-NOTHING = tl.constexpr(-1e30)
+NOTHING = tl.constexpr(-3e38)
 
 
 @triton.jit

@@ -85,6 +85,14 @@ def test_far_logits_neither_overflow_nor_vanish(spread):
     torch.testing.assert_close(found[1].double(), expected[1], rtol=3e-7 * spread, atol=1e-7)
 
 
+def test_the_loss_of_a_head_that_diverged_far_is_right_while_float32_holds_it():
+    logits, labels = case((1, 1, 5, 2, 2), (6, 5), spread=1e30)
+    with torch.no_grad():
+        found = upsampled_cross_entropy(logits, labels)
+    expected, _ = plain(logits, labels)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
+
+
 def test_bfloat16_logits_are_computed_in_float32():
     logits, labels = case((1, 1, 5, 2, 2), (6, 5), dtype=torch.bfloat16)
     found, expected = kernel(logits, labels), plain(logits, labels)
