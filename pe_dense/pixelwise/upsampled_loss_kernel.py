@@ -180,7 +180,8 @@ def gradient_kernel(
                     a = v00 + wy * (v10 - v00)
                     d = v01 + wy * (v11 - v01) - a
                     shift = tl.load(shifts + ((bp * height + y) * tiles + tile) * PIXELS + step)
-                    share = tl.exp2(a[None, :] + (d[None, :] * wx[:, None] + shift[:, None]))
+                    # In the order of the first kernel: of the same bits no share is above 1.
+                    share = tl.exp2((a[None, :] + d[None, :] * wx[:, None]) + shift[:, None])
                 row_1 = tl.sum(share, 0)
                 row_x = tl.sum(share * wx[:, None], 0)
                 sum_1 += row_1

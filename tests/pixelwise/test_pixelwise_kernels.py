@@ -85,6 +85,12 @@ def test_far_logits_neither_overflow_nor_vanish(spread):
     torch.testing.assert_close(found[1].double(), expected[1], rtol=3e-7 * spread, atol=1e-7)
 
 
+def test_the_gradient_of_a_head_that_diverged_far_is_that_of_whole_shares():
+    logits, labels = case((1, 1, 5, 2, 2), (8, 8), spread=1e12)
+    found, expected = kernel(logits, labels)[1], plain(logits, labels)[1]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_the_loss_of_a_head_that_diverged_far_is_right_while_float32_holds_it():
     logits, labels = case((1, 1, 5, 2, 2), (6, 5), spread=1e30)
     with torch.no_grad():
