@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -113,9 +114,14 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
 def validation_data(cfg: Config, facts: RunFacts) -> str | None:
     """Hash of the labels and pictures that a run validates on.
 
+    The first process finds it, for the checkpoints that it writes; all do where they form a group
+    already, since data sets are read together then.
+
     Raises:
         ValueError: If it goes on with others than it began with.
     """
+    if not (is_first_process() or torch.distributed.is_initialized()):
+        return facts.validated_on
     content = content_of_config(cfg, "val")
     found = None if content is None else content.sha256
     if None not in (found, facts.validated_on) and found != facts.validated_on:

@@ -83,6 +83,7 @@ def test_annotations_are_read_by_the_first_process(mini_root: Path, tmp_path: Pa
 ERROR = """
 import sys, torch.distributed as dist
 from pe_dense.openmmlab.read_once import of_first_process
+from pe_dense.run.launch import leave_together
 dist.init_process_group("gloo")
 class Unsendable(ValueError):
     def __init__(self, a, b): super().__init__(f"{a}{b}")
@@ -94,6 +95,7 @@ try:
     print(f"rank {dist.get_rank()}: {of_first_process(load)}")
 except (ValueError, OSError) as error:
     print(f"rank {dist.get_rank()}: {type(error).__name__} {error}")
+leave_together()
 """
 
 
