@@ -195,10 +195,11 @@ class DETA(DeformableDETR):
         valid_ratios: Tensor,
     ) -> dict[str, Any]:
         """The transformer's encoder, as mmdet's."""
-        references = self.encoder.get_encoder_reference_points(
+        transformer = self.encoder  # mmdet's, whose tower is the backbone
+        references = transformer.get_encoder_reference_points(
             grids_of(spatial_shapes), valid_ratios, device=feat.device
         )
-        for layer in self.encoder.layers:
+        for layer in transformer.layers:
             feat = layer(
                 query=feat,
                 query_pos=feat_pos,
