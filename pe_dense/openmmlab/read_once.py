@@ -5,6 +5,7 @@ A training on 128 GPUs would else read and parse the same annotations 128 times.
 
 from __future__ import annotations
 
+import functools
 import pickle
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -34,15 +35,21 @@ def of_first_process(load: Callable[[], T]) -> T:
             box = [(load(), None)]
         except Exception as error:  # the others wait for an answer
             box = [(None, _sendable(error))]
-    group = dist.new_group(backend="gloo")
-    try:
-        dist.broadcast_object_list(box, src=0, group=group)
-    finally:
-        dist.destroy_process_group(group)
+    dist.broadcast_object_list(box, src=0, group=_host_group(dist.group.WORLD))
     found, error = box[0]
     if error is not None:
         raise error
     return found
+
+
+@functools.cache
+def _host_group(world: dist.ProcessGroup) -> dist.ProcessGroup | None:
+    """The group that sends through the hosts' memory: None, the whole, where that does.
+
+    It is made once and lives as long as `world`: to close a group while the other process may still
+    be reading from it ends one of the two with SIGABRT now and then.
+    """
+    return None if dist.get_backend(world) == "gloo" else dist.new_group(backend="gloo")
 
 
 def _sendable(error: Exception) -> Exception:
