@@ -147,6 +147,7 @@ def test_a_fault_known_before_is_a_failed_job(tmp_path):
 @pytest.mark.parametrize("deaf", [False, True], ids=["", "deaf to SIGTERM"])
 def test_a_signal_ends_the_children_with_it(tmp_path, number, deaf, monkeypatch):
     """As `kill` and a closed terminal send it; a child that does not listen is killed."""
+    inherited = signal.signal(number, signal.SIG_DFL)  # nohup would have it ignored
     patience_s = 0.3 if deaf else 10.0
     monkeypatch.setattr(jobs.end, "__defaults__", (patience_s,))
     train = (
@@ -166,7 +167,7 @@ def test_a_signal_ends_the_children_with_it(tmp_path, number, deaf, monkeypatch)
     assert caught.value.code == 128 + number
     pid = int((tmp_path / "pid").read_text())
     wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in state_of(pid))
-    assert signal.getsignal(number) is signal.SIG_DFL
+    assert signal.signal(number, inherited) is signal.SIG_DFL
 
 
 def state_of(pid: int) -> str:
