@@ -73,11 +73,11 @@ def scored_files(dataset: Any) -> ScoredFiles | None:
     infos = [(leaf, info) for leaf, info in _reported(dataset) if info is not None]
     if not infos:
         return None
-    files = [files_of(info) for _, info in infos]
-    if any(found is None for found in files):
+    files = [found for _, info in infos if (found := files_of(info)) is not None]
+    if len(files) < len(infos):
         return None
     labels = None
-    if any(not has_labels for _, has_labels in files):  # type: ignore[misc]
+    if any(not has_labels for _, has_labels in files):
         together = {str(getattr(leaf, "ann_file", "") or "") for leaf, _ in infos}
         if len(together) != 1 or not Path(labels := together.pop()).is_file():
             return None
@@ -85,7 +85,7 @@ def scored_files(dataset: Any) -> ScoredFiles | None:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{twice} is scored twice; let the test data hold it once")
-    items = zip(names, (paths for paths, _ in files), strict=True)  # type: ignore[misc]
+    items = zip(names, (paths for paths, _ in files), strict=True)
     return ScoredFiles(labels, tuple(ScoredItem(name, paths) for name, paths in items))
 
 
