@@ -10,4 +10,10 @@ from pe_dense.depth import (  # noqa: F401
     estimator,
     one_cycle_momentum,
 )
-from pe_dense.openmmlab import backbone, image_loading, layer_decay, necks  # noqa: F401
+from pe_dense.openmmlab import (  # noqa: F401
+    backbone,
+    image_loading,
+    layer_decay,
+    necks,
+    warmup_one_cycle,
+)

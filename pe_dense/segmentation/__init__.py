@@ -8,6 +8,7 @@ from pe_dense.openmmlab import (  # noqa: F401
     label_map_resizing,
     layer_decay,
     necks,
+    warmup_one_cycle,
 )
 from pe_dense.segmentation import (  # noqa: F401
     label_map_data,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,9 +14,11 @@ from mmdet.datasets.transforms import Resize as MMDetResize
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import TRANSFORMS, init_default_scope
+from mmseg.datasets.transforms import Resize as MMSegResize
 
 import pe_dense.detection
 import pe_dense.segmentation  # noqa: F401
+from pe_dense.openmmlab.resizing import size_within
 
 
 def resize_of(scope: str, kind: str = "Resize", **more: object):
@@ -60,3 +64,61 @@ def test_other_pictures_are_resized_as_mmdet_does(size: tuple[int, int]) -> None
     theirs = MMDetResize(scale=(64, 64), keep_ratio=True)(sample(*size))
     np.testing.assert_array_equal(ours["img"], theirs["img"])
     assert ours["scale_factor"] == theirs["scale_factor"]
+
+
+# ---- antialiased, as DINOv3 ----------------------------------------------------------------------
+
+GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden/dinov3_resize.npz")
+
+
+def antialiasing(side: int, kind: str = "Resize", **more: object):
+    init_default_scope("mmseg")
+    options = dict(scale=(99_999_999, side), keep_ratio=True, antialias=True, **more)
+    return TRANSFORMS.build(dict(type=kind, **options))
+
+
+@pytest.mark.parametrize("case", range(4))
+@pytest.mark.parametrize("kind", ["Resize", "RandomResize"])
+def test_images_labels_and_sizes_are_those_of_dinov3(case: int, kind: str) -> None:
+    more = dict(ratio_range=(1.0, 1.0)) if kind == "RandomResize" else {}
+    resize = antialiasing(int(GOLDEN[f"side_{case}"]), kind, **more)
+    image_bgr = np.ascontiguousarray(GOLDEN[f"image_{case}"][..., ::-1])
+    labels = GOLDEN[f"labels_{case}"]
+    found = resize(dict(img=image_bgr, gt_seg_map=labels, seg_fields=["gt_seg_map"]))
+    expected = GOLDEN[f"resized_{case}"]
+    np.testing.assert_array_equal(found["img"][..., ::-1], expected)
+    np.testing.assert_array_equal(found["gt_seg_map"], GOLDEN[f"resized_labels_{case}"])
+    assert found["gt_seg_map"].dtype == np.uint8
+    assert found["img_shape"] == expected.shape[:2]
+    scales = (expected.shape[1] / labels.shape[1], expected.shape[0] / labels.shape[0])
+    assert found["scale_factor"] == pytest.approx(scales)
+
+
+def test_sides_between_two_pixels_are_rounded_as_there() -> None:
+    """mmcv rounds the product of a rounded quotient: another size for each of these."""
+    for height, width, side, new_height, new_width in GOLDEN["sizes"].tolist():
+        found = antialiasing(side)(dict(img=np.zeros((height, width, 3), np.uint8)))
+        assert found["img"].shape[:2] == (new_height, new_width)
+
+
+def test_the_longer_side_stays_within_its_bound() -> None:
+    assert size_within((100, 400), (200, 100), True) == (50, 200)
+    assert size_within((400, 100), (200, 100), True) == (200, 50)
+    assert size_within((1, 4000), (64, 64), True) == (1, 64)
+    assert size_within((10, 20), (7, 5), False) == (5, 7)
+
+
+def test_without_the_option_nothing_changes() -> None:
+    one = sample(48, 64)
+    del one["gt_bboxes"], one["gt_masks"]
+    ours = resize_of("mmseg")(dict(one))
+    theirs = MMSegResize(scale=(64, 64), keep_ratio=True)(dict(one))
+    for key in ("img", "gt_seg_map"):
+        np.testing.assert_array_equal(ours[key], theirs[key])
+
+
+def test_what_cannot_be_antialiased_is_refused() -> None:
+    with pytest.raises(ValueError, match="antialias=True and backend='pillow'"):
+        antialiasing(64, backend="pillow")
+    with pytest.raises(ValueError, match="float32; it needs uint8"):
+        antialiasing(64)(dict(img=np.zeros((8, 8, 3), np.float32)))
