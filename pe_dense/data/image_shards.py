@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.registry import DATA_SAMPLERS, DATASETS
@@ -130,10 +131,16 @@ def tar_members(shard: Path) -> list[tuple[str, int, int]]:
 class ShardOrderSampler(Sampler):
     """Endless epochs over `ShardedImages`: shards in random order, images of each in random order.
 
-    The order depends on seed and epoch alone. Ranks take turns image by image, and the loader deals
-    batches to its workers in turn, so that all read in the same shards at a time and the images of
-    a batch do not depend on the number of workers. MMEngine's iteration-based loop resumes it
-    exactly (`skip`); nothing that was skipped is read.
+    All processes read one stream, whose image at a position is a function of seed and position
+    alone (`image_at`). Process r of P takes the positions r, r + P, r + 2 P ..., and the loader
+    deals batches to its workers in turn. So all read in the same shards at a time; the images of
+    a batch depend neither on the number of workers nor, while the batches of all processes
+    together keep their size, on the number of processes: batch k of B images, taken together, is
+    the positions k B to (k + 1) B - 1. A run may go on with another number of them.
+
+    MMEngine's iteration-based loop resumes it exactly (`skip`): what was skipped is neither read
+    nor drawn. Only the order of the shards of an epoch and of the images of one shard are in
+    memory.
 
     Args:
         dataset: Has `shard_sizes()`.
@@ -146,48 +153,58 @@ class ShardOrderSampler(Sampler):
         self.rank, self.world_size = rank, world_size
         self.seed = sync_random_seed() if seed is None else seed
         self.shuffle = shuffle
-        self._sizes = dataset.shard_sizes()
-        self._starts = [0, *itertools.accumulate(self._sizes)]
-        self._size = sum(self._sizes)
+        self._sizes = np.asarray(dataset.shard_sizes(), np.int64)
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        self._size = int(self._sizes.sum())
         self._num_skipped = 0
+        # What was drawn last: (epoch, shards in order, images up to the end of each), and
+        # (epoch, shard, images of it in order).
+        self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._shard: tuple[int, int, np.ndarray] | None = None
 
-    def _shard_order(self, epoch: int) -> list[int]:
-        """Shards in the order of an epoch."""
+    def image_at(self, position: int) -> int:
+        """Number of the image at a position (0, 1, ...) of the stream that all processes share.
+
+        Takes the same time at any position: it draws the order of one epoch's shards and of one
+        shard's images, or finds them drawn.
+        """
+        epoch, place = divmod(position, self._size)
+        if self._epoch is None or self._epoch[0] != epoch:
+            shards = self._permutation(len(self._sizes), epoch, -1)
+            self._epoch = epoch, shards, np.cumsum(self._sizes[shards])
+        _, shards, ends = self._epoch
+        at = int(np.searchsorted(ends, place, side="right"))
+        shard = int(shards[at])
+        if self._shard is None or self._shard[:2] != (epoch, shard):
+            inside = self._permutation(int(self._sizes[shard]), epoch, shard)
+            self._shard = epoch, shard, inside + self._starts[shard]
+        return int(self._shard[2][place - int(ends[at])])  # counted from the end of the shard
+
+    def _permutation(self, size: int, epoch: int, shard: int) -> np.ndarray:
+        """0..size-1 in the order of an epoch; shard -1 stands for the order of the shards."""
         if not self.shuffle:
-            return list(range(len(self._sizes)))
-        return torch.randperm(len(self._sizes), generator=self._generator(epoch, -1)).tolist()
-
-    def _images_of(self, epoch: int, shard: int) -> list[int]:
-        """Numbers of a shard's images in the order of an epoch; one shard at a time in memory."""
-        start, size = self._starts[shard], self._sizes[shard]
-        if not self.shuffle:
-            return list(range(start, start + size))
-        inside = torch.randperm(size, generator=self._generator(epoch, shard))
-        return (inside + start).tolist()
-
-    def _generator(self, epoch: int, shard: int) -> torch.Generator:
+            return np.arange(size)
         digest = hashlib.sha256(f"{self.seed} {epoch} {shard}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        return torch.randperm(size, generator=generator).numpy()
 
     def __iter__(self) -> Iterator[int]:
-        position = self._num_skipped * self.world_size + self.rank
-        epoch, offset = divmod(position, self._size)
-        while True:
-            for shard in self._shard_order(epoch):
-                size = self._sizes[shard]
-                if offset < size:
-                    yield from self._images_of(epoch, shard)[offset :: self.world_size]
-                    offset += -(-(size - offset) // self.world_size) * self.world_size
-                offset -= size  # of the next image of this rank in the next shard
-            epoch += 1
+        start = self._num_skipped * self.world_size + self.rank
+        return map(self.image_at, itertools.count(start, self.world_size))
 
     def __len__(self) -> int:
         """Images of an epoch over all ranks, as MMEngine's `InfiniteSampler` counts."""
         return self._size
 
     def skip(self, num_samples: int) -> None:
-        """Begin so many images of this rank later."""
-        self._num_skipped += num_samples
+        """Begin after so many images of this process, counted from the start of the stream.
+
+        Raises:
+            ValueError: If the number is negative.
+        """
+        if num_samples < 0:
+            raise ValueError(f"cannot skip {num_samples} images; the stream begins at 0")
+        self._num_skipped = num_samples
 
     def set_epoch(self, epoch: int) -> None:
         """Nothing to set: the stream goes on over epochs."""

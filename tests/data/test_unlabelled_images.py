@@ -222,6 +222,59 @@ def test_batches_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch, w
     assert found == expected
 
 
+@pytest.mark.parametrize(("world_size", "workers"), [(1, 0), (2, 2), (4, 0), (4, 1)])
+def test_all_numbers_of_processes_read_the_same_batches(tmp_path, monkeypatch, world_size, workers):
+    images = ShardedImages(write_shards(tmp_path), pipeline=[PackImages()])
+    stream = sampler_of(images, monkeypatch)
+    batches = [[stream.image_at(8 * k + i) for i in range(8)] for k in range(5)]
+    assert sorted(np.ravel(batches)[:14]) == list(range(14))
+    found = [[] for _ in batches]
+    for rank in range(world_size):
+        sampler = sampler_of(images, monkeypatch, rank=rank, world_size=world_size)
+        options = dict(sampler=sampler, num_workers=workers, collate_fn=pseudo_collate)
+        loader = iter(DataLoader(images, 8 // world_size, **options))
+        for batch in found:
+            batch += [int(image[0, 0, 0]) for image in next(loader)["inputs"]]
+    assert [sorted(batch) for batch in found] == [sorted(batch) for batch in batches]
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_a_stream_goes_on_with_another_number_of_processes(tmp_path, monkeypatch, world_size):
+    images = ShardedImages(write_shards(tmp_path))
+    alone = take(sampler_of(images, monkeypatch), 40)
+    for rank in range(world_size):
+        sampler = sampler_of(images, monkeypatch, rank=rank, world_size=world_size)
+        sampler.skip(16 // world_size)
+        sampler.skip(16 // world_size)  # from the start of the stream, as MMEngine's samplers
+        assert take(sampler, 6) == alone[16 + rank :: world_size][:6]
+    with pytest.raises(ValueError, match="cannot skip -1"):
+        sampler.skip(-1)
+
+
+class ManyShards:
+    """Sizes of shards without the shards, some of them empty."""
+
+    def shard_sizes(self):
+        return [0, *[900, 0, 1100] * 3000, 0]
+
+
+def test_far_positions_are_drawn_without_those_before(monkeypatch):
+    drawn = []
+    randperm = torch.randperm
+    monkeypatch.setattr(
+        torch, "randperm", lambda size, **kw: drawn.append(size) or randperm(size, **kw)
+    )
+    sampler = sampler_of(ManyShards(), monkeypatch, rank=3, world_size=5)
+    sampler.skip(10**12)
+    (first,) = take(sampler, 1)
+    assert len(drawn) == 2 and drawn[1] in (900, 1100)
+    position = 5 * 10**12 + 3
+    assert first == sampler.image_at(position)
+    start = 6_000_000 * (position // 6_000_000)
+    epoch = {sampler.image_at(start + place) for place in range(0, 6_000_000, 1009)}
+    assert len(epoch) == 5947 and min(epoch) >= 0 and max(epoch) < 6_000_000
+
+
 def test_packed_sample_holds_what_training_reads(tmp_path):
     images = UnlabelledImages(write_folder(tmp_path), [PackImages()], hash_images=True)
     packed = images[3]
