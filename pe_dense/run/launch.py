@@ -16,6 +16,7 @@ from mmengine.config import Config
 
 from pe_dense.openmmlab.devices import require_cuda_for, use_device_of_machine
 from pe_dense.results.provenance import command_line
+from pe_dense.run.quiet_fork import fork_when_quiet
 
 
 def processes(launcher: str) -> int:
@@ -108,6 +109,7 @@ def use_device(cfg: Config) -> None:
         environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
+    fork_when_quiet()
 
 
 def leave_together() -> NoReturn:
