@@ -87,6 +87,7 @@ def use_device(cfg: Config) -> None:
     cuda = device == "cuda"
     if cfg.launcher != "none":
         require_cuda_for("a run of several processes", "leave --launcher out")
+        fork_when_quiet()
     cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
     if cuda or cfg.launcher == "none":
         return
@@ -109,7 +110,6 @@ def use_device(cfg: Config) -> None:
         environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
-    fork_when_quiet()
 
 
 def leave_together() -> NoReturn:
