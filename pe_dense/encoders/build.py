@@ -45,8 +45,11 @@ def build_encoder(name: str, **options: Any) -> PerceptionEncoder | TimmEncoder:
         from pe_dense.encoders.timm_vit import TimmEncoder
 
         encoder_class = TimmEncoder
+    arch = dict(spec.arch)
+    if "global_blocks" in arch and "global_blocks" not in options:
+        arch["global_blocks"] = _global_blocks_left(arch, options)
     try:
-        return encoder_class(**{**spec.arch, **options})
+        return encoder_class(**{**arch, **options})
     except TypeError as error:
         if not options:
             raise
@@ -54,6 +57,14 @@ def build_encoder(name: str, **options: Any) -> PerceptionEncoder | TimmEncoder:
             raise ValueError(f"encoder {name} has no such option: {error}") from error
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
         raise ValueError(f"encoder {name} cannot be built with {given}: {error}") from error
+
+
+def _global_blocks_left(arch: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[int, ...]:
+    """Global blocks of a row, counted in the whole tower, that the first `depth` blocks hold."""
+    if options.get("window_size", arch["window_size"]) is None:
+        return ()  # all are global
+    depth = options.get("depth", arch["depth"])
+    return tuple(i for i in arch["global_blocks"] if i < depth)
 
 
 def build_loaded(

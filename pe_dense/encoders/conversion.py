@@ -105,13 +105,14 @@ class TowerLayout:
             arch = spec.arch
             if spec.family != "pe" or arch["embed_dim"] != self.embed_dim:
                 continue
-            grid = arch["image_size"] // arch["patch_size"]
+            side = arch.get("position_image_size", arch["image_size"])
+            grid = side // arch["patch_size"]
             scores[name] = sum(
                 weight * (mine == theirs)
                 for weight, mine, theirs in (
                     (8, self.depth, arch["depth"]),
-                    (8, self.pool, arch["pool_heads"] is not None),
-                    (4, self.layer_scale, arch["layer_scale"] is not None),
+                    (8, self.pool, arch.get("pool_heads") is not None),
+                    (4, self.layer_scale, arch.get("layer_scale") is not None),
                     (2, self.mlp_hidden, arch["mlp_hidden"]),
                     (2, self.num_positions, grid**2 + arch["cls_token"]),
                     (1, self.patch_size, arch["patch_size"]),

@@ -5,12 +5,11 @@ H W pixels, h w patch grid, S window side, V windows.
 
 Source: Perception Encoder, arXiv:2504.13181; the behaviour of
 facebookresearch/perception_models @ 3e352cc (core/vision_encoder/pe.py and rope.py, and the
-detection backbones pev1_det.py and DETA_pe/models/pev1.py). Written from the description;
-parameter names are the official ones, so official state dicts load as they are.
+detection backbones pev1_det.py and DETA_pe/models/pev1.py). Written from the description, under
+the official parameter names.
 
-Deviations: one tower serves pre-training and detection; only real tokens pass through the
-projections of windowed attention (padding enters as keys and values alone, which is the same
-function); gradient checkpointing works; a detection tower has no cls row to carry along.
+Deviations: one tower serves pre-training and detection; padding of windows enters as keys and
+values alone (the same function); gradient checkpointing works; detection carries no cls row.
 """
 
 from __future__ import annotations
@@ -241,7 +240,7 @@ class PerceptionEncoder(nn.Module):
         depth: Number of blocks to build; fewer than the released tower truncates it.
         num_heads: Attention heads M.
         mlp_hidden: Hidden width of a block's MLP.
-        image_size: Native side in pixels; fixes the stored position grid.
+        image_size: Native side in pixels.
         cls_token: Whether a cls token runs in front of the patches.
         layer_scale: Initial LayerScale gain, None for towers without it.
         pool_heads: Heads of the attention pool (Core towers), None for towers without one.
@@ -255,10 +254,11 @@ class PerceptionEncoder(nn.Module):
             'bicubic', or 'tile' (absolute-window embeddings of the detection models).
         window_size: Side of attention windows in tokens; None makes every block global.
         global_blocks: Blocks that stay global when `window_size` is given; negatives allowed.
+        position_image_size: Side that the stored position grid was made for; None: `image_size`.
         rope_grid: Detection's position scaling: index i on a side of `ft` tokens sits at
             i / ft * rope_grid + 1, where ft is the window side in windowed blocks and the
             longer side of the grid in global ones (official code pads images to squares).
-            None keeps the integer positions of pre-training. 32 in ViTDet, 16 in DETA.
+            None keeps the positions of pre-training. 32 in ViTDet, 16 in DETA, 24 in SAM 3.
         remainder: What to do with a side that is not a multiple of the patch: 'error',
             'pad' (zeros bottom and right, h = ceil(H / patch)) or 'floor' (drop the rest).
         grad_checkpointing: Recompute blocks in the backward pass: True all of them, k (an integer)
@@ -288,6 +288,7 @@ class PerceptionEncoder(nn.Module):
         drop_path_rate: float = 0.0,
         drop_path_schedule: Literal["constant", "linear"] = "constant",
         pos_embed: Literal["bilinear", "bicubic", "tile"] = "bilinear",
+        position_image_size: int | None = None,
         window_size: int | None = None,
         global_blocks: Sequence[int] = (),
         rope_grid: float | None = None,
@@ -304,8 +305,10 @@ class PerceptionEncoder(nn.Module):
                 f"embed_dim {embed_dim} over {num_heads} heads gives no head width that is a "
                 "multiple of 4, as 2-D rotary positions need; change num_heads"
             )
-        if patch_size < 1 or image_size % patch_size:
-            raise ValueError(f"image_size {image_size} is not a multiple of patch {patch_size}")
+        position_side = image_size if position_image_size is None else position_image_size
+        for side in (image_size, position_side):
+            if patch_size < 1 or side < 1 or side % patch_size:
+                raise ValueError(f"image_size {side} is not a multiple of patch {patch_size}")
         if depth < 1:
             raise ValueError(f"depth {depth} leaves no block; use 1 or more")
         if window_size is not None and window_size < 1:
@@ -326,11 +329,9 @@ class PerceptionEncoder(nn.Module):
         self.num_prefix_tokens, self.has_class_token = int(cls_token), cls_token
         self.mean, self.std = tuple(mean), tuple(std)
         self.native_hw, self.any_size = (image_size, image_size), True
-        self.output_dim = output_dim
-        self.native_grid = image_size // patch_size
-        self.head_dim = embed_dim // num_heads
-        self.pos_embed, self.rope_grid = pos_embed, rope_grid
-        self.window_size, self.remainder = window_size, remainder
+        self.output_dim, self.remainder = output_dim, remainder
+        self.native_grid, self.head_dim = position_side // patch_size, embed_dim // num_heads
+        self.pos_embed, self.rope_grid, self.window_size = pos_embed, rope_grid, window_size
         self.set_grad_checkpointing(grad_checkpointing)
         # Rotary tables are cheap to make and specific to a grid: cached, never in checkpoints.
         self._rope_tables: dict[tuple, Tensor] = {}
@@ -368,8 +369,8 @@ class PerceptionEncoder(nn.Module):
     def reset_parameters(self) -> None:
         """Initialise for training from scratch: Xavier projections, zero biases.
 
-        What a block adds to the residual stream starts 1 / sqrt(2 depth) smaller (as in GPT-2),
-        so that a token is first of all its own patch; the official code leaves this out.
+        What a block adds to the stream starts 1 / sqrt(2 depth) smaller (GPT-2): a token is first
+        of all its own patch; the official code leaves this out.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -426,9 +427,7 @@ class PerceptionEncoder(nn.Module):
     def set_grad_checkpointing(self, enable: bool | int = True) -> None:
         """Trade compute for memory: recompute every block, or every k-th, in the backward pass."""
         if enable < 0:
-            raise ValueError(
-                f"grad_checkpointing={enable} is negative; k recomputes every k-th block"
-            )
+            raise ValueError(f"grad_checkpointing={enable} is negative; k means every k-th block")
         self.grad_checkpointing = enable
 
     def set_compile_blocks(self, mode: bool | str = True) -> None:

@@ -29,6 +29,9 @@ from pe_dense.encoders.weights import differences, read_state_dict, require_fini
 from pe_dense.encoders.whole_patches import REMAINDERS, fit_to_patches
 from pe_dense.files import file_sha256
 
+# Of an MLP between two linear layers: exact, in its tanh form, and x * sigmoid(1.702 x).
+ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu")
+
 
 def import_timm() -> ModuleType:
     """Import timm, or say in one sentence what is missing.
@@ -68,6 +71,7 @@ class TimmEncoder(nn.Module):
         pretrained: Load the weights of that tag from timm's hub (needs the network once).
         image_size: Native side in pixels of the position grid that is built; None keeps timm's.
         depth: Keep the first `depth` blocks only; None keeps all.
+        activation: Activation of the MLPs, one of `ACTIVATIONS`; None is timm's for that name.
         drop_path_rate: Stochastic depth in training, linear over the blocks as timm does.
         remainder: What to do with a side that is not a multiple of the patch: 'error',
             'pad' (zeros bottom and right, h = ceil(H / patch)) or 'floor' (drop the rest).
@@ -76,7 +80,8 @@ class TimmEncoder(nn.Module):
 
     Raises:
         ValueError: If timm cannot be imported, does not know the name, or the model is not a
-            plain ViT; if `depth` or `remainder` makes no sense.
+            plain ViT; if timm builds it without the QuickGELU that its weights were trained with;
+            if `activation`, `depth` or `remainder` makes no sense.
 
     Example:
         >>> TimmEncoder("vit_tiny_patch16_224", depth=2).embed_dim  # doctest: +SKIP
@@ -90,6 +95,7 @@ class TimmEncoder(nn.Module):
         pretrained: bool = False,
         image_size: int | None = None,
         depth: int | None = None,
+        activation: str | None = None,
         drop_path_rate: float = 0.0,
         remainder: Literal["error", "pad", "floor"] = "error",
         grad_checkpointing: bool = False,
@@ -97,9 +103,17 @@ class TimmEncoder(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("remainder", remainder, REMAINDERS)
+        check_choice("activation", activation, (None, *ACTIVATIONS))
         timm = import_timm()
         _check_model_name(timm, model_name)
-        self.model = _create_model(timm, model_name, pretrained, image_size, drop_path_rate)
+        if activation is None:
+            _check_quick_gelu(timm, model_name)
+        options: dict[str, Any] = {"drop_path_rate": drop_path_rate}
+        if image_size is not None:
+            options["img_size"] = image_size
+        if activation is not None:
+            options["act_layer"] = activation
+        self.model = _create_model(timm, model_name, pretrained, options)
         self.pretrained = pretrained
         self.name = name or f"timm:{model_name}"
         self.patch_size = _plain_patch_size(self.model, self.name)
@@ -316,22 +330,40 @@ def _check_model_name(timm: ModuleType, model_name: str) -> None:
         raise ValueError(f"timm knows no weights {model_name!r}; those of {architecture}: {near}")
 
 
+def _check_quick_gelu(timm: ModuleType, model_name: str) -> None:
+    """Refuse a CLIP tower with GELU whose weights timm also has with QuickGELU.
+
+    timm keeps such weights under both names and builds what the name says. Those of OpenAI, and of
+    those who followed them (MetaCLIP, DFN), were trained with QuickGELU; with GELU every map is
+    off, without an error.
+    """
+    architecture, _, tag = model_name.partition(".")
+    trained_as = architecture.replace("_clip_", "_clip_quickgelu_", 1)
+    if not tag or trained_as == architecture or "_clip_quickgelu_" in architecture:
+        return
+    if f"{trained_as}.{tag}" in timm.list_pretrained(f"{trained_as}.*"):
+        raise ValueError(
+            f"the weights {model_name} were trained with QuickGELU, and timm builds this name "
+            f"with GELU; use timm:{trained_as}.{tag}, or name an activation"
+        )
+
+
 def _create_model(
-    timm: ModuleType,
-    model_name: str,
-    pretrained: bool,
-    image_size: int | None,
-    drop_path_rate: float,
+    timm: ModuleType, model_name: str, pretrained: bool, options: Mapping[str, Any]
 ) -> nn.Module:
-    options = {"num_classes": 0, "drop_path_rate": drop_path_rate}
-    if image_size is not None:
-        options["img_size"] = image_size
     for sizes in ({"dynamic_img_size": True}, {}):  # not every family has dynamic sizes
         try:
-            return timm.create_model(model_name, pretrained=pretrained, **options, **sizes)
+            return timm.create_model(
+                model_name, pretrained=pretrained, num_classes=0, **options, **sizes
+            )
         except TypeError as error:
             if "unexpected keyword argument" not in str(error):
                 raise
+            if "act_layer" in str(error):
+                raise ValueError(
+                    f"timm model {model_name} has no other activation than its own; leave "
+                    "activation out"
+                ) from error
             reason = error
         except (OSError, RuntimeError, ValueError) as error:
             if not pretrained:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pe_dense.encoders import conversion
+from pe_dense.encoders import conversion, sam3_layout
 from pe_dense.encoders.contract import WeightsInfo, check_choice
 from pe_dense.encoders.conversion import State, TowerLayout, read_layout, shorten
 from pe_dense.encoders.published import require_published, revision_of
@@ -262,6 +262,8 @@ def fill_tower(
 ) -> tuple[str, ...]:
     """Load a file of any layout that `conversion.to_official` knows into a PE tower, strictly.
 
+    Also one of SAM 3, see `sam3_layout`: what it holds beside the tower is named.
+
     Only what the tower was built with is adapted: another patch side, another position grid, no
     cls token, fewer blocks. Arguments are those of `load_weights`.
 
@@ -280,8 +282,12 @@ def fill_tower(
         )
     state = read_state_dict(path)
     try:
+        if sam3_layout.is_sam3(state):
+            state, left_out = sam3_layout.sam3_to_official(state)
+        else:
+            state, left_out = conversion.to_official(state), ()
         state, notes = fit_to_tower(
-            conversion.to_official(state),
+            state,
             tower,
             patch_resample=patch_resample,
             position_resample=position_resample,
@@ -291,7 +297,7 @@ def fill_tower(
         raise ValueError(f"weights file {path} does not fit {encoder.name}: {error}") from error
     require_finite(state, path)
     encoder.load_state_dict(state, strict=True)
-    return notes
+    return (*left_out, *notes)
 
 
 def fit_to_tower(

@@ -5,7 +5,8 @@ module is cheap: it loads no torch.
 
 Source of the PE rows: facebookresearch/perception_models @ 3e352cc
 (core/vision_encoder/config.py); licences from its README. Hub files follow one rule:
-repository facebook/<NAME>, file <NAME>.pt.
+repository facebook/<NAME>, file <NAME>.pt. Source of the SAM 3 row: facebookresearch/sam3 @
+99d02f2 (sam3/model_builder.py, _create_vit_backbone). docs/encoders.md shows the whole table.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class EncoderSpec:
         family: 'pe' or 'timm'.
         arch: Keyword arguments of `PerceptionEncoder`, or {'model_name': ...} of a timm model.
         weights: Where the released weights are: 'hf://repo:file', or 'timm' for timm's own hub.
-        licence: Licence of the weights.
+        licence: Licence of the weights, a key of `LICENCES`.
         sha256: Published hash of that file; None where none is known here. The hub's cache has
             one of its own for whatever is downloaded, see `published`.
     """
@@ -38,6 +39,27 @@ class EncoderSpec:
     licence: str
     sha256: str | None = None
 
+    @property
+    def is_non_commercial(self) -> bool:
+        """Whether the licence of the weights excludes commercial use."""
+        return self.licence in NON_COMMERCIAL
+
+
+# Licences of weights: where their text is. What a licence asks for is for its reader to find out;
+# marked is only whether it excludes commercial use altogether.
+LICENCES = {
+    "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
+    "MIT": "https://opensource.org/license/mit",
+    "CC-BY-4.0": "https://creativecommons.org/licenses/by/4.0/",
+    "CC-BY-NC-4.0": "https://creativecommons.org/licenses/by-nc/4.0/",
+    "DINOv3 License": "https://github.com/facebookresearch/dinov3/blob/main/LICENSE.md",
+    "FAIR Noncommercial Research License": (
+        "https://github.com/facebookresearch/EUPE/blob/main/LICENSE.md"
+    ),
+    "SAM License": "https://github.com/facebookresearch/sam3/blob/main/LICENSE",
+}
+NON_COMMERCIAL = frozenset({"CC-BY-NC-4.0", "FAIR Noncommercial Research License"})
+UNKNOWN_LICENCE = "see the timm model card"  # of timm models without a row
 
 # name: patch, width, depth, heads, MLP hidden, native side, cls token, LayerScale, output width
 _PE_ROWS = {
@@ -66,8 +88,33 @@ _PE_SHA256 = {
     "pe_spatial_b16_512": "86217607f0bb28c0adb5ac3f9b0608ae22f6fb634bf1c16b2316847e8148a2a5",
 }
 
-# Short names of well-known baselines: timm model name, licence of the weights. timm itself knows
-# the rest: sizes, normalisation and where the weights are.
+# The image encoder of SAM 3: PE L+ with windows, without class token and final norm. Its positions
+# are those of 336 px tiled over 1008, its rotary positions those of one window: of the same step in
+# windows (24 / 24), of a third of it in global blocks (24 / 72).
+_SAM3 = dict(
+    patch_size=14,
+    embed_dim=1024,
+    depth=32,
+    num_heads=16,
+    mlp_hidden=4736,
+    image_size=1008,
+    position_image_size=336,
+    cls_token=False,
+    pos_embed="tile",
+    window_size=24,
+    global_blocks=(7, 15, 23, 31),
+    rope_grid=24,
+)
+
+# Short names of well-known baselines: timm model name, licence of the weights, and the activation
+# of the MLPs where timm builds another than the weights were trained with. timm itself knows the
+# rest: sizes, normalisation and where the weights are; tests/encoders/test_zoo_facts.py holds it
+# against the sources.
+# - OpenAI's CLIP was trained with QuickGELU: timm has it under names of their own.
+# - SigLIP 2 was trained with the tanh form of GELU (google-research/big_vision @ 0b73d7b,
+#   models/vit.py: flax's default): timm has it in So400m and not in B and L.
+# - TIPSv2: Apache-2.0 on the model cards; google-deepmind/tips @ 4db271d puts what is no software
+#   under CC-BY-4.0, which asks for more.
 _TIMM_ROWS = {
     "dinov2_s14": ("vit_small_patch14_dinov2.lvd142m", "Apache-2.0"),
     "dinov2_b14": ("vit_base_patch14_dinov2.lvd142m", "Apache-2.0"),
@@ -75,13 +122,31 @@ _TIMM_ROWS = {
     "dinov2_g14": ("vit_giant_patch14_dinov2.lvd142m", "Apache-2.0"),
     "dinov2_b14_reg": ("vit_base_patch14_reg4_dinov2.lvd142m", "Apache-2.0"),
     "dinov2_l14_reg": ("vit_large_patch14_reg4_dinov2.lvd142m", "Apache-2.0"),
+    "dinov2_g14_reg": ("vit_giant_patch14_reg4_dinov2.lvd142m", "Apache-2.0"),
     "dinov3_s16": ("vit_small_patch16_dinov3.lvd1689m", "DINOv3 License"),
     "dinov3_b16": ("vit_base_patch16_dinov3.lvd1689m", "DINOv3 License"),
     "dinov3_l16": ("vit_large_patch16_dinov3.lvd1689m", "DINOv3 License"),
-    "siglip2_b16_512": ("vit_base_patch16_siglip_512.v2_webli", "Apache-2.0"),
+    "eupe_t16": (
+        "vit_tiny_patch16_dinov3_qkvb.eupe_lvd1689m",
+        "FAIR Noncommercial Research License",
+    ),
+    "eupe_s16": (
+        "vit_small_patch16_dinov3_qkvb.eupe_lvd1689m",
+        "FAIR Noncommercial Research License",
+    ),
+    "eupe_b16": (
+        "vit_base_patch16_dinov3_qkvb.eupe_lvd1689m",
+        "FAIR Noncommercial Research License",
+    ),
+    "tipsv2_b14": ("vit_base_patch14_reg1_tipsv2.webli", "CC-BY-4.0"),
+    "tipsv2_l14": ("vit_large_patch14_reg1_tipsv2.webli", "CC-BY-4.0"),
+    "tipsv2_so400m14": ("vit_so400m_patch14_reg1_tipsv2.webli", "CC-BY-4.0"),
+    "tipsv2_g14": ("vit_giant_patch14_reg1_tipsv2.webli", "CC-BY-4.0"),
+    "siglip2_b16_512": ("vit_base_patch16_siglip_512.v2_webli", "Apache-2.0", "gelu_tanh"),
+    "siglip2_l16_512": ("vit_large_patch16_siglip_512.v2_webli", "Apache-2.0", "gelu_tanh"),
     "siglip2_so400m_16_512": ("vit_so400m_patch16_siglip_512.v2_webli", "Apache-2.0"),
-    "clip_b16": ("vit_base_patch16_clip_224.openai", "MIT"),
-    "clip_l14": ("vit_large_patch14_clip_224.openai", "MIT"),
+    "clip_b16": ("vit_base_patch16_clip_quickgelu_224.openai", "MIT"),
+    "clip_l14": ("vit_large_patch14_clip_quickgelu_224.openai", "MIT"),
     "mae_b16": ("vit_base_patch16_224.mae", "CC-BY-NC-4.0"),
     "mae_l16": ("vit_large_patch16_224.mae", "CC-BY-NC-4.0"),
     "eva02_b14_448": ("eva02_base_patch14_448.mim_in22k_ft_in22k_in1k", "MIT"),
@@ -118,13 +183,25 @@ def _pe_spec(name: str) -> EncoderSpec:
     return EncoderSpec(name, "pe", MappingProxyType(arch), weights, "Apache-2.0", sha256)
 
 
-def _timm_spec(name: str, model_name: str, licence: str) -> EncoderSpec:
-    arch = MappingProxyType({"model_name": model_name})
-    return EncoderSpec(name, "timm", arch, "timm", licence)
+def _sam3_spec(name: str) -> EncoderSpec:
+    arch = dict(name=name, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), **_SAM3)
+    return EncoderSpec(
+        name, "pe", MappingProxyType(arch), "hf://facebook/sam3:sam3.pt", "SAM License"
+    )
+
+
+def _timm_spec(
+    name: str, model_name: str, licence: str, activation: str | None = None
+) -> EncoderSpec:
+    arch = {"model_name": model_name}
+    if activation is not None:
+        arch["activation"] = activation
+    return EncoderSpec(name, "timm", MappingProxyType(arch), "timm", licence)
 
 
 ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType(
     {name: _pe_spec(name) for name in _PE_ROWS}
+    | {"sam3_l14_1008": _sam3_spec("sam3_l14_1008")}
     | {name: _timm_spec(name, *row) for name, row in _TIMM_ROWS.items()}
 )
 
@@ -140,7 +217,7 @@ def find_encoder(name: str) -> EncoderSpec:
         'hf://facebook/PE-Spatial-B16-512:PE-Spatial-B16-512.pt'
     """
     if name.startswith("timm:"):
-        return _timm_spec(name, name.removeprefix("timm:"), "see the timm model card")
+        return _timm_spec(name, name.removeprefix("timm:"), UNKNOWN_LICENCE)
     if name not in ENCODERS:
         near = difflib.get_close_matches(name.lower().replace("-", "_"), ENCODERS, n=4, cutoff=0.4)
         raise ValueError(

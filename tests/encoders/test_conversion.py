@@ -259,11 +259,15 @@ def test_nearest_encoder_knows_every_released_tower_with_its_own_shapes():
             depth=arch["depth"],
             mlp_hidden=arch["mlp_hidden"],
             patch_size=arch["patch_size"],
-            num_positions=(arch["image_size"] // arch["patch_size"]) ** 2 + arch["cls_token"],
+            num_positions=(
+                arch.get("position_image_size", arch["image_size"]) // arch["patch_size"]
+            )
+            ** 2
+            + arch["cls_token"],
             cls_token=arch["cls_token"],
-            layer_scale=arch["layer_scale"] is not None,
-            pool=arch["pool_heads"] is not None,
-            output_dim=arch["output_dim"],
+            layer_scale=arch.get("layer_scale") is not None,
+            pool=arch.get("pool_heads") is not None,
+            output_dim=arch.get("output_dim"),
         )
         assert layout.nearest_encoder() == name
 

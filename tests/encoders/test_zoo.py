@@ -26,6 +26,8 @@ OFFICIAL_COUNTS = {
     "pe_spatial_b16_512": (86_433_792, 149),
     "pe_spatial_s16_512": (21_983_232, 149),
     "pe_spatial_t16_512": (5_683_200, 149),
+    # `ViT` of facebookresearch/sam3 @ 99d02f2 without the position of a class token and its tables.
+    "sam3_l14_1008": (446_236_672, 388),
 }
 HUB_FILES = {
     "pe_core_g14_448": "hf://facebook/PE-Core-G14-448:PE-Core-G14-448.pt",
@@ -48,7 +50,8 @@ def test_towers_have_the_official_size(name):
     assert encoder.name == name
     side = encoder.native_grid
     assert state["positional_embedding"].shape[0] == side**2 + encoder.num_prefix_tokens
-    assert encoder.native_grid * encoder.patch_size == int(name.split("_")[3])
+    assert encoder.native_hw[0] == next(int(part) for part in name.split("_")[2:] if part.isdigit())
+    assert name.startswith("sam3") or side * encoder.patch_size == encoder.native_hw[0]
 
 
 @pytest.mark.parametrize(("name", "weights"), HUB_FILES.items())

@@ -43,7 +43,7 @@ PACKAGES = (
     # timm requires torchvision, which PyPI has as a CUDA build only. With torch installed and named
     # again, pip takes the torchvision that is pinned to this torch (8 MB) and nothing else. Beside
     # a CPU-only torch that build does not load: see torchvision_schemas.py.
-    Package("timm", ">=1.0.20", "==1.0.31", "timm"),
+    Package("timm", ">=1.0.28", "==1.0.31", "timm"),
     Package("torchvision", "", "==0.28.0", "timm"),
     Package("transformers", ">=4.56", "==5.18.0", "sam"),
     Package("trackeval", ">=1.3,<1.4", "==1.3.0", "mot"),
