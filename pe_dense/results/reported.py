@@ -14,7 +14,8 @@ One file per paper, in benchmarks/reported:
 
 Scores are as in records: fractions, or the metric's own unit. Numbers of different protocols
 have different protocol ids. `mark` says what is doubtful about a number, and `by_layer` (metric ->
-{block index: score}) holds a layer curve; both may be left out.
+{block index: score}) holds a layer curve; both may be left out. Numbers that repeat those of
+another paper under another protocol must be marked so, see `repeated_digits`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from datetime import date
 from pathlib import Path
 
 from pe_dense.files import atomic_write_bytes
-from pe_dense.results.metrics import check_direction
+from pe_dense.results.metrics import TABLE, check_direction
 from pe_dense.results.record import DatasetInfo, EncoderInfo, ProtocolInfo, Record, Source
+from pe_dense.results.repeated_digits import unmarked_repeats
 from pe_dense.results.typed_json import parse, unique_keys
 
 SCHEMA_VERSION = 1
@@ -160,6 +162,10 @@ def _records(content: ReportedFile, table: ReportedTable) -> list[Record]:
 
 def _record(content: ReportedFile, table: ReportedTable, row: ReportedRow) -> Record:
     protocol = table.protocol
+    for name in row.scores:
+        for metric in TABLE:
+            if name == metric.spelling and name != metric.name:
+                raise ValueError(f"metric '{name}' is called '{metric.name}' here; write that")
     return Record(
         origin="reported",
         task=table.task,
@@ -176,7 +182,7 @@ def _record(content: ReportedFile, table: ReportedTable, row: ReportedRow) -> Re
 
 
 def _check_together(found: Sequence[tuple[str, Record]]) -> None:
-    """Checks that one protocol id means one thing and no number is there twice."""
+    """Checks that one protocol id means one thing, no number is there twice, repeats are marked."""
     seen: dict[tuple[str, ...], str] = {}
     first: dict[tuple[str, int, str], tuple[object, str]] = {}
     for place, record in found:
@@ -200,6 +206,8 @@ def _check_together(found: Sequence[tuple[str, Record]]) -> None:
                     f"{place}: field '{field}' is {value!r} but {expected!r} at {other}; a "
                     "protocol id measures one thing, so give one of them another id"
                 )
+    for problem in unmarked_repeats(found):
+        raise ValueError(problem)
 
 
 def add_reported(

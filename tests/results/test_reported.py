@@ -202,3 +202,71 @@ def test_adding_a_file(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         add_reported(tmp_path / "none.json", folder)
     assert [path.name for path in folder.iterdir()] == ["mine.json"]
+
+
+def paper(tmp_path, name, protocol, marks):
+    """A file of one paper: encoders a and b with numbers that every such file has."""
+    table = {
+        "table": "Table 1", "task": "depth", "dataset": "nyu", "split": "test",
+        "protocol": {"id": protocol, "version": 1, "metric": "rmse", "higher_is_better": False},
+        "rows": [
+            {"encoder": encoder, "scores": {"rmse": value}, "mark": mark}
+            for encoder, value, mark in zip("abc", (0.641, 0.512, 0.3), marks, strict=False)
+        ],
+    }  # fmt: skip
+    content = {"schema_version": 1, "paper": name, "read_on": "2026-01-31", "tables": [table]}
+    return written(tmp_path, content, f"{name}.json").parent
+
+
+SAME = "baseline; the same digits as in first, whose recipe differs"
+
+
+def test_numbers_of_another_paper_and_protocol_are_marked(tmp_path):
+    paper(tmp_path, "first", "nyu-first", ["", ""])
+    folder = paper(tmp_path, "second", "nyu-second", ["", SAME])
+    with pytest.raises(ValueError, match=r"nyu-second, a: its number is that of .*nyu-first, a"):
+        load_reported(folder)
+    assert len(load_reported(paper(tmp_path, "second", "nyu-second", [SAME, SAME]))) == 4
+
+
+def test_one_equal_number_or_the_same_protocol_is_no_repeat(tmp_path):
+    paper(tmp_path, "first", "nyu-first", ["", ""])
+    assert len(load_reported(paper(tmp_path, "second", "nyu-second", [""]))) == 3
+    assert len(load_reported(paper(tmp_path, "second", "nyu-first", ["", ""]))) == 4
+
+
+def test_metrics_have_the_name_of_records(tmp_path):
+    content = changed(("tables", 0, "rows", 0, "scores"), {"rmse": 0.3, "AbsRel": 0.1})
+    with pytest.raises(ValueError, match=r"metric 'AbsRel' is called 'abs_rel' here"):
+        load_reported(written(tmp_path, content).parent)
+
+
+REPORTED = Path(__file__).resolve().parents[2] / "benchmarks" / "reported"
+
+
+def test_baselines_that_eupe_took_over_are_flagged_on_the_page():
+    page = (REPORTED.parent / "LEADERBOARD.md").read_text(encoding="utf-8")
+    for protocol, numbers in (
+        ("ade20k-linear-eupe", {"dinov3_b16": "51.8", "siglip2_b16_512": "41.6"}),
+        ("nyu-linear-eupe", {"dinov3_b16": "0.373", "pe_core_b16_224": "0.641"}),
+    ):
+        section = page.partition(f"### {protocol}, version 1")[2].partition("\n### ")[0]
+        for encoder, number in numbers.items():
+            row = next(r for r in section.splitlines() if r.startswith(f"| {encoder} | {number} "))
+            assert "the same digits as in DINOv3" in row
+        own = next(row for row in section.splitlines() if row.startswith("| eupe_b16 "))
+        assert "same digits" not in own
+
+
+def test_names_that_the_zoo_has_are_written_as_there():
+    """A name with another separator than the zoo's would stand apart from measured rows."""
+    from pe_dense.encoders.zoo import ENCODERS
+
+    spelled = {name.replace("_", "").replace("-", "").lower(): name for name in ENCODERS}
+    names = {record.encoder.name for record in load_reported(REPORTED)}
+    plain = {name: name.replace("_", "").replace("-", "").lower() for name in names}
+    wrong = {name: spelled[key] for name, key in plain.items() if spelled.get(key, name) != name}
+    assert wrong == {}
+    assert {"eupe_b16", "tipsv2_so400m14", "sam3_l14_1008", "dinov2_g14_reg"} <= names & set(
+        ENCODERS
+    )
