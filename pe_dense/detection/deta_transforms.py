@@ -37,6 +37,22 @@ def detr_size(height: int, width: int, short: int, longest: int | None) -> tuple
     return int(short * height / width), short
 
 
+def view_size(height: int, width: int, view: int) -> tuple[int, int]:
+    """Height and width of a test view of an image that was resized for evaluation.
+
+    Both sides are multiplied by view / longer side and truncated; the longer side is that of the
+    resized image, which is not always the limit that it was resized to.
+
+    Source: perception_models @ 3e352cc, DETA_pe/datasets/coco.py:80-88.
+
+    Example:
+        >>> view_size(1198, 1791, 1728)
+        (1155, 1728)
+    """
+    scale = view / max(height, width)
+    return int(scale * height), int(scale * width)
+
+
 @TRANSFORMS.register_module()
 class DETAResize(Resize):
     """Resize an image and its boxes by DETR's rule.
@@ -48,10 +64,10 @@ class DETAResize(Resize):
             evaluation. The longer side may pass the limit by a few pixels, but not the canvas.
         short: Shorter side in pixels; one of several is drawn at random.
         longest: Limit of the longer side, None for none.
-        view: For test-time augmentation: after the resize, the image is resized again by
-            view / short, int(scale * side), bilinearly. None for the plain image.
-        antialias: Of the second resize. torchvision's default changed at 0.17, which is the
-            likely difference between the 65.9 and 66.0 AP that were reported.
+        view: For test-time augmentation: after the resize, the image is resized again, bilinearly,
+            to `view_size`. None for the plain image.
+        antialias: Whether the second resize averages where it shrinks. True is torchvision's
+            default for tensors since 0.17, and so that of the 0.20.1 that the reference asks for.
         min_side: Detections of this view with sqrt(area) at or below this many pixels of the
             original image are ignored by `DETATTAModel`.
         backend: 'pillow' as in the reference, or 'cv2'.
@@ -66,7 +82,7 @@ class DETAResize(Resize):
         short: int | Sequence[int] = (),
         longest: int | None = None,
         view: int | None = None,
-        antialias: bool = False,
+        antialias: bool = True,
         min_side: float = 0.0,
         backend: str = "pillow",
     ) -> None:
@@ -93,10 +109,9 @@ class DETAResize(Resize):
         self.scale = (width, height)
         results = super().transform(results)
         results["min_side"] = self.min_side
-        if self.view is not None and self.view != short:
+        if self.view is not None:
             before = results["img"].shape[:2]
-            scale = self.view / short
-            after = tuple(int(scale * side) for side in before)
+            after = view_size(*before, self.view)
             results["img"] = _resize_bilinear(results["img"], after, self.antialias)
             results["img_shape"] = after
             results["scale_factor"] = tuple(
