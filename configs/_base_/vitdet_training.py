@@ -1,16 +1,24 @@
 """How PE trains ViTDet: large-scale jitter, AdamW with layer-wise decay, a schedule by iteration.
 
-Source: perception_models @ 3e352cc, apps/detection/detectron2_pe (arXiv:2504.13181, table 24):
-scale 0.1 to 2, crop of the canvas without padding, boxes recomputed from masks; weight decay 0.1 on
-everything, norms and positions included; float16 and gradients sent as float16; the warm-up is as
-released, a share of the run that was fixed before the run was shortened (90 iterations, not 250).
-Deviations: OpenCV resizes where detectron2 uses Pillow, which averages when it shrinks; an image
-whose only objects are crowds stays in the training set, without objects.
+Source: perception_models @ 3e352cc, apps/detection (arXiv:2504.13181, table 24), and detectron2 @
+02b5c4e: images by Pillow, scale 0.1 to 2, crop of the canvas without padding, boxes recomputed from
+polygons; weight decay 0.1 on everything, norms and positions included; float16 and gradients sent
+as float16; the warm-up is as released, a share of the run that was fixed before the run was
+shortened (90 iterations, not 250). Step by step: docs/protocols/vitdet-pe.md.
+
+Choices, where this differs:
+- Boxes with a side under 1 px or an area of 0 are not trained on; detectron2 keeps them until the
+  jitter has left less than 1e-5 px.
+- Polygons are cut at the border of the image too; there at the canvas alone, which may be larger.
+- With several images a process, detectron2 puts wide and tall ones into batches of their own; here
+  they come as they are drawn. At one image a process, as released, nothing differs.
+
+warmup_end is the iteration behind the first at the full rate.
 """
 
 REQUIRED_vitdet_training = (
     "dataset_type", "data_root", "train_json", "val_json", "train_images", "val_images", "canvas",
-    "batch_size", "lr", "layer_decay", "max_iters", "lr_drops", "warmup_iters", "val_interval",
+    "batch_size", "lr", "layer_decay", "max_iters", "lr_drops", "warmup_end", "val_interval",
     "model",
 )  # fmt: skip
 custom_imports = dict(
@@ -29,25 +37,12 @@ train_dataloader = dict(
         data_root="$data_root",
         ann_file="$train_json",
         data_prefix=dict(img="$train_images"),
-        filter_cfg=dict(filter_empty_gt=True, min_size=1),
+        filter_cfg=dict(filter_empty_gt=True, filter_only_ignored=True, min_size=1),
         pipeline=[
-            dict(type="LoadImage"),
-            dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+            dict(type="LoadImage", imdecode_backend="pillow"),
+            dict(type="LoadPolygons", with_bbox=True, with_mask=True),
             dict(type="RandomFlip", prob=0.5),
-            dict(
-                type="RandomResize",
-                scale=("$canvas", "$canvas"),
-                ratio_range=(0.1, 2.0),
-                keep_ratio=True,
-            ),
-            dict(
-                type="RandomCrop",
-                crop_type="absolute",
-                crop_size=("$canvas", "$canvas"),
-                recompute_bbox=True,
-                allow_negative_crop=True,
-            ),
-            dict(type="FilterAnnotations", min_gt_bbox_wh=(1e-2, 1e-2), keep_empty=False),
+            dict(type="LargeScaleJitter", canvas="$canvas", scales=(0.1, 2.0)),
             dict(type="PackDetInputs"),
         ],
     ),
@@ -64,9 +59,9 @@ val_dataloader = dict(
         data_prefix=dict(img="$val_images"),
         test_mode=True,
         pipeline=[
-            dict(type="LoadImage"),
-            dict(type="Resize", scale=("$canvas", "$canvas"), keep_ratio=True),
-            dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+            dict(type="LoadImage", imdecode_backend="pillow"),
+            dict(type="Resize", scale=("$canvas", "$canvas"), keep_ratio=True, backend="pillow"),
+            dict(type="LoadAnnotations", with_bbox=True),
             dict(
                 type="PackDetInputs",
                 meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
@@ -89,6 +84,6 @@ train_cfg = dict(type="IterBasedTrainLoop", max_iters="$max_iters", val_interval
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 param_scheduler = [
-    dict(type="LinearLR", by_epoch=False, start_factor=0.001, begin=0, end="$warmup_iters"),
+    dict(type="LinearLR", by_epoch=False, start_factor=0.001, begin=0, end="$warmup_end"),
     dict(type="MultiStepLR", by_epoch=False, end="$max_iters", milestones="$lr_drops", gamma=0.1),
 ]

@@ -29,4 +29,4 @@ processes = 8
 lr = 1e-4
 layer_decay = 1.0
 max_iters, lr_drops = 27656, [24583, 26632]
-warmup_iters = 250
+warmup_end = 251

@@ -14,4 +14,4 @@ protocol = dict(id="coco-detection-vitdet-g-75ep")
 
 encoder = "pe_core_g14_448"
 max_iters, lr_drops = 138281, [122916, 133159]
-warmup_iters = 188
+warmup_end = 189  # full rate at 188; as released at 187.5

@@ -55,7 +55,7 @@ processes = 64
 lr = 5e-5
 layer_decay = 0.9
 max_iters, lr_drops = 66375, [59000, 63916]
-warmup_iters = 90
+warmup_end = 91
 val_interval = 5000
 default_hooks = dict(
     logger=dict(interval=50),

@@ -67,7 +67,7 @@ train_dataloader = dict(
     dataset=dict(
         pipeline=[
             dict(type="LoadImage"),
-            dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+            dict(type="LoadPolygons", with_bbox=True, with_mask=True),
             dict(type="RandomFlip", prob="$flip_prob", direction="$flip_direction"),
             dict(type="Resize", scale="$image_scale", keep_ratio=True),
             dict(type="PackDetInputs"),

@@ -11,10 +11,12 @@ from pe_dense.detection import (  # noqa: F401
     enough_tokens,
     federated_loss,
     gradient_compression,
+    large_scale_jitter,
     lvis_dataset,
     lvis_metric,
     operators,
     pair_assignment,
+    polygon_loading,
     repeat_factor_sampler,
     resizing,
 )

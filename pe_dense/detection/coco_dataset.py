@@ -67,6 +67,18 @@ class _ScoredObjects:
         ]
         return super().parse_data_info({**raw_data_info, "raw_ann_info": annotations})  # type: ignore[misc]
 
+    def filter_data(self) -> list[dict]:
+        """As mmdet's; `filter_only_ignored` of `filter_cfg` takes out what has crowds alone, too.
+
+        mmdet's `filter_empty_gt` keeps such images. Like that one, this acts in training only.
+        """
+        found = super().filter_data()  # type: ignore[misc]
+        if self.test_mode or not (self.filter_cfg or {}).get("filter_only_ignored", False):  # type: ignore[attr-defined]
+            return found
+        return [
+            image for image in found if not all(item["ignore_flag"] for item in image["instances"])
+        ]
+
 
 @DATASETS.register_module(force=True)
 class CocoDataset(_ScoredObjects, MMDetCoco):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmdet.utils import register_all_modules
 from mmengine.structures import InstanceData
 
@@ -81,7 +81,7 @@ def test_pixels_windows_and_settings(full):
     assert [i for i, b in enumerate(blocks) if b.window_size is None] == [12, 24, 36, 49]
     assert blocks[-1].drop_path_1.drop_prob == 0.5
     assert not cfg.model.train_cfg.rcnn.assigner.match_low_quality
-    assert cfg.param_scheduler[0].end == 90
+    assert cfg.param_scheduler[0].end == 91
     assert cfg.param_scheduler[1].milestones == [59000, 63916]
     assert cfg.optim_wrapper.paramwise_cfg.decay_norm_and_bias
     assert cfg.optim_wrapper.optimizer.weight_decay == 0.1
@@ -96,7 +96,7 @@ def test_lvis_differs_where_it_should():
     assert cfg.model.test_cfg.rcnn.max_per_img == 300
     assert cfg.train_dataloader.sampler == dict(type="RepeatFactorSampler", threshold=0.001)
     assert cfg.test_evaluator.type == "LvisAP"
-    assert cfg.param_scheduler[0].end == 188
+    assert cfg.param_scheduler[0].end == 189
 
 
 def test_frozen_detection_is_windowed_everywhere_and_trains_heads_only():
@@ -107,21 +107,23 @@ def test_frozen_detection_is_windowed_everywhere_and_trains_heads_only():
     assert trained == {"neck", "rpn_head", "roi_head"}
 
 
-def sample(boxes, labels, ignored=()):
+def sample(boxes, labels, ignored=(), as_polygons=False):
     found = DetDataSample(
         metainfo=dict(
             img_shape=(256, 256), ori_shape=(256, 256), pad_shape=(256, 256),
             batch_input_shape=(256, 256), scale_factor=(1.0, 1.0), img_id=1,
         )
     )  # fmt: skip
-    masks = np.zeros((len(boxes), 256, 256), dtype=np.uint8)
-    for mask, box in zip(masks, boxes, strict=True):
-        x1, y1, x2, y2 = box
+    bitmaps = np.zeros((len(boxes), 256, 256), dtype=np.uint8)
+    polygons = []
+    for mask, (x1, y1, x2, y2) in zip(bitmaps, boxes, strict=True):
         mask[y1:y2, x1:x2] = 1
+        polygons.append([np.array([x1, y1, x2, y1, x2, y2, x1, y2], dtype=float)])
+    masks = PolygonMasks(polygons, 256, 256) if as_polygons else BitmapMasks(bitmaps, 256, 256)
     found.gt_instances = InstanceData(
         bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         labels=torch.tensor(labels, dtype=torch.int64),
-        masks=BitmapMasks(masks, 256, 256),
+        masks=masks,
     )
     found.ignored_instances = InstanceData(
         bboxes=torch.tensor(ignored, dtype=torch.float32).reshape(-1, 4)
@@ -139,10 +141,14 @@ def sample(boxes, labels, ignored=()):
     ],
     ids=["objects", "empty", "crowd only", "one pixel"],
 )
-def test_awkward_images_train(small, boxes, labels, ignored):
+@pytest.mark.parametrize("as_polygons", [True, False])
+def test_awkward_images_train(small, boxes, labels, ignored, as_polygons):
     torch.manual_seed(0)
     images = torch.rand(2, 3, 256, 256)
-    batch = [sample(boxes, labels, ignored), sample([[40, 40, 90, 100]], [0])]
+    batch = [
+        sample(boxes, labels, ignored, as_polygons),
+        sample([[40, 40, 90, 100]], [0], (), as_polygons),
+    ]
     losses = small.loss(images, batch)
     parts = [v if torch.is_tensor(v) else sum(v) for k, v in losses.items() if "loss" in k]
     assert all(torch.isfinite(part) for part in parts)

@@ -136,7 +136,7 @@ def test_frozen_detection_trains_heads_only(tmp_path, repository):
     names = DATASETS.get("CocoDataset").METAINFO["classes"]
     root = write_data(tmp_path / "coco", names, False)
     config = float32_config(tmp_path, "frozen_vitdet_coco_15ep.py", repository)
-    options = {**TINY, "data_root": str(root), "warmup_iters": 1, "lr": 1e-2}
+    options = {**TINY, "data_root": str(root), "warmup_end": 2, "lr": 1e-2}
     BEFORE.clear()
     config.write_text(
         config.read_text()
