@@ -1,28 +1,36 @@
 """Images in WebDataset shards: tar files whose members are images, with other files beside them.
 
-The shards are read with the standard library. One pass over the headers of all shards, which skips
-the contents, finds where the images lie; later each is one seek and one read. So the images are
-numbered, which makes order, sharding over ranks and workers, and resuming exact and independent of
-the number of workers. `ShardOrderSampler` visits shard after shard, so that reads stay close.
+Where the images lie is in an index on disk (`pe_dense.data.shard_indexing`), which one pass over
+the headers of all shards makes once and all processes share; reading an image is one seek and one
+read. So the images are numbered, which makes order, sharding over ranks and workers, and resuming
+exact and independent of their numbers. `ShardOrderSampler` visits shard after shard, so that reads
+stay close.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import os
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import Sampler
 
+from pe_dense.data.shard_index import ShardIndex
+from pe_dense.data.shard_indexing import open_shard_index
 from pe_dense.data.unlabelled_images import UnlabelledImages
+
+
+class ChangedShardError(ValueError):
+    """A shard is not the one that the index was made of; no other image takes its place."""
 
 
 @DATASETS.register_module()
@@ -35,52 +43,83 @@ class ShardedImages(UnlabelledImages):
         **kwargs: See `UnlabelledImages`.
 
     Raises:
-        ValueError: If there is no shard, or none with an image, a shard is compressed, cut off or
-            no tar file, or too many images cannot be read.
+        ValueError: If there is no shard, or none with an image, a shard is compressed, damaged, cut
+            off or no tar file, or missing or changed since the folder was indexed, or too many
+            images cannot be read.
     """
+
+    index: ShardIndex
 
     def __init__(self, data_root: str | Path, pattern: str = "*.tar", **kwargs: Any) -> None:
         self._pattern = pattern
-        self._files: dict[str, BinaryIO] = {}
+        self._file: tuple[str, BinaryIO] | None = None
+        self._chosen: np.ndarray | None = None  # numbers of the images of a part; None: all
         super().__init__(data_root, **kwargs)
 
-    def load_data_list(self) -> list[dict[str, Any]]:
-        """One entry per image: shard, member, and where its bytes lie."""
+    def full_init(self) -> None:
+        """Open the index, which is built where there is none."""
+        if self._fully_initialized:
+            return
         root = Path(self.data_root)
-        shards = sorted(root.glob(self._pattern)) if root.is_dir() else []
-        if not shards:
-            raise ValueError(f"folder {root} holds no shard {self._pattern}; check data_root")
-        entries: list[dict[str, Any]] = []
-        for shard in shards:
-            entries += [
-                {
-                    "shard": shard.relative_to(root).as_posix(),
-                    "name": name,
-                    "offset": offset,
-                    "num_bytes": num_bytes,
-                }
-                for name, offset, num_bytes in tar_members(shard)
-                if name.lower().endswith(self._suffixes)
-            ]
-        if not entries:
-            endings = ", ".join(self._suffixes)
-            raise ValueError(
-                f"the {len(shards)} shards {self._pattern} of {root} hold no image ({endings}); "
-                "check data_root"
-            )
-        return entries
+        self.index = open_shard_index(root, self._pattern, self._suffixes, _log)
+        _log(f"{root}: {self.index.summary()} (index: {self.index.data})")
+        self._shard_stamps = {shard.name: shard.stamp for shard in self.index.shards}
+        self._fully_initialized = True
+        if self._indices is not None:
+            self.get_subset_(self._indices)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        self.full_init()
+        return len(self.index) if self._chosen is None else len(self._chosen)
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Shard and member of an image, and where its bytes lie.
+
+        Raises:
+            IndexError: If there is no image of that number.
+        """
+        number = range(len(self))[idx]
+        shard, member = self.index.entry(
+            number if self._chosen is None else int(self._chosen[number])
+        )
+        return {
+            "shard": shard.name,
+            "name": member.name,
+            "offset": member.offset,
+            "num_bytes": member.num_bytes,
+            "sample_idx": number,
+        }
+
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
+        """Keep the first (the last, if negative) so many images, or those of a list."""
+        now = np.arange(len(self)) if self._chosen is None else self._chosen
+        if isinstance(indices, int):
+            self._chosen = now[:indices] if indices >= 0 else now[indices:]
+        else:
+            self._chosen = now[np.asarray(indices, np.int64)]
+
+    def get_subset(self, indices: int | Sequence[int]) -> ShardedImages:
+        """A data set of some of the images, as `get_subset_`; the index is shared."""
+        part = copy.copy(self)
+        part._file = None
+        part.get_subset_(indices)
+        return part
 
     def shard_sizes(self) -> list[int]:
         """Images of every shard that has any, in order."""
-        sizes: list[int] = []
-        last = None
-        for index in range(len(self)):
-            shard = self.get_data_info(index)["shard"]
-            if shard != last:
-                sizes.append(0)
-                last = shard
-            sizes[-1] += 1
-        return sizes
+        self.full_init()
+        if self._chosen is None:
+            return [shard.num_images for shard in self.index.shards if shard.num_images]
+        shards = np.searchsorted(self.index.starts, self._chosen, side="right")
+        ends = np.flatnonzero(np.diff(shards, append=-1)) + 1
+        return np.diff(ends, prepend=0).tolist()
+
+    @property
+    def image_set_sha256(self) -> str:
+        """Of names and sizes of all images."""
+        self.full_init()
+        return self.index.image_set_sha256 if self._chosen is None else super().image_set_sha256
 
     def path_of(self, entry: dict[str, Any]) -> str:
         """Shard and member."""
@@ -90,41 +129,44 @@ class ShardedImages(UnlabelledImages):
         """Bytes of a member.
 
         Raises:
-            ValueError: If the shard ends before the member.
+            ChangedShardError: If the shard is not as it was indexed.
         """
-        file = self._files.get(entry["shard"])
-        if file is None:
-            for other in self._files.values():
-                other.close()
-            file = (Path(self.data_root) / entry["shard"]).open("rb")
-            self._files = {entry["shard"]: file}
+        shard = entry["shard"]
+        path = Path(self.data_root) / shard
+        if self._file is None or self._file[0] != shard:
+            if self._file is not None:
+                self._file[1].close()
+                self._file = None
+            try:
+                self._file = shard, path.open("rb")
+            except FileNotFoundError as error:
+                raise ChangedShardError(
+                    f"shard {path} is missing since the run began; restore it"
+                ) from error
+        descriptor = self._file[1].fileno()
         # Forked workers share the position of a file that their parent had opened; this has none.
-        content = os.pread(file.fileno(), entry["num_bytes"], entry["offset"])
-        if len(content) < entry["num_bytes"]:
-            raise ValueError("the shard ends in the middle of it")
+        content = os.pread(descriptor, entry["num_bytes"], entry["offset"])
+        now, indexed = os.fstat(descriptor), self._shard_stamps[shard]
+        if (now.st_size, now.st_mtime_ns) != indexed[:2] or len(content) < entry["num_bytes"]:
+            raise ChangedShardError(
+                f"shard {path} changed since it was indexed ({indexed.size:,} bytes then, "
+                f"{now.st_size:,} now, or another time); restore it, or start the run again"
+            )
         return content
+
+    def note_unreadable(self, index: int, error: Exception) -> None:
+        """List an image that could not be read; a changed shard is no matter of single images."""
+        if isinstance(error, ChangedShardError):
+            raise error
+        super().note_unreadable(index, error)
 
     def __getstate__(self) -> dict[str, Any]:
         # Open files cannot travel to a spawned worker.
-        return {**self.__dict__, "_files": {}}
+        return {**self.__dict__, "_file": None}
 
 
-def tar_members(shard: Path) -> list[tuple[str, int, int]]:
-    """Name, offset of the first byte and length of every regular file of an uncompressed tar.
-
-    A last member that is cut off is still listed; reading it fails and is counted then.
-
-    Raises:
-        ValueError: If the file is compressed, cut off within a header, or no tar file.
-    """
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            return [(m.name, m.offset_data, m.size) for m in tar if m.isreg() and not m.issparse()]
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ValueError(
-            f"shard {shard} is no readable, uncompressed tar file ({error}); unpack or repair it, "
-            "or take it out of the folder"
-        ) from error
+def _log(line: str) -> None:
+    print_log(line, logger="current")
 
 
 @DATA_SAMPLERS.register_module()

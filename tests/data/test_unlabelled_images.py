@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import tarfile
 
 import cv2
@@ -158,12 +159,24 @@ def test_members_that_cannot_be_read_are_skipped_and_listed(tmp_path):
     root = write_shards(tmp_path / "shards", broken=(1,))
     images = ShardedImages(root, unreadable_list=tmp_path / "list.txt")
     assert values(images[i] for i in (0, 1)) == [0, 2]
+    (line,) = (tmp_path / "list.txt").read_text().splitlines()
+    assert "0001.png" in line and "empty" in line
+
+
+@pytest.mark.parametrize("change", ["cut off", "written anew", "gone"])
+def test_a_shard_that_changes_under_a_run_is_refused_by_name(tmp_path, change):
+    root = write_shards(tmp_path / "shards")
+    images = ShardedImages(root)
     last = root / "shard-003.tar"
-    entry = images.get_data_info(13)
-    last.write_bytes(last.read_bytes()[: entry["offset"] + 5])
-    assert values([images[13]]) == [0]
-    lines = (tmp_path / "list.txt").read_text().splitlines()
-    assert len(lines) == 2 and "0001.png" in lines[0] and "ends in the middle" in lines[1]
+    content = last.read_bytes()
+    if change == "gone":
+        last.unlink()
+    else:
+        last.write_bytes(content[: len(content) // 2] if change == "cut off" else content)
+        os.utime(last, (1, 1))
+    assert values([images[0]]) == [0]
+    with pytest.raises(ValueError, match=r"shard-003.tar (changed|is missing) since .* restore it"):
+        images[13]
 
 
 def test_shards_that_are_none(tmp_path):
