@@ -14,6 +14,22 @@ In a LazyConfig it takes the place of ViT inside the simple feature pyramid:
     )
     model.pixel_mean, model.pixel_std, model.input_format = [127.5] * 3, [127.5] * 3, "RGB"
 
+Detectors that PE released were trained with 127, not 127.5: take [127.0] * 3 for their checkpoints.
+
+Layer-wise learning rates: the rule of detectron2's ViT knows the names of that class alone and
+gives every parameter of this one the full rate, without a word. Use the one here:
+
+    from functools import partial
+    from pe_dense.encoders.detectron2_adapter import layer_decay_rate
+
+    optimizer = model_zoo.get_config("common/optim.py").AdamW
+    optimizer.params.lr_factor_func = partial(layer_decay_rate, lr_decay_rate=0.7, num_layers=12)
+    # Weight decay on norms and positions too, as PE trains detectors; leave out for ViTDet's.
+    optimizer.params.overrides, optimizer.params.weight_decay_norm = {}, None
+
+num_layers counts the blocks of the encoder: 12 for T, S and B, 24 for L, 50 for G, fewer if
+encoder_options has depth.
+
 With yacs configs, call `register()` and `add_pe_config(cfg)`, then set
 `MODEL.BACKBONE.NAME: build_pe_backbone` and the values below `MODEL.PE`.
 
@@ -26,15 +42,19 @@ names of perception_models @ 3e352cc, apps/detection/detectron2_pe. Written from
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from pe_dense.encoders.build import build_loaded
+from pe_dense.encoders.layer_depth import block_of, layer_of
 
 _INSIDE = "encoder."
 _POSITIONS = "positional_embedding"
+# The backbone itself, or the net of a pyramid.
+_IN_TOWER = re.compile(r"^backbone\.(?:\w+\.)*?encoder\.")
 
 
 def _import_detectron2() -> Any:
@@ -177,6 +197,46 @@ def _from_official_names(
         if name == _POSITIONS and value.ndim == 3:
             value = value[0]
         state[prefix + _INSIDE + name] = value
+
+
+def layer_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int = 12) -> float:
+    """Factor of the learning rate of a parameter: detectron2's `lr_factor_func`.
+
+    lr_decay_rate ** (num_layers + 1 - k): k is 0 in front of the blocks, i + 1 in block i, and
+    num_layers + 1, which gives the full rate, behind them and outside the encoder.
+
+    Args:
+        name: Of a parameter of the whole model, 'backbone.net.encoder.conv1.weight'.
+        lr_decay_rate: Factor per layer, in (0, 1].
+        num_layers: Blocks of the encoder.
+
+    Raises:
+        ValueError: If the encoder has more blocks than that, or the backbone has blocks that are
+            none of `PEBackbone`, which would silently get the full rate.
+
+    Source: perception_models @ 3e352cc, get_vit_lr_decay_rate_pev1; for every encoder of the zoo.
+
+    Example:
+        >>> layer_decay_rate("backbone.net.encoder.transformer.resblocks.11.ln_1.bias", 0.5, 12)
+        0.5
+        >>> layer_decay_rate("backbone.simfp_2.0.weight", 0.5, 12)
+        1.0
+    """
+    tower = _IN_TOWER.match(name)
+    if tower is None:
+        if name.startswith("backbone.") and block_of(name) is not None:
+            raise ValueError(
+                f"{name} belongs to a block, but to none of PEBackbone; use the rule of its class"
+            )
+        return 1.0
+    inside = name[tower.end() :]
+    block = block_of(inside)
+    if block is not None and block >= num_layers:
+        raise ValueError(
+            f"{name} is in block {block}, but num_layers is {num_layers}; give the blocks of the "
+            "encoder"
+        )
+    return lr_decay_rate ** (num_layers + 1 - layer_of(inside, num_layers))
 
 
 def add_pe_config(cfg: Any) -> None:

@@ -5,12 +5,15 @@ import importlib.util
 import pickle
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from small_towers import DETECTION, assert_equal_states, tower_of
 from torch import nn
+from torchvision_ops import importorskip_timm
 
 from pe_dense.encoders import detectron2_adapter
 
@@ -223,3 +226,72 @@ def test_a_yacs_config_builds_it(detectron2):
     assert net(torch.randn(1, 3, 32, 32))["last_feat"].shape == (1, 16, 8, 8)
     with pytest.raises(ValueError, match="take 3 channels, but MODEL.PIXEL_MEAN has 4"):
         build(cfg, ShapeSpec(channels=4))
+
+
+# Layer-wise learning rates
+
+
+def learning_rates(net, decay):
+    """Of every trained parameter of a detector by its name, from our own constructor."""
+    pytest.importorskip("mmengine")
+    from mmengine.optim import build_optim_wrapper
+
+    import pe_dense.openmmlab.layer_decay  # noqa: F401
+
+    model = nn.Module()
+    model.backbone = nn.Module()
+    model.backbone.net, model.backbone.simfp_2 = net, nn.Linear(2, 2)
+    model.roi_heads = nn.Linear(2, 2)
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            optimizer=dict(type="SGD", lr=1.0),
+            constructor="EncoderLayerDecay",
+            paramwise_cfg=dict(layer_decay=decay, backbone="backbone.net."),
+        ),
+    )
+    rate = {id(p): group["lr"] for group in wrapper.param_groups for p in group["params"]}
+    return {name: rate[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+
+
+def assert_rule_is_ours(net, num_layers):
+    for decay in (0.7, 1.0):
+        expected = learning_rates(net, decay)
+        found = {
+            name: detectron2_adapter.layer_decay_rate(name, decay, num_layers) for name in expected
+        }
+        assert found == pytest.approx(expected)
+    assert len(set(learning_rates(net, 0.7).values())) == num_layers + 2
+
+
+def test_layer_decay_is_that_of_our_own_detectors(detectron2):
+    assert_rule_is_ours(backbone(), 3)
+    options = {**OPTIONS, "pool_heads": 2, "output_dim": 12, "layer_scale": 0.1}
+    net = detectron2_adapter.PEBackbone(ENCODER, encoder_options=options)
+    assert_rule_is_ours(net, 3)
+
+
+def test_layer_decay_of_timm_towers(detectron2):
+    importorskip_timm()
+    for name in ("timm:test_vit", "timm:test_vit3", "timm:vit_tiny_patch16_224"):
+        net = detectron2_adapter.PEBackbone(name)
+        assert_rule_is_ours(net, net.encoder.depth)
+
+
+def test_layer_decay_of_the_reference(detectron2):
+    """Rates of the official rule, for the names that its own towers have."""
+    with np.load(Path(__file__).parents[1] / "golden" / "vitdet_steps.npz") as arrays:
+        names, expected = arrays["decay_names"].tolist(), arrays["decay_rates"]
+    ours = [name.replace("backbone.net.", "backbone.net.encoder.") for name in names]
+    found = [detectron2_adapter.layer_decay_rate(name, 0.9, 50) for name in ours]
+    assert found == pytest.approx(expected.tolist())
+
+
+def test_layer_decay_refuses_what_it_does_not_know():
+    rule = detectron2_adapter.layer_decay_rate
+    with pytest.raises(ValueError, match="is in block 12, but num_layers is 12"):
+        rule("backbone.net.encoder.transformer.resblocks.12.ln_1.weight", 0.7, 12)
+    with pytest.raises(ValueError, match="to none of PEBackbone; use the rule of its class"):
+        rule("backbone.net.blocks.3.norm1.weight", 0.7, 12)
+    assert rule("transformer.encoder.layers.0.norm1.weight", 0.7, 12) == 1.0
+    assert rule("backbone.encoder.conv1.weight", 0.5, 1) == 0.25
