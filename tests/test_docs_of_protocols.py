@@ -76,14 +76,6 @@ PENDING = {
     "nyu-linear-dinov3",
     # depth as PE
     "nyu-dpt-pe-last-layer",
-    # tracking as DINO
-    "davis-dino",
-    # tracking as DINOv3
-    "davis-dinov3-s",
-    "davis-dinov3-m",
-    "davis-dinov3-l",
-    # tracking as PE
-    "davis-layers-pe",
     # detection: DETA
     "objects365-detection-deta-1024",
     "objects365-detection-deta-1536",

@@ -9,7 +9,7 @@ Command:  torchrun --nproc-per-node 8 tools/train.py \\
               configs/detection/vitdet_pe_spatial_b16_coco_36ep.py --launcher pytorch
           python tools/test.py configs/tracking/bytetrack_pe_b16_mot17.py \\
               work_dirs/vitdet_pe_spatial_b16_coco_36ep
-Cost:     2,657 frames; one GPU, minutes.
+Cost:     2,652 frames; one GPU, minutes.
 Expected: not measured yet.
 """
 

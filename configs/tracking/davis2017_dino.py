@@ -1,17 +1,21 @@
 """DAVIS 2017 as DINO evaluates it: last layer, 480 px, square radius 12, top 5, 7 frames.
 
-Paper:    DINO (arXiv:2104.14294, table 5; code facebookresearch/dino @ 7c446df); PE follows it
-          (arXiv:2504.13181, B.3.3) at a resolution that it does not state.
+Paper:    DINO (arXiv:2104.14294, table 5; code facebookresearch/dino @ 7c446df,
+          eval_video_segmentation.py). Step by step: docs/protocols/davis_dino.md.
 Data:     DAVIS 2017, 480p, as it is unpacked: https://davischallenge.org/davis2017/code.html
 Command:  python tools/test.py configs/tracking/davis2017_dino.py \\
               --encoder pe_spatial_s16_512 --weights released
 Cost:     not measured yet; one encoder pass over 1999 frames of 480 x 832.
-Expected: J&F 61.8 for DINO ViT-S/16 (DINO, table 5). PE: best layer 61.5 (G), 60.6 (L), 58.9 (B),
-          57.5 (S), 55.0 (T), last layer 61.5, 60.1, 58.4, 57.5, 54.6 (PE, table 37), at most 448
-          px. Not reproduced here yet.
-
-Deviations: colours are normalised by the encoder's own mean and deviation (DINO: 0.228 for 0.229);
-patches that do not divide 64, such as 14, run at 476 x 826.
+Expected: J&F 61.8 for DINO ViT-S/16 (DINO, table 5). Not reproduced here yet. PE's numbers have
+          another size: davis2017_layers_pe.
+Choices:  Frames are decoded by Pillow and not by OpenCV, which may differ in the last grey level.
+          Colours are normalised by the encoder's own mean and deviation (DINO: 0.228 for 0.229).
+          timm resizes DINO's position grid to h x w; the script's scale has 0.1 patches more.
+          Patches that do not divide 64, such as 14, run at 476 x 826; the script cannot run them.
+          A label that is constant over the frame stays as it is (the script makes nan of it, which
+          then wins every pixel), and cosines tie, not their exponentials, which merge in float32.
+          The palette of written masks is DAVIS's own: indices are what is scored. An index below
+          the highest that the first mask lacks is no object (there it scores 1); DAVIS has none.
 """
 
 _base_ = [

@@ -52,16 +52,16 @@ class AnnotatedVideo:
         """K, the highest label."""
         return len(self.starts_K)
 
-    def first_labels(self, grid_hw: tuple[int, int]) -> Tensor:
-        """One-hot labels (C, h, w) of the first frame."""
-        return labels_on_grid(self.first_HW, grid_hw, self.num_objects + 1)
+    def first_labels(self, grid_hw: tuple[int, int], sampling: str = "pillow") -> Tensor:
+        """One-hot labels (C, h, w) of the first frame; `sampling` as in `labels_on_grid`."""
+        return labels_on_grid(self.first_HW, grid_hw, self.num_objects + 1, sampling)
 
-    def later_labels(self, grid_hw: tuple[int, int]) -> dict[int, Tensor]:
+    def later_labels(self, grid_hw: tuple[int, int], sampling: str = "pillow") -> dict[int, Tensor]:
         """By frame the labels (C, h, w) of objects that begin there: one-hot, zero elsewhere."""
         found = {}
         for t in sorted(set(self.starts_K.tolist()) - {-1, 0}):
             mask_HW = _read_mask(self.mask_paths[t], self.native_hw)
-            labels_Chw = labels_on_grid(mask_HW, grid_hw, self.num_objects + 1)
+            labels_Chw = labels_on_grid(mask_HW, grid_hw, self.num_objects + 1, sampling)
             is_new_C = torch.from_numpy(np.concatenate([[False], self.starts_K == t]))
             found[t] = labels_Chw * is_new_C[:, None, None]
         return found

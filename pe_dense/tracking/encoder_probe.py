@@ -80,7 +80,7 @@ def _object_scores(
     grid_hw = tuple(side // encoder.patch_size for side in size_hw)
     images = (read_frame(path, video["bits"]) for path in annotated.frame_paths)
     frames = (frame_features(encoder, image_HW3, size_hw, layer) for image_HW3 in images)
-    first_Chw = annotated.first_labels(grid_hw).to(next(encoder.parameters()).device)
+    first_Chw = annotated.first_labels(grid_hw, "torch").to(next(encoder.parameters()).device)
 
     def predictions() -> Iterator[np.ndarray]:
         yield annotated.first_HW

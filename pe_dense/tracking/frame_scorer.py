@@ -26,7 +26,8 @@ class FrameScorer:
 
     Attributes:
         video: The video.
-        patch_size, stretch: How soft labels become a label map, see `label_map_from_soft`.
+        patch_size, stretch, nearest: How soft labels become a label map, see
+            `label_map_from_soft`.
         results: Where label maps are written, then of one layer and setting; None writes none.
     """
 
@@ -34,6 +35,7 @@ class FrameScorer:
     patch_size: int | None
     stretch: bool
     results: ResultsFolder | None
+    nearest: bool = False
 
     def write_first(self) -> None:
         """Write the mask that was given, if label maps are written."""
@@ -57,10 +59,12 @@ class FrameScorer:
         soft = [soft_Chw for row in soft_LS for soft_Chw in row]
         num_objects, native_hw = self.video.num_objects, self.video.native_hw
         radius = boundary_radius(native_hw)
-        if len(soft) > 1 and self.patch_size is None and not self.stretch:
+        is_plain = self.patch_size is None and not self.stretch and not self.nearest
+        if len(soft) > 1 and is_plain:
             scores_BK2 = soft_scores(annotation_HW, soft, radius)
         else:
-            maps = [label_map_from_soft(s, native_hw, self.patch_size, self.stretch) for s in soft]
+            rule = self.patch_size, self.stretch, self.nearest
+            maps = [label_map_from_soft(soft_Chw, native_hw, *rule) for soft_Chw in soft]
             if self.results is not None:
                 self.write(t, maps[0])
             if annotation_HW is None:

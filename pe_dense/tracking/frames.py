@@ -2,9 +2,9 @@
 
 Sizes follow two sources. 'dino' is facebookresearch/dino @ 7c446df, eval_video_segmentation.py:
 short side 480, the other side rounded down to a multiple of 64, OpenCV's bilinear without
-antialiasing. 'dinov3' is arXiv:2508.10104 section 6.1 and the tracking notebook of
-facebookresearch/dinov3: a number of patches on the short side, the other side rounded up to a
-multiple of the patch, Pillow's bicubic.
+antialiasing. 'pixels' is the tracking notebook of facebookresearch/dinov3 @ 6876159: a number of
+pixels on the short side, both sides rounded up to a multiple of the patch, Pillow's bicubic;
+'dinov3' counts patches instead of pixels, which gives the sizes of arXiv:2508.10104 section 6.1.
 
 Deviations: 64 is a multiple of patch 8 and 16, so only these run in the original. For patches that
 do not divide 64, such as 14, both sides of that size are rounded down to multiples of the patch
@@ -34,7 +34,7 @@ from pe_dense.files import atomic_write_bytes
 from pe_dense.mini_world.formats import davis_palette
 from pe_dense.tracking.region_and_boundary import VOID
 
-SIZE_RULES = ("dino", "dinov3")
+SIZE_RULES = ("dino", "dinov3", "pixels")
 DINO_MULTIPLE = 64
 MAX_GREY_ID = 14  # the darkest colour of the palette that objects get is 15 in grey
 
@@ -118,8 +118,8 @@ def network_size(
     Args:
         image_hw: Native size.
         patch_size: Patch of the encoder.
-        rule: 'dino' or 'dinov3', see the module.
-        short_side: 'dino': pixels (480). 'dinov3': patches (30, 60, 90).
+        rule: 'dino', 'dinov3' or 'pixels', see the module.
+        short_side: 'dino': pixels (480). 'dinov3': patches (30, 60, 90). 'pixels': pixels (960).
 
     Raises:
         ValueError: If the rule is unknown or a side would be empty.
@@ -129,12 +129,15 @@ def network_size(
         ((480, 832), (476, 826))
         >>> network_size((480, 854), 16, "dinov3", 60), network_size((480, 854), 14, "dinov3", 30)
         ((960, 1712), (420, 756))
+        >>> network_size((480, 854), 16, "pixels", 960), network_size((480, 854), 14, "pixels", 960)
+        ((960, 1712), (966, 1722))
     """
     if rule not in SIZE_RULES:
         raise ValueError(f"size rule {rule!r} is unknown; choose one of {', '.join(SIZE_RULES)}")
     short, long = min(image_hw), max(image_hw)
-    if rule == "dinov3":
-        new_short = short_side * patch_size
+    if rule != "dino":
+        patches = short_side if rule == "dinov3" else math.ceil(short_side / patch_size)
+        new_short = patches * patch_size
         new_long = math.ceil(long * new_short / short / patch_size) * patch_size
     else:
         new_short = short_side

@@ -102,7 +102,9 @@ class GpuScores:
         counts, first = [], 0
         step = max(1, MAX_VALUES // (num_labels * height * width))
         for soft_BChw in soft_GLSChw.flatten(0, 2).split(step):
-            labels_BHW = device_label_maps(soft_BChw, native_hw, scorer.patch_size, scorer.stretch)
+            labels_BHW = device_label_maps(
+                soft_BChw, native_hw, scorer.patch_size, scorer.stretch, scorer.nearest
+            )
             if scorer.results is not None:  # one layer and setting: a map is a frame
                 for b, labels_HW in enumerate(labels_BHW):
                     self.written.append(

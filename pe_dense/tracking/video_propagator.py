@@ -60,9 +60,12 @@ class VideoPropagator(BaseModel):
         listed_depth: Depth of encoder that `layers` was written for; another one is refused,
             because the layers would be others. None skips this.
         size_rule, short_side: See `pe_dense.tracking.frames.network_size`.
-        upsample: 'patch' as DINO (by the patch size, best label, nearest to the native size) or
-            'image' as DINOv3 (bilinear to the native size, best label).
-        stretch: Stretch each label to 0..1 before the best is taken, as DINO does.
+        upsample: 'patch' as DINO (bilinear by the patch size, best label, nearest to the native
+            size), 'image' as DINOv3's paper (bilinear to the native size, best label) or 'nearest'
+            as DINOv3's notebook (each pixel takes its token's labels, best label). The first mask
+            is sampled to tokens as by the source of the rule, see `labels_on_grid`.
+        stretch: Stretch each label to 0..1 before the best is taken, as DINO and DINOv3's notebook
+            do; see `label_map_from_soft`.
         batch_size: Frames that the encoder sees together. None: 4, and on a GPU more where they are
             small, about 16,000 tokens.
         threads: Frames, label maps and, on a CPU, layers worked on at a time. None: 2, and as many
@@ -75,7 +78,8 @@ class VideoPropagator(BaseModel):
     Raises:
         ValueError: If an option, layer, setting or depth does not fit.
 
-    Source: facebookresearch/dino @ 7c446df, eval_video_segmentation.py; arXiv:2508.10104.
+    Source: facebookresearch/dino @ 7c446df, eval_video_segmentation.py; arXiv:2508.10104 and
+    facebookresearch/dinov3 @ 6876159, notebooks/segmentation_tracking.ipynb.
     """
 
     def __init__(
@@ -113,7 +117,7 @@ class VideoPropagator(BaseModel):
                 raise ValueError(f"{name} is empty or names one twice; list each once")
         for name, value, known in (
             ("size_rule", size_rule, SIZE_RULES),
-            ("upsample", upsample, ("patch", "image")),
+            ("upsample", upsample, ("patch", "image", "nearest")),
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(known)}")
@@ -251,12 +255,14 @@ class VideoPropagator(BaseModel):
         threads = self.threads or reading_threads(device)
         size_hw = network_size(annotated.native_hw, patch, self.size_rule, self.short_side)
         grid_hw = size_hw[0] // patch, size_hw[1] // patch
-        given = annotated.later_labels(grid_hw)
+        sampling = "pillow" if self.upsample == "patch" else "torch"  # of first masks
+        given = annotated.later_labels(grid_hw, sampling)
         scorer = FrameScorer(
             annotated,
             patch if self.upsample == "patch" else None,
             self.stretch,
             self._results if writes else None,
+            self.upsample == "nearest",
         )
         scorer.write_first()
         batches = frame_batches(
@@ -272,7 +278,7 @@ class VideoPropagator(BaseModel):
             device,
         )
         on_cpu = device.type == "cpu"
-        first_Chw = annotated.first_labels(grid_hw).to(device)
+        first_Chw = annotated.first_labels(grid_hw, sampling).to(device)
         with ThreadPoolExecutor(threads) as pool:
             soft_labels = propagate_layers(
                 self._maps(batches, use.layers),

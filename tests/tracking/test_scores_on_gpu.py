@@ -57,15 +57,16 @@ def test_more_than_128_objects(on_gpu):
     check(on_gpu, annotation, annotation[:, ::-1].copy(), 200, 1)
 
 
-@pytest.mark.parametrize("patch_size", [None, 4, 7])
+@pytest.mark.parametrize("patch_size", [None, 4, 7, "nearest"])
 @pytest.mark.parametrize("stretch", [True, False])
 @pytest.mark.parametrize("image_hw", [(20, 28), (23, 31), (9, 40)])
 def test_label_maps_that_stay_on_the_device_are_the_same(patch_size, stretch, image_hw):
     soft = torch.rand(2, 4, 5, 7, generator=torch.Generator().manual_seed(0))
-    found = device_label_maps(soft, image_hw, patch_size, stretch)
+    rule = (None, stretch, True) if patch_size == "nearest" else (patch_size, stretch, False)
+    found = device_label_maps(soft, image_hw, *rule)
     assert found.dtype == torch.uint8
     for labels_HW, soft_Chw in zip(found.numpy(), soft, strict=True):
-        expected = label_map_from_soft(soft_Chw, image_hw, patch_size, stretch)
+        expected = label_map_from_soft(soft_Chw, image_hw, *rule)
         assert np.array_equal(labels_HW, expected)
 
 
@@ -80,8 +81,8 @@ def test_maps_belong_to_the_annotation_of_their_frame(on_gpu):
         assert np.array_equal(found[b], expected)
 
 
-@pytest.mark.parametrize("limit", [1, 2**25])
-def test_layers_and_settings_of_a_video_together(on_gpu, tmp_path, monkeypatch, limit):
+@pytest.mark.parametrize(("limit", "nearest"), [(1, False), (2**25, False), (1, True)])
+def test_layers_and_settings_of_a_video_together(on_gpu, tmp_path, monkeypatch, limit, nearest):
     """Against the threads of a CPU: frames without a mask, objects that begin later."""
     pytest.importorskip("mmengine")
     from video_folders import moving_squares, save_video
@@ -95,7 +96,7 @@ def test_layers_and_settings_of_a_video_together(on_gpu, tmp_path, monkeypatch, 
     save_video(tmp_path, "a", moving_squares(7, {1: 0, 2: 2}, size=32), "", every=2)
     video = DavisVideos(str(tmp_path), resolution=None, style="youtube")[0]
     annotated = read_annotated_video(video["data_samples"].metainfo)
-    scorer = FrameScorer(annotated, None, False, None)
+    scorer = FrameScorer(annotated, None, nearest, None, nearest)
     soft_TLSChw = torch.rand(6, 2, 2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     with ThreadPoolExecutor(2) as pool:
         queues = QueuedScores(scorer, pool, 1), on_gpu.GpuScores(scorer, pool, 2)

@@ -96,16 +96,17 @@ def plain_statistics(item: dict, block: int, setting: dict, upsample: str) -> np
     found = [masks[0]]
     for (soft,) in propagate_labels(iter(maps), labels, [PropagationSetting(**setting)]):
         patch = 4 if upsample == "patch" else None
-        found.append(label_map_from_soft(soft, masks[0].shape, patch, upsample == "patch"))
+        rule = patch, upsample != "image", upsample == "nearest"
+        found.append(label_map_from_soft(soft, masks[0].shape, *rule))
     scores = video_scores(masks, found)
     return np.concatenate([sequence_statistics(scores.j_KT), sequence_statistics(scores.f_KT)], 1)
 
 
-@pytest.mark.parametrize("upsample", ["image", "patch"])
+@pytest.mark.parametrize("upsample", ["image", "patch", "nearest"])
 def test_all_layers_and_settings_as_each_alone(davis: Path, upsample: str) -> None:
     item = items(davis)[1]
     model = propagator(
-        layers="all", settings=[NEAR, BLURRED], upsample=upsample, stretch=upsample == "patch"
+        layers="all", settings=[NEAR, BLURRED], upsample=upsample, stretch=upsample != "image"
     )
     found = model.propagate(item)
     assert model.backbone.frames == 5  # one pass
@@ -119,6 +120,25 @@ def test_all_layers_and_settings_as_each_alone(davis: Path, upsample: str) -> No
     # Colours tell the objects apart, and a blind layer does not: the numbers are about something.
     j_and_f = found["statistics"][:, 0, :, [0, 3]].mean(axis=(0, 2))
     assert j_and_f[0] > 0.8 > 0.5 > j_and_f[1]
+
+
+@pytest.mark.parametrize(
+    ("upsample", "sampling"), [("patch", "pillow"), ("image", "torch"), ("nearest", "torch")]
+)
+def test_first_masks_are_sampled_as_by_the_source_of_the_output_rule(
+    davis: Path, monkeypatch: pytest.MonkeyPatch, upsample: str, sampling: str
+) -> None:
+    from pe_dense.tracking import annotated_video
+
+    seen = []
+
+    def sampled(*args):
+        seen.append(args[3])
+        return labels_on_grid(*args)
+
+    monkeypatch.setattr(annotated_video, "labels_on_grid", sampled)
+    propagator(upsample=upsample, stretch=False).propagate(items(davis)[2])
+    assert seen == [sampling]
 
 
 def test_results_do_not_depend_on_batches_and_threads(davis: Path) -> None:
@@ -226,7 +246,7 @@ def test_bad_files_of_a_video_are_named(davis: Path) -> None:
         (dict(settings=[]), "settings is empty"),
         (dict(settings=[NEAR, NEAR]), "settings is empty or names one twice"),
         (dict(listed_depth=12), "encoder of 12 blocks, but this one has 2"),
-        (dict(upsample="nearest"), "upsample='nearest' is unknown"),
+        (dict(upsample="bicubic"), "upsample='bicubic' is unknown"),
         (dict(threads=0), "threads=0 must be at least 1"),
     ],
 )
