@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,3 +195,47 @@ def test_an_unknown_benchmark_is_refused():
 def test_evidence_needs_an_evaluation():
     with pytest.raises(RuntimeError, match="nothing yet"):
         MOTChallengeScores().evidence()
+
+
+@needs_trackeval
+def test_scores_are_those_of_the_original_trackeval(tmp_path):
+    """Three sequences with distractors, switches, lost and exchanged identities, and no tracks."""
+    with np.load(Path(__file__).parents[1] / "golden" / "mot_scores.npz") as arrays:
+        golden = dict(arrays)
+    names = sorted({key.split("/")[0] for key in golden} - {"all"})
+    assert names == ["busy", "empty", "lost"]
+    frames = []
+    for name in names:
+        folder, length = tmp_path / name, int(golden[f"{name}/length"])
+        (folder / "gt").mkdir(parents=True)
+        (folder / "seqinfo.ini").write_text(
+            f"[Sequence]\nseqLength={length}\nimHeight=240\nimWidth=320\n"
+        )
+        rows = [
+            f"{int(t)},{int(i)},{x},{y},{w},{h},{int(active)},{int(kind)},{visibility}\n"
+            for t, i, x, y, w, h, active, kind, visibility in golden[f"{name}/ground_truth"]
+        ]
+        (folder / "gt" / "gt.txt").write_text("".join(rows))
+        tracks_Q7 = golden[f"{name}/tracks"]
+        for t in range(1, length + 1):
+            _, ids, x, y, w, h, scores = tracks_Q7[tracks_Q7[:, 0] == t].T
+            frames.append(
+                {
+                    "sequence_dir": str(folder), "frame_number": t, "length": length,
+                    "ids": ids.astype(int) - 1, "scores": scores,
+                    "boxes": np.stack([x - 1, y - 1, x - 1 + w, y - 1 + h], axis=1),
+                }
+            )  # fmt: skip
+    metric, scores = score(tmp_path, frames)
+    evidence = metric.evidence()
+    assert evidence.sequence_ids == tuple(names)
+    for ours, theirs in (
+        ("clear_tp_N", "CLR_TP"), ("clear_fp_N", "CLR_FP"), ("clear_fn_N", "CLR_FN"),
+        ("clear_idsw_N", "IDSW"), ("id_tp_N", "IDTP"), ("id_fp_N", "IDFP"), ("id_fn_N", "IDFN"),
+        ("hota_tp_NA", "HOTA_TP"), ("hota_fp_NA", "HOTA_FP"), ("hota_fn_NA", "HOTA_FN"),
+    ):  # fmt: skip
+        expected = np.stack([golden[f"{name}/{theirs}"] for name in names])
+        np.testing.assert_array_equal(getattr(evidence, ours), expected, err_msg=theirs)
+    assert golden["all/IDSW"] > 0 and golden["all/CLR_FP"] > 0  # the case is about something
+    for name in ("HOTA", "DetA", "AssA", "AssRe", "AssPr", "MOTA", "IDF1", "IDSW"):
+        assert scores[name] == pytest.approx(golden[f"all/{name}"].mean(), abs=1e-9), name
