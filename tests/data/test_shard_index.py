@@ -135,6 +135,18 @@ def test_names_that_are_no_utf8(tmp_path):
     assert len(index.image_set_sha256) == 64
 
 
+def test_images_beyond_four_gigabytes_are_read(tmp_path):
+    with (tmp_path / "a.tar").open("wb") as file:  # a hole: it takes no room
+        for name, size in (("film.mp4", 5 << 30), ("a.jpg", 3)):
+            info = tarfile.TarInfo(name)
+            info.size = size
+            file.write(info.tobuf())
+            file.seek(size // 512 * 512, os.SEEK_CUR)
+        file.write(b"abc".ljust(512, b"\0") + bytes(1024))
+    images = ShardedImages(tmp_path)
+    assert images.get_data_info(0)["offset"] == (5 << 30) + 1024 and images.read(0) == b"abc"
+
+
 def test_parts_and_spawned_workers_share_it(tmp_path):
     images = ShardedImages(write_shards(tmp_path, images=200))
     again = pickle.loads(pickle.dumps(images))
