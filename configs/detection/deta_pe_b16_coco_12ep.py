@@ -8,11 +8,12 @@ Data:     COCO 2017: python tools/prepare_data.py coco DIR
 Command:  torchrun --nproc-per-node 8 tools/train.py configs/detection/deta_pe_b16_coco_12ep.py \\
               --launcher pytorch
           One GPU: python tools/train.py configs/detection/deta_pe_b16_coco_12ep.py --amp \\
-              --cfg-options lr=5e-5 batch_size=2
+              --cfg-options lr=3.5e-5 batch_size=2
 Cost:     8 GPUs x 2 images; 16 GB of memory each with --amp is the aim, not measured yet.
 Expected: not measured yet.
 
-lr is for a total batch of 16; scale it with the square root of the batch.
+lr is for a total batch of 16; scale it with the square root of the batch (1e-4 * sqrt(2 / 16) is
+3.5e-5).
 """
 
 _base_ = [

@@ -5,7 +5,8 @@ Data:     Objects365 v2: python tools/prepare_data.py objects365 DIR
 Command:  torchrun --nproc-per-node 8 --nnodes 16 ... tools/train.py \\
               configs/detection/deta_pe_g16_objects365_1024.py --launcher pytorch
 Cost:     as released 128 GPUs x 2 images; 16 bytes per parameter (30 GB) for weights, gradients and
-          AdamW, plus activations. Fewer GPUs: scale lr with the total batch of 256.
+          AdamW, plus activations. Fewer GPUs: scale lr with the square root of the
+          total batch over 256.
 Expected: not published for this stage.
 
 layer_decay=1.0 is the recipe as released: its scripts ask for a layer-wise decay of 0.9, but the
