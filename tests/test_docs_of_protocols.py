@@ -76,22 +76,6 @@ PENDING = {
     "nyu-linear-dinov3",
     # depth as PE
     "nyu-dpt-pe-last-layer",
-    # detection: DETA
-    "objects365-detection-deta-1024",
-    "objects365-detection-deta-1536",
-    "coco-detection-deta-1728",
-    "coco-detection-deta-1824",
-    "coco-detection-deta-1824-eval",
-    "coco-detection-deta-1824-tta",
-    # detection: ViTDet, COCO
-    "coco-detection-vitdet-g-36ep",
-    "coco-detection-vitdet-g-75ep",
-    "coco-detection-vitdet-g-eval",
-    # detection: ViTDet, LVIS
-    "lvis-detection-vitdet-g-75ep",
-    "lvis-detection-vitdet-g-eval",
-    # detection: frozen
-    "coco-detection-frozen-vitdet-15ep",
     # alignment
     "spatial-align-g14",
     # distillation

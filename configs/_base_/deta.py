@@ -1,7 +1,9 @@
 """DETA as PE Spatial uses it: five levels, 6 + 6 layers, 900 queries, a fixed square canvas.
 
-Source: DETA, arXiv:2212.06137; perception_models @ 3e352cc, apps/detection/DETA_pe. One deviation:
-heads have one channel per class instead of one per raw category id (80, not 91, for COCO).
+Source: DETA, arXiv:2212.06137; perception_models @ 3e352cc, apps/detection/DETA_pe. Choices, where
+this differs:
+- Heads have one channel per class instead of one per raw category id (80, not 91, for COCO).
+- Soft-NMS keeps classes apart exactly; there by an offset in float32, which moves scores by 3e-5.
 
 model.backbone.encoder_options may be set.
 """

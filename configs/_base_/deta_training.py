@@ -2,7 +2,11 @@
 
 Source: perception_models @ 3e352cc, apps/detection/DETA_pe: Pillow images, AdamW (SGD in stage 4),
 no warm-up, gradient norm clipped to 0.1, weight decay 1e-4 on every parameter, a tenth of the rate
-for sampling offsets, one drop of the rate by 10.
+for sampling offsets, one drop of the rate by 10. Step by step: docs/protocols/deta-pe-training.md.
+
+Choices, where this differs:
+- A picture is turned as its Exif entry says; there it is taken as it is stored.
+- Boxes with a side under 1 px or an area of 0 are not trained on; there they are.
 """
 
 REQUIRED_deta_training = (

@@ -4,12 +4,13 @@ Source: perception_models @ 3e352cc, apps/detection (arXiv:2504.13181, table 24)
 02b5c4e: images by Pillow, scale 0.1 to 2, crop of the canvas without padding, boxes recomputed from
 polygons; weight decay 0.1 on everything, norms and positions included; float16 and gradients sent
 as float16; the warm-up is as released, a share of the run that was fixed before the run was
-shortened (90 iterations, not 250). Step by step: docs/protocols/vitdet-pe.md.
+shortened (90 iterations, not 250). Step by step: docs/protocols/vitdet-pe-coco.md.
 
 Choices, where this differs:
 - Boxes with a side under 1 px or an area of 0 are not trained on; detectron2 keeps them until the
   jitter has left less than 1e-5 px.
 - Polygons are cut at the border of the image too; there at the canvas alone, which may be larger.
+- Masks of proposals under 1 px are drawn as of 1 px; there as of 0.1 px.
 - With several images a process, detectron2 puts wide and tall ones into batches of their own; here
   they come as they are drawn. At one image a process, as released, nothing differs.
 

@@ -2,7 +2,9 @@
 
 Paper:    Deformable DETR (arXiv:2010.04159), mmdet's own detector with its published settings
           (configs/deformable_detr): 300 queries, one-to-one matching, 50 epochs, drop at 40.
-          It is DETA without one-to-many assignment and proposal NMS.
+          It is DETA without one-to-many assignment and proposal NMS. Encoder, canvas, augmentation
+          and layer-wise decay are those of dino_pe_b16_coco_12ep.py; lr is 1e-4 for 16 images,
+          which is mmdet's 2e-4 for 32.
 Data:     COCO 2017: python tools/prepare_data.py coco DIR
 Command:  torchrun --nproc-per-node 8 tools/train.py \\
               configs/detection/deformable_detr_pe_b16_coco_50ep.py --launcher pytorch

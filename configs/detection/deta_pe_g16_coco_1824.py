@@ -8,6 +8,8 @@ Command:  torchrun --nproc-per-node 8 --nnodes 8 ... tools/train.py \\
 Cost:     as released 64 GPUs x 1 image, SGD, encoder in bfloat16.
 Expected: AP 65.2 on val2017, 66.0 with test-time augmentation (README of DETA_pe, perception_models
           @ 3e352cc); see deta_pe_g16_coco_1824_eval.py and deta_pe_g16_coco_1824_tta.py.
+
+Choice: lr is 5e-5, as the released script has it; table 18 of the paper says 5e-3.
 """
 
 _base_ = ["./deta_pe_g16_coco_1728.py"]

@@ -1,7 +1,8 @@
 """DINO on PE Spatial B/16 for COCO, 12 epochs: the reference row beside deta_pe_b16_coco_12ep.py.
 
 Paper:    DINO (arXiv:2203.03605), mmdet's own detector with its published settings (configs/dino,
-          4 scales, 900 queries); encoder, canvas, augmentation and schedule are those of
+          4 scales, 900 queries); encoder, canvas, augmentation, optimiser (layer-wise decay, a
+          tenth of the rate for sampling offsets) and schedule are those of
           deta_pe_b16_coco_12ep.py, so that only the detector differs.
 Data:     COCO 2017: python tools/prepare_data.py coco DIR
 Command:  torchrun --nproc-per-node 8 tools/train.py configs/detection/dino_pe_b16_coco_12ep.py \\

@@ -12,6 +12,9 @@ Cost:     8 GPUs x 8 images.
 Expected: box AP 43.2 for PE Core G at block 38 of 50 (counted from 1; table 36 and figure 8), 46.1
           for PE Spatial G at layer 40 or 42 and 44.5 at its last.
 
+Step by step: docs/protocols/frozen-vitdet-pe.md. Choices: the layer is the one asked for; the paper
+shows the best on val2017.
+
 `layer` counts blocks from 0, negatives from the end. What the paper does not say is ours: batch 64,
 AdamW with lr 1e-4 and weight decay 0.1, drops at the same shares of the run as when fine-tuned.
 """
@@ -28,5 +31,5 @@ batch_size = 8
 processes = 8
 lr = 1e-4
 layer_decay = 1.0
-max_iters, lr_drops = 27656, [24583, 26632]
+max_iters, lr_drops = 27656, [24583, 26631]
 warmup_end = 251

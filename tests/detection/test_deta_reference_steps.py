@@ -5,9 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.optim import build_optim_wrapper
+from mmengine.structures import InstanceData
 
+from pe_dense.detection.deta_layout import name_from_official
 from pe_dense.detection.deta_transforms import DETAResize, detr_size, view_size
+from pe_dense.detection.deta_tta import DETATTAModel
 from pe_dense.run.config import load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/detection"
@@ -94,3 +99,72 @@ def test_boxes_through_flip_resize_crop_and_resize(arrays, monkeypatch):
     results = DETAResize(canvas=1024)(results)
     assert list(results["img_shape"]) == arrays["chain_final_hw"].tolist()
     np.testing.assert_allclose(boxes(), arrays["chain_final"], rtol=1e-5, atol=1e-4)
+
+
+class NoModel(torch.nn.Module):
+    """Stands where a detector would; merging does not ask it."""
+
+    def test_step(self, data):
+        raise AssertionError("not called")
+
+
+def test_views_are_merged_as_there(arrays):
+    """Area filter of each view, soft-NMS over all, for plain and mirrored views."""
+    cfg, _ = load_config(CONFIGS / "deta_pe_g16_coco_1824_tta.py")
+    (steps,) = [s for s in cfg.test_dataloader.dataset.pipeline if s.type == "TestTimeAug"]
+    limits = [view.get("min_side", 0.0) for view in steps.transforms[0]]
+    samples = []
+    for number in range(8):
+        flip = bool(number % 2)
+        boxes = torch.tensor(arrays[f"merge_{number}_boxes"])
+        if flip:
+            boxes[:, [0, 2]] = 600 - boxes[:, [2, 0]]
+        facts = dict(ori_shape=(450, 600), flip=flip, flip_direction="horizontal" if flip else None)
+        sample = DetDataSample(metainfo=dict(facts, min_side=limits[number // 2], img_id=1))
+        sample.pred_instances = InstanceData(
+            bboxes=boxes,
+            scores=torch.tensor(arrays[f"merge_{number}_scores"]),
+            labels=torch.tensor(arrays[f"merge_{number}_labels"]),
+        )
+        samples.append(sample)
+    settings = cfg.tta_model.to_dict()
+    assert settings.pop("type") == "DETATTAModel"
+    merger = DETATTAModel(module=NoModel(), **settings)
+    found = merger.merge_preds([samples])[0].pred_instances
+    assert len(found) == len(arrays["merged_scores"])
+    np.testing.assert_allclose(found.scores, arrays["merged_scores"], atol=1e-4)
+    np.testing.assert_allclose(found.bboxes, arrays["merged_boxes"], atol=1e-3)
+    np.testing.assert_array_equal(found.labels, arrays["merged_labels"])
+
+
+class Named(torch.nn.Module):
+    """Parameters with given dotted names."""
+
+    def __init__(self, names):
+        super().__init__()
+        for name in names:
+            *path, last = name.split(".")
+            module = self
+            for part in path:
+                if part not in module._modules:
+                    module.add_module(part, torch.nn.Module())
+                module = module._modules[part]
+            module.register_parameter(last, torch.nn.Parameter(torch.zeros(2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [("deta_pe_g16_objects365_1024.py", "1024"), ("deta_pe_g16_objects365_1536.py", "1536"),
+     ("deta_pe_g16_coco_1728.py", "1728"), ("deta_pe_g16_coco_1824.py", "1824")],
+)  # fmt: skip
+def test_learning_rate_of_every_kind_of_parameter(arrays, name, stage):
+    cfg, _ = load_config(CONFIGS / name)
+    names = [name_from_official(key) for key in arrays["lr_names"].tolist()]
+    model = Named(names)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    groups = {id(p): group for group in wrapper.param_groups for p in group["params"]}
+    found = {key: groups[id(parameter)] for key, parameter in model.named_parameters()}
+    assert [found[key]["lr"] for key in names] == pytest.approx(arrays[f"lr_{stage}"].tolist())
+    assert {group["weight_decay"] for group in found.values()} == {1e-4}
+    assert wrapper.clip_grad_kwargs == dict(max_norm=0.1, norm_type=2)
+    assert (type(wrapper.optimizer).__name__ == "SGD") == (stage == "1824")
