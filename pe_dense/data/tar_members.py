@@ -2,6 +2,9 @@
 
 `tar_members` reads the headers itself, several times as fast as the standard library's tarfile,
 and gives files of rare kinds to `tar_members_slowly`, the reference beside it, which is tarfile.
+They differ in two places: tarfile looks at owner, mode and time as well, of which broken ones do
+not matter here, and it takes for a part of the name what GNU tar's own layout has there (times).
+
 Both refuse a file that does not end as a tar file does, with a block of zeros: a writer that was
 killed, and a copy that was cut off, may end between two members, where nothing else shows it.
 
@@ -63,7 +66,7 @@ def tar_members_slowly(shard: Path) -> list[Member]:
         with tarfile.open(shard, "r:", encoding="utf-8") as tar:
             infos = list(tar)
             end = tar.offset  # where reading stopped: damaged headers stop it without a word
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:  # far places, too
         raise ValueError(_no_tar(shard, str(error))) from error
     found = [Member(m.name, m.offset_data, m.size) for m in infos if m.isreg() and not m.issparse()]
     with shard.open("rb", buffering=0) as file:
@@ -103,6 +106,8 @@ def _read_headers(windows: _Windows, shard: Path) -> list[Member]:
         size = records.get("size", _number(header[124:136]))
         if size < 0:
             raise ValueError(_damaged(shard, position))
+        if kind in (b"L", b"K", b"x") and (records or (long_name is not None and kind != b"K")):
+            raise _RareError  # which of two names holds is for tarfile to say
         if kind in (b"L", b"x"):
             if size > LONGEST:
                 raise _RareError
@@ -114,7 +119,8 @@ def _read_headers(windows: _Windows, shard: Path) -> list[Member]:
             else:
                 records = _pax_records(body)
         elif kind in REGULAR:
-            name = records.get("path") or long_name or _name(header)
+            name = _name(header) if long_name is None else long_name
+            name = records.get("path", name)
             is_folder = kind == b"\0" and name.endswith("/")  # before there were kinds
             if is_folder:
                 size = 0
@@ -127,6 +133,8 @@ def _read_headers(windows: _Windows, shard: Path) -> list[Member]:
         elif kind != b"K":  # the long name that a link points to, which no image has
             raise _RareError
         position = content + -(-size // BLOCK) * BLOCK
+    if long_name is not None or records:  # of a member that does not come
+        raise ValueError(_damaged(shard, position))
     return found
 
 
@@ -166,9 +174,11 @@ def _pax_records(body: bytes) -> dict[str, object]:
         digits, _, _ = body[place : place + 20].partition(b" ")
         if not digits.isdigit() or int(digits) == 0:
             raise _RareError
-        record = body[place + len(digits) + 1 : place + int(digits) - 1]
+        record = body[place + len(digits) + 1 : place + int(digits)]
         place += int(digits)
-        key, _, value = record.partition(b"=")
+        key, equals, value = record[:-1].partition(b"=")
+        if not equals or record[-1:] != b"\n":
+            raise _RareError
         if key == b"path":
             found["path"] = value.decode("utf-8", "surrogateescape").rstrip("/")
         elif key == b"size":

@@ -142,3 +142,45 @@ def test_members_beyond_four_and_eight_gigabytes(tmp_path, layout):
         assert (
             os.pread(file.fileno(), 3, found[-1].offset) == b"abc" and found[-1].offset > 14 << 30
         )
+
+
+def with_new_checksum(header):
+    blank = header[:148] + b" " * 8 + header[156:]
+    return header[:148] + b"%06o\0 " % sum(blank) + header[156:]
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_broken_files_give_what_tarfile_gives_or_are_refused_by_name(tmp_path, layout):
+    infos = [
+        member(f"{n}" * (90 if n % 2 else 5) + ".jpg", 5 + 300 * n, mtime=n + 0.5 * (layout == 2))
+        for n in range(4)
+    ]
+    content = write(tmp_path / "a.tar", infos, format=layout).read_bytes().rstrip(b"\0")
+    content += bytes(-len(content) % 512 + 1024)
+    rng = np.random.default_rng(layout)
+    path = tmp_path / "b.tar"
+    outcomes = set()
+    for _ in range(400):
+        changed = bytearray(content)
+        for _ in range(rng.integers(1, 4)):
+            block = 512 * int(rng.integers(len(content) // 512 - 2))
+            field = [range(100), range(124, 136), [156], range(512)][rng.integers(4)]
+            if len(field) == 512 and changed[block + 257 : block + 262] == b"ustar":
+                continue  # fields that only one of the two looks at
+            at = block + int(rng.choice(field))
+            changed[at] = rng.choice([0, 32, 48, 55, 128, 255, ord("L"), ord("x"), ord("=")])
+            if changed[block + 257 : block + 262] == b"ustar":
+                changed[block : block + 512] = with_new_checksum(
+                    bytes(changed[block : block + 512])
+                )
+        path.write_bytes(changed)
+        found = []
+        for read in (tar_members, tar_members_slowly):
+            try:
+                found.append(read(path))
+            except ValueError as error:
+                assert str(path) in str(error)
+                found.append("refused")
+        assert found[0] == found[1], found
+        outcomes.add(found[0] == "refused")
+    assert outcomes == {True, False}
