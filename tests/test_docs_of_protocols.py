@@ -50,17 +50,6 @@ OWN = {
 # Not compared yet: remove an id with the page that covers it. Nothing may be added but with a new
 # protocol, and this set must shrink to nothing.
 PENDING = {
-    # segmentation as DINOv2
-    "ade20k-linear-dinov2",
-    "ade20k-linear-ms-dinov2",
-    # segmentation as DINOv3
-    "ade20k-linear-dinov3",
-    "cityscapes-linear-dinov3",
-    "voc2012-linear-dinov3",
-    # segmentation as PE
-    "ade20k-linear-pe-last-layer",
-    # segmentation as RADIO
-    "ade20k-linear-radio",
     # depth as DINOv2
     "nyu-linear1-dinov2",
     "nyu-linear4-dinov2",

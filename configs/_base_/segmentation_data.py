@@ -1,17 +1,17 @@
 """Segmentation of published data sets by iteration: loaders, augmentation, evaluation, loops.
 
 Random scale of the short side, a random crop in which no class fills more than 75 %, flip,
-photometric distortion; evaluation image by image in the original size.
+mmseg's photometric distortion; evaluation image by image in the original size.
 
-Lists are files of names, "" takes whole folders; hue_delta is in OpenCV's 180 steps of the circle.
-The config sets default_hooks and log_processor to count iterations.
+Lists are files of names, "" takes whole folders. The config sets default_hooks and log_processor
+to count iterations.
 """
 
 REQUIRED_segmentation_data = (
     "dataset_type", "data_root", "img_suffix", "seg_map_suffix", "reduce_zero_label",
     "train_images", "train_maps", "train_list", "val_images", "val_maps", "val_list", "train_scale",
-    "ratio_range", "crop_size", "hue_delta", "test_scale", "batch_size", "max_iters",
-    "val_interval", "model", "optim_wrapper",
+    "ratio_range", "crop_size", "test_scale", "batch_size", "max_iters", "val_interval",
+    "model", "optim_wrapper",
 )  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.segmentation"], allow_failed_imports=False
@@ -45,7 +45,7 @@ train_dataloader = dict(
             ),
             dict(type="RandomCrop", crop_size="$crop_size", cat_max_ratio=0.75),
             dict(type="RandomFlip", prob=0.5),
-            dict(type="PhotoMetricDistortion", hue_delta="$hue_delta"),
+            dict(type="PhotoMetricDistortion"),
             dict(type="PackSegInputs"),
         ],
     ),

@@ -2,9 +2,9 @@
 
 Source: the linear evaluation of DINOv2 (arXiv:2304.07193) on mmseg: batch norm over all processes
 and a 1x1 convolution; AdamW with betas 0.9 and 0.999 and weight decay on every parameter of the
-head; 1,500 iterations of warm-up from 1e-6 of the learning rate, which decays linearly to 0. Sides
-that are no multiple of the patch are padded around the image or window, and the padded map is
-stretched over it, as there: a shift of less than half a patch.
+head; 1,500 iterations of warm-up from 1e-6 of the learning rate, which decays linearly to 0, as
+mmcv 1.x computes both. Sides that are no multiple of the patch are padded around the image or
+window, and the padded map is stretched over it, as there: a shift of less than half a patch.
 
 Maps of several layers are concatenated. Windows of test_mode 'slide' are crop_size, test_stride is
 in pixels or a share of them; test_divisor: sides are padded at the right and bottom to multiples.
@@ -54,6 +54,13 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay=1.0, decay_norm_and_bias=True),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1500),
-    dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=0, end="$max_iters"),
+    dict(
+        type="WarmupPolyLR",
+        power=1.0,
+        warmup=1500,
+        line_from=1e-6,
+        by_epoch=False,
+        begin=0,
+        end="$max_iters",
+    ),
 ]

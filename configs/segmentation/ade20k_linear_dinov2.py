@@ -1,8 +1,8 @@
 """ADE20K by a linear head on the frozen last layer, as DINOv2 measures it.
 
-Paper:    DINOv2 (arXiv:2304.07193, section 7.4, column "lin."), on mmseg. Short side 518 x 0.5-2,
-          crop 518 (37 patches of 14; the paper says 512), slide 518 by 341. The last model is
-          scored, not the best on val.
+Paper:    DINOv2 (arXiv:2304.07193, section 7.4, column "lin."), on mmseg 0.27. Short side 512 x
+          0.5-2, crop 512, slide 512 by 341; for a patch of 14 each is padded around to 518 inside.
+          The last model is scored, not the best on val.
 Data:     ADE20K (SceneParse150): python tools/prepare_data.py ade20k DIR
 Command:  torchrun --nproc-per-node 8 tools/train.py \\
               configs/segmentation/ade20k_linear_dinov2.py --launcher pytorch
@@ -11,9 +11,12 @@ Command:  torchrun --nproc-per-node 8 tools/train.py \\
 Cost:     8 GPUs x 2 images, 40,000 iterations; hours not measured.
 Expected: mIoU 47.7 for DINOv2 L/14, 49.0 for g/14 (reported, DINOv2 paper). PE L/14: none
           published under this protocol.
-Choices:  The released settings were read from copies, for example BrianPulfer/robustness-tokens.
-          Encoders without a final norm (all of PE but Core) give their last block as it is. A
-          patch that does not divide 518 has its crops and windows padded around.
+Choices:  The released settings lie where they cannot be read; they are taken from copies
+          (BrianPulfer/robustness-tokens, configs/eval/segmentation/original_confs: the folder's
+          files for S, B, L and g; those beside it were changed to 518). Mean and std are the
+          encoder's own. Encoders without a final norm (all of PE but Core) give their last block
+          as it is. Areas are summed in whole numbers. Step by step:
+          docs/protocols/segmentation_dinov2.md.
 """
 
 _base_ = [
@@ -38,10 +41,9 @@ layers, num_layers = [-1], 1
 norm = "$encoder.has_final_norm"
 dropout_ratio = 0.0
 resize_features = None
-crop_size = (518, 518)
-train_scale, ratio_range = (99_999_999, 518), (0.5, 2.0)
-test_scale = (99_999_999, 518)
-hue_delta = 18
+crop_size = (512, 512)
+train_scale, ratio_range = (99_999_999, 512), (0.5, 2.0)
+test_scale = (99_999_999, 512)
 test_mode, test_stride, test_divisor = "slide", (341, 341), 1
 batch_size = 2
 processes = 8

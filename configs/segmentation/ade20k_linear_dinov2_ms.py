@@ -12,7 +12,8 @@ Cost:     8 GPUs x 2 images, 40,000 iterations; hours not measured. A test costs
           that of one scale.
 Expected: mIoU 53.1 for DINOv2 L/14, 53.0 for g/14 (reported, DINOv2 paper). PE L/14: none
           published under this protocol.
-Choices:  The step of the windows is half a window, which no source at hand states. 640 is no
+Choices:  As in ade20k_linear_dinov2.py; of these settings only a file changed for other data was
+          found. The step of the windows is half a window, which no source at hand states. 640 is no
           multiple of 14: crops and windows are padded around to 644, as DINOv2 does. Validation
           while training sees one scale.
 """

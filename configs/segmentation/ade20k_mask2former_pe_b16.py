@@ -40,7 +40,6 @@ grad_checkpointing = False
 crop_size = ("$encoder.side_of_32_tokens", "$encoder.side_of_32_tokens")
 train_scale, ratio_range = (2048, "$encoder.side_of_32_tokens"), (0.5, 2.0)
 test_scale = (2048, "$encoder.side_of_32_tokens")
-hue_delta = 18
 batch_size = 2
 processes = 8
 max_iters, val_interval = 160_000, 5_000

@@ -6,8 +6,8 @@ and refers to them as '$name'. References are replaced once, after all overrides
 encoder: embed_dim, depth, patch_size, num_prefix_tokens, mean_255 and std_255 (0..255), the strides
 of a simple pyramid (pyramid_strides, roi_strides), has_final_norm (whether the backbone's `norm`
 can be True), has_class_token, half_width and dpt_readout (for DPT heads), four_layers (blocks that
-four-layer heads read, as DINOv2), and side_of_8_tokens, side_of_32_tokens and side_of_64_tokens in
-pixels.
+four-layer heads read, as DINOv2), side_of_8_tokens, side_of_32_tokens and side_of_64_tokens in
+pixels, and side_over_512, the smallest whole number of patches that is not below 512 pixels.
 `$data.<fact>` is a fact of the data: what the function that the config names in `data_facts`
 ('package.module:function') finds out, given the names at the top of the config.
 
@@ -109,6 +109,7 @@ def encoder_facts(name: str, options: Mapping[str, Any] | None = None) -> dict[s
         "side_of_8_tokens": 8 * encoder.patch_size,
         "side_of_32_tokens": 32 * encoder.patch_size,
         "side_of_64_tokens": 64 * encoder.patch_size,
+        "side_over_512": math.ceil(512 / encoder.patch_size) * encoder.patch_size,
         "mean_255": [255.0 * value for value in encoder.mean],
         "std_255": [255.0 * value for value in encoder.std],
     }

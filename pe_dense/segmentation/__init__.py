@@ -9,8 +9,10 @@ from pe_dense.openmmlab import (  # noqa: F401
     layer_decay,
     necks,
     warmup_one_cycle,
+    warmup_poly,
 )
 from pe_dense.segmentation import (  # noqa: F401
+    blended_colours,
     label_map_data,
     linear_head,
     segmentor,

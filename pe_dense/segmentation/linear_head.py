@@ -29,6 +29,8 @@ class LinearSegHead(BaseDecodeHead):
         batch_norm: Normalise features by their batch statistics first (synchronised over GPUs
             when the model is converted); without, the head is one linear layer.
         dropout_ratio: Share of channels dropped in training.
+        dropout_first: Drop channels before the norm, whose statistics then include the zeros, as
+            DINOv3 does; False drops them after it.
         average_counted: Divide the loss by the pixels that count; False divides by all, as mmseg
             does by default.
         resize_features: (h, w) to which every map is resized (bilinear) before the norm, for
@@ -39,7 +41,8 @@ class LinearSegHead(BaseDecodeHead):
         ValueError: If the backbone gives another number of maps, with options that the fused loss
             does not have, or if `resize_features` is no size.
 
-    Source: BNHead of DINOv2 (arXiv:2304.07193, configs of its linear evaluation on mmseg).
+    Source: BNHead of DINOv2 (arXiv:2304.07193, configs of its linear evaluation on mmseg);
+    LinearHead of facebookresearch/dinov3 @ 6876159 with `dropout_first`.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class LinearSegHead(BaseDecodeHead):
         num_layers: int = 1,
         batch_norm: bool = True,
         dropout_ratio: float = 0.0,
+        dropout_first: bool = False,
         average_counted: bool = False,
         resize_features: Sequence[int] | None = None,
         **kwargs: Any,
@@ -71,6 +75,7 @@ class LinearSegHead(BaseDecodeHead):
             **kwargs,
         )
         self.num_layers, self.average_counted = num_layers, average_counted
+        self.dropout_first = dropout_first
         self.resize_features = None if resize_features is None else tuple(resize_features)
         if self.resize_features is not None and (
             len(self.resize_features) != 2 or min(self.resize_features) < 1
@@ -91,7 +96,11 @@ class LinearSegHead(BaseDecodeHead):
         if self.resize_features is not None:
             maps = [F.interpolate(m, self.resize_features, mode="bilinear") for m in maps]
         features = maps[0] if len(maps) == 1 else torch.cat(list(maps), dim=1)
-        return self.cls_seg(self.bn(features))
+        if not self.dropout_first:
+            return self.cls_seg(self.bn(features))
+        if self.dropout is not None:
+            features = self.dropout(features)
+        return self.conv_seg(self.bn(features))
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Cross-entropy at the resolution of the labels; see `upsampled_cross_entropy`."""

@@ -33,7 +33,7 @@ def config_of(name: str, **arguments):
 @pytest.mark.parametrize(
     ("name", "encoder", "crop", "short", "stride", "iterations", "decay", "dropout"),
     [
-        ("ade20k_linear_dinov2", None, 518, 518, (341, 341), 40_000, 1e-4, 0.0),
+        ("ade20k_linear_dinov2", None, 512, 512, (341, 341), 40_000, 1e-4, 0.0),
         ("ade20k_linear_dinov2_ms", None, 640, 640, (320, 320), 40_000, 1e-4, 0.0),
         ("ade20k_linear_dinov3", "pe_spatial_b16_512", 512, 512, (341, 341), 40_000, 1e-3, 0.1),
         ("ade20k_linear_dinov3", "pe_spatial_g14_448", 448, 448, (298, 298), 40_000, 1e-3, 0.1),
@@ -41,6 +41,7 @@ def config_of(name: str, **arguments):
         ("cityscapes_linear_dinov3", "pe_spatial_b16_512", 512, 1024, (341, 341), 40_000, 1e-3,
          0.1),
         ("ade20k_linear_pe", None, 448, 448, (298, 298), 40_000, 1e-4, 0.0),
+        ("ade20k_linear_pe", "pe_spatial_b16_512", 448, 448, (298, 298), 40_000, 1e-4, 0.0),
         ("ade20k_linear_radio", None, 512, 512, None, 80_000, 0.0, 0.0),
     ],
 )  # fmt: skip
@@ -76,24 +77,73 @@ def test_scales_of_the_multi_scale_test():
     assert [flip.prob for flip in transforms[1]] == [0.0, 1.0]
 
 
-def test_hue_covers_the_whole_circle():
-    """90 of OpenCV's 180 steps to either side reach every hue; 18, mmseg's default, do not."""
+DINOV3 = ["ade20k_linear_dinov3", "voc2012_linear_dinov3", "cityscapes_linear_dinov3"]
+
+
+@pytest.mark.parametrize("name", DINOV3)
+def test_images_of_dinov3_are_read_resized_and_coloured_as_there(name):
+    """Each step is beside the reference's in test_steps_of_dinov3.py and test_resizing.py."""
     init_default_scope("mmseg")
-    delta = config_of("ade20k_linear_dinov3").hue_delta
-    red = np.zeros((1, 1, 3), np.uint8)
-    red[..., 2] = 255
-    reached = {}
-    for width in (delta, 18):
-        distort = TRANSFORMS.build(dict(type="PhotoMetricDistortion", hue_delta=width))
-        np.random.seed(0)  # noqa: NPY002 (mmseg draws from it)
-        reached[width] = {tuple(distort.hue(red)[0, 0].tolist()) for _ in range(6000)}
-    assert len(reached[90]) > 170 and len(reached[18]) < 40
-    assert (255, 0, 0) in reached[90] and (0, 255, 0) in reached[90]
+    cfg = config_of(name)
+    for loader in ("train", "val", "test"):
+        steps = {step.type: step for step in cfg[f"{loader}_dataloader"].dataset.pipeline}
+        assert TRANSFORMS.build(steps["LoadImage"]).backend == "pillow"
+        if loader == "train":
+            resize = TRANSFORMS.build(steps["RandomResize"])
+            assert resize.ratio_range == (0.5, 2.0) and resize.resize.antialias
+            colours = TRANSFORMS.build(steps["BlendedDistortion"])
+            assert (colours.hue_lower, colours.hue_upper) == (-0.5, 0.5)
+            assert steps["RandomCrop"].cat_max_ratio == 0.75 and steps["RandomFlip"].prob == 0.5
+        else:
+            assert TRANSFORMS.build(steps["Resize"]).antialias
+            assert list(steps) == ["LoadImage", "Resize", "LoadAnnotations", "PackSegInputs"]
+    head = config_of(name, encoder="pe_spatial_t16_512").model.decode_head
+    assert MODELS.build(head).dropout_first is True
 
 
-@pytest.mark.parametrize("name", ["ade20k_linear_dinov2", "ade20k_linear_dinov3"])
+@pytest.mark.parametrize(("encoder", "padded"), [("pe_spatial_t16_512", 512),
+                                                 ("pe_spatial_l14_448", 518)])  # fmt: skip
+def test_crops_of_radio_are_512_padded_to_whole_patches(encoder, padded):
+    """In black, before the colours are normalised; a test image is stretched with its padding."""
+    init_default_scope("mmseg")
+    cfg = config_of("ade20k_linear_radio", encoder=encoder)
+    steps = [TRANSFORMS.build(step) for step in cfg.train_dataloader.dataset.pipeline[2:-1]]
+    crop = dict(
+        img=np.full((700, 700, 3), 255, np.uint8),
+        gt_seg_map=np.arange(490_000).reshape(700, 700).astype(np.uint8),
+        seg_fields=["gt_seg_map"],
+    )
+    np.random.seed(2)  # noqa: NPY002
+    for step in steps:
+        crop = step(crop)
+    assert crop["img"].shape == (padded, padded, 3)
+    assert crop["img"][512:].max(initial=0) == 0 and crop["img"][..., :512, :512, :].max() > 0
+    assert (crop["gt_seg_map"][512:] == 255).all() and crop["gt_seg_map"].shape == (padded, padded)
+    assert tuple(cfg.model.data_preprocessor.size) == (padded, padded)
+    resize, pad = (TRANSFORMS.build(step) for step in cfg.test_dataloader.dataset.pipeline[1:3])
+    image = pad(resize(dict(img=np.zeros((1024, 1500, 3), np.uint8))))
+    assert image["img_shape"] == {512: (512, 752), 518: (518, 756)}[padded]
+
+
+RATES = {  # share of 1e-3 at iteration i of 4000, i / 4000, and in the warm-up of 1500
+    # mmcv 1.x: a line to 0 after the last iteration, times a line to 1
+    "ade20k_linear_dinov2": lambda i: (1 - i / 4000) * min(1.0, 1 - (1 - i / 1500) * (1 - 1e-6)),
+    # the first value twice; then a line times a line, then a cosine read one step ahead
+    "ade20k_linear_dinov3": lambda i: (
+        (1 - (i - 1) / 4000) * (1 - (1 - max(i - 1, 0) / 1500) * (1 - 1e-6))
+        if i <= 1500
+        else 0.5 + 0.5 * np.cos(np.pi * i / 4000)
+    ),
+    # mmengine: a line that ends at iteration 1499, and then a line to 0 at the last
+    "ade20k_linear_radio": lambda i: (
+        1e-6 + (1 - 1e-6) * i / 1499 if i < 1500 else 1 - (i - 1500) / 2499
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
 def test_schedule(name):
-    """Warm-up from 1e-6, and then a line or a cosine to 0."""
+    """The rate at every iteration, exactly."""
     cfg = config_of(name, options={"max_iters": 4000})
     model = torch.nn.ModuleDict({"backbone": torch.nn.Linear(1, 1)})
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
@@ -107,13 +157,10 @@ def test_schedule(name):
         wrapper.step()
         for scheduler in schedulers:
             scheduler.step()
-    left = {
-        "ade20k_linear_dinov2": lambda t: 1 - t * 4000 / 3999,  # 0 at the last step
-        "ade20k_linear_dinov3": lambda t: 0.5 + 0.5 * np.cos(np.pi * t),
-    }[name]
-    for i in (0, 700, 1499, 1600, 2000, 3000, 3999):
-        warm = min(1.0, 1e-6 + (1 - 1e-6) * i / 1499)
-        assert rates[i] == pytest.approx(1e-3 * warm * left(i / 4000), rel=1e-3, abs=1e-10)
+    expected = [1e-3 * RATES[name](i) for i in range(4000)]
+    if name == "ade20k_linear_dinov3":
+        expected[0] = expected[1]
+    np.testing.assert_allclose(rates, expected, rtol=1e-9, atol=1e-15)
     groups = wrapper.param_groups
     assert {g["weight_decay"] for g in groups} == {cfg.weight_decay}
 
@@ -244,3 +291,20 @@ def test_multi_scale_test_runs(by_iteration, tmp_path):
     record = json.loads(file.read_text())
     assert 0.0 <= record["scores"]["mIoU"] <= 1.0
     assert record["dataset"]["num_items"] == 6
+
+
+@pytest.mark.parametrize("name", ["ade20k_linear_dinov3", "ade20k_linear_radio"])
+def test_a_protocol_with_its_own_pipelines_trains_and_is_scored(name, mini_root, tmp_path):
+    options = {
+        "data_root": str(mini_root / "ade"), "max_iters": 2, "val_interval": 2,
+        "crop_size": (64, 64), "train_scale": (10**6, 64), "test_scale": (10**6, 60),
+        "num_workers": 0,
+    }  # fmt: skip
+    radio = {"padded_size": (64, 64), "warmup_iters": 1}
+    options |= radio if "radio" in name else {"test_stride": (42, 42)}
+    runner = train(
+        str(ROOT / f"configs/segmentation/{name}.py"), encoder="pe_spatial_t16_512",
+        weights="random", options=options, work_dir=tmp_path,
+        accept=("published-total", "class-absent"),
+    )  # fmt: skip
+    assert runner.iter == 2 and 0.0 <= final_miou(runner) <= 1.0
