@@ -280,6 +280,13 @@ def run_track(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(lines)} videos, index.txt")
 
 
+# Where a layer that a probe found is trained alone, and can be drawn.
+SINGLE_HEADS = {
+    "segmentation": "configs/segmentation/ade20k_linear_dinov3.py",
+    "depth": "configs/depth/nyu_linear_dinov3.py",
+}
+
+
 def open_run_of(args: argparse.Namespace, task: str) -> tuple[TrainedRun, nn.Module]:
     """The run and its model, once it is sure to be of this task and its data usable.
 
@@ -287,10 +294,17 @@ def open_run_of(args: argparse.Namespace, task: str) -> tuple[TrainedRun, nn.Mod
         ValueError: If not.
     """
     require_images(args)
-    from pe_dense.run.config import check_data  # heavy, as the next
+    from pe_dense.run.config import check_data, load_template  # heavy, as the next
     from pe_dense.run.request import RunRequest
     from pe_dense.run.trained_run import open_run, trained_model
 
+    template = load_template(args.config)
+    if template.get("model", {}).get("type") == "LayerProbe":
+        raise ValueError(
+            f"config {args.config} trains many heads on every layer, and no one of them gives the "
+            "picture; train and draw one with a config of a single head, such as "
+            f"{SINGLE_HEADS[template.protocol.task]} with --cfg-options layers=[INDEX]"
+        )
     options = command_line.parse_options(args.cfg_options)
     request = RunRequest(args.config, args.encoder, options=options, accept=args.accept)
     run = open_run(request, args.checkpoint)

@@ -177,6 +177,25 @@ def test_wrong_words_are_one_line(tmp_path: Path, words: list[str], message: str
     assert message in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("task", "config", "instead"),
+    [
+        ("segment", "segmentation/ade20k_linear_v1.py", "segmentation/ade20k_linear_dinov3.py"),
+        ("depth", "depth/nyu_linear_v1.py", "depth/nyu_linear_dinov3.py"),
+        ("depth", "probing/depth_pe_t16_mini.py", "depth/nyu_linear_dinov3.py"),
+    ],
+)
+def test_probes_of_many_layers_are_refused(
+    tmp_path: Path, task: str, config: str, instead: str
+) -> None:
+    """They have a head for every layer, rate and seed, and two test sets in one."""
+    done = run_tool(task, f"configs/{config}", tmp_path / "work", "--out", tmp_path / "out")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"config configs/{config} trains many heads" in done.stderr
+    assert f"configs/{instead} with --cfg-options layers=[INDEX]" in done.stderr
+    assert (REPO / "configs" / instead).is_file()
+
+
 @pytest.mark.slow
 def test_a_trained_segmentor_from_the_command_line(mini_root: Path, tmp_path: Path) -> None:
     from runs import train
