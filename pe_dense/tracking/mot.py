@@ -6,7 +6,8 @@
 The detector is trained as a detector, by its own config. Its checkpoint loads here as it is: names
 get the prefix 'detector.', and nothing may be missing or left over.
 
-Source: ByteTrack (arXiv:2110.06864), OC-SORT (arXiv:2203.14360), as mmdet 3.5.1 has them.
+Source: ByteTrack (arXiv:2110.06864), OC-SORT (arXiv:2203.14360), as mmdet 3.5.1 has them;
+`PublishedByteTracker` is ByteTrack as its own code has it.
 
 Shape legend: B images, C channels, H W pixels, h w feature map, N boxes.
 """
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from pe_dense.openmmlab import backbone, image_loading, layer_decay, necks  # noqa: F401
 from pe_dense.openmmlab.foreign_layouts import FOREIGN_LAYOUTS
-from pe_dense.tracking import mot_metric  # noqa: F401
+from pe_dense.tracking import byte_tracker, mot_metric  # noqa: F401
 from pe_dense.tracking.appearance import box_embeddings
 from pe_dense.tracking.appearance_tracker import AppearanceByteTracker
 from pe_dense.tracking.mot_check import NEEDED, check_config, require_extra  # noqa: F401

@@ -30,6 +30,7 @@ from pe_dense.tracking.mot_files import (
     read_ground_truth,
 )
 
+NEEDS_FRAME_RATE = "PublishedByteTracker"
 NEEDED = ("lap", "trackeval")  # of the extra 'mot'
 
 MISSING = Rule(
@@ -136,6 +137,8 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             faults.add(TRAINED_CLASS, "", value, file=dataset.data_root)
         found = []
         for info in find_sequences(dataset.data_root, dataset.pattern):
+            if not trains and _tracker(cfg) == NEEDS_FRAME_RATE:
+                info.require_frame_rate()
             clip = read_clip(info, dataset, None if trains else benchmark, faults)
             found.append(clip)
             add_faults(faults, clip, None if trains else benchmark)
@@ -149,6 +152,11 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     headers = [header for clip in clips.values() for header in clip.headers]
     notes = picture_findings(frames, headers, as_stored=False, bits=cfg.get("image_bits"))
     return CheckedData(text_table(table), [*faults.findings(), *notes], RULES)
+
+
+def _tracker(cfg: Mapping[str, Any]) -> str | None:
+    """Type of the tracker of a config."""
+    return cfg.get("model", {}).get("tracker", {}).get("type")
 
 
 def require_extra(needed: Sequence[str] = NEEDED) -> None:

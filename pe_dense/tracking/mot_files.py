@@ -13,6 +13,7 @@ Shape legend: Q rows of a file, all frames together.
 from __future__ import annotations
 
 import configparser
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -35,6 +36,7 @@ class SequenceInfo:
         num_frames: Frames, numbered 1 to this.
         height, width: Size of every frame in pixels.
         image_dir: Folder of the frames inside `folder`.
+        frame_rate: Frames in a second, None where the file does not say.
     """
 
     folder: Path
@@ -42,6 +44,20 @@ class SequenceInfo:
     height: int
     width: int
     image_dir: str = "img1"
+    frame_rate: float | None = None
+
+    def require_frame_rate(self) -> float:
+        """The frame rate, where something depends on it.
+
+        Raises:
+            ValueError: If the file does not say it.
+        """
+        if self.frame_rate is None:
+            raise ValueError(
+                f"{self.folder / 'seqinfo.ini'} has no frameRate above 0, and the tracker keeps "
+                "lost tracks for a time; write the line frameRate= (frames in a second)"
+            )
+        return self.frame_rate
 
     @property
     def name(self) -> str:
@@ -157,7 +173,17 @@ def read_sequence_info(folder: str | Path) -> SequenceInfo:
         numbers["imHeight"],
         numbers["imWidth"],
         values.get("imDir", "img1"),
+        _positive(values.get("frameRate", "")),
     )
+
+
+def _positive(text: str) -> float | None:
+    """A finite number above 0, None for any other text."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 < number < math.inf else None
 
 
 def read_ground_truth(file: str | Path, num_frames: int | None = None) -> BoxRows:

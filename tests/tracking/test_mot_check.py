@@ -91,6 +91,23 @@ def test_a_sound_sequence(tmp_path: Path, out: Path) -> None:
     assert perfect_scores(folder, out)["HOTA"] == pytest.approx(1)
 
 
+def test_a_tracker_that_needs_the_frame_rate(tmp_path: Path) -> None:
+    folder = save_clip(tmp_path)
+    dataset = dict(type="MOTSequences", data_root=str(tmp_path), test_mode=True)
+    cfg = Config(
+        {
+            "test_dataloader": {"dataset": dataset},
+            "test_evaluator": {"benchmark": "MOT17"},
+            "model": {"tracker": {"type": "PublishedByteTracker"}},
+        }
+    )
+    with pytest.raises(ValueError, match=r"clip.seqinfo.ini has no frameRate above 0"):
+        mot.check_config(cfg, ("test",))
+    with (folder / "seqinfo.ini").open("a") as file:
+        file.write("frameRate=25\n")
+    assert not mot.check_config(cfg, ("test",)).findings
+
+
 # Targets ----------------------------------------------------------------------------------------
 
 
