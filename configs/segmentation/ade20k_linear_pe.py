@@ -15,11 +15,12 @@ Expected: mIoU of the last layer 48.1 for PE Spatial L/14, 48.9 for G/14 (49.3 a
           paper, tables 6 and 37).
 Choices:  Unknown and chosen: iterations, batch, augmentation, schedule and weight decay are
           DINOv2's, whom the paper follows; crops and windows are 448 px, step two thirds. The paper
-          takes the native resolution (512 for B, S and T) only up to 448, and for an encoder below
-          448 the better of the two; here it is 448 for all. "518x518" is taken as the grid of
-          DINOv2's windows, 518 px with their padding: maps are resized to 37 x 37 tokens before
-          the norm; literally 518 x 518 features would give the same logits but for the batch
-          statistics, as resizing and a 1x1 convolution commute. Maps are the blocks' own output.
+          takes the native resolution (512 for B, S and T) only up to 448 (though it prints 512 for
+          SigLIP 2), and for an encoder below 448 the better of the two; here it is 448 for all.
+          "518x518" is taken as the grid of DINOv2's windows, 518 px with their padding: maps are
+          resized to 37 x 37 tokens before the norm; literally 518 x 518 features would give the
+          same logits but for the batch statistics, as resizing and a 1x1 convolution commute.
+          Maps are the blocks' own output.
           The layer is the last and fixed; the paper's best layer is chosen on val. Step by step:
           docs/protocols/segmentation_pe.md.
 """

@@ -13,7 +13,9 @@ Cost:     8 GPUs x 2 images, 160,000 iterations; hours not measured.
 Expected: not measured yet. DINOv2 g/14, frozen, with ViT-Adapter: 60.2; DINOv3 7B/16: 62.6
           (reported, their papers; other necks, sizes and schedules).
 Choices:  Needs mmdet. Crop 32 x 32 tokens; whole images at test, padded to the patch. Scales are
-          continuous from 0.5 to 2, where mmseg draws among sixteen.
+          continuous from 0.5 to 2, where mmseg draws among sixteen, and the longest side that is
+          allowed grows with them (there 2,048 px). No vector decays (there biases do). The last
+          model is scored (there the best on val).
 """
 
 _base_ = [
