@@ -1,13 +1,14 @@
 """Depth probes of every layer on published data: loaders with a holdout.
 
 Encoders of every patch size see one token for 16 x 16 pixels: 1,200 for an image of NYUv2, whose
-tower of patch 14 runs at 420 x 560. Used with probing.py, and datasets/nyu.py or kitti.py.
+tower of patch 14 runs at 420 x 560. Used with probing.py, and datasets/nyu.py or kitti.py;
+holdout_group says what is held out as a whole.
 """
 
 REQUIRED_depth_probing = (
     "encoder", "weights", "dataset_type", "data_root", "train_list", "val_list", "image_folder",
     "depth_folder", "train_cut", "val_cut", "crop_size", "brightness", "min_depth", "max_depth",
-    "score_crop", "holdout_share",
+    "score_crop", "holdout_share", "holdout_group",
 )  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.probing", "pe_dense.depth"],
@@ -73,6 +74,7 @@ train_dataloader = dict(
         type="HoldoutSubset",
         part="train",
         share="$holdout_share",
+        group="$holdout_group",
         dataset=dict(
             **train_set,
             pipeline=[
@@ -100,6 +102,7 @@ test_dataloader = dict(
                 type="HoldoutSubset",
                 part="holdout",
                 share="$holdout_share",
+                group="$holdout_group",
                 dataset=dict(**train_set, test_mode=True, pipeline=test_pipeline),
             ),
             dict(

@@ -1,7 +1,8 @@
 """Linear probes of every layer of a frozen encoder: heads side by side, choice and schedule.
 
-Layer, learning rate and weight decay are chosen on a tenth of the training data; the reported
-split is scored once, for every seed of the heads.
+Layer, learning rate and weight decay are chosen on held-out images of the training set, a tenth
+of them as nearly as whole groups allow (docs/holdouts.md); the reported split is scored once, for
+every seed of the heads.
 """
 
 REQUIRED_probing = (

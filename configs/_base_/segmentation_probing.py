@@ -1,13 +1,14 @@
 """Segmentation probes of every layer on published data: a holdout, 1,024 tokens per crop.
 
 A crop and a sliding window have 32 x 32 tokens for every encoder: 448 px at patch 14, 512 at 16.
-Used with probing.py. train_list and val_list are as in segmentation_data.py.
+Used with probing.py. train_list and val_list are as in segmentation_data.py; holdout_group says
+what is held out as a whole.
 """
 
 REQUIRED_segmentation_probing = (
     "encoder", "weights", "dataset_type", "data_root", "img_suffix", "seg_map_suffix",
     "reduce_zero_label", "train_images", "train_maps", "train_list", "val_images", "val_maps",
-    "val_list", "short_side", "holdout_share",
+    "val_list", "short_side", "holdout_share", "holdout_group",
 )  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.probing", "pe_dense.segmentation"],
@@ -70,6 +71,7 @@ train_dataloader = dict(
         type="HoldoutSubset",
         part="train",
         share="$holdout_share",
+        group="$holdout_group",
         dataset=dict(
             **train_set,
             pipeline=[
@@ -101,6 +103,7 @@ test_dataloader = dict(
                 type="HoldoutSubset",
                 part="holdout",
                 share="$holdout_share",
+                group="$holdout_group",
                 dataset=dict(**train_set, test_mode=True, pipeline=test_pipeline),
             ),
             dict(

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from pe_dense.alignment.frozen_teacher import normalised
 from pe_dense.alignment.teacher_cache import whole_image
+from pe_dense.data.checks.repeated_images import repeated_images
+from pe_dense.data.checks.rules import require_sound
 from pe_dense.data.label_map import read_labels, require_map_size
 from pe_dense.data.picture import read_picture
 
@@ -56,9 +58,13 @@ def nearest_centroid_segmentation(
         'mIoU' over the classes that appear in labels or predictions, and 'aAcc', in 0..1.
 
     Raises:
-        ValueError: If folders are missing or empty, a label map is missing, unreadable or of
-            another size, a label is out of range, or no training patch has a class.
+        ValueError: If folders are missing or empty, an image of `val` is in `train` too, a label
+            map is missing, unreadable or of another size, a label is out of range, or no training
+            patch has a class.
     """
+    require_sound(
+        repeated_images(_images(data_root, train[0], limit), _images(data_root, val[0], limit))
+    )
     like = next(encoder.parameters())
     totals_KC = torch.zeros(num_classes, encoder.embed_dim, device=like.device)
 
@@ -121,6 +127,14 @@ def scores_of(confusion_KK: Tensor) -> dict[str, float]:
     }
 
 
+def _images(data_root: str, folder: str, limit: int | None) -> list[Path]:
+    images = Path(data_root) / folder
+    files = sorted(f for f in images.glob("*") if f.suffix in (".jpg", ".png"))[:limit]
+    if not files:
+        raise ValueError(f"{images} holds no .jpg or .png; check the probe's data_root")
+    return files
+
+
 def _pairs(
     data_root: str,
     folders: tuple[str, str],
@@ -130,11 +144,8 @@ def _pairs(
     bits: int | None = None,
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Images (H, W, 3) BGR and labels (H, W), -1 where ignored."""
-    images, maps = (Path(data_root) / folder for folder in folders)
-    files = sorted(f for f in images.glob("*") if f.suffix in (".jpg", ".png"))[:limit]
-    if not files:
-        raise ValueError(f"{images} holds no .jpg or .png; check the probe's data_root")
-    for file in files:
+    maps = Path(data_root) / folders[1]
+    for file in _images(data_root, folders[0], limit):
         target = maps / f"{file.stem}.png"
         image_HW3 = read_picture(file, as_stored=True, bits=bits)[..., ::-1].copy()
         raw_HW = read_labels(target)

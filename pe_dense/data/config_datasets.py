@@ -44,6 +44,33 @@ def leaf_datasets(dataset: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any
         yield dataset, False
 
 
+def holdouts_of(cfg: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Configs of all `HoldoutSubset`s, of whatever loader and part.
+
+    Raises:
+        ValueError: If two of them split otherwise, so that images could be in both parts.
+    """
+    loaders = [cfg.get(f"{split}_dataloader") for split in ("train", "val", "test")]
+    found = [part for loader in loaders if loader for part in _holdouts(loader["dataset"])]
+    for part in found:
+        for name, usual in (("share", 0.1), ("group", None)):
+            here, there = part.get(name, usual), found[0].get(name, usual)
+            if here != there:
+                raise ValueError(
+                    f"one part of the training set is split with {name}={there!r} and another with "
+                    f"{here!r}, so images can be in both; give all the same, as holdout_{name} does"
+                )
+    return found
+
+
+def _holdouts(dataset: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if "part" in dataset and "dataset" in dataset:
+        yield dataset
+    for inner in (*dataset.get("datasets", ()), dataset.get("dataset")):
+        if inner is not None:
+            yield from _holdouts(inner)
+
+
 def published_classes(
     registry: Registry, dataset_type: str, library: str, remedy: str
 ) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pe_dense.data.checks.picture_findings import IMAGE_RULES
 from pe_dense.data.checks.progress import late_progress
 from pe_dense.data.checks.repeated_images import TRAINED_ON, repeated_images
 from pe_dense.data.checks.rules import CheckedData, Finding
-from pe_dense.data.config_datasets import datasets_of
+from pe_dense.data.config_datasets import datasets_of, holdouts_of
 from pe_dense.data.depth_map import FILE_RULES
 from pe_dense.depth.depth_datasets import DepthDataset
 from pe_dense.pixelwise.depth_errors import EVALUATION_BOXES, kb_box
@@ -35,8 +35,8 @@ RULES = (*IMAGE_RULES, *FILE_RULES, *CONTENT_RULES, *KNOWN_RULES, TRAINED_ON)
 def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     """Check the data that a depth config will read: all files, and every depth map, once.
 
-    Where only a split that is scored is asked for, the images of train are compared with it if
-    they are there.
+    What is trained on and what is reported are compared, also where a loader of them will not be
+    used: training a probe scores nothing, and scoring trains nothing. Images count that are there.
 
     Args:
         cfg: Resolved config with `max_depth` in metres.
@@ -52,6 +52,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             f"model.decode_head.max_depth is {head['max_depth']} but max_depth is {max_depth} m; "
             "make them agree"
         )
+    holdouts_of(cfg)
     findings: list[Finding] = []
     images: dict[str, list[Path]] = {}
     table: dict[str, DepthCounts] = {}
@@ -85,8 +86,10 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             findings += known_findings(counts, files, *published)
         title = f"{title}: {name}"
         table[title if title not in table else f"{title} of {root}"] = counts
-    trained = images.pop("train", None) or _train_images(cfg)
-    findings += repeated_images(trained, [image for found in images.values() for image in found])
+    trained = [*images.pop("train", ()), *_images_there(cfg, {"train"} - set(splits))]
+    scored = [image for found in images.values() for image in found]
+    scored += _images_there(cfg, {"test"} - set(splits))
+    findings += repeated_images(trained, scored)
     return CheckedData(depth_table(table), list(dict.fromkeys(findings)), RULES)
 
 
@@ -116,14 +119,13 @@ def _files(dataset: Mapping[str, Any]) -> tuple[list[tuple[Path, Path]], dict[st
     return files, samples[0]
 
 
-def _train_images(cfg: Mapping[str, Any]) -> list[Path]:
-    """What is trained on, for a run that only scores; empty where it is not at hand."""
-    if cfg.get("train_dataloader") is None:
-        return []
+def _images_there(cfg: Mapping[str, Any], splits: Collection[str]) -> list[Path]:
+    """What loaders that are not used would read, but for held-out images, where lists are there."""
     return [
         image
-        for _, dataset, _ in datasets_of(cfg, ("train",))
-        if Path(dataset.get("data_root") or "", dataset["ann_file"]).is_file()
+        for _, dataset, is_held_out in datasets_of(cfg, sorted(splits))
+        if not is_held_out
+        and Path(dataset.get("data_root") or "", dataset.get("ann_file") or "").is_file()
         for image, _ in _files(dataset)[0]
     ]
 

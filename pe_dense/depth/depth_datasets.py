@@ -1,12 +1,11 @@
 """Data sets of images with depth maps, read from lists of pairs.
 
 Every sample has `sequence`, the scene or drive that it comes from: frames of one look alike, so
-confidence intervals take whole sequences.
+confidence intervals and holdouts take whole sequences.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mmengine.registry import DATASETS
 
 from pe_dense.data.depth_list import file_below, read_depth_list
 from pe_dense.data.depth_map import SUN_BIT_ROTATION
+from pe_dense.data.image_groups import kitti_drive, nyu_scene
 
 NYU_SUBFOLDERS = ("", "sync", "train", "official_splits/test", "test")
 KITTI_IMAGES = ("", "raw", "input")
@@ -136,9 +136,10 @@ class NYUDepthDataset(DepthDataset):
 
     Training images lie as <scene>/rgb_00045.jpg and sync_depth_00045.png, test images as
     <type of scene>/rgb_00045.jpg, also below sync/ or train/ and official_splits/test/ or test/ as
-    BTS unpacks them; the folder is the sequence. That is coarse in the test set (18
-    types), where intervals come out wide; `sequence_file` names the true scenes, and the
-    conversion from nyu_depth_v2_labeled.mat writes one.
+    BTS unpacks them. The sequence is the folder without the letter of a recording: 249 training
+    scenes. The test list names only types of room, 16 of 2 to 191 images: clusters so few and so
+    unequal that intervals come out wide and are marked as of few units. `sequence_file` names the
+    true scenes; the conversion from nyu_depth_v2_labeled.mat writes one.
 
     Source: arXiv:1907.10326; lists of zhyever/Monocular-Depth-Estimation-Toolbox @ d8aff50.
     """
@@ -155,8 +156,8 @@ class NYUDepthDataset(DepthDataset):
         )
 
     def sequence_of(self, image: str) -> str:
-        """The folder of the image."""
-        return Path(image).parent.as_posix()
+        """The scene, see `nyu_scene`."""
+        return nyu_scene(image)
 
 
 @DATASETS.register_module()
@@ -194,13 +195,13 @@ class KITTIEigenDataset(DepthDataset):
         Raises:
             ValueError: If the path names no drive.
         """
-        found = re.search(r"\d{4}_\d{2}_\d{2}_drive_\d{4}_sync", image)
-        if found is None:
+        drive = kitti_drive(image)
+        if drive is None:
             raise ValueError(
                 f"{image} in {self.ann_file} names no KITTI drive such as "
                 "2011_09_26_drive_0002_sync; correct the list, or use DepthDataset"
             )
-        return found.group()
+        return drive
 
 
 @DATASETS.register_module()

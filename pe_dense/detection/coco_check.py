@@ -76,8 +76,8 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             findings += _of_split(cfg, split, place, facts, known)
         if split == "train":
             findings += filter_findings(place.json_file, facts, dataset.get("filter_cfg") or {})
-    if "train" not in splits and cfg.get("train_dataloader"):
-        places["train"] = dict(_trained_on(cfg))
+    for split in sorted({"train", "test"} - set(splits)):  # compared, not looked through
+        places[split] = dict(_places_there(cfg, split))
     for scored in {place: 0 for split in ("val", "test") for place in places.get(split, {})}:
         for train, facts in places.get("train", {}).items():
             both = {"train": facts, "val": _facts(scored)}
@@ -125,9 +125,9 @@ def _facts(place: CocoSplit) -> CocoFacts:
     return coco_facts(place.root, place.json_file, place.naming, late_progress)
 
 
-def _trained_on(cfg: Mapping[str, Any]) -> Iterator[tuple[CocoSplit, CocoFacts]]:
-    """The training sets of a config that only scores, as far as they are there."""
-    for _, dataset, _ in datasets_of(cfg, ("train",)):
+def _places_there(cfg: Mapping[str, Any], split: str) -> Iterator[tuple[CocoSplit, CocoFacts]]:
+    """The data sets of a loader that is not used, as far as they are there."""
+    for _, dataset, _ in datasets_of(cfg, (split,)):
         if (Path(dataset["data_root"]) / dataset["ann_file"]).is_file():
             place = _place(dataset)
             yield place, _facts(place)

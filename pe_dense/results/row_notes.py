@@ -72,6 +72,12 @@ NO_INTERVAL = Note(
     "no interval",
     "No interval: too few items to resample, so that nothing is known of other test sets.",
 )
+HELD_OUT = "held out: "  # in the notes of a record, up to the next ';'
+ALONE = "each for itself"
+IN_GROUPS = (
+    "Held out: training images that chose layer and setting and were not trained on, in whole "
+    "sequences, since frames of one look alike; few sequences choose coarsely."
+)
 OPTIONS = "With options: computed otherwise than the protocol does by default."
 
 
@@ -140,5 +146,8 @@ def _about_run(record: Record) -> Iterator[Note]:
         yield DATA_UNKNOWN
     if OTHER_DATA in record.notes:
         yield OTHER_FILES
+    for note in record.notes.split("; "):
+        if note.startswith(HELD_OUT) and not note.endswith(ALONE):
+            yield Note(note, IN_GROUPS)
     for name, value in sorted((record.options or {}).items()):
         yield Note(f"{name} {value}", OPTIONS)

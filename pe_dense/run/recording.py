@@ -35,6 +35,7 @@ from pe_dense.results.record import (
     TrainingInfo,
 )
 from pe_dense.results.record_intervals import confidence_intervals
+from pe_dense.results.row_notes import HELD_OUT
 from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.store import save_record
 from pe_dense.run.config import encoder_facts
@@ -78,6 +79,7 @@ def record_of(
     here = command_with_launcher(request.argv, request.launcher, processes(request.launcher))
     data = cfg.protocol
     published = note_on_published(data.task, data.dataset, data.split, content)
+    held_out = note_on_holdout(runner.test_dataloader.dataset)
     by_layer = None
     if isinstance(cfg.get("layer"), int):  # one point of a curve over layers
         layer = str(cfg.layer % encoder_facts(cfg.encoder)["depth"])
@@ -115,7 +117,7 @@ def record_of(
         versions=provenance.library_versions(),
         hardware=provenance.hardware(gpu=torch.cuda.get_device_name() if cuda else None),
         cost=Cost(facts.train_seconds, seconds, memory),
-        notes="; ".join(filter(None, [*notes_of(run, accepted), published])),
+        notes="; ".join(filter(None, [*notes_of(run, accepted), held_out, published])),
     )
 
 
@@ -123,6 +125,14 @@ def num_scored(runner: Runner) -> int:
     """Items of the test data that are reported; others may be there to choose settings."""
     dataset = runner.test_dataloader.dataset
     return getattr(dataset, "num_reported", None) or len(dataset)
+
+
+def note_on_holdout(dataset: Any) -> str | None:
+    """How many training images, and groups of them, chose what is reported; None if none did."""
+    for part in getattr(dataset, "datasets", [dataset]):
+        if getattr(part, "part", None) == "holdout" and hasattr(part, "holdout"):
+            return f"{HELD_OUT}{part.holdout.in_words()}"
+    return None
 
 
 def code_of(run: TrainedRun) -> CodeInfo:

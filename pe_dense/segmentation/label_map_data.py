@@ -18,6 +18,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 
 from pe_dense.data.checks.picture_pairs import pair_files
 from pe_dense.data.checks.rules import Finding
+from pe_dense.data.image_groups import cityscapes_city
 from pe_dense.data.label_map import (
     IGNORED,
     decode_labels,
@@ -36,8 +37,15 @@ class PairedFiles(datasets.BaseSegDataset):
 
     pair_findings: tuple[Finding, ...] = ()
 
+    def sequence_of(self, image: str) -> str | None:
+        """What an image shows together with others of the set; None where nothing is known."""
+        return None
+
     def load_data_list(self) -> list[dict[str, Any]]:
-        """As mmseg's, and `num_labels`: labels that mean a class, some of which may be chosen."""
+        """As mmseg's, with `sequence_of` as 'sequence', and 'num_labels'.
+
+        The latter are the labels that mean a class, some of which may be chosen.
+        """
         if self.data_prefix.get("seg_map_path") is None or self.backend_args:
             return super().load_data_list()
         pairs = pair_files(
@@ -52,6 +60,7 @@ class PairedFiles(datasets.BaseSegDataset):
             dict(
                 img_path=str(image),
                 seg_map_path=str(label),
+                sequence=self.sequence_of(str(image)),
                 label_map=self.label_map,
                 reduce_zero_label=self.reduce_zero_label,
                 num_labels=len(classes),
@@ -78,7 +87,11 @@ class PascalVOCDataset(PairedFiles, datasets.PascalVOCDataset):
 
 @DATASETS.register_module(force=True)
 class CityscapesDataset(PairedFiles, datasets.CityscapesDataset):
-    """mmseg's, with `PairedFiles`."""
+    """mmseg's, with `PairedFiles`; frames of one city look alike."""
+
+    def sequence_of(self, image: str) -> str | None:
+        """The city, see `cityscapes_city`."""
+        return cityscapes_city(image)
 
 
 @TRANSFORMS.register_module(force=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,23 +31,30 @@ from pe_dense.data.checks.progress import late_progress
 from pe_dense.data.checks.repeated_images import TRAINED_ON, repeated_images
 from pe_dense.data.checks.rules import CheckedData, Finding, FindingCollector, Rule
 from pe_dense.data.checks.segmentation_folder import published_split, total_findings
-from pe_dense.data.config_datasets import datasets_of
+from pe_dense.data.config_datasets import datasets_of, holdouts_of
+from pe_dense.data.holdout import HoldoutSubset
 from pe_dense.data.label_map import FILE_RULES, IGNORED
 
 PASSED_OVER = Rule(
     "images-passed-over", "images that the data set passes over",
     "rename them to its img_suffix, or use BaseSegDataset", "left out of training and of scores",
 )  # fmt: skip
+HELD_LACKS = Rule(
+    "holdout-lacks-class", "classes that no held-out image shows",
+    "hold out more with holdout_share, or set allow_absent_classes=True",
+)  # fmt: skip
 RULES = (
-    *PAIR_RULES, *IMAGE_RULES, *FILE_RULES, *CONTENT_RULES, PASSED_OVER, PUBLISHED_TOTAL, TRAINED_ON
+    *PAIR_RULES, *IMAGE_RULES, *FILE_RULES, *CONTENT_RULES, PASSED_OVER, PUBLISHED_TOTAL,
+    TRAINED_ON, HELD_LACKS,
 )  # fmt: skip
 
 
 def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     """Check the data that a segmentation config will read.
 
-    Every image must have its map and every map its image; all maps are read, once. Where only a
-    split that is scored is asked for, the images of train are compared with it if they are there.
+    Every image must have its map and every map its image; all maps are read, once. What is trained
+    on and what is reported are compared, also where a loader of them will not be used: training a
+    probe scores nothing, and scoring trains nothing. Images count that are there.
 
     Args:
         cfg: Resolved config.
@@ -66,14 +74,17 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     for split in labelled.values():
         for counts, names in split.parts:
             findings += split_findings(counts, names)
-    trained = parts.get("train") or _train_parts(cfg)
+    unread = _parts_there(cfg, {"train"} - set(splits))
+    trained = list(dict.fromkeys([*parts.get("train", ()), *unread]))
     of_classes = class_findings(labelled) if labelled else []
     if "train" not in parts and any(f.rule is CLASS_ABSENT for f in of_classes):
         known |= {part: _count(part, cfg) for part in trained}
         of_classes = class_findings(_labelled({"train": trained, **parts}, known))
     findings += of_classes
     scored = [part for split, found in parts.items() if split != "train" for part in found]
+    scored += _parts_there(cfg, {"test"} - set(splits))
     findings += repeated_images(_images(trained), _images(scored))
+    findings += _absent_in_holdout(cfg)
     return CheckedData(label_table(labelled) if labelled else "", findings, RULES)
 
 
@@ -97,9 +108,7 @@ def _part(dataset: Mapping[str, Any], cfg: Mapping[str, Any]) -> _Part:
     if not (images.is_dir() and maps.is_dir() and (listed is None or listed.is_file())):
         findings = pair_files(images, maps, ("", ""), listed).findings  # names what is absent
         return _Part(root, where, (), LabelNames(()), findings)
-    settings = copy.deepcopy(dict(dataset)) | dict(pipeline=[], serialize_data=False)
-    with DefaultScope.overwrite_default_scope("mmseg"):
-        built = DATASETS.build(settings)
+    built = _built(dataset)
     if not isinstance(built, BaseSegDataset):
         raise ValueError(
             f"data set {dataset['type']!r} is no BaseSegDataset, so its label maps cannot be "
@@ -114,6 +123,12 @@ def _part(dataset: Mapping[str, Any], cfg: Mapping[str, Any]) -> _Part:
     if published is not None and not dataset.get("indices"):
         findings = (*findings, *total_findings(*published, len(files), root))
     return _Part(root, where, files, _label_names(built, cfg["classes"]), findings)
+
+
+def _built(dataset: Mapping[str, Any]) -> Any:
+    settings = copy.deepcopy(dict(dataset)) | dict(pipeline=[], serialize_data=False)
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        return DATASETS.build(settings)
 
 
 def _compared(
@@ -156,12 +171,36 @@ def _labelled(
     return {split: LabelledSplit(tuple(pairs)) for split, pairs in found.items() if pairs}
 
 
-def _train_parts(cfg: Mapping[str, Any]) -> list[_Part]:
-    """What is trained on, for a run that only scores; empty where it is not at hand."""
-    if cfg.get("train_dataloader") is None:
-        return []
-    found = [_part(dataset, cfg) for _, dataset, _ in datasets_of(cfg, ("train",))]
+def _parts_there(cfg: Mapping[str, Any], splits: Collection[str]) -> list[_Part]:
+    """What loaders that are not used would read, held-out images left out, where it is at hand."""
+    found = [
+        _part(dataset, cfg) for _, dataset, held in datasets_of(cfg, sorted(splits)) if not held
+    ]
     return [part for part in dict.fromkeys(found) if part.files]
+
+
+def _absent_in_holdout(cfg: Mapping[str, Any]) -> list[Finding]:
+    """Classes that could not choose; scoring would refuse them, after all training."""
+    held_out = [part for part in holdouts_of(cfg) if part["part"] == "holdout"]
+    if cfg.get("select_on") != "holdout" or cfg.get("allow_absent_classes"):
+        return []
+    found = FindingCollector()
+    for settings in held_out:
+        part = _part(settings["dataset"], cfg)
+        if not part.files:
+            continue
+        subset = HoldoutSubset(
+            _built(settings["dataset"]),
+            "holdout",
+            settings.get("share", 0.1),
+            settings.get("group"),
+        )
+        held = dataclasses.replace(part, files=tuple(part.files[i] for i in subset.indices))
+        counts = _count(held, cfg)
+        for label in sorted(part.names.classes.keys() - counts.labels):
+            value = f"{len(held.files):,} held-out images show {part.names.called(label)} nowhere"
+            found.add(HELD_LACKS, "", value, part.where)
+    return found.findings()
 
 
 def _images(parts: Sequence[_Part]) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,10 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
         table.append(table_row(split, found))
         if not any(clip.targets_Q.any() for clip in found):
             faults.add(NO_TARGET_AT_ALL, split, "has none", file=dataset.data_root)
-    for copy, original in copied_clips({name: clip.frames for name, clip in clips.items()}):
+    looked_at = {name: clip.frames for name, clip in clips.items()}
+    validated = [clip.frames for name, clip in clips.items() if name.startswith("val ")]
+    others = _clips_there(cfg, {"train", "test"} - set(splits), validated)
+    for copy, original in copied_clips(others | looked_at):
         faults.add(COPIES, "", f"is the same picture as {original}", file=copy)
     frames = [file for clip in clips.values() for file in clip.frames]
     headers = [header for clip in clips.values() for header in clip.headers]
@@ -157,6 +160,30 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
 def _tracker(cfg: Mapping[str, Any]) -> str | None:
     """Type of the tracker of a config."""
     return cfg.get("model", {}).get("tracker", {}).get("type")
+
+
+def _clips_there(
+    cfg: Mapping[str, Any], splits: Collection[str], known: Sequence[Sequence[Path]]
+) -> dict[str, list[Path]]:
+    """Frames of loaders that are not used, where they are at hand and none of `known`.
+
+    So that training on what is scored shows in training and in scoring alike.
+    """
+    found: dict[str, list[Path]] = {}
+    for split, settings, _ in datasets_of(cfg, sorted(splits)):
+        options = dict(settings, pipeline=[], lazy_init=True)
+        if options.pop("type") not in (MOTSequences.__name__, MOTSequences):
+            continue
+        dataset = MOTSequences(**options)
+        if not any(Path(dataset.data_root).glob(f"{dataset.pattern}/seqinfo.ini")):
+            continue
+        for info in find_sequences(dataset.data_root, dataset.pattern):
+            first, last = frame_range(info.num_frames, dataset.half)
+            files = info.frames()
+            frames = [files[number] for number in range(first, last + 1) if number in files]
+            if frames not in known:
+                found[f"{split} {info.folder}"] = frames
+    return found
 
 
 def require_extra(needed: Sequence[str] = NEEDED) -> None:

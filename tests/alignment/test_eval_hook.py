@@ -165,6 +165,11 @@ def test_bad_folders(folder: Path, tmp_path: Path) -> None:
         nearest_centroid_segmentation(MeanColour(), str(tmp_path / "absent"), 3)
     with pytest.raises(ValueError, match="has class 2, but num_classes=2"):
         nearest_centroid_segmentation(MeanColour(), str(folder), 2, grid_side=4)
+    twin = folder / "images/validation/c.png"
+    twin.write_bytes((folder / "images/training/a.png").read_bytes())
+    with pytest.raises(ValueError, match=r"validation.c\.png: is trained on as .*training.a\.png"):
+        nearest_centroid_segmentation(MeanColour(), str(folder), 3)
+    twin.unlink()
     (folder / "annotations/training/a.png").unlink()
     with pytest.raises(ValueError, match=r"training.a\.png: is missing"):
         nearest_centroid_segmentation(MeanColour(), str(folder), 3)

@@ -7,6 +7,7 @@ from mmengine.registry import Registry
 
 from pe_dense.data.config_datasets import (
     datasets_of,
+    holdouts_of,
     published_classes,
     require_published_classes,
 )
@@ -25,6 +26,21 @@ def test_wrappers_held_out_parts_and_loaders_that_are_none() -> None:
     found = list(datasets_of(cfg, ("test", "val", "train")))
     assert found == [("test", C, False), ("train", A, True), ("train", B, False)]
     assert list(datasets_of(cfg, ("val",))) == []
+
+
+def test_parts_of_a_holdout_are_split_alike() -> None:
+    def cfg(**held) -> dict:
+        kept = dict(type="HoldoutSubset", part="train", group="image", dataset=A)
+        part = {**kept, "part": "holdout", **held}
+        both = dict(type="Concat", datasets=[dict(type="Repeat", dataset=part), B])
+        return dict(train_dataloader=dict(dataset=kept), test_dataloader=dict(dataset=both))
+
+    assert [part["part"] for part in holdouts_of(cfg())] == ["train", "holdout"]
+    assert holdouts_of(dict(train_dataloader=dict(dataset=A), val_dataloader=None)) == []
+    assert len(holdouts_of(cfg(share=0.1))) == 2  # said or not
+    for name, value in (("share", 0.2), ("group", "sequence")):
+        with pytest.raises(ValueError, match=f"{name}=.* another with {value!r}, .*holdout_{name}"):
+            holdouts_of(cfg(**{name: value}))
 
 
 def test_classes_of_published_sets() -> None:

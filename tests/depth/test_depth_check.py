@@ -269,3 +269,37 @@ def test_the_pipelines_of_the_mini_config_run(mini_cfg):
             assert sample.sequence == sample.image_id
         depth = batch["data_samples"][0].gt_depth_map.data
         assert 0.5 < depth[depth > 0].median() < mini_cfg.max_depth
+
+
+def probing_config(root, name: str, train: str, test: str):
+    """A config of probes on the folders of a test: held-out images, and a list that is reported."""
+    cfg, _ = load_config(REPO / "configs" / "depth" / name, options={"data_root": str(root)})
+    cfg.train_dataloader.dataset.dataset.ann_file = train
+    held, reported = cfg.test_dataloader.dataset.datasets
+    held.dataset.ann_file, reported.ann_file = train, test
+    return cfg
+
+
+@pytest.mark.parametrize("splits", [("train", "val"), ("test",)], ids=["train.py", "test.py"])
+def test_probes_are_not_scored_on_what_they_are_trained_on(nyu, splits):
+    """Training has no loader of what is reported, and scoring none of what is trained on."""
+    cfg = probing_config(nyu, "nyu_linear_v1.py", "nyu_train.txt", "nyu_test.txt")
+    sound(cfg, splits)
+    same = probing_config(nyu, "nyu_linear_v1.py", "nyu_train.txt", "nyu_train.txt")
+    with pytest.raises(ValueError, match=r"rgb_00000.jpg: is trained on \(and 3 more"):
+        sound(same, splits)
+    original = nyu / "sync/kitchen_0001/rgb_00001.jpg"
+    copy_of_it = nyu / "official_splits/test/study/rgb_00001.jpg"
+    copy_of_it.write_bytes(original.read_bytes())
+    with pytest.raises(ValueError, match=r"study/rgb_00001.jpg: is trained on as .*kitchen_0001"):
+        sound(cfg, splits)
+    (nyu / "nyu_test.txt").unlink()  # a machine that only trains has no need of it
+    if "train" in splits:
+        sound(cfg, splits)
+
+
+def test_parts_that_are_split_otherwise_are_refused(nyu):
+    cfg = probing_config(nyu, "nyu_linear_v1.py", "nyu_train.txt", "nyu_test.txt")
+    cfg.test_dataloader.dataset.datasets[0].share = 0.2
+    with pytest.raises(ValueError, match="share=0.1 and another with 0.2, so images can be in"):
+        check_config(cfg, ["train"])

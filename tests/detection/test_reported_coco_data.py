@@ -194,6 +194,10 @@ def test_images_of_train_in_val(root: Path) -> None:
     message = refusal(root)
     assert message.startswith(f"{root / 'images' / 'v1.jpg'}: is trained on as ")
     assert refusal(root, ("test",)) == message  # what is only scored is compared, too
+    cfg = config_of(root)
+    cfg["val_dataloader"] = None  # and what training does not score
+    (shared,) = [f for f in check_config(cfg, ("train", "val")).findings if f.is_problem]
+    assert message.startswith(shared.sentence())
 
 
 def test_a_class_that_is_misspelt_in_one_file(root: Path) -> None:

@@ -64,6 +64,13 @@ def test_a_sound_row_of_one_seed_says_only_that(make_record):
             {"notes": "the scored files are not those of BCCD test as published (0123...)"},
             "other files than published",
         ),
+        (
+            {
+                "notes": "encoder in bfloat16; held out: 279 of 2,975 training images (9.38 %), "
+                "3 of 18 sequences; evaluated at commit abc"
+            },
+            "held out: 279 of 2,975 training images (9.38 %), 3 of 18 sequences",
+        ),
         ({"options": {"amp": "bfloat16"}}, "amp bfloat16"),
         ({"selection": {**LAYERS, "on": "test"}}, "layer chosen on the scored split"),
         ({"ci95": {"AP": [{**INTERVAL, "num_units": 29}]}}, "fewer than 30 images"),
@@ -84,7 +91,9 @@ def test_what_limits_a_row_is_said_on_every_page(make_record, changes, expected)
 
 
 def test_choices_on_held_out_data_are_no_note(make_record):
-    assert words(make_record({"selection": {**LAYERS, "on": "holdout"}})) == ["one seed"]
+    alone = "held out: 2,021 of 20,210 training images (10.00 %), each for itself"
+    held = {"selection": {**LAYERS, "on": "holdout"}, "notes": alone}
+    assert words(make_record(held)) == ["one seed"]
 
 
 def test_a_fault_of_one_seed_is_said_of_the_row(make_record):

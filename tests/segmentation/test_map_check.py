@@ -426,6 +426,53 @@ def test_a_held_out_part_of_train_is_no_val(tmp_path):
     assert names(check(cfg, "train", "test")) == []
 
 
+def probing_config(root: Path, reported: Path, share: float = 0.25, **more) -> dict:
+    """As a config of probes: a part of train that chooses, beside what is reported."""
+    parts = {
+        part: dict(
+            type="HoldoutSubset", part=part, share=share, group="image", dataset=dataset(root)
+        )
+        for part in ("train", "holdout")
+    }
+    both = dict(type="ConcatDataset", datasets=[parts["holdout"], dataset(reported)])
+    return dict(
+        config(root),
+        train_dataloader=dict(dataset=parts["train"]),
+        val_dataloader=None,
+        test_dataloader=dict(dataset=both),
+        select_on="holdout",
+        **more,
+    )
+
+
+@pytest.mark.parametrize("splits", [("train", "val"), ("test",)], ids=["train.py", "test.py"])
+def test_probes_are_not_scored_on_what_they_are_trained_on(tmp_path, splits):
+    """Training has no loader of what is reported, and scoring none of what is trained on."""
+    for name in "abcd":
+        write_pair(tmp_path, name, BOTH)
+    with pytest.raises(ValueError, match=r"img/a\.jpg: is trained on \(and 3 more"):
+        check(probing_config(tmp_path, tmp_path), *splits)
+    write_pair(tmp_path / "v", "z", BOTH)
+    assert names(check(probing_config(tmp_path, tmp_path / "v"), *splits)) == []
+    shutil.copyfile(tmp_path / "img/b.jpg", tmp_path / "v/img/z.jpg")
+    with pytest.raises(ValueError, match=r"v/img/z\.jpg: is trained on as .*img/b\.jpg"):
+        check(probing_config(tmp_path, tmp_path / "v"), *splits)
+    if "train" in splits:  # a machine that only trains has no need of what is reported
+        check(probing_config(tmp_path, tmp_path / "nowhere"), *splits)
+
+
+def test_a_class_that_could_not_choose_is_told_before_training(tmp_path):
+    """Scoring would refuse it after hours."""
+    for name in "abcdefgh":
+        write_pair(tmp_path, name, [[0, 0]] if name != "a" else BOTH)
+    write_pair(tmp_path / "v", "z", BOTH)
+    cfg = probing_config(tmp_path, tmp_path / "v", share=0.125)
+    with pytest.raises(ValueError, match=r"1 held-out images show label 1 \(b\) nowhere; hold out"):
+        check(cfg, "train", "val")
+    assert names(check(dict(cfg, allow_absent_classes=True), "train", "val")) == []
+    assert names(check(dict(cfg, select_on="val"), "train", "val")) == []
+
+
 def test_a_large_split_is_read_in_processes(tmp_path, monkeypatch):
     """Same counts, and the defect in the last file is found."""
     monkeypatch.setattr(many_files, "FEW", 2)

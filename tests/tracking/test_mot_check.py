@@ -299,6 +299,24 @@ def test_a_sequence_in_both_splits(tmp_path: Path) -> None:
     assert names(checked(tmp_path)) == {}
 
 
+@pytest.mark.parametrize("splits", [("train", "val"), ("test",)], ids=["train.py", "test.py"])
+def test_a_sequence_in_a_loader_that_is_not_used(tmp_path: Path, splits) -> None:
+    """Training does not read what is scored, and scoring not what is trained on."""
+    save_clip(tmp_path / "a")
+    save_clip(tmp_path / "b", seed=1)
+
+    def names_for(train: str, test: str) -> dict[str, int]:
+        cfg: dict = {"test_evaluator": {"benchmark": "MOT17"}}
+        for split, folder in (("train", train), ("val", "b"), ("test", test)):
+            dataset = dict(type="MOTSequences", data_root=str(tmp_path / folder))
+            cfg[f"{split}_dataloader"] = {"dataset": {**dataset, "test_mode": split != "train"}}
+        return names(mot.check_config(Config(cfg), splits))
+
+    assert names_for("a", "b") == {}  # val and test are one and the same
+    assert names_for("a", "a") == {"copied-frames": 1}
+    assert names_for("nowhere" if splits == ("test",) else "a", "b") == {}
+
+
 def test_halves_share_nothing(tmp_path: Path) -> None:
     save_clip(tmp_path)
     cfg = {

@@ -21,7 +21,7 @@ def repeated_images(trained: Iterable[Path], scored: Sequence[Path]) -> list[Fin
     Only files of equal size are read. What is not there is passed over.
     """
     by_size: dict[int, list[Path]] = {}
-    for file in trained:
+    for file in dict.fromkeys(trained):
         if (size := _size(file)) is not None:
             by_size.setdefault(size, []).append(file)
     found = FindingCollector()
