@@ -2,7 +2,7 @@
 
 Source: perception_models @ 3e352cc, apps/detection/DETA_pe: Pillow images, AdamW (SGD in stage 4),
 no warm-up, gradient norm clipped to 0.1, weight decay 1e-4 on every parameter, a tenth of the rate
-for sampling offsets, one drop of the rate by 10. Step by step: docs/protocols/deta-pe-training.md.
+for sampling offsets, one drop of the rate by 10. Step by step: docs/protocols/deta_pe_training.md.
 
 Choices, where this differs:
 - A picture is turned as its Exif entry says; there it is taken as it is stored.

@@ -4,7 +4,7 @@ Source: perception_models @ 3e352cc, apps/detection (arXiv:2504.13181, table 24)
 02b5c4e: images by Pillow, scale 0.1 to 2, crop of the canvas without padding, boxes recomputed from
 polygons; weight decay 0.1 on everything, norms and positions included; float16 and gradients sent
 as float16; the warm-up is as released, a share of the run that was fixed before the run was
-shortened (90 iterations, not 250). Step by step: docs/protocols/vitdet-pe-coco.md.
+shortened (90 iterations, not 250). Step by step: docs/protocols/vitdet_pe_coco.md.
 
 Choices, where this differs:
 - Boxes with a side under 1 px or an area of 0 are not trained on; detectron2 keeps them until the

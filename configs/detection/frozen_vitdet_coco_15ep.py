@@ -12,7 +12,7 @@ Cost:     8 GPUs x 8 images.
 Expected: box AP 43.2 for PE Core G at block 38 of 50 (counted from 1; table 36 and figure 8), 46.1
           for PE Spatial G at layer 40 or 42 and 44.5 at its last.
 
-Step by step: docs/protocols/frozen-vitdet-pe.md. Choices: the layer is the one asked for; the paper
+Step by step: docs/protocols/frozen_vitdet_pe.md. Choices: the layer is the one asked for; the paper
 shows the best on val2017.
 
 `layer` counts blocks from 0, negatives from the end. What the paper does not say is ours: batch 64,

@@ -9,7 +9,7 @@ Cost:     as released 64 GPUs x 1 image, float16.
 Expected: box AP 51.9, mask AP 47.9 (Core G), 54.2 and 49.3 (Spatial G) (table 14 of the paper).
 
 Choice: the warm-up as in vitdet_pe_core_g14_coco_75ep.py. Step by step:
-docs/protocols/vitdet-pe-lvis.md.
+docs/protocols/vitdet_pe_lvis.md.
 
 Sigmoid loss over 50 sampled classes, images of rare classes repeated, 300 detections per image.
 """
