@@ -66,6 +66,7 @@ def main() -> int:
     from rich.console import Console
     from rich.live import Live
 
+    from pe_dense.encoders.zoo import licences_in_words
     from pe_dense.files import atomic_write_text
     from pe_dense.results import pages, provenance
     from pe_dense.results.store import load_readable, record_path
@@ -129,7 +130,7 @@ def main() -> int:
         else:
             print(f"failed: {name}: {progress.error or progress.state} (log: {log})")
     store = pages.open_store(records)
-    written = list(pages.build(records, store=store))
+    written = list(pages.build(records, store=store, licences=licences_in_words()))
     for problem in store.problems:
         print(f"refused: {problem}", file=sys.stderr)
     refused = plan.refused_jobs(todo, load_readable(records)[0], store.records)

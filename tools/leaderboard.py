@@ -91,10 +91,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_build(args: argparse.Namespace, root: Path) -> int:
     """Writes the pages, or with `--check` compares them with the files."""
+    from pe_dense.encoders.zoo import licences_in_words
     from pe_dense.results import pages
 
     if args.check:
-        old = pages.outdated(root)
+        old = pages.outdated(root, licences_in_words())
         for path in old:
             print(
                 f"{path} is not what the records give; run python tools/leaderboard.py build",
@@ -104,7 +105,7 @@ def run_build(args: argparse.Namespace, root: Path) -> int:
             print("all pages are up to date")
         return 1 if old else 0
     store = pages.open_store(root, args.allow_dirty)
-    for path in pages.build(root, store=store):
+    for path in pages.build(root, store=store, licences=licences_in_words()):
         print(f"wrote {path}")
     return tell_refused(store)
 

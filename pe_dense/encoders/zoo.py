@@ -225,3 +225,16 @@ def find_encoder(name: str) -> EncoderSpec:
             "(any timm ViT works as timm:<model name>)"
         )
     return ENCODERS[name]
+
+
+def licences_in_words() -> dict[str, str]:
+    """Licence of the weights of every encoder of the table; it says where it is non-commercial.
+
+    Example:
+        >>> licences_in_words()["mae_b16"]
+        'CC-BY-NC-4.0, non-commercial'
+    """
+    return {
+        name: f"{spec.licence}, non-commercial" if spec.is_non_commercial else spec.licence
+        for name, spec in ENCODERS.items()
+    }

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from pe_dense.files import atomic_write_text
+from pe_dense.results import licence_list
 from pe_dense.results.checked_store import CheckedStore, check_store
 from pe_dense.results.findings import find
 from pe_dense.results.html_page import render_html
@@ -80,11 +82,20 @@ def _home() -> Path:
 
 
 def render(
-    root: str | os.PathLike[str], allow_dirty: bool = False, store: CheckedStore | None = None
+    root: str | os.PathLike[str],
+    allow_dirty: bool = False,
+    store: CheckedStore | None = None,
+    licences: Mapping[str, str] | None = None,
 ) -> dict[Path, str]:
     """File -> content of the leaderboard of a store; the files lie beside the store.
 
     The README gets an excerpt of the published store, between two comments that mark its place.
+
+    Args:
+        root: Root of the records.
+        allow_dirty: As in `open_store`.
+        store: What `open_store` gave, where that was called already.
+        licences: Name of an encoder -> licence of its weights, for a list at the end of the pages.
 
     Raises:
         ValueError: As `open_store`.
@@ -93,11 +104,12 @@ def render(
     records, refused = load_all(root, store=store), store.refused
     findings = find(records, root)
     folder = Path(root).parent
+    markdown = with_markdown(render_markdown(records, findings), refused, Path(root))
+    html = with_html(render_html(records, findings), refused, Path(root))
+    listed = licence_list.by_licence((r.encoder.name for r in records), licences or {})
     pages = {
-        folder / "LEADERBOARD.md": with_markdown(
-            render_markdown(records, findings), refused, Path(root)
-        ),
-        folder / "leaderboard.html": with_html(render_html(records, findings), refused, Path(root)),
+        folder / "LEADERBOARD.md": licence_list.with_markdown(markdown, listed),
+        folder / "leaderboard.html": licence_list.with_html(html, listed),
     }
     readme_file = _home() / README
     if is_published(root) and readme_file.is_file():
@@ -108,7 +120,10 @@ def render(
 
 
 def build(
-    root: str | os.PathLike[str], allow_dirty: bool = False, store: CheckedStore | None = None
+    root: str | os.PathLike[str],
+    allow_dirty: bool = False,
+    store: CheckedStore | None = None,
+    licences: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write the leaderboard of a store; the files that were written.
 
@@ -116,15 +131,15 @@ def build(
         ValueError: As `render`.
         OSError: If a file cannot be written.
     """
-    pages = render(root, allow_dirty, store)
+    pages = render(root, allow_dirty, store, licences)
     for path, text in pages.items():
         atomic_write_text(path, text)
     return list(pages)
 
 
-def outdated(root: str | os.PathLike[str]) -> list[Path]:
+def outdated(root: str | os.PathLike[str], licences: Mapping[str, str] | None = None) -> list[Path]:
     """Files of the leaderboard that are not what the records give."""
-    pages = render(root)
+    pages = render(root, licences=licences)
     return [path for path, text in pages.items() if not _is(path, text)]
 
 

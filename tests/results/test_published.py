@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pe_dense.encoders.zoo import ENCODERS, licences_in_words
 from pe_dense.results import pages
 from pe_dense.results.comparison import evidence_of
 from pe_dense.results.store import find_problems, load_records, save_record
@@ -22,7 +23,24 @@ def in_the_repository(monkeypatch):
 
 
 def test_pages_are_what_the_records_give() -> None:
-    assert pages.outdated(STORE) == [], "run python tools/leaderboard.py build"
+    assert pages.outdated(STORE, licences_in_words()) == [], "run python tools/leaderboard.py build"
+
+
+def test_pages_name_the_licence_of_every_encoder_of_the_zoo() -> None:
+    """Non-commercial ones are marked; names that no zoo row has are left out."""
+    shown = {record.encoder.name for record in pages.load_all(STORE)} & set(ENCODERS)
+    assert {"mae_l16", "eupe_b16", "sam3_l14_1008", "clip_l14"} <= shown
+    markdown = (ROOT / "benchmarks/LEADERBOARD.md").read_text(encoding="utf-8")
+    html = (ROOT / "benchmarks/leaderboard.html").read_text(encoding="utf-8")
+    listed = markdown.partition("## Licences of released weights\n\n")[2].strip().splitlines()
+    found = {}
+    for line in listed:
+        licence, _, names = line.removeprefix("- ").rpartition(": ")
+        found |= dict.fromkeys(names.split(", "), licence)
+        assert f"<li>{licence}: {names}</li>" in html
+    assert found == {name: licences_in_words()[name] for name in shown}
+    assert found["mae_l16"].endswith(", non-commercial")
+    assert found["sam3_l14_1008"] == "SAM License"
 
 
 def test_nothing_that_is_published_is_refused() -> None:
@@ -72,7 +90,7 @@ def test_what_is_checked_does_not_depend_on_where_it_is_called(tmp_path, monkeyp
     """From another folder the list of protocols and the numbers of papers are found as well."""
     monkeypatch.chdir(tmp_path)
     assert pages.is_published(ROOT / STORE)
-    assert pages.outdated(ROOT / STORE) == []
+    assert pages.outdated(ROOT / STORE, licences_in_words()) == []
     (record,) = [r for r in RECORDS if r.protocol.id == "mini-vos-layers"]
     own = tmp_path / "records"
     assert record.evidence is not None
