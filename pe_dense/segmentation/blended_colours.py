@@ -39,10 +39,12 @@ def turned_hue(image_bgr: np.ndarray, turn: float) -> np.ndarray:
         >>> turned_hue(np.array([[[0, 0, 255]]], np.uint8), 1 / 3).tolist()  # red becomes green
         [[[0, 255, 0]]]
     """
-    hsv = cv2.cvtColor(image_bgr.astype(np.float32) / np.float32(255), cv2.COLOR_BGR2HSV)
-    hsv[..., 0] = (hsv[..., 0] + np.float32(360 * turn)) % 360
+    scaled = cv2.multiply(image_bgr, (1 / 255,) * 4, dtype=cv2.CV_32F)
+    hsv = cv2.cvtColor(scaled, cv2.COLOR_BGR2HSV)
+    hsv[..., 0] += np.float32(360 * (turn % 1))  # OpenCV reads 360 and more, but nothing below 0
     turned = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
-    return np.clip(turned * np.float32(255.999), 0, 255).astype(np.uint8)
+    turned *= np.float32(255.999)  # 0..1, so that 1 becomes 255
+    return turned.astype(np.uint8)
 
 
 @TRANSFORMS.register_module()
