@@ -3,6 +3,9 @@
 Importing it also answers to module names of version 0.1 that stand in people's configs; each use
 warns, and version 0.3 will not know them any more. Scripts find the functions of those modules
 under `pe_dense.run` (CHANGELOG).
+
+It also answers for mmcv's compiled operators, so that mmcv, mmdet and mmseg can be imported where
+they are missing: import pe_dense first (`pe_dense.openmmlab.mmcv_operators`).
 """
 
 import importlib
@@ -52,4 +55,20 @@ class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         sys.modules[module.__name__] = importlib.import_module(new)
 
 
+class _MmcvOperators(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives a module that finds each operator, compiled or not, for mmcv's compiled one."""
+
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name == "mmcv._ext" else None
+
+    def create_module(self, spec):
+        return importlib.import_module("pe_dense.openmmlab.mmcv_operators").MODULE
+
+    def exec_module(self, module):
+        pass
+
+
+sys.meta_path.insert(0, _MmcvOperators())
+if "mmcv._ext" in sys.modules:  # mmcv was imported first
+    importlib.import_module("pe_dense.openmmlab.mmcv_operators").take_over()
 sys.meta_path.insert(0, _MovedModules())  # before a folder that an update left behind

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import pe_dense  # noqa: F401  before mmcv: answers for its compiled operators
+
 REPO = Path(__file__).resolve().parents[1]
 # Processes that work side by side, and the tools that they start, have one thread each.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

@@ -14,7 +14,6 @@ from pe_dense.detection import (  # noqa: F401
     large_scale_jitter,
     lvis_dataset,
     lvis_metric,
-    operators,
     pair_assignment,
     polygon_loading,
     repeat_factor_sampler,

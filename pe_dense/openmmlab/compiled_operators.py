@@ -1,61 +1,86 @@
-"""Whether mmcv's compiled operators run on the GPU that is here.
+"""Whether mmcv's compiled operators run here, on the CPU and on the GPU.
 
     python -m pe_dense.openmmlab.compiled_operators        # finds out, keeps and prints the answer
 
-Found out by running one of them on the GPU, in a process of its own, because nothing less can be
-trusted: mmcv chooses its CUDA kernels by whether torch sees a GPU, and in one build of mmcv the
-function that tells the CUDA version it was compiled with crashed the interpreter while its kernels
-worked. The answer is kept in the environment's folder (`make setup` puts it there) and asked for
-again when mmcv's compiled file, torch or the GPU is another.
+Found out by running one of them on the device, in a process of its own, because nothing less can be
+trusted: a module that was compiled for another torch may load and crash, mmcv chooses its CUDA
+kernels by whether torch sees a GPU, and in one build of mmcv the function that tells the CUDA
+version it was compiled with crashed the interpreter while its kernels worked. The answer is kept in
+the environment's folder (`make setup` puts it there) and asked for again when mmcv's compiled file,
+torch or the GPU is another.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.machinery
 import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
 from pe_dense.files import atomic_write_text
 
-ANSWER = Path(sys.prefix) / "pe_dense_mmcv_cuda.json"
+ANSWER = Path(sys.prefix) / "pe_dense_mmcv_operators.json"
 SECONDS = 300
+NONE = "mmcv has no compiled operators"
+# Without pe_dense, so that it is mmcv's own module that answers.
 TRIAL = """
+import sys
 import torch
 from mmcv.ops import nms
-boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8], [20, 20, 30, 30]], device="cuda")
-kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7], device="cuda"), 0.5)[1]
+device = sys.argv[1]
+boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8], [20, 20, 30, 30]], device=device)
+kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7], device=device), 0.5)[1]
 assert kept.tolist() == [0, 2], kept
 """
 
 
-def state_of_this_machine() -> dict[str, str | int] | None:
-    """What an answer holds for: compiled file, torch and GPU; None without mmcv's operators."""
-    spec = importlib.util.find_spec("mmcv")
-    spec = spec and importlib.util.find_spec("mmcv._ext")
-    if spec is None or spec.origin is None:
+def compiled_file() -> Path | None:
+    """Mmcv's compiled module; None where mmcv, or the module, is not installed."""
+    mmcv = importlib.util.find_spec("mmcv")
+    if mmcv is None or not mmcv.submodule_search_locations:
         return None
-    file = Path(spec.origin)
+    spec = importlib.machinery.PathFinder.find_spec("mmcv._ext", mmcv.submodule_search_locations)
+    return None if spec is None or spec.origin is None else Path(spec.origin)
+
+
+@functools.cache
+def compiled_module() -> ModuleType:
+    """Mmcv's compiled module, loaded; only where `work_on` says that it works."""
+    file = compiled_file()
+    assert file is not None
+    loader = importlib.machinery.ExtensionFileLoader("mmcv._ext", str(file))
+    spec = importlib.util.spec_from_file_location("mmcv._ext", file, loader=loader)
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def state_of_this_machine(device: str) -> dict[str, str | int] | None:
+    """What an answer holds for: compiled file, torch and GPU; None without mmcv's operators."""
+    file = compiled_file()
+    if file is None:
+        return None
     return dict(
         operators=str(file),
         bytes=file.stat().st_size,
         changed_ns=file.stat().st_mtime_ns,
         torch=torch.__version__,
-        gpu=torch.cuda.get_device_name(),
+        device=torch.cuda.get_device_name() if device == "cuda" else device,
     )
 
 
-def run_trial() -> str:
-    """Runs NMS on the GPU in a process of its own; '' if it worked, else what went wrong."""
+def run_trial(device: str) -> str:
+    """Runs NMS on a device in a process of its own; '' if it worked, else what went wrong."""
+    command = [sys.executable, "-c", TRIAL, device]
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", TRIAL], capture_output=True, text=True, timeout=SECONDS
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         return f"no answer within {SECONDS} s"
     if done.returncode < 0:
@@ -65,37 +90,46 @@ def run_trial() -> str:
 
 
 @functools.cache
-def problem_on_cuda() -> str:
-    """Why mmcv's operators cannot run on the GPU, in a few words; '' if they can."""
-    if not torch.cuda.is_available():
+def problem_on(device: str) -> str:
+    """Why mmcv's operators cannot run on 'cpu' or 'cuda', in a few words; '' if they can."""
+    if device not in ("cpu", "cuda"):
+        return "mmcv compiles none for this device"
+    if device == "cuda" and not torch.cuda.is_available():
         return "torch finds no CUDA device"
-    state = state_of_this_machine()
+    state = state_of_this_machine(device)
     if state is None:
-        return "mmcv has no compiled operators"
-    kept = kept_answer()
-    if kept.get("state") == state:
-        return str(kept["problem"])
-    problem = run_trial()
-    text = json.dumps(dict(state=state, problem=problem), indent=1) + "\n"
+        return NONE
+    kept = kept_answers()
+    if kept.get(device, {}).get("state") == state:
+        return str(kept[device]["problem"])
+    problem = run_trial(device)
+    text = json.dumps(kept | {device: dict(state=state, problem=problem)}, indent=1) + "\n"
     with contextlib.suppress(OSError):  # a folder that cannot be written: asked again next time
         atomic_write_text(ANSWER, text)
     return problem
 
 
-def kept_answer() -> dict:
-    """What the file holds; empty where there is none, or none that can be read."""
+def kept_answers() -> dict[str, dict]:
+    """What the file holds for each device; empty where there is none, or none that can be read."""
     try:
         kept = json.loads(ANSWER.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return kept if isinstance(kept, dict) and "problem" in kept else {}
+    sound = isinstance(kept, dict) and all(
+        isinstance(answer, dict) and "problem" in answer for answer in kept.values()
+    )
+    return kept if sound else {}
 
 
-def cuda_operators_work() -> bool:
-    """Whether mmcv's compiled operators run on CUDA tensors here."""
-    return not problem_on_cuda()
+def work_on(device: str) -> bool:
+    """Whether mmcv's compiled operators run on tensors of a device."""
+    return not problem_on(device)
 
 
 if __name__ == "__main__":
-    problem = problem_on_cuda()
-    sys.stdout.write(f"mmcv's operators on the GPU: {problem or 'they work'}\n")
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        problem = problem_on(device)
+        sys.stdout.write(
+            f"mmcv's compiled operators on {device}: {problem or 'they work'}"
+            f"{'; the PyTorch forms take over' if problem else ''}\n"
+        )

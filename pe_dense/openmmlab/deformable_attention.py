@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pe_dense.kernels import use_kernels
-from pe_dense.openmmlab.compiled_operators import cuda_operators_work
+from pe_dense.openmmlab.compiled_operators import work_on
 
 plain_deformable_attention = mmcv_module.multi_scale_deformable_attn_pytorch
 IMAGES_AT_ONCE = 64  # mmcv's `im2col_step`, which must divide a larger number of images
@@ -43,7 +43,7 @@ def deformable_attention(
         from pe_dense.openmmlab import deformable_attention_kernel as kernel
 
         return kernel.deformable_attention(*inputs)
-    compiled = values_BNMD.is_cuda and values_BNMD.dtype != torch.bfloat16 and cuda_operators_work()
+    compiled = values_BNMD.is_cuda and values_BNMD.dtype != torch.bfloat16 and work_on("cuda")
     if compiled and (len(values_BNMD) <= IMAGES_AT_ONCE or not len(values_BNMD) % IMAGES_AT_ONCE):
         starts_L = shapes_L2.prod(1).cumsum(0) - shapes_L2.prod(1)
         return mmcv_module.MultiScaleDeformableAttnFunction.apply(

@@ -23,30 +23,30 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "card A")
     monkeypatch.setattr(compiled_operators, "ANSWER", tmp_path / "answer.json")
     tried = []
-    monkeypatch.setattr(compiled_operators, "run_trial", lambda: tried.append(1) or "broken")
-    compiled_operators.problem_on_cuda.cache_clear()
+    monkeypatch.setattr(compiled_operators, "run_trial", lambda device: tried.append(1) or "broken")
+    compiled_operators.problem_on.cache_clear()
     yield tried
-    compiled_operators.problem_on_cuda.cache_clear()
+    compiled_operators.problem_on.cache_clear()
 
 
 def ask_again() -> str:
     """The answer of another process."""
-    compiled_operators.problem_on_cuda.cache_clear()
-    return compiled_operators.problem_on_cuda()
+    compiled_operators.problem_on.cache_clear()
+    return compiled_operators.problem_on("cuda")
 
 
 def test_the_answer_is_kept_for_other_processes(machine) -> None:
     assert ask_again() == ask_again() == "broken"
     assert machine == [1]
-    assert json.loads(compiled_operators.ANSWER.read_text())["problem"] == "broken"
+    assert json.loads(compiled_operators.ANSWER.read_text())["cuda"]["problem"] == "broken"
 
 
 def test_another_gpu_or_a_damaged_file_is_tried_again(machine, monkeypatch) -> None:
     assert ask_again() == "broken"
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "card B")
-    monkeypatch.setattr(compiled_operators, "run_trial", lambda: machine.append(2) or "")
+    monkeypatch.setattr(compiled_operators, "run_trial", lambda device: machine.append(2) or "")
     assert ask_again() == ""
-    assert compiled_operators.cuda_operators_work()
+    assert compiled_operators.work_on("cuda")
     compiled_operators.ANSWER.write_text("[]")
     assert ask_again() == ""
     assert machine == [1, 2, 2]
@@ -77,7 +77,7 @@ def test_a_trial_that_fails_says_how(monkeypatch, program: str, problem: str) ->
     monkeypatch.setattr(compiled_operators, "TRIAL", program)
     if "sleep" in program:
         monkeypatch.setattr(compiled_operators, "SECONDS", 1)
-    found = compiled_operators.run_trial()
+    found = compiled_operators.run_trial("cpu")
     assert problem in found
     assert bool(problem) == bool(found)
 
@@ -85,7 +85,7 @@ def test_a_trial_that_fails_says_how(monkeypatch, program: str, problem: str) ->
 def test_as_a_program_it_prints_the_answer() -> None:
     command = [sys.executable, "-m", "pe_dense.openmmlab.compiled_operators"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPO)
-    assert done.stdout.startswith("mmcv's operators on the GPU: ")
+    assert done.stdout.startswith("mmcv's compiled operators on cpu: ")
 
 
 def test_nothing_asks_mmcv_for_its_cuda_version(monkeypatch) -> None:

@@ -87,7 +87,7 @@ def test_without_triton_mmcv_s_operator_is_taken_where_it_runs(
     values.dtype = dtype
     apply = SimpleNamespace(apply=lambda *inputs: ("mmcv", inputs[2].tolist()))
     monkeypatch.setattr(module, "use_kernels", lambda values: False)
-    monkeypatch.setattr(module, "cuda_operators_work", lambda: operators_work)
+    monkeypatch.setattr(module, "work_on", lambda device: operators_work)
     monkeypatch.setattr(module.mmcv_module, "MultiScaleDeformableAttnFunction", apply)
     monkeypatch.setattr(module, "plain_deformable_attention", lambda *inputs: "plain")
     result = deformable_attention(values, torch.tensor(SHAPES), None, None)
