@@ -1,6 +1,7 @@
 # make demo    set up, train a detector on generated data for two encoders, print the leaderboard
 # make test    set up, then all tests, a file per core (options: PYTEST_ARGS="-k pe -x"; one: "-n 0")
 # make setup   only the set-up, in .venv              (another Python: PYTHON=/path/to/python3.11)
+# make operators    compile mmcv's operators, for speed; needs a C++ compiler and ten minutes
 # make lint    ruff        make clean   remove what the demo made        make clean-venv   .venv
 
 SHELL := /bin/sh
@@ -11,13 +12,12 @@ PYTEST_ARGS ?=
 # A process per core takes whole files, in the order of tests/conftest.py; each may need 3 GiB.
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 # The first Python in range, that of an existing .venv first; one named by the user is taken as it is.
-PYTHON ?= $(shell for python in .venv/bin/python python3 python3.12 python3.11 python3.10; do \
-	$$python -c '$(IN_RANGE)' 2>/dev/null && { echo $$python; break; }; done)
+PYTHON ?= $(shell for python in .venv/bin/python python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$python tools/setup_steps/versions.py 2>/dev/null && { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean clean-venv
+.PHONY: help setup operators demo test lint clean clean-venv
 
 help:
 	@sed -n 's/^# //p;/^$$/q' Makefile
@@ -25,11 +25,14 @@ help:
 setup:
 	@python="$(PYTHON)"; \
 	if [ -z "$$python" ]; then \
-	  echo "No Python 3.10, 3.11 or 3.12 on the PATH: install one, or name it with PYTHON=/path/to/python3.11." >&2; \
+	  echo "No Python 3.10 to 3.13 on the PATH: install one, or name it with PYTHON=/path/to/python3.11." >&2; \
 	  exit 2; \
 	fi; \
 	command -v "$$python" >/dev/null || { echo "PYTHON=$$python is not a program." >&2; exit 2; }; \
 	"$$python" tools/setup_environment.py
+
+operators: setup
+	$(RUN) tools/compile_operators.py
 
 demo: setup
 	$(RUN) tools/prepare_data.py mini --out data/mini

@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tools"))
-from setup_steps.versions import allowed  # noqa: E402
+from setup_steps.versions import PYTHONS, allowed  # noqa: E402
 
 VERSION = re.search(
     r'^__version__ = "([^"]+)"',
@@ -24,11 +24,10 @@ setup(
     long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=f">=3.{PYTHONS[0][1]},<3.{PYTHONS[1][1] + 1}",
     packages=find_packages(include=["pe_dense", "pe_dense.*"]),
     package_data={"pe_dense.results": ["page/*"]},
-    # onedl-mmcv compiles its operators against the torch that is there: install torch first, then
-    # `pip install --no-build-isolation onedl-mmcv` with ninja, psutil, setuptools and wheel.
+    # pip builds onedl-mmcv apart from torch, hence without its operators, in seconds.
     install_requires=allowed(),
     extras_require={extra: allowed(extra) for extra in ("timm", "sam", "mot", "dev")},
 )

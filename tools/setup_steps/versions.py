@@ -1,9 +1,23 @@
-"""The one list of packages: what pe_dense allows, and what `make setup` installs and is tested.
+"""The one list of versions: what pe_dense allows, and what `make setup` installs and is tested.
 
-Read by `setup.py` and `tools/setup_environment.py`; standard library only.
+Read by `setup.py` and `tools/setup_environment.py`; standard library only. As a program it ends
+with exit code 0 where the Python that runs it can be used.
 """
 
+import sys
 from typing import NamedTuple
+
+PYTHONS = ((3, 10), (3, 13))  # the first and the last
+
+
+def python_problem(version: tuple[int, ...]) -> str | None:
+    """One sentence when a Python version cannot be used, else None."""
+    if PYTHONS[0] <= tuple(version[:2]) <= PYTHONS[1]:
+        return None
+    return (
+        f"Python {version[0]}.{version[1]} cannot be used: pe_dense needs Python 3.10 to 3.13; "
+        "name one with `make setup PYTHON=/path/to/python3.11`."
+    )
 
 
 class Package(NamedTuple):
@@ -54,7 +68,7 @@ PACKAGES = (
     Package("selenium", ">=4.20", ">=4.20,<5", "dev"),
     # A CUDA build of torch brings its own; beside a CPU build the tests interpret kernels with it.
     Package("triton", None, "==3.6.0", "kernels"),
-    # What compiles onedl-mmcv against the torch that is there.
+    # What installs pe_dense in place, and compiles mmcv's operators (`make operators`).
     Package("setuptools", None, ">=80,<85", "build"),
     Package("wheel", None, "", "build"),
     Package("packaging", None, ">=24.2", "build"),
@@ -69,7 +83,10 @@ def allowed(extra: str = "") -> list[str]:
 
 
 def installed(*names: str) -> list[str]:
-    """What pip is told to install: the named packages, or all but those with steps of their own."""
-    apart = ("onedl-mmcv", "triton")
-    chosen = [p for p in PACKAGES if p.name in names or (not names and p.name not in apart)]
+    """What pip is told to install: the named packages, or all but triton (a step of its own)."""
+    chosen = [p for p in PACKAGES if p.name in names or (not names and p.name != "triton")]
     return [p.name + p.installed for p in chosen if p.installed is not None]
+
+
+if __name__ == "__main__":
+    sys.exit(python_problem(sys.version_info[:2]) and 2)

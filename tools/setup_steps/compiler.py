@@ -1,4 +1,4 @@
-"""What this machine has (Python, compiler, CUDA, size), and one sentence for what it lacks."""
+"""What this machine has to compile with, and one sentence for what it lacks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,6 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
-
-PYTHON_MIN, PYTHON_MAX = (3, 10), (3, 12)
-
-
-def python_problem(version: tuple[int, ...]) -> str | None:
-    """One sentence when a Python version cannot be used, else None.
-
-    Args:
-        version: Major and minor version, more numbers are ignored.
-    """
-    if PYTHON_MIN <= tuple(version[:2]) <= PYTHON_MAX:
-        return None
-    found = ".".join(str(number) for number in version[:2])
-    return (
-        f"Python {found} cannot be used: pe_dense needs Python 3.10, 3.11 or 3.12; "
-        "name one with `make setup PYTHON=/path/to/python3.11`."
-    )
 
 
 def compiler_problem(environ: Mapping[str, str], which: Callable = shutil.which) -> str | None:
@@ -86,34 +69,19 @@ def choose_cuda(
         return CudaChoice(
             False,
             f"A GPU is visible but nvcc is not: mmcv's ops are compiled for the CPU; for GPU ops "
-            f"install the CUDA toolkit {torch_cuda} and run `make setup` again.",
+            f"install the CUDA toolkit {torch_cuda} and run `make operators` again.",
         )
     if nvcc_cuda.split(".")[0] != torch_cuda.split(".")[0]:
         return CudaChoice(
             False,
             f"nvcc is CUDA {nvcc_cuda} but torch is CUDA {torch_cuda}: mmcv's ops are compiled "
-            f"for the CPU; for GPU ops put nvcc {torch_cuda} on the PATH, then `make setup`.",
+            f"for the CPU; for GPU ops put nvcc {torch_cuda} on the PATH, then `make operators`.",
         )
     return CudaChoice(
         True,
         f"GPU and nvcc {nvcc_cuda} found: mmcv's ops are compiled with CUDA; FORCE_CUDA=0 skips "
-        "that, and detectors do without (deformable attention and NMS have Triton kernels too).",
+        "that.",
     )
-
-
-def triton_problem(torch_cuda: str | None, system: str, processor: str) -> str | None:
-    """Why the set-up installs no triton of its own, in a few words; None where it does.
-
-    Args:
-        torch_cuda: CUDA version of the installed torch, e.g. "13.0"; None for a CPU build.
-        system: What `platform.system()` says.
-        processor: What `platform.machine()` says.
-    """
-    if torch_cuda is not None:
-        return "torch is a CUDA build, which brings its own"
-    if (system, processor) != ("Linux", "x86_64"):
-        return f"there is none for {system} on {processor}"
-    return None
 
 
 def compile_minutes(num_jobs: int, for_cuda: bool) -> int:
