@@ -189,3 +189,16 @@ def test_a_sam3_file_in_another_tower_says_what_it_is(golden, tmp_path):
     encoder = build_encoder("pe_spatial_t16_512", depth=1)
     with pytest.raises(ValueError, match="does not fit pe_spatial_t16_512"):
         load_weights(encoder, save(released(golden), tmp_path))
+
+
+def test_a_backbone_of_an_inner_layer_keeps_windows_and_global_blocks():
+    """The backbone builds as many blocks as it reads; the row counts global ones in the whole."""
+    pytest.importorskip("mmengine")
+    from pe_dense.openmmlab.backbone import DenseBackbone
+
+    sizes = {key: SMALL[key] for key in ("embed_dim", "num_heads", "mlp_hidden", "window_size")}
+    backbone = DenseBackbone(NAME, weights="random", out_indices=(8,), encoder_options=sizes)
+    windows = [backbone.encoder.attention_window(i) for i in range(backbone.encoder.depth)]
+    assert windows == [3, 3, 3, 3, 3, 3, 3, None, 3]
+    [found] = backbone(torch.zeros(1, 3, 56, 84))
+    assert found.shape == (1, 16, 4, 6)
