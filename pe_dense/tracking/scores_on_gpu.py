@@ -89,13 +89,7 @@ class GpuScores:
     ) -> Tensor:
         """(G, L, S, K, 7) of frames; numbers without meaning where there is no mask."""
         scorer, native_hw = self.scorer, self.scorer.video.native_hw
-        on_cuda = soft_GLSChw.is_cuda
-        # Pinned for CUDA, where the copy would wait otherwise.
-        shape = len(masks), *native_hw
-        masks_GHW = torch.zeros(shape, dtype=torch.uint8, pin_memory=on_cuda)
-        for g, mask_HW in enumerate(masks):
-            if mask_HW is not None:
-                masks_GHW[g] = torch.from_numpy(np.array(mask_HW))
+        masks_GHW = masks_together(masks, native_hw, soft_GLSChw.is_cuda)
         masks_GHW = masks_GHW.to(soft_GLSChw.device, non_blocking=True)
         num_labels, (height, width) = soft_GLSChw.shape[3], native_hw
         per_frame = soft_GLSChw.shape[1] * soft_GLSChw.shape[2]
@@ -117,6 +111,25 @@ class GpuScores:
 
     def _write(self, t: int, labels_HW: Tensor) -> None:
         self.scorer.write(t, labels_HW.cpu().numpy())
+
+
+def masks_together(
+    masks: Sequence[np.ndarray | None], native_hw: tuple[int, int], pin_memory: bool
+) -> Tensor:
+    """uint8 (G, H, W) in host memory, 0 where there is no mask.
+
+    NumPy copies, in the thread that asks: torch would share each mask among all processors, and
+    wait for the slowest of them while other threads read.
+
+    Args:
+        masks: uint8 (H, W) or None.
+        native_hw: H and W.
+        pin_memory: For CUDA, where the copy to the device would wait otherwise.
+    """
+    masks_GHW = torch.empty((len(masks), *native_hw), dtype=torch.uint8, pin_memory=pin_memory)
+    for out_HW, mask_HW in zip(masks_GHW.numpy(), masks, strict=True):
+        np.copyto(out_HW, 0 if mask_HW is None else mask_HW)
+    return masks_GHW
 
 
 def pixel_counts(

@@ -81,6 +81,21 @@ def test_maps_belong_to_the_annotation_of_their_frame(on_gpu):
         assert np.array_equal(found[b], expected)
 
 
+def test_masks_of_a_group_are_copied_without_torchs_threads(on_gpu):
+    """What a decoder gives cannot be written; frames without a mask are empty."""
+    masks = [np.random.default_rng(i).integers(0, 256, (480, 854)).astype(np.uint8) for i in (0, 1)]
+    for mask in masks:
+        mask.flags.writeable = False
+    given = [masks[0], None, masks[1]]
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        found = on_gpu.masks_together(given, (480, 854), pin_memory=False)
+    used = {event.key for event in seen.key_averages()}
+    assert "aten::empty" in used
+    assert not used & {"aten::copy_", "aten::fill_", "aten::zero_", "aten::zeros"}
+    assert found.dtype == torch.uint8 and not found[1].any()
+    assert np.array_equal(found[0], masks[0]) and np.array_equal(found[2], masks[1])
+
+
 @pytest.mark.parametrize(("limit", "nearest"), [(1, False), (2**25, False), (1, True)])
 def test_layers_and_settings_of_a_video_together(on_gpu, tmp_path, monkeypatch, limit, nearest):
     """Against the threads of a CPU: frames without a mask, objects that begin later."""
