@@ -17,12 +17,9 @@ import sysconfig
 import time
 from pathlib import Path
 
-import torch
 from setup_steps import compiler
 from setup_steps.progress import duration, run_logged
 from setup_steps.versions import installed
-
-from pe_dense.openmmlab import compiled_operators
 
 
 def build_environment(cuda: bool, cuda_home: str | None, gpu_kinds: str) -> dict[str, str]:
@@ -45,6 +42,8 @@ def build_environment(cuda: bool, cuda_home: str | None, gpu_kinds: str) -> dict
 
 def gpu_kinds() -> str:
     """Kinds of GPU to compile for, e.g. '8.0;9.0'."""
+    import torch
+
     devices = range(torch.cuda.device_count())
     found = {".".join(map(str, torch.cuda.get_device_capability(gpu))) for gpu in devices}
     return os.environ.get("TORCH_CUDA_ARCH_LIST") or ";".join(sorted(found))
@@ -57,6 +56,10 @@ def main() -> int:
     )
     parser.add_argument("--log", type=Path, default=Path(sys.prefix) / "setup-logs" / "mmcv.log")
     log = parser.parse_args().log
+    import torch  # loaded late: --help needs none of it
+
+    from pe_dense.openmmlab import compiled_operators
+
     problem = compiler.compiler_problem(os.environ) or compiler.headers_problem(
         Path(sysconfig.get_paths()["include"])
     )
