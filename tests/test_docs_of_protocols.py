@@ -65,13 +65,6 @@ PENDING = {
     "nyu-linear-dinov3",
     # depth as PE
     "nyu-dpt-pe-last-layer",
-    # alignment
-    "spatial-align-g14",
-    # distillation
-    "spatial-distill-l14",
-    "spatial-distill-b16",
-    "spatial-distill-s16",
-    "spatial-distill-t16",
 }
 
 
