@@ -8,6 +8,9 @@ kernels by whether torch sees a GPU, and in one build of mmcv the function that 
 version it was compiled with crashed the interpreter while its kernels worked. The answer is kept in
 the environment's folder (`make setup` puts it there) and asked for again when mmcv's compiled file,
 torch or the GPU is another.
+
+PE_DENSE_OPERATORS=off takes the PyTorch forms everywhere, =on makes it an error where the compiled
+operators do not run.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import functools
 import importlib.machinery
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +33,7 @@ from pe_dense.files import atomic_write_text
 ANSWER = Path(sys.prefix) / "pe_dense_mmcv_operators.json"
 SECONDS = 300
 NONE = "mmcv has no compiled operators"
+VARIABLE = "PE_DENSE_OPERATORS"
 # Without pe_dense, so that it is mmcv's own module that answers.
 TRIAL = """
 import sys
@@ -92,6 +97,20 @@ def run_trial(device: str) -> str:
 @functools.cache
 def problem_on(device: str) -> str:
     """Why mmcv's operators cannot run on 'cpu' or 'cuda', in a few words; '' if they can."""
+    wanted = os.environ.get(VARIABLE, "auto")
+    if wanted not in ("auto", "on", "off"):
+        raise ValueError(f"{VARIABLE}={wanted} is none of auto, on, off")
+    if wanted == "off":
+        return f"{VARIABLE}=off"
+    problem = _problem_here(device)
+    if problem and wanted == "on":
+        raise ValueError(
+            f"{VARIABLE}=on, but {problem} on {device}; `make operators` compiles them"
+        )
+    return problem
+
+
+def _problem_here(device: str) -> str:
     if device not in ("cpu", "cuda"):
         return "mmcv compiles none for this device"
     if device == "cuda" and not torch.cuda.is_available():

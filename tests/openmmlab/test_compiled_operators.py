@@ -82,6 +82,19 @@ def test_a_trial_that_fails_says_how(monkeypatch, program: str, problem: str) ->
     assert bool(problem) == bool(found)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "answer"),
+    [("off", "PE_DENSE_OPERATORS=off"), ("on", ValueError), ("maybe", ValueError)],
+)
+def test_the_environment_decides(machine, monkeypatch, wanted: str, answer) -> None:
+    monkeypatch.setenv(compiled_operators.VARIABLE, wanted)
+    if answer is ValueError:
+        with pytest.raises(ValueError, match=f"PE_DENSE_OPERATORS={wanted}"):
+            ask_again()
+    else:
+        assert ask_again() == answer
+
+
 def test_as_a_program_it_prints_the_answer() -> None:
     command = [sys.executable, "-m", "pe_dense.openmmlab.compiled_operators"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPO)
