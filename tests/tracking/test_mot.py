@@ -18,7 +18,7 @@ from mmengine.structures import InstanceData
 from pe_dense.data.checks.rules import problems
 from pe_dense.run.checkpoint import load_strictly
 from pe_dense.run.config import load_config
-from pe_dense.tracking import mot, mot_check
+from pe_dense.tracking import byte_tracker, mot, mot_check
 from pe_dense.tracking.appearance import box_embeddings, mixed_affinity, updated_embedding
 from pe_dense.tracking.mot_dataset import MOTSequences, frame_range
 
@@ -262,12 +262,24 @@ def test_a_frozen_encoder_keeps_its_weights_and_sees_its_own_normalisation(mini_
 
 @needs_extra
 @pytest.mark.parametrize(
-    "name",
-    ["bytetrack_pe_t16_mini.py", "ocsort_pe_t16_mini.py", "bytetrack_appearance_pe_t16_mini.py"],
+    ("name", "tracker"),
+    [
+        ("bytetrack_pe_t16_mini.py", {}),
+        ("ocsort_pe_t16_mini.py", {}),
+        ("bytetrack_appearance_pe_t16_mini.py", {}),
+        ("bytetrack_pe_t16_mini.py", dict(type="PublishedByteTracker", high=-0.1, low=-0.1)),
+    ],
 )
-def test_configs_track_from_a_detectors_checkpoint(name, mini_root, tmp_path):
+def test_configs_track_from_a_detectors_checkpoint(name, tracker, mini_root, tmp_path, monkeypatch):
     from runs import evaluate, train
 
+    shown, track = [], byte_tracker.PublishedByteTracker.track
+
+    def seen(*args, **kwargs):
+        shown.append(track(*args, **kwargs))
+        return shown[-1]
+
+    monkeypatch.setattr(byte_tracker.PublishedByteTracker, "track", seen)
     options = {
         "data_root": str(mini_root / "coco"), "max_epochs": 1, "val_interval": 2,
         "train_scales": [(128, 128)], "image_scale": (128, 128),
@@ -284,10 +296,15 @@ def test_configs_track_from_a_detectors_checkpoint(name, mini_root, tmp_path):
         options={
             "data_root": str(mini_root / "mot" / "test"), "image_scale": (128, 128),
             "out_dir": str(tmp_path / "out"), "test_dataloader.num_workers": 0,
+            **({"model.tracker": dict(tracker, _delete_=True)} if tracker else {}),
         },
     )  # fmt: skip
     assert {"HOTA", "MOTA", "IDF1"} <= scores.keys() and 0 <= scores["HOTA"] <= 1
-    assert len(list((tmp_path / "out").glob("mot-*/tracks/data/*.txt"))) == 1
+    (file,) = (tmp_path / "out").glob("mot-*/tracks/data/*.txt")
+    if tracker:
+        assert len(file.read_text().splitlines()) == sum(len(frame) for frame in shown) > 0
+    else:
+        assert not shown
 
 
 @needs_extra
@@ -311,6 +328,7 @@ def test_qdtrack_trains_two_iterations_and_tracks(mini_root, tmp_path):
 @needs_extra
 def test_the_config_of_mot17_builds_its_detector():
     cfg, _ = load_config(str(CONFIGS / "bytetrack_pe_b16_mot17.py"), None, "random", {})
+    assert isinstance(MODELS.build(cfg.model.tracker), byte_tracker.PublishedByteTracker)
     with torch.device("meta"):
         model = MODELS.build(cfg.model.detector)
     trained, _ = load_config(
