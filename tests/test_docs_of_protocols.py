@@ -49,23 +49,7 @@ OWN = {
 
 # Not compared yet: remove an id with the page that covers it. Nothing may be added but with a new
 # protocol, and this set must shrink to nothing.
-PENDING = {
-    # depth as DINOv2
-    "nyu-linear1-dinov2",
-    "nyu-linear4-dinov2",
-    "nyu-dpt-dinov2",
-    # depth as DINOv2, KITTI
-    "kitti-linear1-dinov2",
-    "kitti-linear4-dinov2",
-    # depth as DINOv2, SUN RGB-D
-    "nyu-to-sunrgbd-linear1-dinov2",
-    "nyu-to-sunrgbd-linear4-dinov2",
-    "nyu-to-sunrgbd-dpt-dinov2",
-    # depth as DINOv3
-    "nyu-linear-dinov3",
-    # depth as PE
-    "nyu-dpt-pe-last-layer",
-}
+PENDING: set[str] = set()
 
 
 # ---- the protocols -------------------------------------------------------------------------------

@@ -5,10 +5,13 @@ python tools/convert_weights.py work_dirs/RUN/epoch_12.pth released.pth --to det
 python tools/convert_weights.py work_dirs/RUN/epoch_36.pth d2.pth --to detectron2
 python tools/convert_weights.py hf://facebook/PE-Spatial-B16-512 timm.safetensors --to timm
 python tools/convert_weights.py detector.pth encoder.safetensors --to official --encoder-only
+python tools/convert_weights.py dinov2_vitl14_nyu_dpt_head.pth whole.pth --to ours \
+    --config configs/depth/nyu_dpt_dinov2_eval.py --encoder dinov2_l14
 
-The layout of SRC is recognised and printed. No value changes. Tables that follow from the size of
-images are left out; every project computes them anew. The suffix of DST (.pth, .pt, .safetensors)
-says what is written.
+The layout of SRC is recognised and printed. No value changes. With --config, SRC is a head alone,
+such as DINOv2 released for depth, and the model of the config around it is written, too. Tables
+that follow from the size of images are left out; every project computes them anew. The suffix of
+DST (.pth, .pt, .safetensors) says what is written.
 """
 
 from __future__ import annotations
@@ -36,6 +39,11 @@ def parse_args() -> argparse.Namespace:
         "--num-classes", type=int, choices=(80, 91), help="class rows of a DETA on COCO"
     )
     parser.add_argument("--encoder-only", action="store_true", help="leave neck and heads out")
+    parser.add_argument("--config", help="config of the model that the head in SRC belongs to")
+    parser.add_argument("--encoder", help="with --config: encoder, if not the config's")
+    parser.add_argument(
+        "--weights", default=None, help="with --config: of the encoder (default: released)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing DST")
     return parser.parse_args()
 
@@ -43,6 +51,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Convert and say what was found and written."""
     args = parse_args()
+    if args.config is not None:
+        return add_encoder(args)
+    if args.encoder is not None or args.weights is not None:
+        raise ValueError("--encoder and --weights belong to a head alone; give its --config, too")
     from pe_dense.detection.checkpoint_files import convert_file  # heavy: torch and OpenMMLab
 
     converted = convert_file(
@@ -59,6 +71,21 @@ def main() -> None:
         print(f"  note: {note}")
     size_mb = args.dst.stat().st_size / 1e6
     print(f"{args.dst}: {converted.written}, {len(converted.state)} tensors, {size_mb:.1f} MB")
+
+
+def add_encoder(args: argparse.Namespace) -> None:
+    """Put a head and its encoder into one file."""
+    if args.to != "ours" or args.read_as or args.num_classes or args.encoder_only:
+        raise ValueError("--config goes with --to ours, and not with the options of detectors")
+    from pe_dense.detection.checkpoint_files import require_target, write_checkpoint
+    from pe_dense.run.whole_checkpoint import with_encoder
+
+    require_target(args.dst, args.overwrite)
+    state, weights = with_encoder(args.src, args.config, args.encoder, args.weights or "released")
+    write_checkpoint(state, args.dst, "ours")
+    size_mb = args.dst.stat().st_size / 1e6
+    print(f"{args.src}: a head alone; encoder from {weights.source}")
+    print(f"{args.dst}: {len(state)} tensors, {size_mb:.1f} MB")
 
 
 if __name__ == "__main__":

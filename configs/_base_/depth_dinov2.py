@@ -1,13 +1,15 @@
 """DINOv2's depth protocols: frozen encoder, class token, 256 bins, mirrored copy averaged.
 
-Source: DINOv2 (arXiv:2304.07193, section 7.4): no final norm, class token concatenated, bilinear
-x4, 256 even bins; the linear head is here, for one layer.
+Source: DINOv2 (arXiv:2304.07193, section 7.4) and facebookresearch/dinov2 @ b8931f7: no final norm,
+class token concatenated, bilinear x4, 256 even bins; the linear head is here, for one layer. Its
+training configs are not in the repository; copies of two of them are public (NYUv2 with DPT for
+ViT-L, KITTI with one layer for ViT-S), and the settings here are theirs. docs/protocols lays every
+step beside its source.
 
 Choices: DINOv2's gradient loss is left out: as released it slices the wrong axes and is exactly 0
 at 2 images per process (DepthGradientLoss(as_released=True) has that; without, the loss that was
-meant). Its save_best on the test set is not imitated either: the last model is scored. Padding of
-patch 14 is cut from predictions, in training and test, where DINOv2 stretches it. Encoders without
-a class token go without.
+meant). Its save_best on the test set is not imitated either: the last model is scored. Images are
+normalised with the encoder's own mean and deviation. Encoders without a class token go without.
 """
 
 REQUIRED_depth_dinov2 = ("layers", "crop_size", "min_depth", "max_depth")
@@ -51,9 +53,10 @@ model = dict(
         max_depth="$max_depth",
         with_class_token="$encoder.has_class_token",
         upsample=4,
+        init_cfg=None,  # the last layer begins as torch's
         losses=[dict(type="ScaleInvariantLogLoss", warm_up_steps=100)],
     ),
-    test_cfg=dict(mode="whole", flip=True, pad="centre"),
+    test_cfg=dict(mode="whole", flip=True, pad="centre", padding="stretched"),
 )
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -67,7 +70,14 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end="$warmup_iters"),
-    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=0, end="$max_iters"),
+    dict(
+        type="WarmedCosineLR",
+        warmup="$warmup_iters",
+        first=1e-3,
+        lowest=1e-8,
+        by_epoch=False,
+        begin=0,
+        end="$max_iters",
+    ),
     dict(type="OneCycleMomentum", by_epoch=False, begin=0, end="$max_iters"),
 ]

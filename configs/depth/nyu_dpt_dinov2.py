@@ -1,7 +1,7 @@
 """NYUv2 depth by a DPT head on four layers of a frozen encoder, as DINOv2 measures it.
 
 Paper:    DINOv2 (arXiv:2304.07193, section 7.4, column "DPT"); DPT (arXiv:2103.13413) with 256
-          channels and readout "project".
+          channels and readout "project", which regresses depth.
 Data:     NYUv2 in the layout of BTS: python tools/prepare_data.py nyu DIR
 Command:  torchrun --nproc-per-node 8 tools/train.py configs/depth/nyu_dpt_dinov2.py \\
               --launcher pytorch
@@ -10,9 +10,8 @@ Command:  torchrun --nproc-per-node 8 tools/train.py configs/depth/nyu_dpt_dinov
 Cost:     8 GPUs x 2 images, 38,400 iterations; hours not measured.
 Expected: RMSE 0.356 / 0.317 / 0.293 / 0.279 for DINOv2 S / B / L / g (reported, DINOv2 paper). PE:
           none published under this protocol.
-Choices:  As ../_base_/depth_dinov2.py says; without a class token readout "ignore". Released DPT
-          heads of DINOv2 regress depth without bins; here 256 bins are scored, and theirs cannot
-          be loaded.
+Released: dinov2_*_nyu_dpt_head.pth are scored with nyu_dpt_dinov2_eval.py.
+Choices:  As ../_base_/depth_dinov2.py says; without a class token readout "ignore".
 """
 
 _base_ = [
@@ -38,7 +37,6 @@ model = dict(
         type="DPTDepthHead",
         in_channels="$encoder.embed_dim",
         num_layers=4,
-        num_bins=256,
         min_depth="$min_depth",
         max_depth="$max_depth",
         readout="$encoder.dpt_readout",

@@ -10,14 +10,16 @@ Command:  python tools/train.py configs/depth/nyu_dpt_pe.py
 Cost:     one GPU, 20 epochs of 24,231 pairs, batch 16; hours not measured.
 Expected: RMSE of the last / best layer: 0.275 / 0.262 (layer index 45) for PE Spatial G/14, 0.309 /
           0.249 (38) for PE Core G/14, 0.290 / 0.279 for DINOv2 g/14 (reported, PE paper, table 13).
-Choices:  Loss, learning rate, batch and image size are not published; those of DINOv2's DPT recipe
-          are used. The width of the head is half of the encoder's.
+Choices:  Loss, learning rate, batch, image size and padding are not published; those of DINOv2's
+          DPT recipe are used, in one process, and its head, which regresses. Its width is half of
+          the encoder's. The layer is reassembled four times. "Lowest validation loss" is the lowest
+          RMSE here.
 """
 
 _base_ = [
     "../_base_/runtime.py",
     "../_base_/depth.py",
-    "../_base_/depth_model.py",
+    "../_base_/depth_dinov2.py",
     "../_base_/datasets/nyu.py",
 ]
 protocol = dict(
@@ -32,31 +34,25 @@ protocol = dict(
 )
 
 encoder = "pe_spatial_g14_448"
-weights = "released"
 layer = -1
 layers = ["$layer"]
-frozen = True
 batch_size = 16
+processes = 1
 max_iters, val_interval = 30_280, 1_514
-lr, weight_decay = 1e-4, 1e-2
-backbone_lr_mult, layer_decay = 1.0, 1.0
 warmup_iters = 1_514
 model = dict(
-    backbone=dict(center_pad=True),
     decode_head=dict(
+        _delete_=True,
         type="DPTDepthHead",
         in_channels="$encoder.embed_dim",
         channels="$encoder.half_width",
         num_layers=1,
-        num_bins=256,
         min_depth="$min_depth",
         max_depth="$max_depth",
-        readout="ignore",
+        readout="$encoder.dpt_readout",
         losses=[dict(type="ScaleInvariantLogLoss", warm_up_steps=100)],
     ),
-    test_cfg=dict(mode="whole", flip=True, pad="centre"),
 )
-optim_wrapper = dict(paramwise_cfg=dict(decay_norm_and_bias=True))
 default_hooks = dict(
     checkpoint=dict(interval="$val_interval", by_epoch=False, save_best="depth/rmse", rule="less")
 )

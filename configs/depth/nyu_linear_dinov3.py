@@ -12,10 +12,10 @@ Command:  torchrun --nproc-per-node 8 tools/train.py configs/depth/nyu_linear_di
 Cost:     8 GPUs x 2 images, 38,400 iterations; hours not measured.
 Expected: RMSE 0.362 for PE Spatial G/14, 0.590 for PE Core G/14, 0.372 for DINOv2 g/14 (reported,
           DINOv3 paper, table 3).
-Choices:  Padding of patch 14 is cut from predictions, in training and test; there it is stretched.
-          beta1 is 0.9 throughout; the released schedule sets it to 0 in the warm-up, and then from
-          0.85 to 0.95. The cosine ends at 0, there at 4e-5 of the rate. Encoders without a final
-          norm give their last block as it is.
+Choices:  Images are normalised with the encoder's own mean and deviation. Encoders without a final
+          norm give their last block as it is. Images are turned by OpenCV, which rounds to whole
+          grey levels; there by torchvision, which does not. Images keep their size, as in the
+          released code; the paper's table 3 speaks of 1,024 tokens for every encoder.
 """
 
 _base_ = [
@@ -56,11 +56,53 @@ model = dict(
         batch_norm=True,
         losses=[dict(type="ScaleInvariantLogLoss", warm_up_steps=100)],
     ),
-    test_cfg=dict(mode="whole", flip=True, pad="centre"),
+    test_cfg=dict(mode="whole", flip=True, pad="centre", padding="stretched"),
 )
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadImage", imdecode_backend="pillow"),
+            dict(type="LoadDepth"),
+            dict(type="Compose", transforms="$train_cut"),
+            dict(type="RotateDepth", prob=0.5, degree=2.5),
+            dict(type="RandomFlip", prob=0.5),
+            dict(type="DepthRandomCrop", crop_size="$crop_size"),
+            dict(type="BrightnessJitter", prob=0.5, brightness="$brightness"),
+            dict(type="PackDepthInputs"),
+        ]
+    )
+)
+test_pipeline = [
+    dict(type="LoadImage", imdecode_backend="pillow"),
+    dict(type="LoadDepth"),
+    dict(type="Compose", transforms="$val_cut"),
+    dict(type="PackDepthInputs"),
+]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 sync_bn = "torch"
 optim_wrapper = dict(
     optimizer=dict(betas=(0.9, 0.99)), paramwise_cfg=dict(decay_norm_and_bias=True)
 )
+param_scheduler = [
+    dict(
+        type="WarmupOneCycleLR",
+        warmup="$warmup_iters",
+        first=1 / 1000,
+        last=1 / 25_000,
+        by_epoch=False,
+        begin=0,
+        end="$max_iters",
+    ),
+    dict(
+        type="WarmupOneCycleMomentum",
+        warmup="$warmup_iters",
+        low=0.85,
+        high=0.95,
+        by_epoch=False,
+        begin=0,
+        end="$max_iters",
+    ),
+]
 default_hooks = dict(checkpoint=dict(interval="$val_interval", by_epoch=False))
 log_processor = dict(by_epoch=False)

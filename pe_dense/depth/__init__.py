@@ -8,7 +8,8 @@ from pe_dense.depth import (  # noqa: F401
     depth_transforms,
     dpt_head,
     estimator,
-    one_cycle_momentum,
+    mmcv1_schedules,
+    released_heads,
 )
 from pe_dense.openmmlab import (  # noqa: F401
     backbone,

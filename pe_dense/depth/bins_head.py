@@ -12,12 +12,13 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from pe_dense.depth.bin_decoding import BinDecoder, BinnedDepthHead, LayerOutput
+from pe_dense.depth.bin_decoding import BinDecoder
+from pe_dense.depth.depth_head import DepthHead, LayerOutput
 from pe_dense.pixelwise.depth_bins import BinNorm, BinStrategy
 
 
 @MODELS.register_module()
-class DepthBinsHead(BinnedDepthHead):
+class DepthBinsHead(DepthHead):
     """What a linear layer reads of depth from features of an encoder.
 
     DINOv2's linear head on one layer is `num_layers=1, with_class_token=True, upsample=4`, on four
@@ -39,11 +40,13 @@ class DepthBinsHead(BinnedDepthHead):
         ValueError: If an argument is out of range or not for this head, or the backbone gives
             something else.
 
-    Source: BNHead of the depth evaluation in facebookresearch/dinov2 @ ad0c4e0. Deviations: it
-    upsamples features and then convolves. A 1x1 convolution commutes with bilinear upsampling,
-    whose weights sum to 1, so the K scores are upsampled instead of the 2 C L features: the same
-    depths, for 1 / upsample^2 of the products. Batch norm, which that head lacks, takes its
-    statistics over tokens.
+    Source: BNHead of the depth evaluation in facebookresearch/dinov2 @ b8931f7; LinearHead of that
+    in facebookresearch/dinov3 @ 6876159. The weights of the last layer begin as mmseg's and
+    DINOv3's do, normal with deviation 0.01; `init_cfg=None` leaves them as torch's, as DINOv2.
+    Deviations: BNHead upsamples features and then convolves. A 1x1 convolution commutes with
+    bilinear upsampling, whose weights sum to 1, so the K scores are upsampled instead of the 2 C L
+    features: the same depths, for 1 / upsample^2 of the products. Batch norm, which it lacks, takes
+    its statistics over tokens.
     """
 
     def __init__(
@@ -65,16 +68,18 @@ class DepthBinsHead(BinnedDepthHead):
         if upsample < 1 or upsample != int(upsample):
             raise ValueError(f"upsample {upsample} is no whole number above 0; DINOv2 uses 4")
         width = in_channels * num_layers * (1 + with_class_token)
+        bin_decoder = BinDecoder(num_bins, min_depth, max_depth, strategy, norm)
         super().__init__(
             in_channels,
             width,
+            num_bins,
             num_layers,
             with_class_token,
-            BinDecoder(num_bins, min_depth, max_depth, strategy, norm),
             losses,
             dropout_ratio,
             **kwargs,
         )
+        self.bin_decoder = bin_decoder
         self.upsample = int(upsample)
         self.bn = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
 

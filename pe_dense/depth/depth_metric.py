@@ -32,8 +32,8 @@ class DepthErrors(BaseMetric):
     `sequence` where samples have it.
 
     Args:
-        min_depth, max_depth, crop, clamp: See `depth_error_sums`. NYUv2: 1e-3, 10, 'nyu_eigen';
-            KITTI: 1e-3, 80, 'garg'.
+        min_depth, max_depth, crop, clamp, ceiling: See `depth_error_sums`. NYUv2: 1e-3, 10,
+            'nyu_eigen'; KITTI: 1e-3, 80, 'garg'; SUN RGB-D: as NYUv2, and ceiling 8.
         silog_focus, silog_scale: See `DepthErrorSums.metrics`.
         pooled: Score all pixels together instead, as older papers do. Such numbers have no value
             per image: they are named pooled_rmse and so on, and come beside the others.
@@ -51,6 +51,7 @@ class DepthErrors(BaseMetric):
         max_depth: float | None = None,
         crop: str | None = None,
         clamp: bool = True,
+        ceiling: float | None = None,
         silog_focus: float = 1.0,
         silog_scale: float = 100.0,
         pooled: bool = False,
@@ -58,7 +59,9 @@ class DepthErrors(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.scoring = dict(min_depth=min_depth, max_depth=max_depth, crop=crop, clamp=clamp)
+        self.scoring = dict(
+            min_depth=min_depth, max_depth=max_depth, crop=crop, clamp=clamp, ceiling=ceiling
+        )
         self.silog = dict(silog_focus=silog_focus, silog_scale=silog_scale)
         self.pooled = pooled
         empty = np.zeros((0, 0), np.float32)

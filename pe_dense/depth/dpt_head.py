@@ -1,7 +1,7 @@
-"""DPT depth head: reassembled tokens of one or four layers, fused from coarse to fine, then bins.
+"""DPT depth head: reassembled tokens of one or four layers, fused from coarse to fine, regressed.
 
 Shape legend: B images, C width of the encoder, S width of a stage, F width of the fusion, h, w
-token grid; K bins.
+token grid.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
+from mmengine.model import kaiming_init
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from pe_dense.depth.bin_decoding import BinDecoder, BinnedDepthHead, LayerOutput
-from pe_dense.pixelwise.depth_bins import BinNorm, BinStrategy
+from pe_dense.depth.depth_head import DepthHead, LayerOutput
+from pe_dense.pixelwise.depth_bins import resized
 
 Readout = Literal["ignore", "add", "project"]
 NUM_STAGES = 4
+LAST_WIDTH = 32  # channels that the last layer reads
 
 
 class Reassemble(nn.Module):
@@ -61,15 +63,13 @@ class Reassemble(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """x + conv(relu(conv(relu(x)))), 3x3; convolutions have a bias or a batch norm."""
+    """x + conv(relu(conv(relu(x)))), 3x3 without bias."""
 
-    def __init__(self, channels: int, batch_norm: bool) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for _ in range(2):
-            layers += [nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1, bias=not batch_norm)]
-            if batch_norm:
-                layers.append(nn.BatchNorm2d(channels))
+            layers += [nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1, bias=False)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x_BFhw: Tensor) -> Tensor:
@@ -78,57 +78,63 @@ class ResidualUnit(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Adds the map of a stage to what comes from the coarser ones, and upsamples.
+    """Adds the map of a stage to what comes from the coarser ones, and doubles its sides.
 
     Args:
         channels: F.
-        batch_norm: See `ResidualUnit`.
         has_skip: False in the coarsest stage, which has nothing to add to.
     """
 
-    def __init__(self, channels: int, batch_norm: bool, has_skip: bool) -> None:
+    def __init__(self, channels: int, has_skip: bool) -> None:
         super().__init__()
-        self.skip_unit = ResidualUnit(channels, batch_norm) if has_skip else None
-        self.unit = ResidualUnit(channels, batch_norm)
+        self.skip_unit = ResidualUnit(channels) if has_skip else None
+        self.unit = ResidualUnit(channels)
         self.project = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x_BFhw: Tensor, skip_BFhw: Tensor | None, size: Sequence[int]) -> Tensor:
-        """Both (B, F, h, w) -> (B, F, *size)."""
+    def forward(self, x_BFhw: Tensor, skip_BFhw: Tensor | None) -> Tensor:
+        """(B, F, h, w) and a map of the stage, about as large -> (B, F, 2 h, 2 w).
+
+        The stage is brought to the size of x where they differ, by a row or column.
+        """
         if self.skip_unit is not None:
-            x_BFhw = x_BFhw + self.skip_unit(skip_BFhw)
+            x_BFhw = x_BFhw + self.skip_unit(resized(skip_BFhw, x_BFhw.shape[2:]))
         # The 1x1 projection commutes with the upsampling and is cheaper before it.
-        x_BFhw = self.project(self.unit(x_BFhw))
-        return F.interpolate(x_BFhw, size=tuple(size), mode="bilinear", align_corners=True)
+        return _doubled(self.project(self.unit(x_BFhw)))
+
+
+def _doubled(x_BFhw: Tensor) -> Tensor:
+    return F.interpolate(x_BFhw, scale_factor=2, mode="bilinear", align_corners=True)
 
 
 @MODELS.register_module()
-class DPTDepthHead(BinnedDepthHead):
-    """Dense prediction transformer head that scores depth bins at 8 times the token grid.
+class DPTDepthHead(DepthHead):
+    """Dense prediction transformer head that regresses depth at 16 times the token grid.
+
+    After the fusion: 3x3 to F, ReLU, 3x3 to F / 2, twice the sides, 3x3 to 32, ReLU, 1x1 to one
+    channel, ReLU, plus `min_depth`. Nothing limits a depth from above in training, as in the
+    source; `depth_limits` are for its use.
 
     Args:
         in_channels: C.
-        channels: F. DINOv2: 256. PE scales its head with the encoder, to widths that it does not
-            state: pass another.
+        channels: F, even. DINOv2: 256. PE scales its head with the encoder, to widths that it does
+            not state: pass another.
         stage_channels: Four S, from fine to coarse. None: C / 8, C / 4, C / 2, C as DINOv2.
         num_layers: 1: the one map is reassembled four times, with weights of their own (PE, which
             says that one layer is used and not how); 4: one map a stage, the first layer for the
             finest (DINOv2).
         readout: See `Reassemble`; 'add' and 'project' need `with_class_token=True` in backbone.
-        batch_norm: Batch norm in the residual units and before the last layer. The released depth
-            models of DPT and DINOv2 have none.
-        num_bins, min_depth, max_depth, strategy, norm: See `BinDecoder`.
+        min_depth, max_depth: Limits of depth in m. NYUv2: 1e-3 and 10, KITTI: 1e-3 and 80.
         losses: Configs of losses that take prediction and annotation, (B, 1, H, W) in m.
-        dropout_ratio: Share of channels dropped in training before the last layer.
         **kwargs: Of mmseg's `BaseDecodeHead`.
 
     Raises:
         ValueError: If an argument is out of range or not for this head, or the backbone gives
             something else.
 
-    Source: arXiv:2103.13413 section 3; DPTHead of onedl-mmsegmentation 1.4.2 and of
-    facebookresearch/dinov2 @ d5c376b. Deviations: fused maps are brought to the grid of the next
-    stage, where those resize the stage to the fused map, which differs where h or w is odd; the
-    head scores bins, where DPT and DINOv2's DPT regress depth.
+    Source: arXiv:2103.13413 section 3; DPTHead of hub/depth/decode_heads.py in
+    facebookresearch/dinov2 @ b8931f7, whose released files load, see
+    `pe_dense.depth.released_heads`. On a token grid with an odd side the coarsest stage is half of
+    it, rounded up, and the output is 32 times that: larger than 16 times the grid, and stretched.
     """
 
     def __init__(
@@ -138,14 +144,9 @@ class DPTDepthHead(BinnedDepthHead):
         stage_channels: Sequence[int] | None = None,
         num_layers: int = 4,
         readout: Readout = "project",
-        batch_norm: bool = False,
-        num_bins: int = 256,
         min_depth: float = 1e-3,
         max_depth: float = 10.0,
-        strategy: BinStrategy = "UD",
-        norm: BinNorm = "linear",
         losses: Sequence[Mapping[str, Any]] = (dict(type="ScaleInvariantLogLoss"),),
-        dropout_ratio: float = 0.0,
         **kwargs: Any,
     ) -> None:
         if num_layers not in (1, NUM_STAGES):
@@ -159,16 +160,18 @@ class DPTDepthHead(BinnedDepthHead):
                 f"stage_channels {list(stage_channels)} are not {NUM_STAGES} positive widths; "
                 "leave them out for C / 8, C / 4, C / 2, C"
             )
+        if channels < 2 or channels % 2:
+            raise ValueError(f"channels {channels} cannot be halved; pass an even width (256)")
+        if not 0 < min_depth < max_depth:
+            raise ValueError(
+                f"depth limits {min_depth} and {max_depth} are no range; pass 0 < min_depth < "
+                "max_depth"
+            )
+        kwargs.setdefault("init_cfg", None)  # the last layer begins as torch's, as in the source
         super().__init__(
-            in_channels,
-            channels,
-            num_layers,
-            readout != "ignore",
-            BinDecoder(num_bins, min_depth, max_depth, strategy, norm),
-            losses,
-            dropout_ratio,
-            **kwargs,
+            in_channels, LAST_WIDTH, 1, num_layers, readout != "ignore", losses, 0.0, **kwargs
         )
+        self.depth_limits = (min_depth, max_depth)
         self.reassemble = nn.ModuleList(
             Reassemble(in_channels, width, stage, readout)
             for stage, width in enumerate(stage_channels)
@@ -177,17 +180,22 @@ class DPTDepthHead(BinnedDepthHead):
             nn.Conv2d(width, channels, 3, padding=1, bias=False) for width in stage_channels
         )
         self.fusion = nn.ModuleList(  # by stage: the last is the coarsest and comes first
-            Fusion(channels, batch_norm, has_skip=stage < NUM_STAGES - 1)
-            for stage in range(NUM_STAGES)
+            Fusion(channels, has_skip=stage < NUM_STAGES - 1) for stage in range(NUM_STAGES)
         )
-        self.smooth = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=not batch_norm),
-            nn.BatchNorm2d(channels) if batch_norm else nn.Identity(),
-            nn.ReLU(),
-        )
+        self.smooth = nn.Conv2d(channels, channels, 3, padding=1)
+        self.halve = nn.Conv2d(channels, channels // 2, 3, padding=1)
+        self.detail = nn.Conv2d(channels // 2, LAST_WIDTH, 3, padding=1)
+        # Those that are mmcv's ConvModule there begin as it does; the others as torch's layers.
+        for part in (self.narrow, self.fusion, self.smooth, *(r.project for r in self.reassemble)):
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d):
+                    kaiming_init(module)
 
-    def bin_logits(self, layers: Sequence[LayerOutput]) -> Tensor:
-        """L maps (B, C, h, w), or pairs with class tokens (B, C) -> (B, K, 8 h, 8 w)."""
+    def forward(self, layers: Sequence[LayerOutput]) -> Tensor:
+        """L maps (B, C, h, w), or pairs with class tokens (B, C) -> depth (B, 1, h', w') in m.
+
+        h' and w' are 32 ceil(h / 2) and 32 ceil(w / 2).
+        """
         maps, tokens = self.maps_and_tokens(layers)
         repeats = NUM_STAGES // self.num_layers
         maps, tokens = maps * repeats, (tokens or [None]) * NUM_STAGES
@@ -197,13 +205,9 @@ class DPTDepthHead(BinnedDepthHead):
                 self.narrow, self.reassemble, maps, tokens[:NUM_STAGES], strict=True
             )
         ]
-        sizes = [[2 * side for side in stages[0].shape[2:]], *(s.shape[2:] for s in stages)]
         x_BFhw = stages[-1]
         for stage in reversed(range(NUM_STAGES)):
-            skip = stages[stage] if stage < NUM_STAGES - 1 else None
-            x_BFhw = self.fusion[stage](x_BFhw, skip, sizes[stage])
-        return self.cls_seg(self.smooth(x_BFhw))
-
-    def forward(self, layers: Sequence[LayerOutput]) -> Tensor:
-        """L maps (B, C, h, w), or pairs with class tokens (B, C) -> depth (B, 1, 8 h, 8 w) in m."""
-        return self.bin_decoder(self.bin_logits(layers))
+            x_BFhw = self.fusion[stage](x_BFhw, stages[stage] if stage < NUM_STAGES - 1 else None)
+        x_BFhw = self.halve(self.smooth(x_BFhw).relu())
+        depth_B1hw = self.cls_seg(self.detail(_doubled(x_BFhw)).relu()).float().relu()
+        return depth_B1hw + self.depth_limits[0]

@@ -34,10 +34,11 @@ from pe_dense.pixelwise.windows import (
 class DenseDepthEstimator(AnyImageSize, DepthEstimator):
     """Metric depth in the original size of every image, `pred_depth_map` (1, P, Q) in m.
 
-    Images are padded to whole patches, in training with their annotation, and the padding is cut
-    from the prediction before it is resized. Padding that the data preprocessor added at test time
+    Images are padded to whole patches, and the padding is cut from the prediction before it is
+    resized, or stays in it, see `padding`. Padding that the data preprocessor added at test time
     is cut first, so that the mirrored image is padded as the straight one. Depths are resized
-    bilinearly, align_corners False.
+    bilinearly, align_corners False. Where the head has `depth_limits`, its output is limited to
+    them before it is resized, in inference only.
 
     `test_cfg`, all optional:
         mode: 'whole' (default), or 'slide' with crop_size and stride, (height, width) each; where
@@ -46,6 +47,11 @@ class DenseDepthEstimator(AnyImageSize, DepthEstimator):
         window_batch: Windows, or whole images, that run together. Default 8.
         size_divisor: Padding goes to multiples of it. Default: the patch size of the backbone.
         pad: 'bottom_right' (default) or 'centre' (DINOv2).
+        padding: What becomes of it. 'cut' (default): in training the annotation is padded, too, and
+            predictions keep their place. 'stretched': the prediction of the padded image is resized
+            to the image, in training and inference, as DINOv2 and DINOv3 do: at 480 x 640 pixels
+            and patch 14, where 490 x 644 are seen, what lies at the border is read up to 5 pixels
+            off. For mode 'whole' only.
 
     Args:
         **settings: Of mmseg's `DepthEstimator`.
@@ -55,8 +61,9 @@ class DenseDepthEstimator(AnyImageSize, DepthEstimator):
             anything but 0, which would be depths of the padding.
 
     Source: DepthEstimator of onedl-mmsegmentation 1.4.2. Deviations: it runs windows one by one
-    and has no flip of whole images, and its 'slide' mode runs whole images. The padding of
-    facebookresearch/dinov3 @ 6876159 is 'centre', and stays in its predictions, in training too.
+    and has no flip of whole images, and its 'slide' mode runs whole images. 'stretched': losses and
+    encode_decode of dinov2/eval/depth/models in facebookresearch/dinov2 @ b8931f7, train.py and
+    eval.py of dinov3/eval/depth in facebookresearch/dinov3 @ 6876159.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -81,14 +88,23 @@ class DenseDepthEstimator(AnyImageSize, DepthEstimator):
             raise ValueError("the backbone has no patch_size; set model.test_cfg.size_divisor")
         self.pad_place: Place = self.test_cfg.get("pad", "bottom_right")
         pad_to_multiple(torch.empty(1, 1, 1, 1), self.size_divisor, self.pad_place)  # checks both
+        padding = self.test_cfg.get("padding", "cut")
+        if padding not in ("cut", "stretched"):
+            raise ValueError(f"model.test_cfg.padding={padding!r} is neither 'cut' nor 'stretched'")
+        self.stretched = padding == "stretched"
+        if self.stretched and mode != "whole":
+            raise ValueError(
+                "model.test_cfg.padding='stretched' does not go with mode 'slide'; use 'whole'"
+            )
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of images (B, 3, H, W), padded as in `predict`: no prediction is stretched.
+        """Losses of images (B, 3, H, W), padded as in `predict`.
 
-        The annotation is padded alike, with 0, which is not annotated.
+        The annotation is padded alike, with 0, which is not annotated, or, where padding is
+        stretched, not at all: the head resizes its output to the annotation.
         """
         padded, margins = pad_to_multiple(inputs, self.size_divisor, self.pad_place)
-        if any(margins):
+        if any(margins) and not self.stretched:
             data_samples = [_padded_annotation(sample, margins) for sample in data_samples]
         return super().loss(padded, data_samples)
 
@@ -111,7 +127,13 @@ class DenseDepthEstimator(AnyImageSize, DepthEstimator):
         return data_samples
 
     def depth_of(self, images_B3HW: Tensor) -> Tensor:
-        """Unpadded images of any size -> depth (B, 1, H, W) in m."""
+        """Unpadded images of any size -> depth (B, 1, H, W) in m.
+
+        Where padding is stretched, the depth has the size of the head's output, to be resized.
+        """
+        if self.stretched:
+            at_once = self.test_cfg.get("window_batch", 8)
+            return torch.cat([self._padded(some)[0] for some in images_B3HW.split(at_once)])
         windows = windows_of(self.test_cfg, tuple(images_B3HW.shape[2:]))
         at_once = self.test_cfg.get("window_batch", 8)
         depths_NB1HW = window_outputs(self._whole, images_B3HW, windows, at_once)
@@ -119,9 +141,17 @@ class DenseDepthEstimator(AnyImageSize, DepthEstimator):
 
     def _whole(self, images_B3HW: Tensor) -> Tensor:
         """Depth (B, 1, H, W) of images that run as they are, padding cut."""
+        depth_B1hw, margins = self._padded(images_B3HW)
+        left, right, top, bottom = margins
+        height, width = images_B3HW.shape[2:]
+        return margins.cut(resized(depth_B1hw, (height + top + bottom, width + left + right)))
+
+    def _padded(self, images_B3HW: Tensor) -> tuple[Tensor, Margins]:
+        """Depth (B, 1, h, w) of padded images as the head gives it, within its limits."""
         padded, margins = pad_to_multiple(images_B3HW, self.size_divisor, self.pad_place)
         depth_B1hw = self.decode_head(self.extract_feat(padded))
-        return margins.cut(resized(depth_B1hw, tuple(padded.shape[2:])))
+        limits = getattr(self.decode_head, "depth_limits", None)
+        return depth_B1hw if limits is None else depth_B1hw.clamp(*limits), margins
 
 
 def _padded_annotation(sample: SegDataSample, margins: Margins) -> SegDataSample:

@@ -48,12 +48,7 @@ def convert_file(
     Raises:
         ValueError: If a file cannot be read, converted or written, in one sentence.
     """
-    if target.suffix not in SUFFIXES:
-        raise ValueError(f"{target} must end in {', '.join(SUFFIXES)}, which says what is written")
-    if target.is_dir():
-        raise ValueError(f"{target} is a folder; name the file to write")
-    if target.exists() and not overwrite:
-        raise ValueError(f"{target} exists already; pass --overwrite to replace it")
+    require_target(target, overwrite)
     path = resolve_weights(source)
     state = read_state_dict(path)
     try:
@@ -70,6 +65,20 @@ def convert_file(
         )
     write_checkpoint(converted.state, target, to, facts)
     return converted
+
+
+def require_target(target: Path, overwrite: bool) -> None:
+    """Refuse a place where no checkpoint can be written, or that is taken.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    if target.suffix not in SUFFIXES:
+        raise ValueError(f"{target} must end in {', '.join(SUFFIXES)}, which says what is written")
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder; name the file to write")
+    if target.exists() and not overwrite:
+        raise ValueError(f"{target} exists already; pass --overwrite to replace it")
 
 
 def _facts_of_training(path: Path) -> Mapping[str, Any] | None:

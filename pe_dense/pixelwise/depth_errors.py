@@ -31,9 +31,11 @@ def nyu_eigen_box(height: int, width: int) -> PixelBox:
     """The part of a 480 x 640 NYUv2 frame that is scored: rows 45..470, columns 41..600.
 
     Absolute indices, whatever the size of the image: a smaller one loses its first rows and
-    columns only, as in mmseg's 'nyu_crop'.
+    columns only, as in mmseg's 'nyu_crop' and in the toolbox's scoring of SUN RGB-D, whose images
+    have 427 x 561 to 531 x 730 pixels.
 
-    Source: Eigen et al., arXiv:1406.2283, as in the BTS and AdaBins evaluations.
+    Source: Eigen et al., arXiv:1406.2283, as in the BTS and AdaBins evaluations;
+    depth/datasets/nyu.py and sunrgbd.py of zhyever/Monocular-Depth-Estimation-Toolbox @ d8aff50.
     """
     del height, width
     return PixelBox(45, 471, 41, 601)
@@ -42,8 +44,10 @@ def nyu_eigen_box(height: int, width: int) -> PixelBox:
 def garg_box(height: int, width: int) -> PixelBox:
     """The part of a KITTI frame that is scored, by Garg et al. (arXiv:1603.04992).
 
-    A share of the image, rounded down: rows 153..370, columns 44..1196 of 375 x 1242. The BTS
-    and DINOv2 recipe applies it to the KB crop.
+    A share of the image, rounded down: rows 153..370, columns 44..1196 of 375 x 1242. The toolbox
+    and with it DINOv2 apply it to the KB crop (rows 143..348, columns 43..1171 of 352 x 1216), BTS
+    to the frame into which the prediction of the KB crop is put back: rmse differs by 0.02 % on
+    made-up maps, the rest by about 2 %.
     """
     return _share(height, width, (0.40810811, 0.99189189, 0.03594771, 0.96405229))
 
@@ -217,6 +221,7 @@ def depth_error_sums(
     max_depth: float | None = None,
     crop: str | None = None,
     clamp: bool = True,
+    ceiling: float | None = None,
 ) -> DepthErrorSums:
     """Error sums of one image, in float64 on the device of the prediction.
 
@@ -229,6 +234,9 @@ def depth_error_sums(
         crop: See `scored_pixels`. NYUv2: 'nyu_eigen'; KITTI: 'garg', after `kb_box`.
         clamp: Whether predictions are limited to the depth limits first, as in AdaBins and
             DINOv2; mmseg's DepthMetric does not.
+        ceiling: Larger depths are set to this one, in the annotation before the limits are applied
+            and in the prediction: what lies beyond counts as this far away, and no pixel is lost.
+            SUN RGB-D: 8; None: none.
 
     Raises:
         ValueError: If shapes or types do not fit, or a prediction is nan at a pixel that counts,
@@ -248,6 +256,12 @@ def depth_error_sums(
             raise ValueError(
                 f"{name} is {values.dtype}; pass metres as floats (a PNG is divided by its scale)"
             )
+    if ceiling is not None:
+        if not min_depth < ceiling < math.inf:
+            raise ValueError(
+                f"ceiling {ceiling} is not above min_depth {min_depth}; use 8, or None"
+            )
+        depth_HW = depth_HW.clamp(max=ceiling)
     counts_HW = scored_pixels(
         depth_HW, valid_HW, min_depth=min_depth, max_depth=max_depth, crop=crop
     )
@@ -256,6 +270,8 @@ def depth_error_sums(
         return DepthErrorSums()
     if clamp:
         p = p.clamp(min_depth, max_depth)  # nan stays
+    if ceiling is not None:
+        p = p.clamp(max=ceiling)
     if not bool((torch.isfinite(p) & (p > 0)).all()):
         raise ValueError(
             "the prediction is nan, infinite or not positive at a pixel that counts; "

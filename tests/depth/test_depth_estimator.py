@@ -26,8 +26,10 @@ TOWER = dict(
     frozen=True,
 )
 HEADS = {
-    "linear": dict(type="DepthBinsHead", num_layers=2, upsample=2, batch_norm=True),
-    "dpt": dict(type="DPTDepthHead", num_layers=1, readout="ignore", channels=6),
+    "linear": dict(
+        type="DepthBinsHead", num_layers=2, num_bins=9, max_depth=5.0, upsample=2, batch_norm=True
+    ),
+    "dpt": dict(type="DPTDepthHead", num_layers=1, readout="ignore", channels=6, max_depth=1e9),
 }
 
 
@@ -68,7 +70,7 @@ def estimator(head="linear", seg_pad_val=0, **test_cfg):
                 type="SegDataPreProcessor", seg_pad_val=seg_pad_val, size_divisor=PATCH
             ),
             backbone=tower,
-            decode_head=dict(in_channels=16, num_bins=9, max_depth=5.0, **HEADS[head]),
+            decode_head=dict(in_channels=16, **HEADS[head]),
             test_cfg=test_cfg,
         )
     )
@@ -104,6 +106,59 @@ def test_padding_is_cut(pad, offset):
     torch.testing.assert_close(found[0, 0, 4, 4:18], columns[4:18])
 
 
+def test_padding_may_be_stretched_as_dinov2_does():
+    """Columns 0..23 of the padded input are read as columns 0..20 of the image."""
+    found = predicted(ramp(pad="centre", padding="stretched"), torch.randn(1, 3, 9, 21))
+    assert found.shape == (1, 1, 9, 21)
+    columns = (torch.arange(21) + 0.5) * 24 / 21
+    torch.testing.assert_close(found[0, 0, 4, 3:18], columns[3:18])
+    # The same from several images at once, and once resized: the head's output to the image.
+    model = ramp(pad="centre", padding="stretched", window_batch=1)
+    twice = predicted(model, torch.randn(2, 3, 9, 21), [sample((18, 42), (9, 21))] * 2)
+    columns = (torch.arange(42) + 0.5) * 24 / 42
+    torch.testing.assert_close(twice[1, 0, 4, 6:36], columns[6:36])
+
+
+def test_training_stretches_its_padding_as_inference_does():
+    """The loss of a head that shows the columns, against the columns that it should show."""
+    seen = {}
+
+    class Recording(Identity):
+        def loss(self, maps, samples, train_cfg):
+            seen.update(maps=maps, samples=samples)
+            return dict(loss_depth=maps[0].sum())
+
+    images, depth = torch.randn(1, 3, 9, 21), torch.ones(1, 9, 21)
+    shapes = {}
+    for padding in ("cut", "stretched"):
+        model = ramp(pad="centre", padding=padding)
+        model.decode_head = Recording()
+        one = sample((9, 21))
+        one.gt_depth_map = PixelData(data=depth)
+        model.loss(images, [one])
+        shapes[padding] = tuple(seen["samples"][0].gt_depth_map.shape)
+        assert seen["maps"][0].shape[2:] == (3, 6)
+    assert shapes == {"cut": (12, 24), "stretched": (9, 21)}
+
+
+def test_depth_is_limited_before_it_is_resized_as_dinov2_does():
+    class Steps(Identity):
+        depth_limits = (2.0, 8.0)
+
+        def forward(self, maps):
+            return torch.tensor([0.0, 0.0, 16.0, 16.0]).expand(1, 1, 1, 4)
+
+    for padding in ("cut", "stretched"):
+        model = ramp(padding=padding)
+        model.decode_head = Steps()
+        found = predicted(model, torch.randn(1, 3, 4, 16))
+        known = F.interpolate(
+            torch.tensor([2.0, 2.0, 8.0, 8.0]).expand(1, 1, 1, 4), (4, 16), mode="bilinear"
+        )
+        torch.testing.assert_close(found, known)
+        assert set(found.unique().tolist()) > {2.0, 8.0}  # limited afterwards it were only these
+
+
 def test_padding_of_the_preprocessor_is_cut_and_the_rest_resized():
     images = torch.randn(2, 3, 12, 24)
     found = [sample((16, 40), (8, 20), img_padding_size=(0, 4, 0, 4)) for _ in images]
@@ -121,7 +176,7 @@ def test_whole_inference_equals_mmseg_s_where_nothing_is_padded(head):
     ours = estimator(head, mode="whole")
     stock = DepthEstimator(
         backbone=copy.deepcopy(TOWER) | dict(out_indices=list(ours.backbone.out_indices)),
-        decode_head=dict(in_channels=16, num_bins=9, max_depth=5.0, **HEADS[head]),
+        decode_head=dict(in_channels=16, **HEADS[head]),
         test_cfg=ConfigDict(mode="whole"),
     )
     stock.load_state_dict(ours.state_dict(), strict=True)
@@ -136,7 +191,7 @@ def test_whole_inference_equals_mmseg_s_where_nothing_is_padded(head):
 @pytest.mark.parametrize(
     "head",
     [
-        dict(type="DepthBinsHead", num_layers=2, with_class_token=True),
+        dict(type="DepthBinsHead", num_layers=2, num_bins=9, with_class_token=True),
         dict(type="DPTDepthHead", num_layers=1, readout="project", channels=6),
     ],
 )
@@ -148,7 +203,7 @@ def test_class_tokens_of_the_backbone_reach_the_head(head):
         ConfigDict(
             type="DenseDepthEstimator",
             backbone=dict(tower, with_class_token=True),
-            decode_head=dict(head, in_channels=16, num_bins=9, max_depth=5.0),
+            decode_head=dict(head, in_channels=16, max_depth=5.0),
         )
     ).eval()
     for parameter in model.parameters():
@@ -282,6 +337,11 @@ def test_a_loss_sees_prediction_and_annotation_at_the_same_pixels(pad, offset):
     [
         (dict(seg_pad_val=255), "seg_pad_val=0"),
         (dict(mode="slide_flip"), "slide_flip"),
+        (dict(padding="crop"), "padding='crop' is neither"),
+        (
+            dict(padding="stretched", mode="slide", crop_size=(8, 8), stride=(4, 4)),
+            "does not go with mode 'slide'",
+        ),
         (dict(mode="slide", crop_size=(8, 8)), "lacks stride"),
         (dict(pad="top"), "'top'"),
         (dict(size_divisor=0), "divisor 0"),

@@ -1,4 +1,7 @@
-"""Depth heads against slow versions, mmseg's DPT, and a few steps of training."""
+"""Depth heads against slow versions, mmseg's DPT, and a few steps of training.
+
+Against the code of DINOv2: test_released_depth_heads.py.
+"""
 
 import copy
 
@@ -14,10 +17,10 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 import pe_dense.depth  # noqa: F401
-from pe_dense.depth.dpt_head import Fusion
 
 B, C, H, W = 2, 8, 3, 5
-BINS = dict(num_bins=7, min_depth=0.5, max_depth=4.0)
+LIMITS = dict(min_depth=0.5, max_depth=4.0)
+BINS = dict(num_bins=7, **LIMITS)
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +30,14 @@ def scope():
 
 
 def build(kind, **settings):
-    head = MODELS.build(dict(type=kind, in_channels=C, **BINS, **settings))
+    head = MODELS.build(dict(type=kind, in_channels=C, **limits(kind), **settings))
     for parameter in head.parameters():
         nn.init.normal_(parameter, std=0.5)
     return head
+
+
+def limits(kind):
+    return BINS if kind == "DepthBinsHead" else LIMITS
 
 
 def pairs(num_layers, h=H, w=W):
@@ -97,10 +104,16 @@ def test_class_tokens_are_left_where_they_are_not_read():
 @pytest.mark.parametrize("strategy", ["UD", "SID"])
 @pytest.mark.parametrize("norm", ["linear", "softmax", "sigmoid"])
 def test_depth_stays_within_the_bins(norm, strategy):
-    for kind in ("DepthBinsHead", "DPTDepthHead"):
-        head = build(kind, norm=norm, strategy=strategy, num_layers=1, **without_token(kind))
-        depth = head([1e3 * torch.randn(B, C, H, W)])
-        assert 0.5 - 1e-4 <= depth.min() < depth.max() <= 4.0 + 1e-4
+    depth = build("DepthBinsHead", norm=norm, strategy=strategy)([1e3 * torch.randn(B, C, H, W)])
+    assert 0.5 - 1e-4 <= depth.min() < depth.max() <= 4.0 + 1e-4
+
+
+def test_dpt_regresses_from_the_lowest_depth_and_nothing_limits_it_in_training():
+    head = build("DPTDepthHead", num_layers=1, readout="ignore", channels=6)
+    nn.init.constant_(head.conv_seg.bias, 0.0)
+    depth = head.train()([1e2 * torch.randn(B, C, H, W)])
+    assert depth.min() == 0.5 and depth.max() > 4.0
+    assert head.depth_limits == (0.5, 4.0) and build("DepthBinsHead").depth_limits is None
 
 
 def without_token(kind):
@@ -125,62 +138,64 @@ def names_of_mmseg(name):
         if rest[1] == "project":
             return f"{block}.project.conv.{rest[2]}"
         unit = {"skip_unit": "res_conv_unit1", "unit": "res_conv_unit2"}[rest[1]]
-        layer = {"1": "conv1.conv", "2": "conv1.bn", "4": "conv2.conv", "5": "conv2.bn"}[rest[3]]
+        layer = {"1": "conv1.conv", "3": "conv2.conv"}[rest[3]]
         return f"{block}.{unit}.{layer}.{rest[4]}"
-    if part == "smooth":
-        return f"project.{'conv' if rest[0] == '0' else 'bn'}.{rest[1]}"
-    return name
+    return f"project.conv.{rest[0]}"
 
 
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("size", [(4, 6), (3, 5)])
 @pytest.mark.parametrize("readout", ["ignore", "add", "project"])
 @pytest.mark.parametrize("num_layers", [1, 4])
-def test_dpt_is_mmseg_s(num_layers, readout, training):
+def test_dpt_is_mmseg_s_before_its_own_end(num_layers, readout, size):
     stages = [3, 4, 5, 6]
     head = build(
         "DPTDepthHead",
-        channels=6, stage_channels=stages, readout=readout, num_layers=num_layers, batch_norm=True,
+        channels=6, stage_channels=stages, readout=readout, num_layers=num_layers,
     )  # fmt: skip
     stock = DPTHead(
         embed_dims=C, post_process_channels=list(stages), readout_type=readout, in_channels=[C] * 4,
         channels=6, num_classes=7, in_index=[0, 1, 2, 3], input_transform="multiple_select",
-        dropout_ratio=0,
+        dropout_ratio=0, norm_cfg=None,
     )  # fmt: skip
+    own_end = ("halve", "detail", "conv_seg", "loss_decode")
     state = {
         names_of_mmseg(name): value
         for name, value in head.state_dict().items()
-        if not name.startswith(("bin_decoder", "loss_decode"))
+        if not name.startswith(own_end)
     }
-    stock.load_state_dict(state, strict=True)
-    layers = pairs(num_layers, 4, 6)  # even, see the head's docstring
-    found = head.train(training).bin_logits(layers)
-    known = stock.train(training)(list(layers) * (4 // num_layers)).detach()
-    assert found.shape == (B, 7, 32, 48)
+    stock.load_state_dict(state | {k: v for k, v in stock.state_dict().items() if "seg" in k})
+    seen = {}
+    head.smooth.register_forward_hook(lambda *call: seen.update(found=call[2].relu()))
+    stock.project.register_forward_hook(lambda *call: seen.update(known=call[2]))
+    layers = pairs(num_layers, *size)
+    head.eval()(layers)
+    stock.eval()(list(layers) * (4 // num_layers))
+    found, known = seen["found"], seen["known"].detach()
     torch.testing.assert_close(found, known, rtol=1e-3, atol=1e-3 * float(known.abs().max()))
 
 
-def test_dpt_goes_to_the_grid_of_the_next_stage():
+def test_dpt_gives_32_times_its_coarsest_grid():
     head = build("DPTDepthHead", channels=6, stage_channels=[3, 4, 5, 6])
-    assert head(pairs(4, 3, 5)).shape == (B, 1, 24, 40)
-    assert head(pairs(4, 1, 1)).shape == (B, 1, 8, 8)
+    assert head(pairs(4, 4, 6)).shape == (B, 1, 64, 96)
+    assert head(pairs(4, 3, 5)).shape == (B, 1, 64, 96)
+    assert head(pairs(4, 1, 1)).shape == (B, 1, 32, 32)
 
 
-def test_residual_units_without_batch_norm_have_a_bias():
-    fusion, x, skip = Fusion(3, False, True), torch.randn(1, 3, 4, 5), torch.randn(1, 3, 4, 5)
-
-    def unit(module, values):
-        first, second = (layer for layer in module.layers if isinstance(layer, nn.Conv2d))
-        inner = F.conv2d(values.relu(), first.weight, first.bias, padding=1)
-        return values + F.conv2d(inner.relu(), second.weight, second.bias, padding=1)
-
-    known = unit(fusion.unit, x + unit(fusion.skip_unit, skip))
-    known = F.interpolate(known, (8, 10), mode="bilinear", align_corners=True)
-    known = fusion.project(known)  # after the upsampling, as in the source
-    torch.testing.assert_close(fusion(x, skip, (8, 10)), known, rtol=1e-4, atol=1e-5)
+def test_dpt_begins_as_the_layers_of_dinov2_do():
+    """What is mmcv's ConvModule there: normal by its outputs, bias 0; the rest as torch's."""
+    head = MODELS.build(dict(type="DPTDepthHead", in_channels=64, channels=64, **LIMITS))
+    head.init_weights()
+    for layer in (head.narrow[3], head.fusion[0].unit.layers[1], head.smooth):
+        assert float(layer.weight.std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)
+        assert layer.weight.abs().max() > 3 * layer.weight.std()
+    assert not head.smooth.bias.any() and not head.reassemble[0].project.bias.any()
+    for layer, fan_in in ((head.halve, 64 * 9), (head.conv_seg, 32)):
+        assert layer.weight.abs().max() <= fan_in**-0.5 and layer.bias.any()
 
 
 def test_the_stages_of_one_layer_have_weights_of_their_own():
     head = build("DPTDepthHead", num_layers=1, readout="ignore", channels=6)
+    nn.init.constant_(head.conv_seg.bias, 10.0)
     assert [stage.project.out_channels for stage in head.reassemble] == [1, 2, 4, 8]
     head([torch.randn(B, C, H, W)]).sum().backward()
     assert all(p.grad is not None for p in head.parameters())  # DDP finds none unused
@@ -213,12 +228,14 @@ def test_a_few_steps_learn_a_toy(kind):
     if kind == "DPTDepthHead":
         small |= dict(channels=16, stage_channels=[8] * 4)
     head = MODELS.build(
-        dict(type=kind, in_channels=C, num_layers=1, losses=losses, **BINS, **small)
+        dict(type=kind, in_channels=C, num_layers=1, losses=losses, **limits(kind), **small)
     )
     head.init_weights()
+    if kind == "DPTDepthHead":  # its last ReLU never wakes where it gives 0 everywhere at first
+        nn.init.constant_(head.conv_seg.bias, 1.0)
     maps = [torch.randn(B, C, 4, 4)]
     target = 1 + F.interpolate(maps[0][:, :1].sigmoid(), (32, 32), mode="bilinear")[:, 0]
-    optimizer = torch.optim.AdamW(head.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.01 if kind == "DepthBinsHead" else 0.001)
     history = []
     for _ in range(50):
         loss = sum(head.loss(maps, samples(target), None).values())
@@ -255,11 +272,13 @@ def test_a_checkpoint_keeps_its_bins():
         ("DPTDepthHead", dict(readout="cls"), "cls"),
         ("DPTDepthHead", dict(stage_channels=[4, 4]), "stage_channels"),
         ("DPTDepthHead", dict(loss_decode={}), "takes no loss_decode"),
+        ("DPTDepthHead", dict(channels=7), "channels 7 cannot be halved"),
+        ("DPTDepthHead", dict(min_depth=5.0), "depth limits 5.0 and 4.0"),
     ],
 )
 def test_bad_settings_are_named(kind, settings, words):
     with pytest.raises(ValueError, match=words):
-        MODELS.build(dict(type=kind, in_channels=C, **BINS) | settings)
+        MODELS.build(dict(type=kind, in_channels=C, **limits(kind)) | settings)
 
 
 def test_bad_input_is_named():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -260,3 +261,39 @@ def test_packing_refuses_steps():
     results["gt_depth_map"] = results["gt_depth_map"].astype(np.uint16)
     with pytest.raises(ValueError, match=r"a.png is uint16"):
         PackDepthInputs().transform(results)
+
+
+TOOLBOX = np.load(Path(__file__).resolve().parents[1] / "golden/depth_toolbox_transforms.npz")
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("name", "transform"),
+    [
+        ("rotate", RotateDepth(prob=0.5, degree=2.5)),
+        ("crop", DepthRandomCrop(crop_size=(12, 15))),
+        ("colour", BrightnessJitter(prob=0.5, brightness=(0.75, 1.25))),
+    ],
+)
+def test_transforms_draw_and_give_what_those_of_the_toolbox_do(name, transform, seed):
+    results = dict(img=TOOLBOX["image"].copy(), gt_depth_map=TOOLBOX["depth"].astype(np.float32))
+    np.random.seed(seed)  # noqa: NPY002 (what mmcv draws from)
+    found = transform(results)
+    known = TOOLBOX[f"{name}.{seed}.image"]
+    np.testing.assert_allclose(found["img"], known, rtol=2e-6, atol=0)
+    if name != "colour":
+        np.testing.assert_array_equal(
+            found["gt_depth_map"].astype(np.float16), TOOLBOX[f"{name}.{seed}.depth"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "transform", "size"),
+    [("NYUCrop", NYUTrainCrop(), (480, 640)), ("KBCrop", KBCrop(), (375, 1242))],
+)
+def test_border_crops_are_those_of_the_toolbox(name, transform, size):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    depth = (rows * 2000 + columns).astype(np.float32)
+    found = transform(dict(img=np.zeros((*size, 3), np.uint8), gt_depth_map=depth))["gt_depth_map"]
+    top, bottom, left, right = TOOLBOX[name]
+    np.testing.assert_array_equal(found, depth[top:bottom, left:right])

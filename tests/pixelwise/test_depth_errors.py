@@ -212,3 +212,48 @@ def test_flip_average():
     assert torch.equal(flip_average(lambda x: x * 2, images), images * 2)
     columns = torch.arange(4.0)
     assert torch.equal(flip_average(lambda x: x + columns, images), images + 1.5)
+
+
+# ---- against the toolbox and BTS -----------------------------------------------------------------
+
+TOOLBOX = np.load(Path(__file__).resolve().parents[1] / "golden/depth_toolbox_scores.npz")
+IN_ITS_ORDER = (
+    "delta1", "delta2", "delta3", "abs_rel", "rmse", "log10", "rmse_log", "silog", "sq_rel",
+)  # fmt: skip
+SCORED_AS = {
+    "nyu": dict(max_depth=10.0, crop="nyu_eigen"),
+    "kitti": dict(max_depth=80.0, crop="garg"),
+    "sun_kv1": dict(max_depth=10.0, crop="nyu_eigen", ceiling=8.0),
+    "sun_kv2": dict(max_depth=10.0, crop="nyu_eigen", ceiling=8.0),
+    "bts": dict(max_depth=80.0, crop="garg"),
+}
+
+
+@pytest.mark.parametrize("name", SCORED_AS)
+def test_scores_are_those_of_the_toolbox_and_of_bts(name):
+    """Box, limits, ceiling and nine metrics; SUN RGB-D in two sizes, KITTI on its crop.
+
+    BTS puts the prediction of the crop back into the frame and takes Garg's box of the frame.
+    """
+    stored = "kitti" if name == "bts" else name
+    depth = TOOLBOX[f"{stored}.steps"].astype(np.float32) / (256 if stored == "kitti" else 1000)
+    prediction = TOOLBOX[f"{stored}.prediction"].astype(np.float32)
+    if name == "kitti":
+        depth = depth[kb_box(*depth.shape).slices]
+    elif name == "bts":
+        whole = np.zeros_like(depth)
+        whole[kb_box(*depth.shape).slices] = prediction
+        prediction = whole
+    found = depth_error_sums(prediction, depth, **SCORED_AS[name]).metrics()
+    known = TOOLBOX[f"{name}.scores"]
+    np.testing.assert_allclose([found[metric] for metric in IN_ITS_ORDER], known, rtol=2e-6)
+
+
+def test_a_ceiling_counts_what_lies_beyond_as_that_far_away():
+    depth, predicted = np.full((2, 3), 12.0), np.array([[7.0, 9.5, 8.0], [9.0, 8.5, 20.0]])
+    sums = depth_error_sums(predicted, depth, max_depth=10.0, ceiling=8.0)
+    assert sums.num_pixels == 6 and sums.absolute == pytest.approx(1.0)
+    assert depth_error_sums(predicted, depth, max_depth=10.0).num_pixels == 0
+    for ceiling in (0.0, math.inf, 1e-3):
+        with pytest.raises(ValueError, match="ceiling"):
+            depth_error_sums(predicted, depth, max_depth=10.0, ceiling=ceiling)

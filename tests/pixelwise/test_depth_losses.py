@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -229,3 +231,39 @@ def test_bad_input_is_refused():
 def test_bad_arguments_are_refused(loss, arguments, message):
     with pytest.raises(ValueError, match=message):
         loss(**arguments)
+
+
+GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden/depth_losses.npz")
+
+
+def golden_maps(batch):
+    """Prediction and depth, (batch, 1, 13, 17) in m."""
+    names = ("prediction", "depth")
+    return [torch.from_numpy(GOLDEN[name][:batch].astype(np.float32)) for name in names]
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+@pytest.mark.parametrize("source", ["dinov2", "dinov3"])
+def test_scale_invariant_loss_is_that_of_dinov2_and_dinov3(source, batch):
+    """The first, the last of the warm-up, and the one after it."""
+    prediction, depth = (
+        torch.from_numpy(GOLDEN[name][:batch].astype(np.float32))
+        for name in ("prediction", "depth")
+    )
+    loss = ScaleInvariantLogLoss(warm_up_steps=100)
+    found = [loss(prediction, depth).item() for _ in range(101)]
+    known = GOLDEN[f"{source}.silog.{batch}"]
+    np.testing.assert_allclose([found[0], found[99], found[100]], known, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_released_gradient_loss_is_that_of_dinov2(batch):
+    """At the 2 images of the recipe it is exactly 0, so that leaving it out changes nothing."""
+    prediction, depth = (
+        torch.from_numpy(GOLDEN[name][:batch].astype(np.float32))
+        for name in ("prediction", "depth")
+    )
+    found = DepthGradientLoss(loss_weight=0.5, as_released=True)(prediction, depth).item()
+    known = float(GOLDEN[f"dinov2.gradient.{batch}"])
+    assert found == pytest.approx(known, rel=1e-5, abs=0.0)
+    assert (known == 0) == (batch == 2)
