@@ -191,7 +191,8 @@ def test_steps_are_known():
 def test_eupe_differs_from_dinov3_in_nothing_else():
     """Its evaluation is DINOv3's code and config but for these numbers (EUPE @ f6cdf04)."""
     batch = [("batch", "batch_size", 2, 16), ("batch", "processes", 8, 1)]
-    for task, expected in {"ade20k": batch}.items():
+    decay = ("optimiser", "weight_decay", 1e-4, 1e-3)
+    for task, expected in {"ade20k": batch, "nyu": [decay, *batch]}.items():
         pair = [find_protocol(f"{task}-linear-{paper}")[1] for paper in ("dinov3", "eupe")]
         found = [row for row in differences(*pair) if row.setting != "encoder"]
         assert [(row.step, row.setting, row.first, row.second) for row in found] == expected
