@@ -1,9 +1,15 @@
-"""Trains any config: detection, segmentation, depth, probing or alignment.
+r"""Trains any config: detection, segmentation, depth, probing or alignment.
 
 python tools/train.py configs/detection/dino_pe_t16_bccd.py --cfg-options data_root=DIR
 torchrun --nproc-per-node 8 tools/train.py CONFIG --launcher pytorch
+python tools/train.py CONFIG --print-sbatch 8 8 > job.sh && sbatch job.sh
 
-A run that was stopped or killed goes on with --resume and ends as if it had not been.
+On several machines, each of them runs (HOST is the first one):
+torchrun --nnodes 8 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
+    --rdzv-id NAME tools/train.py CONFIG --launcher pytorch
+
+A run that was stopped or killed goes on with --resume and ends as if it had not been, also on
+another number of processes where the images of a step are as many.
 """
 
 from __future__ import annotations
@@ -29,6 +35,13 @@ def parse_args() -> argparse.Namespace:
         "--resume", action="store_true", help="go on from the newest checkpoint, if there is one"
     )
     parser.add_argument("--amp", action="store_true", help="run the encoder in bfloat16")
+    parser.add_argument(
+        "--print-sbatch",
+        nargs=2,
+        type=int,
+        metavar=("NODES", "GPUS"),
+        help="print a Slurm script that trains on so many nodes with so many GPUs each, and stop",
+    )
     parser.add_argument("--seed", type=int, help="seed of the run (default: the config's)")
     return parser.parse_args()
 
@@ -37,24 +50,25 @@ def main() -> None:
     """Resolve the config, check everything that can be checked, train."""
     args = parse_args()
     from pe_dense.run.request import RunRequest  # heavy: OpenMMLab
-    from pe_dense.run.training import train  # heavy: torch
+    from pe_dense.run.training import batch_script, train  # heavy: torch
 
-    train(
-        RunRequest(
-            config=args.config,
-            encoder=args.encoder,
-            weights=args.weights,
-            options=command_line.parse_options(args.cfg_options),
-            work_dir=Path(args.work_dir) if args.work_dir else None,
-            launcher=args.launcher,
-            seed=args.seed,
-            amp=args.amp,
-            argv=sys.argv,
-            accept=args.accept,
-            speed=command_line.speed_options(args),
-        ),
-        resume=args.resume,
+    request = RunRequest(
+        config=args.config,
+        encoder=args.encoder,
+        weights=args.weights,
+        options=command_line.parse_options(args.cfg_options),
+        work_dir=Path(args.work_dir) if args.work_dir else None,
+        launcher=args.launcher,
+        seed=args.seed,
+        amp=args.amp,
+        argv=sys.argv,
+        accept=args.accept,
+        speed=command_line.speed_options(args),
     )
+    if args.print_sbatch:
+        print(batch_script(request, *args.print_sbatch), end="")
+    else:
+        train(request, resume=args.resume)
 
 
 if __name__ == "__main__":

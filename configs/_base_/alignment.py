@@ -7,17 +7,20 @@ learning rate (cosine to 0, as the schedule has no other parameter), eps of LAMB
 paper), that norms and biases decay and get a trust ratio like the rest (LAMB's algorithm as it
 stands), and that no gradient is clipped (the trust ratio bounds the step).
 
-batch_size is that of one process, accumulation the iterations that make one step, max_iters counts
-iterations. core_to_spatial is for weights of a Core tower.
+total_batch is the images of a step on all processes, and everything that is counted is counted in
+such steps: total_steps, warmup_steps and all intervals. batch_size is what one process holds at a
+time, as its memory allows; how many of those make a step follows from the number of processes.
+Neither is part of the protocol. core_to_spatial is for weights of a Core tower.
 """
 
 REQUIRED_alignment = (
-    "encoder", "weights", "data_root", "crop_size", "batch_size", "accumulation", "max_iters", "lr",
-    "weight_decay", "teachers", "losses",
+    "encoder", "weights", "data_root", "crop_size", "total_batch", "total_steps", "batch_size",
+    "lr", "weight_decay", "teachers", "losses", "probe_interval", "checkpoint_interval",
 )  # fmt: skip
 custom_imports = dict(
     imports=[
         "pe_dense.run.resume",
+        "pe_dense.run.step_loop",
         "pe_dense.openmmlab.layer_decay",
         "pe_dense.alignment",
         "pe_dense.data.unlabelled_images",
@@ -77,7 +80,6 @@ train_dataloader = dict(
 dataset_type, sampler, num_workers = "UnlabelledImages", "InfiniteSampler", 1
 optim_wrapper = dict(
     type="OptimWrapper",
-    accumulative_counts="$accumulation",
     optimizer=dict(
         type="LAMB",
         lr="$lr",
@@ -88,7 +90,8 @@ optim_wrapper = dict(
     constructor="EncoderLayerDecay",
     paramwise_cfg=dict(layer_decay=1.0, decay_norm_and_bias=True),
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters="$max_iters", val_interval="$max_iters")
+train_cfg = dict(type="StepTrainLoop", max_iters="$total_steps", val_interval="$total_steps")
 param_scheduler = [
-    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=0, end="$max_iters")
+    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=0, end="$total_steps")
 ]
+log_interval = 1

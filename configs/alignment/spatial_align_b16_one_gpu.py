@@ -36,8 +36,8 @@ amp_dtype = "bfloat16"
 data_root = "data/coco/train2017"
 num_workers = 8
 crop_size = (512, 512)
-batch_size, accumulation = 16, 16
-max_iters = 80_000
+total_batch, total_steps = 256, 5_000
+batch_size = 16
 lr, weight_decay = 7e-5, 0.05
 drop_path_rate = 0.1
 teachers = [
@@ -61,8 +61,8 @@ losses = [
     dict(name="core", teacher="core", type="TokenCosineLoss"),
     dict(name="locality", teacher="sam", type="PairwiseSimilarityLoss", temperature=20.0),
 ]
-probe_interval = 4_000
-checkpoint_interval = 1_600
+probe_interval = 250
+checkpoint_interval = 100
 custom_hooks = [
     dict(type="ExactResumeHook"),
     dict(type="AlignmentFacts"),
@@ -70,7 +70,7 @@ custom_hooks = [
     dict(type="ProtocolEvalHook", probes="$probes", interval="$probe_interval", at_start=True),
 ]
 default_hooks = dict(
-    logger=dict(interval="$accumulation"),
+    logger=dict(interval="$log_interval"),
     checkpoint=dict(interval="$checkpoint_interval", by_epoch=False),
 )
-log_processor = dict(window_size="$accumulation", by_epoch=False)
+log_processor = dict(by_epoch=False)

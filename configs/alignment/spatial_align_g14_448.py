@@ -6,10 +6,14 @@ Paper:    Perception Encoder (arXiv:2504.13181), section on spatial alignment an
           both losses with weight 1, temperature 20.
 Data:     The paper's 5.4 billion images are private. Any tar shards of images in data/images; the
           probe needs python tools/prepare_data.py mini
-Command:  torchrun --nnodes 8 --nproc-per-node 8 tools/train.py \\
+Command:  torchrun --nnodes 8 --nproc-per-node 8 --rdzv-backend c10d \\
+              --rdzv-endpoint HOST:29500 --rdzv-id NAME tools/train.py \\
               configs/alignment/spatial_align_g14_448.py --launcher pytorch
           python tools/export_student.py work_dirs/spatial_align_g14_448 spatial_g.safetensors
-Cost:     64 GPUs of 80 GB x 24 images x 8 accumulated, 192,000 iterations; time and memory not
+          Each node runs the first, with the name of one of them as HOST; under Slurm
+          python tools/train.py CONFIG --print-sbatch 8 8 prints a job. 8 GPUs: --nproc-per-node 8
+          alone; batch_size is what a GPU holds, the rest of the 12,288 is accumulated.
+Cost:     64 GPUs of 80 GB x 24 images x 8 accumulated, 24,000 steps; time and memory not
           measured. A process holds the semantic teacher (41 of 50 blocks, 6 GB) and SAM (0.9 GB)
           whole beside its share of the student; SAM's decoder (1024 points per image) should be
           most of the time.
@@ -37,7 +41,6 @@ protocol = dict(
     metric="loss",
     higher_is_better=False,
 )
-processes = 64
 sharding = dict(param_dtype="bfloat16")
 
 encoder = "pe_spatial_g14_448"
@@ -47,8 +50,8 @@ amp_dtype, grad_checkpointing = "bfloat16", True
 data_root = "data/images"
 dataset_type, sampler, num_workers = "ShardedImages", "ShardOrderSampler", 8
 crop_size = (448, 448)
-batch_size, accumulation = 24, 8
-max_iters = 192_000
+total_batch, total_steps = 12_288, 24_000
+batch_size = 24
 lr, weight_decay = 5e-4, 0.05
 teachers = [
     dict(
@@ -65,8 +68,8 @@ losses = [
     dict(name="core", teacher="core", type="TokenCosineLoss"),
     dict(name="locality", teacher="sam", type="PairwiseSimilarityLoss", temperature=20.0),
 ]
-probe_interval = 8_000
-checkpoint_interval = 4_000
+probe_interval = 1_000
+checkpoint_interval = 500
 custom_hooks = [
     dict(type="ExactResumeHook"),
     dict(type="AlignmentFacts"),
@@ -74,7 +77,7 @@ custom_hooks = [
     dict(type="ProtocolEvalHook", probes="$probes", interval="$probe_interval", at_start=True),
 ]
 default_hooks = dict(
-    logger=dict(interval="$accumulation"),
+    logger=dict(interval="$log_interval"),
     checkpoint=dict(interval="$checkpoint_interval", by_epoch=False),
 )
-log_processor = dict(window_size="$accumulation", by_epoch=False)
+log_processor = dict(by_epoch=False)

@@ -31,7 +31,6 @@ protocol = dict(
     metric="loss",
     higher_is_better=False,
 )
-processes = 8
 
 encoder = "pe_spatial_b16_512"
 weights = "hf://facebook/PE-Core-B16-224:PE-Core-B16-224.pt"
@@ -40,8 +39,8 @@ amp_dtype, grad_checkpointing = "bfloat16", False
 data_root = "data/images"
 dataset_type, sampler, num_workers = "ShardedImages", "ShardOrderSampler", 8
 crop_size = (512, 512)
-batch_size, accumulation = 64, 4
-max_iters, warmup_iters = 96_000, 4_000  # 24,000 and 1,000 steps
+total_batch, total_steps, warmup_steps = 2_048, 24_000, 1_000
+batch_size = 64
 lr, weight_decay = 2e-4, 0.05
 drop_path_rate, mask_ratio = 0.0, 0.0
 teachers = [
@@ -59,11 +58,11 @@ losses = [
     dict(name="pairwise", teacher="spatial_g", type="PairwiseSimilarityLoss", temperature=20.0),
 ]
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end="$warmup_iters"),
-    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=0, end="$max_iters"),
+    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end="$warmup_steps"),
+    dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False, begin=0, end="$total_steps"),
 ]
-probe_interval = 4_000
-checkpoint_interval = 2_000
+probe_interval = 1_000
+checkpoint_interval = 500
 custom_hooks = [
     dict(type="ExactResumeHook"),
     dict(type="AlignmentFacts"),
@@ -71,7 +70,7 @@ custom_hooks = [
     dict(type="ProtocolEvalHook", probes="$probes", interval="$probe_interval", at_start=True),
 ]
 default_hooks = dict(
-    logger=dict(interval="$accumulation"),
+    logger=dict(interval="$log_interval"),
     checkpoint=dict(interval="$checkpoint_interval", by_epoch=False),
 )
-log_processor = dict(window_size="$accumulation", by_epoch=False)
+log_processor = dict(by_epoch=False)

@@ -23,6 +23,4 @@ encoder = "pe_spatial_l14_448"
 weights = "hf://facebook/PE-Core-L14-336:PE-Core-L14-336.pt"
 amp_dtype, grad_checkpointing = "bfloat16", True
 crop_size = (448, 448)
-batch_size, accumulation = 32, 8
-max_iters, warmup_iters = 192_000, 8_000  # 24,000 and 1,000 steps
-probe_interval, checkpoint_interval = 8_000, 4_000
+batch_size = 32

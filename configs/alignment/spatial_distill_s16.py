@@ -21,6 +21,4 @@ protocol = dict(id="spatial-distill-s16")
 
 encoder = "pe_spatial_s16_512"
 weights = "hf://facebook/PE-Core-S16-384:PE-Core-S16-384.pt"
-batch_size, accumulation = 128, 2
-max_iters, warmup_iters = 48_000, 2_000  # 24,000 and 1,000 steps
-probe_interval, checkpoint_interval = 2_000, 1_000
+batch_size = 128

@@ -21,6 +21,4 @@ protocol = dict(id="spatial-distill-t16")
 
 encoder = "pe_spatial_t16_512"
 weights = "hf://facebook/PE-Core-T16-384:PE-Core-T16-384.pt"
-batch_size, accumulation = 256, 1
-max_iters, warmup_iters = 24_000, 1_000  # 24,000 and 1,000 steps
-probe_interval, checkpoint_interval = 1_000, 500
+batch_size = 256

@@ -2,7 +2,8 @@
 
 Paper:    PE (arXiv:2504.13181, section 5 and table 15), DETA (arXiv:2212.06137).
 Data:     as in deta_pe_g16_coco_1728.py.
-Command:  torchrun --nproc-per-node 8 --nnodes 8 ... tools/train.py \\
+Command:  torchrun --nnodes 8 --nproc-per-node 8 --rdzv-backend c10d \\
+              --rdzv-endpoint HOST:29500 --rdzv-id NAME tools/train.py \\
               configs/detection/deta_pe_g16_coco_1824.py --launcher pytorch \\
               --cfg-options load_from=STAGE_3.pth
 Cost:     as released 64 GPUs x 1 image, SGD, encoder in bfloat16.

@@ -2,7 +2,8 @@
 
 Paper:    PE (arXiv:2504.13181, section 5 and table 15), DETA (arXiv:2212.06137).
 Data:     Objects365 v2: python tools/prepare_data.py objects365 DIR
-Command:  torchrun --nproc-per-node 8 --nnodes 16 ... tools/train.py \\
+Command:  torchrun --nnodes 16 --nproc-per-node 8 --rdzv-backend c10d \\
+              --rdzv-endpoint HOST:29500 --rdzv-id NAME tools/train.py \\
               configs/detection/deta_pe_g16_objects365_1024.py --launcher pytorch
 Cost:     as released 128 GPUs x 2 images; 16 bytes per parameter (30 GB) for weights, gradients and
           AdamW, plus activations. Fewer GPUs: scale lr with the square root of the

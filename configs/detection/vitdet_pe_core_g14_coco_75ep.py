@@ -2,7 +2,8 @@
 
 Paper:    PE (arXiv:2504.13181, table 14), ViTDet (arXiv:2203.16527).
 Data:     COCO 2017: python tools/prepare_data.py coco DIR
-Command:  torchrun --nproc-per-node 8 --nnodes 8 ... tools/train.py \\
+Command:  torchrun --nnodes 8 --nproc-per-node 8 --rdzv-backend c10d \\
+              --rdzv-endpoint HOST:29500 --rdzv-id NAME tools/train.py \\
               configs/detection/vitdet_pe_core_g14_coco_75ep.py --launcher pytorch
 Cost:     as released 64 GPUs x 1 image, float16.
 Expected: box AP 57.0, mask AP 49.8 on val2017 (README of apps/detection, perception_models @

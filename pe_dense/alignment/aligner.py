@@ -14,16 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-from mmengine.dist import get_rank, get_world_size
-from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from pe_dense.alignment.batch_drop_path import draw_paths, replace_drop_paths
 from pe_dense.alignment.frozen_teacher import normalised
+from pe_dense.alignment.image_random import image_generators
 from pe_dense.alignment.losses import TokenCosineLoss
 from pe_dense.alignment.masking import TokenMasking, block_masks, masked_patches, patch_embedding
 from pe_dense.alignment.student import add_layer_scale
@@ -38,8 +35,8 @@ class SpatialAligner(BaseModel):
     """Aligns the maps of a student to those of teachers.
 
     The state dict holds the student ('backbone.'), projections and a learned mask token; teachers
-    are in none. Masks follow from the seed, the step and the place of an image in the batch of all
-    processes, so that any number of processes masks alike, and so does DropPath.
+    are in none. Masks and DropPath follow from the seed and the place of an image in the training,
+    so that any number of processes and any accumulation draws alike.
 
     Args:
         backbone: Config of the student, a `DenseBackbone`; `encoder_options` has its
@@ -202,7 +199,8 @@ class SpatialAligner(BaseModel):
 
     def _student_maps(self, images_B3HW: Tensor, grid_hw: tuple[int, int]) -> tuple[Tensor, ...]:
         images_B3HW = self._normalised(images_B3HW)
-        draw_paths(self._drop_paths, len(images_B3HW), step_generator(PATHS), images_B3HW.device)
+        count, device = len(images_B3HW), images_B3HW.device
+        draw_paths(self._drop_paths, count, image_generators(PATHS, count), device)
         if self.masking is None or self.masking.ratio == 0:
             return self.backbone(images_B3HW)
         masks_Bhw = self._masks(len(images_B3HW), grid_hw)
@@ -210,38 +208,18 @@ class SpatialAligner(BaseModel):
             return self.backbone(images_B3HW)
 
     def _masks(self, batch: int, grid_hw: tuple[int, int]) -> Tensor:
-        """Masks (B, h, w) of this process's images, cut from those of the batch of all.
-
-        MMEngine's samplers give process r of P the images r, r + P, r + 2 P, ... of the batch.
-        """
-        rank, size = get_rank(), get_world_size()
-        masks = block_masks(
-            batch * size,
+        """Masks (B, h, w) of this process's images."""
+        return block_masks(
+            batch,
             grid_hw,
             self.masking.ratio,
             self.masking.block_size,
-            step_generator(MASKS),
+            image_generators(MASKS, batch),
         )
-        return masks[rank::size]
 
     def _normalised(self, images_B3HW: Tensor) -> Tensor:
         encoder = self.backbone.encoder
         return normalised(images_B3HW, encoder.mean, encoder.std)
-
-
-def step_generator(stream: int) -> torch.Generator | None:
-    """Generator of this step, equal on all processes; the global one (None) outside of a Runner.
-
-    Streams (`MASKS`, `PATHS`) are independent.
-
-    It depends on the run's seed and the step alone, which is what a resumed run knows.
-    """
-    hub = MessageHub.get_current_instance()
-    step, seed = hub.get_info("iter"), hub.get_info("seed")
-    if step is None or seed is None:
-        return None
-    number = int(np.random.SeedSequence((int(seed), int(step), stream)).generate_state(1)[0])
-    return torch.Generator().manual_seed(number)
 
 
 def student_grid(image_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:

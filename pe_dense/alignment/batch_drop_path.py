@@ -1,4 +1,4 @@
-"""DropPath that is drawn for the batch of all processes, so that their number changes nothing.
+"""DropPath that is drawn image by image, so that the number of processes changes nothing.
 
 Shape legend: P paths, B images of this process.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
+
+from pe_dense.alignment.image_random import Generators, uniform_rows
 
 
 class BatchDropPath(nn.Module):
@@ -53,20 +54,17 @@ def replace_drop_paths(encoder: nn.Module) -> list[BatchDropPath]:
 def draw_paths(
     paths: Sequence[BatchDropPath],
     batch: int,
-    generator: torch.Generator | None,
+    generator: Generators,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Choose for all paths; this process takes its images of the batch of all.
-
-    MMEngine's samplers give process r of P the images r, r + P, r + 2 P, ... of the batch.
+    """Choose for all paths.
 
     Args:
         paths: Of one encoder, in its order.
         batch: B.
-        generator: Of the CPU, the same on all processes; None draws from the global one.
+        generator: Of the CPU, one for all or one for each image; None draws from the global one.
         device: Where the encoder runs.
     """
-    rank, size = get_rank(), get_world_size()
-    drawn_PB = torch.rand(len(paths), batch * size, generator=generator)[:, rank::size]
-    for path, drawn_B in zip(paths, drawn_PB.to(device), strict=True):  # one copy to the device
+    drawn_BP = uniform_rows(batch, len(paths), generator).to(device)  # one copy to the device
+    for path, drawn_B in zip(paths, drawn_BP.unbind(1), strict=True):
         path.kept_B = drawn_B >= path.drop_prob

@@ -91,7 +91,7 @@ class ProtocolEvalHook(Hook):
             for metric, value in scores.items():
                 runner.message_hub.update_scalar(f"student/{name}/{metric}", value)
             words = ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items())
-            runner.logger.info(f"student after {step} iterations, {name}: {words}")
+            runner.logger.info(f"student after {step} steps, {name}: {words}")
 
 
 def imported(name: Any) -> Callable[..., Mapping[str, float]]:

@@ -163,11 +163,6 @@ def model_card(
 ) -> str:
     """Markdown that says what a student is: weights, data, teachers, losses, scores."""
     alignment, weights = facts["alignment"], facts.get("weights") or {}
-    images_per_step = (
-        alignment["batch_size"] * alignment["world_size"] * alignment["accumulation"]
-        if alignment.get("batch_size")
-        else None
-    )
     data = alignment["data"]
     rows = [
         ("encoder", f"`{alignment['encoder']}`, {num_parameters:,} parameters"),
@@ -175,8 +170,8 @@ def model_card(
         ("feature fingerprint", f"`{fingerprint}`"),
         ("started from", f"{weights.get('source')}, sha256 `{weights.get('sha256')}`"),
         ("notes on the start", "; ".join(weights.get("notes") or ()) or "none"),
-        ("iterations", meta.get("iter")),
-        ("images per step", images_per_step),
+        ("steps", meta.get("iter")),
+        ("images per step", alignment.get("total_batch")),
         ("masking", _words(alignment["masking"]) if alignment["masking"] else "none"),
         ("LayerScale", layer_scale),
         ("seed", facts.get("seed")),
@@ -211,7 +206,7 @@ def model_card(
 def _score_rows(scores: Sequence[Mapping[str, Any]]) -> list[str]:
     if not scores:
         return ["None were taken."]
-    rows = ["| iteration | probe | scores |", "|---|---|---|"]
+    rows = ["| step | probe | scores |", "|---|---|---|"]
     for entry in scores:
         words = ", ".join(f"{k} {v:.4f}" for k, v in entry["scores"].items())
         rows.append(f"| {entry['step']} | {entry['probe']} | {words} |")

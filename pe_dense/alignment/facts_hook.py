@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -17,13 +17,12 @@ class AlignmentFacts(Hook):
     """Adds 'alignment' to the facts in a checkpoint's meta, and holds a resumed run to them.
 
     It has the facts of `SpatialAligner` (with the sha256 of every teacher) and of the data: class,
-    number of images and their hash, batch, accumulation and processes. Place it after
-    `ExactResumeHook` in the config.
+    number of images and their hash, and images per step. Place it after `ExactResumeHook` in the
+    config.
 
     Raises:
         ValueError: If a run is resumed with other teachers or images, a teacher's cache belongs to
-            other images, or checkpoints are written between two steps of the optimiser, where
-            gradients that wait would be lost.
+            other images, or several iterations make a step, so that a checkpoint could lie between.
     """
 
     priority = "VERY_HIGH"
@@ -43,27 +42,24 @@ class AlignmentFacts(Hook):
                     "num_images": len(dataset),
                     "sha256": getattr(dataset, "image_set_sha256", None),
                 },
-                "batch_size": runner.train_dataloader.batch_size,
-                "accumulation": accumulation_of(runner),
-                "world_size": runner.world_size,
+                "total_batch": images_per_step(runner),
             }
         return self._facts
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse checkpoints in the middle of an accumulated batch, and caches of other images."""
+        """Refuse steps of several iterations, and caches of other images."""
         facts, model = self.facts(runner), runner.model
         model = model.module if is_model_wrapper(model) else model
         for teacher in model.teachers.values():
             if isinstance(teacher, CachedTeacher):
                 teacher.check_image_set(facts["data"]["sha256"])
-        count = accumulation_of(runner)
-        for hook in runner.hooks:
-            interval = hook.interval if isinstance(hook, CheckpointHook) else 0
-            if interval > 0 and not hook.by_epoch and interval % count:
-                raise ValueError(
-                    f"checkpoints every {interval} iterations would lose gradients, because "
-                    f"{count} iterations make a step; set the interval to a multiple of {count}"
-                )
+        count = runner.optim_wrapper._accumulative_counts
+        if count > 1 and not hasattr(runner.train_loop, "accumulation"):
+            raise ValueError(
+                f"{count} iterations make a step, and a checkpoint between would lose gradients; "
+                "leave accumulative_counts out and set total_batch, with "
+                "train_cfg.type='StepTrainLoop'"
+            )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Add the facts."""
@@ -82,6 +78,7 @@ class AlignmentFacts(Hook):
         )
 
 
-def accumulation_of(runner: Runner) -> int:
-    """Iterations that make one step of the optimiser."""
-    return int(getattr(runner.optim_wrapper, "_accumulative_counts", 1))
+def images_per_step(runner: Runner) -> int:
+    """Images of one step of the optimiser, on all processes."""
+    accumulation = getattr(runner.train_loop, "accumulation", 1)
+    return int(runner.train_dataloader.batch_size * runner.world_size * accumulation)

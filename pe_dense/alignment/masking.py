@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pe_dense.alignment.image_random import Generators, uniform_rows
+
 TOKENS = ("zero", "mean", "learned")
 
 
@@ -25,7 +27,7 @@ def block_masks(
     grid_hw: tuple[int, int],
     ratio: float,
     block_size: int,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Tensor:
     """Random masks of whole blocks, (B, h, w) bool on the CPU; True is masked.
 
@@ -39,7 +41,7 @@ def block_masks(
         grid_hw: Rows and columns of tokens.
         ratio: Share of masked tokens, 0 to below 1.
         block_size: Side of a block in tokens.
-        generator: Of the CPU; the global one by default.
+        generator: Of the CPU, one for all or one for each mask; the global one by default.
 
     Raises:
         ValueError: If a number is out of range.
@@ -57,8 +59,8 @@ def block_masks(
     block_N = torch.arange(h)[:, None] // size * columns + torch.arange(w) // size
     block_N = block_N.flatten()  # (N,) block of each token
     num_blocks = math.ceil(h / size) * columns
-    turn_BK = torch.rand(count, num_blocks, generator=generator).argsort(1).argsort(1)
-    turn_BN = torch.rand(count, num_tokens, generator=generator)  # within a block; below 1
+    turn_BK = uniform_rows(count, num_blocks, generator).argsort(1).argsort(1)
+    turn_BN = uniform_rows(count, num_tokens, generator)  # within a block; below 1
     key_BN = turn_BK[:, block_N].double() + turn_BN
     chosen = key_BN.argsort(1)[:, : round(ratio * num_tokens)]
     masks_BN = torch.zeros(count, num_tokens, dtype=torch.bool).scatter_(1, chosen, True)

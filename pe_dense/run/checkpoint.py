@@ -38,7 +38,7 @@ class RunFacts:
         protocol_sha256: Hash of what was done; None where the training is not known.
         seed: Of the run.
         amp: Whether the encoder ran in bfloat16.
-        world_size: Number of processes.
+        world_size: Number of processes that the run began with.
         start_from: Checkpoint of the whole model that was fine-tuned, or None.
         train_command: The command line, '' where nothing was trained here.
         train_seconds: Seconds of training, None where nothing was trained here.
@@ -55,6 +55,8 @@ class RunFacts:
         went_on_at: Other commits at which the run went on after it had been stopped.
         loop: How far the run was to train and what it validates on, `checkpoint_choice.loop_of`;
             None in checkpoints that do not know.
+        total_batch: Images of a step on all processes; None in checkpoints that do not know, and
+            where nothing is trained in batches.
     """
 
     encoder: str
@@ -78,6 +80,7 @@ class RunFacts:
     trained_on: str | None = None
     went_on_at: list[str] = field(default_factory=list)
     loop: dict[str, Any] | None = None
+    total_batch: int | None = None
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], file: str | Path) -> RunFacts:
@@ -123,10 +126,13 @@ class RunFacts:
         return weights
 
     def settings(self) -> dict[str, Any]:
-        """What a run may not change when it goes on; the rest tells how it went."""
+        """What a run may not change when it goes on; the rest tells how it went.
+
+        The number of processes may; the images of a step are in the hash of the protocol.
+        """
         told = (
             "weights", "train_command", "train_seconds", "commit", "dirty", "accepted", "loop",
-            "went_on_at", "validated_on", "trained_on",
+            "went_on_at", "validated_on", "trained_on", "world_size", "total_batch",
         )  # fmt: skip
         return {name: value for name, value in self.to_meta().items() if name not in told}
 
@@ -158,13 +164,19 @@ def _refuse_address(filename: str, map_location: Any = None, **options: Any) -> 
     )
 
 
-def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
+def load_checkpoint_safely(filename: str, map_location: Any = None, mapped: bool = False) -> dict:
     """Read a checkpoint without running code from it.
 
     MMEngine falls back to `weights_only=False` when a file holds other objects; this does not.
     Published detectors keep their tensors under 'model', beside settings that are skipped without
     touching their classes; safetensors files hold tensors alone. A 'config' in the meta, which
     MMEngine would execute, is dropped.
+
+    Args:
+        filename: The file.
+        map_location: As of `torch.load`.
+        mapped: Map it into memory, for tensors that are copied before the file may go. Then it
+            costs memory only for what is copied, and processes of a machine read it once.
 
     Returns:
         The checkpoint; 'state_dict' is always there, 'meta' only if tools/train.py wrote it.
@@ -173,12 +185,12 @@ def load_checkpoint_safely(filename: str, map_location: Any = None) -> dict:
         ValueError: If the file is missing, damaged, holds objects that need code to load, or
             numbers that are not finite.
     """
-    checkpoint = _read(filename, map_location)
+    checkpoint = _read(filename, map_location, mapped)
     require_finite(checkpoint["state_dict"], filename)
     return checkpoint
 
 
-def _read(filename: str, map_location: Any) -> dict:
+def _read(filename: str, map_location: Any, mapped: bool) -> dict:
     path = Path(filename).expanduser()
     if not path.is_file():
         raise ValueError(f"checkpoint {filename} does not exist; give a .pth file or a work dir")
@@ -186,7 +198,7 @@ def _read(filename: str, map_location: Any) -> dict:
         return {"state_dict": read_state_dict(path)}
     remedy = "use one that tools/train.py wrote, or delete it and continue from an earlier one"
     try:
-        checkpoint = read_torch_file(path, map_location)
+        checkpoint = read_torch_file(path, map_location, mapped)
     except ForeignObjectsError as error:
         raise ValueError(
             f"checkpoint {filename} holds objects that could run code and was not loaded; {remedy}"

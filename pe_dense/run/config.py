@@ -64,8 +64,8 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
     "pe_dense.run": (
         "accept", "canvas", "classes", "data_check", "data_facts", "data_root", "encoder",
         "evaluation_only", "image_bits", "journal_dir", "layer", "processes", "protocol",
-        "results_dir", "sharding", "start_without", "trained_with", "training_free", "tta_model",
-        "weights",
+        "results_dir", "sharding", "start_without", "total_batch", "trained_with", "training_free",
+        "tta_model", "weights",
     ),
     "pe_dense.suites and tools": ("layer", "report", "seeds"),
     "functions of data_facts and data_check": (

@@ -47,7 +47,7 @@ def command_with_launcher(argv: Sequence[str], launcher: str, world_size: int) -
     """The command line, with torchrun or srun in front where it was used.
 
     Of a run on several machines it has their number, and stands for all of them: each runs it with
-    its own number in NODE_RANK, and the address of the first in MASTER_ADDR.
+    the address of the first in MASTER_ADDR, where they meet.
     """
     command = command_line(list(argv))
     if launcher == "none":
@@ -60,7 +60,8 @@ def command_with_launcher(argv: Sequence[str], launcher: str, world_size: int) -
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", max(1, world_size // on_node)))
     start = f"torchrun --nproc-per-node {on_node} "
     if nodes > 1:
-        start += f'--nnodes {nodes} --node-rank "$NODE_RANK" --master-addr "$MASTER_ADDR" '
+        start += f"--nnodes {nodes} --rdzv-backend c10d "
+        start += '--rdzv-endpoint "$MASTER_ADDR:29500" --rdzv-id pe_dense '
     return start + command.removeprefix("python ")
 
 

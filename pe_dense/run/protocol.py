@@ -20,6 +20,7 @@ from mmengine.config import Config
 from pe_dense.files import atomic_write_text, file_sha256
 from pe_dense.results.metrics import check_direction
 from pe_dense.results.record import ProtocolInfo, TrainingInfo
+from pe_dense.run.batch_plan import batch_size_of
 from pe_dense.run.checkpoint import RunFacts
 from pe_dense.run.checkpoint_choice import labels_of
 from pe_dense.run.config import load_template
@@ -66,30 +67,68 @@ def _without_workers(value: Any) -> Any:
 def protocol_sha256(
     template: Config,
     amp: bool = False,
-    world_size: int | None = None,
+    total_batch: int | None = None,
     start_sha256: str | None = None,
 ) -> str:
     """Hash of everything that was done, apart from encoder, weights, paths and seed.
 
-    What differs from one process, float32 and no fine-tuning start enters the hash.
+    Images of a step count, not how many processes share them, or how. A bfloat16 encoder and a
+    fine-tuning start enter the hash.
 
     Args:
         template: Config with references in place.
         amp: Whether the encoder ran in bfloat16.
-        world_size: Number of processes in training; None: `processes` of the config, or 1.
+        total_batch: Images of a step in training; None: those of the config.
         start_sha256: Hash of the checkpoint that was fine-tuned.
     """
+    processes = template.get("processes", 1)
+    settings = protocol_settings(template)
+    own = batch_size_of(template)
+    if "total_batch" in template:
+        settings = _without_batch_size(settings)
+        processes = 1
+    elif own is not None and total_batch not in (None, own * processes):
+        # As many as the recipe has; of totals that they cannot share, one has all.
+        processes = processes if total_batch % processes == 0 else 1
+        settings = _with_batch_size(settings, total_batch // processes)
+    return _settings_sha256(settings, amp, processes, start_sha256)
+
+
+def sha256_by_processes(
+    template: Config, amp: bool, world_size: int, start_sha256: str | None
+) -> str:
+    """The hash that checkpoints have which do not know their total batch.
+
+    They were written when batch_size and the number of processes both counted.
+    """
+    return _settings_sha256(protocol_settings(template), amp, world_size, start_sha256)
+
+
+def _settings_sha256(
+    settings: Mapping[str, Any], amp: bool, processes: int, start_sha256: str | None
+) -> str:
     extra: dict[str, Any] = {}
-    if world_size is None:
-        world_size = template.get("processes", 1)
     if amp:
         extra["amp"] = True
-    if world_size > 1:  # batch_size is that of one process
-        extra["world_size"] = world_size
+    if processes > 1:  # batch_size is that of one process
+        extra["world_size"] = processes
     if start_sha256:
         extra["start_from"] = start_sha256
-    settings = protocol_settings(template)
     return config_sha256({**settings, "run": extra} if extra else settings)
+
+
+def _with_batch_size(settings: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Settings with another batch of a process, where they name it."""
+    loader = settings["train_dataloader"]
+    if isinstance(loader["batch_size"], str):  # '$batch_size'
+        return {**settings, loader["batch_size"].removeprefix("$"): size}
+    return {**settings, "train_dataloader": {**loader, "batch_size": size}}
+
+
+def _without_batch_size(settings: Mapping[str, Any]) -> dict[str, Any]:
+    loader = {k: v for k, v in settings["train_dataloader"].items() if k != "batch_size"}
+    rest = {k: v for k, v in settings.items() if k != "batch_size"}
+    return {**rest, "train_dataloader": loader}
 
 
 def config_sha256(config: Mapping[str, Any]) -> str:
@@ -184,7 +223,10 @@ def protocol_of(config: str, template: Config, facts: RunFacts, file: Path | Non
         ValueError: If training followed other settings than this evaluation.
     """
     start = None if facts.start_from is None else facts.start_from.sha256
-    digest = protocol_sha256(template, facts.amp, facts.world_size, start)
+    if facts.total_batch is None:
+        digest = sha256_by_processes(template, facts.amp, facts.world_size, start)
+    else:
+        digest = protocol_sha256(template, facts.amp, facts.total_batch, start)
     if template.get("evaluation_only"):
         own, trained = protocol_sha256(template, facts.amp), facts.protocol_sha256
         named = template.get("trained_with")

@@ -1,6 +1,7 @@
 """Exact resumption: a run that was killed and went on ends as if it had not been.
 
-Random numbers are functions of seed, rank and step, so none has to be stored.
+Random numbers are functions of seed, rank and step, or of the place of a sample in the training, so
+none has to be stored.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ import dataclasses
 import functools
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dataset.utils import worker_init_fn
-from mmengine.dist import get_rank, is_main_process
+from mmengine.dist import get_dist_info, get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -38,41 +39,42 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-class SeededBatches:
-    """A loader's `collate_fn` that seeds a worker before each of its batches.
+class SeededSamples:
+    """A data set's `__getitems__`, which loads a batch and seeds before each of its samples.
 
     MMEngine resumes an iteration-based loop at the right images, but with workers whose generators
-    start anew: the crops of a resumed run would be others. Here they depend on the number of the
-    batch alone.
+    start anew: the crops of a resumed run would be others. Here they depend on the place of a
+    sample in the training alone: samplers deal sample n of the whole to process n modulo their
+    number, so that another number of processes, workers or batches draws the same.
 
     Args:
-        collate_fn: The loader's own.
-        parts: Numbers that the seeds depend on: seed and rank.
+        dataset: The data set.
+        seed: Of the run.
+        batch_size: Samples of a batch of this process.
         first: Number of the batch that is loaded first.
     """
 
-    def __init__(
-        self, collate_fn: Callable[[Any], Any], parts: tuple[int, ...], first: int
-    ) -> None:
-        self.collate_fn, self.parts, self._batch = collate_fn, parts, first
-        self._step = 0  # 0 in the main process, which the hook seeds
+    def __init__(self, dataset: Any, seed: int, batch_size: int, first: int) -> None:
+        self.dataset, self.seed, self.batch_size = dataset, seed, batch_size
+        self.rank, self.world_size = get_dist_info()
+        self._batch, self._step = first, 1
 
-    def seed_of(self, batch: int) -> int:
-        """Seed of a batch by its number."""
-        return _iteration_seed(*self.parts, batch, 3)
+    def seed_of(self, place: int) -> int:
+        """Seed of a sample by its place in the training."""
+        return _iteration_seed(self.seed, place, 3)
 
     def enter_worker(self, num_workers: int, worker_id: int) -> None:
         """As `worker_init_fn`: this process loads every `num_workers`-th batch."""
         self._batch, self._step = self._batch + worker_id, num_workers
-        seed_everything(self.seed_of(self._batch))
 
-    def __call__(self, samples: Any) -> Any:
-        """Collate the samples of a batch, then seed for the next one."""
-        batch = self.collate_fn(samples)
-        if self._step:
-            self._batch += self._step
-            seed_everything(self.seed_of(self._batch))
-        return batch
+    def __call__(self, indices: Sequence[int]) -> list[Any]:
+        """The samples of a batch."""
+        samples = []
+        for place, index in enumerate(indices, start=self._batch * self.batch_size):
+            seed_everything(self.seed_of(place * self.world_size + self.rank))
+            samples.append(self.dataset[index])
+        self._batch += self._step
+        return samples
 
 
 @HOOKS.register_module()
@@ -80,9 +82,9 @@ class ExactResumeHook(Hook):
     """Makes a resumed run equal an uninterrupted one, and counts the seconds of training.
 
     Random numbers of the model are a function of (seed, rank, iteration) and those of the
-    loading workers a function of (seed, rank, epoch), or in iteration-based loops of (seed, rank,
-    batch), so nothing about generators has to be stored. Epoch-based loops resume at the last
-    finished epoch. Workers must not persist over epochs, which the hook checks.
+    loading workers a function of (seed, rank, epoch), or in iteration-based loops of (seed, place
+    of the sample in the training), so nothing about generators has to be stored. Epoch-based loops
+    resume at the last finished epoch. Workers must not persist over epochs, which the hook checks.
 
     The checkpoint's meta carries what `tools/test.py` needs for a record: where the encoder's
     weights came from, and the training command.
@@ -120,7 +122,7 @@ class ExactResumeHook(Hook):
             self.facts = dataclasses.replace(self.facts, trained_on=found)
         if self.start_from is not None:
             model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            content = load_checkpoint_safely(self.start_from, "cpu")
+            content = load_checkpoint_safely(self.start_from, "cpu", mapped=True)
             load_strictly(model, content, self.start_from, self.start_without)
         self._started = time.monotonic() - _seconds_so_far(runner)
 
@@ -128,11 +130,12 @@ class ExactResumeHook(Hook):
         """Seed the workers of this epoch, and what the main process draws before its first step."""
         loader = runner.train_dataloader
         if self._counts_iterations(runner):  # one "epoch", which a resumed run enters midway
-            collate_fn = getattr(loader.collate_fn, "collate_fn", loader.collate_fn)
-            batches = SeededBatches(collate_fn, (runner.seed, get_rank()), runner.iter)
-            loader.collate_fn = batches
-            loader.worker_init_fn = functools.partial(batches.enter_worker, loader.num_workers)
-            self._seed_everything(batches.seed_of(runner.iter))
+            sampler = loader.batch_sampler
+            size = getattr(sampler, "batch_size", None) or loader.batch_size
+            first = runner.iter * getattr(runner.train_loop, "accumulation", 1)
+            samples = SeededSamples(loader.dataset, runner.seed, size, first)
+            loader.dataset.__getitems__ = samples
+            loader.worker_init_fn = functools.partial(samples.enter_worker, loader.num_workers)
             return
         seed = _iteration_seed(runner.seed, get_rank(), runner.epoch, 0)
         loader.worker_init_fn = functools.partial(
@@ -144,10 +147,9 @@ class ExactResumeHook(Hook):
         """Seed what the model draws in this step."""
         self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.iter, 2))
 
-    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
-        """Seed the next batch again where the main process loads it, whatever validation drew."""
-        if self._counts_iterations(runner):
-            self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.iter, 3))
+    def before_batch(self, runner: Runner, number: int) -> None:
+        """The same for each of several batches of a step."""
+        self._seed_everything(_iteration_seed(runner.seed, get_rank(), number, 2))
 
     @staticmethod
     def _counts_iterations(runner: Runner) -> bool:
@@ -162,8 +164,6 @@ class ExactResumeHook(Hook):
     ) -> None:
         """Keep the seconds of training where checkpoints carry them."""
         runner.message_hub.update_info("train_seconds", time.monotonic() - self._started)
-        if self._counts_iterations(runner):  # for a batch that the main process loads
-            self._seed_everything(_iteration_seed(runner.seed, get_rank(), runner.iter + 1, 3))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add to the checkpoint's meta what a record needs."""
@@ -200,16 +200,28 @@ def require_same_training_data(begun: str | None, dataset: Any, work_dir: str) -
     return found or begun
 
 
-def continued(checkpoint: Path, facts: RunFacts) -> RunFacts:
+def continued(checkpoint: Path, content: Mapping[str, Any], facts: RunFacts) -> RunFacts:
     """The facts of a run that goes on: what it said of itself when it began, and what changed.
 
-    Another commit does not stop it, but its record names that one, too.
+    Another commit does not stop it, but its record names that one, too; nor does another number of
+    processes with as many images a step.
+
+    Args:
+        checkpoint: Its file, for messages.
+        content: What it holds.
+        facts: Those of a run that would begin now.
 
     Raises:
         ValueError: If a setting differs; the message has the original command.
     """
-    content = load_checkpoint_safely(str(checkpoint), map_location="cpu")
     begun = RunFacts.from_meta(content.get("meta", {}).get("pe_dense", {}), checkpoint)
+    totals = (begun.total_batch, facts.total_batch)
+    if None not in totals and totals[0] != totals[1]:
+        raise ValueError(
+            f"{checkpoint.parent} holds a run of {totals[0]} images a step, and this one would "
+            f"have {totals[1]}; go on with as many (batch_size x processes), as in "
+            f"{begun.train_command}, or train in another --work-dir"
+        )
     old = begun.settings()
     other = [name for name, value in facts.settings().items() if old[name] != value]
     if other:

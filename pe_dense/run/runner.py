@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pe_dense.openmmlab.named_pipeline import name_files_in_errors
+from pe_dense.run.checkpoint import load_strictly
 from pe_dense.run.checkpoint_choice import SAVED_AS
 
 
 class NamingRunner(Runner):
-    """A Runner whose data sets say which file an error of their pipeline is of."""
+    """A Runner whose data sets say which file an error of their pipeline is of.
+
+    Attributes:
+        opened: What the checkpoint to resume holds, where it has been opened already; it is given
+            up as soon as it is taken over.
+    """
+
+    opened: dict[str, Any] | None = None
 
     @staticmethod
     def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
@@ -27,3 +37,28 @@ class NamingRunner(Runner):
         """See MMEngine; the checkpoint knows the name that it was saved under."""
         meta = {**(meta or {}), SAVED_AS: filename}
         super().save_checkpoint(out_dir, filename, *args, meta=meta, **kwargs)
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Go on from a checkpoint that is mapped into the memory of the host.
+
+        MMEngine would read it onto the device, optimiser state and all. What would still lie in the
+        file afterwards is copied, as that may go.
+        """
+        super().resume(filename, *args, **{**kwargs, "map_location": "cpu"})
+        for state in self.optim_wrapper.optimizer.state.values():
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.device.type == "cpu":
+                    state[key] = value.clone()
+
+    def load_checkpoint(
+        self, filename: str, map_location: Any = "cpu", *args: Any, **kwargs: Any
+    ) -> dict:
+        """See MMEngine; a checkpoint that has been opened is not read again."""
+        if self.opened is None:
+            return super().load_checkpoint(filename, map_location, *args, **kwargs)
+        content, self.opened = self.opened, None
+        self.call_hook("after_load_checkpoint", checkpoint=content)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        load_strictly(model, content, filename)
+        self.logger.info(f"Load checkpoint from {filename}")
+        return content

@@ -3,8 +3,8 @@
 A config that says `sharding = dict(...)` (configs/_base_/sharded.py) trains with `ShardedRunner`.
 Every block of the encoder is one unit, whose parameters are together only while it computes; the
 rest of the model is another. Names, optimiser groups and checkpoint files are those of plain
-training: a run may go on sharded or plain with the same number of processes, and `tools/test.py`
-reads its checkpoints in one.
+training: a run may go on sharded or plain, on another number of processes too, and
+`tools/test.py` reads its checkpoints in one.
 
 Source: ZeRO stage 3, arXiv:1910.02054; PyTorch FSDP, arXiv:2304.11277, in its second form
 (`torch.distributed.fsdp.fully_shard`). MMEngine's own wrapper is the first form, which flattens
@@ -427,10 +427,6 @@ class ShardedRunner(NamingRunner):
             if save_optimizer:
                 stack.enter_context(whole_optimizer_state(self.optim_wrapper.optimizer))
             super().save_checkpoint(out_dir, filename, file_client_args, save_optimizer, **kwargs)
-
-    def resume(self, filename: str, *args: Any, map_location: Any = "cpu", **kwargs: Any) -> None:
-        """Go on from a whole checkpoint, read into the memory of the host."""
-        super().resume(filename, *args, map_location=map_location, **kwargs)
 
 
 def _require_equal_batches(loop: BaseLoop, name: str) -> BaseLoop:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ from pe_dense.files import file_sha256
 from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.openmmlab.nan_stop import StopOnNaN
 from pe_dense.results.provenance import git_state, repository_root
+from pe_dense.run.batch_plan import plan_batches, require_schedule
+from pe_dense.run.batch_script import STOP_FILE, training_script
 from pe_dense.run.checkpoint import (
     RunFacts,
     install,
@@ -40,6 +43,8 @@ from pe_dense.run.scored_data import content_of_config
 from pe_dense.run.sharding import ShardedRunner, sharding_of, use_host_memory
 from pe_dense.run.small_sets import fill_one_batch
 from pe_dense.run.speed import use_speed_options
+from pe_dense.run.step_loop import StepTrainLoop  # noqa: F401 (registers it)
+from pe_dense.run.stop_request import StopOnRequest
 
 
 def train(request: RunRequest, resume: bool = False) -> Runner:
@@ -55,6 +60,10 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     install()
     cfg, template = request.load()
     require_training(cfg, request.config)
+    plan = plan_batches(cfg, processes(request.launcher), request.options or {}, request.config)
+    require_schedule(cfg, request.config)
+    if plan is not None:
+        plan.apply(cfg)
     if request.amp:
         cfg.model.backbone.amp_dtype = "bfloat16"
     cfg.work_dir = str(request.work_dir or request.default_work_dir())
@@ -62,8 +71,9 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     sharding = sharding_of(cfg, request.launcher)
     start_from, cfg.load_from = cfg.get("load_from"), None
     start_from = None if start_from is None else str(start_from)
-    facts = facts_of(request, cfg, template, start_from)
-    newest = newest_checkpoint(cfg.work_dir)
+    total_batch = None if plan is None else plan.total_batch
+    facts = facts_of(request, cfg, template, start_from, total_batch)
+    newest, opened = newest_checkpoint(cfg.work_dir), None
     if newest is not None:
         if not resume:
             raise ValueError(
@@ -71,15 +81,13 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
                 "another --work-dir"
             )
         cfg.resume, cfg.load_from = True, str(newest)
-        facts = continued(newest, facts)
+        opened = load_checkpoint_safely(str(newest), "cpu", mapped=True)
+        facts = continued(newest, opened, facts)
     require_gpu_for_float16(cfg, request.config)
-    intended, running = cfg.get("processes", 1), processes(request.launcher)
-    if running != intended:
-        print_log(
-            f"{request.config} is a recipe for {intended} processes and runs on {running}, with "
-            "another total batch: its protocol id will end in .mod",
-            level=logging.WARNING,
-        )
+    if plan is not None and is_first_process():
+        other = ", another total batch than the recipe's: its protocol id will end in .mod"
+        level = logging.WARNING if plan.is_other else logging.INFO
+        print_log(plan.words() + other * plan.is_other, level=level)
     facts = dataclasses.replace(facts, accepted=check_data(cfg, ("train", "val")))
     facts = dataclasses.replace(facts, validated_on=validation_data(cfg, facts))
     hooks = [hook for hook in cfg.custom_hooks if hook.type == "ExactResumeHook"]
@@ -97,11 +105,15 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     if is_first_process():
         remove_unfinished(cfg.work_dir)
     runner = (NamingRunner if sharding is None else ShardedRunner).from_cfg(cfg)
+    runner.opened = opened
+    del opened  # so that it goes when the runner has taken it over
     use_speed_options(request.speed, runner.model)
     fill_one_batch(runner)
     if not any(isinstance(hook, StopOnNaN) for hook in runner.hooks):
         runner.register_hook(StopOnNaN())
     runner.register_hook(RequireFiniteOutputs())
+    if STOP_FILE in os.environ:
+        runner.register_hook(StopOnRequest(os.environ[STOP_FILE]))
     if sharding is None and cfg.get("sharding") is not None:
         runner.logger.info(
             "sharding: one process without a launcher holds the whole model; to shard it, start "
@@ -109,6 +121,30 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
         )
     runner.train()
     return runner
+
+
+def batch_script(request: RunRequest, nodes: int, gpus: int) -> str:
+    """The script of `tools/train.py ... --print-sbatch NODES GPUS`; see `training_script`.
+
+    Raises:
+        ValueError: If so many processes cannot train this config.
+    """
+    cfg, template = request.load()
+    require_training(cfg, request.config)
+    if nodes >= 1 and gpus >= 1:
+        plan_batches(template, nodes * gpus, request.options or {}, request.config)
+    require_schedule(cfg, request.config)
+    words, own = [], iter(request.argv)
+    for word in own:
+        if word == "--print-sbatch":
+            next(own), next(own)
+        elif word == "--launcher":
+            next(own)
+        elif not word.startswith("--launcher="):
+            words.append(word)
+    workers = (cfg.get("train_dataloader") or {}).get("num_workers", 0)
+    work_dir = request.work_dir or request.default_work_dir()
+    return training_script(words, nodes, gpus, work_dir, workers)
 
 
 def validation_data(cfg: Config, facts: RunFacts) -> str | None:
@@ -149,9 +185,20 @@ def require_training(cfg: Config, config: str) -> None:
 
 
 def facts_of(
-    request: RunRequest, cfg: Config, template: Config, start_from: str | None
+    request: RunRequest,
+    cfg: Config,
+    template: Config,
+    start_from: str | None,
+    total_batch: int | None,
 ) -> RunFacts:
     """What the checkpoints of a run that begins now shall know of it.
+
+    Args:
+        request: As it was asked for.
+        cfg: Resolved config.
+        template: The same with references in place.
+        start_from: Checkpoint that is fine-tuned.
+        total_batch: Images of a step.
 
     Raises:
         ValueError: If the checkpoint that it starts from cannot be read.
@@ -159,7 +206,7 @@ def facts_of(
     world_size = processes(request.launcher)
     start = None
     if start_from:
-        load_checkpoint_safely(start_from, map_location="cpu")  # whatever is wrong shows now
+        load_checkpoint_safely(start_from, "cpu", mapped=True)  # whatever is wrong shows now
         start = WeightsInfo(Path(start_from).name, file_sha256(start_from))
     commit, dirty = git_state(repository_root())
     return RunFacts(
@@ -167,7 +214,7 @@ def facts_of(
         weights=None,  # known when the encoder is built
         requested_weights=cfg.weights,
         protocol_sha256=protocol_sha256(
-            template, request.amp, world_size, None if start is None else start.sha256
+            template, request.amp, total_batch, None if start is None else start.sha256
         ),
         seed=cfg.randomness.seed,
         amp=request.amp,
@@ -180,5 +227,6 @@ def facts_of(
         dirty=dirty,
         speed=list(request.speed),
         loop=loop_of(cfg),
+        total_batch=total_batch,
         **found_in_data(cfg),
     )

@@ -33,6 +33,7 @@ from pe_dense.results import provenance
 from pe_dense.results.record import Record
 from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.store import encoder_folder, measured_path, record_path
+from pe_dense.run.batch_plan import plan_batches
 from pe_dense.run.config import check_data, encoder_facts, load_config, load_template
 from pe_dense.run.error_text import sentence, told
 from pe_dense.run.protocol import protocol_sha256
@@ -216,7 +217,8 @@ def make_jobs(
             find_encoder(encoder)
             for options in _by_layer(base, run, plain, encoder):
                 template = load_template(run["config"], options=options)
-                digest = protocol_sha256(template, amp, None if plain.get("training_free") else 1)
+                plan = plan_batches(template, 1, options, run["config"])
+                digest = protocol_sha256(template, amp, None if plan is None else plan.total_batch)
                 changed = digest != protocol_sha256(plain)
                 # A run that holds several seeds needs no second one, nor does one in which nothing
                 # is left to chance.

@@ -12,7 +12,7 @@ pytest.importorskip("mmengine")
 
 from mmengine.registry import MODELS
 
-import pe_dense.alignment.aligner as aligner_module
+from pe_dense.alignment import image_random
 from pe_dense.alignment.aligner import SpatialAligner, student_grid
 from pe_dense.alignment.student import add_layer_scale, fold_layer_scale, has_layer_scale
 from pe_dense.openmmlab.backbone import DenseBackbone
@@ -85,9 +85,9 @@ def test_only_student_and_projection_are_in_state_and_gradient() -> None:
 def test_masks_hide_pixels_from_the_student_but_not_from_teachers(monkeypatch) -> None:
     seen = []
     # A Runner of another test may have left a hub, whose seed and step would draw the masks.
-    hub = SimpleNamespace(get_info=lambda key: None)
+    hub = SimpleNamespace(get_info=lambda key, default=None: default)
     monkeypatch.setattr(
-        aligner_module, "MessageHub", SimpleNamespace(get_current_instance=lambda: hub)
+        image_random, "MessageHub", SimpleNamespace(get_current_instance=lambda: hub)
     )
     model = built(masking=dict(ratio=0.75))
     for target in model.teachers.values():
@@ -120,18 +120,16 @@ def record(function, seen):
 def test_processes_share_the_masks_of_one(monkeypatch) -> None:
     model = built(masking=dict(ratio=0.5))
     info = {"iter": 3, "seed": 11}
-    hub = SimpleNamespace(get_info=lambda key: info.get(key))
+    hub = SimpleNamespace(get_info=lambda key, default=None: info.get(key, default))
     monkeypatch.setattr(
-        aligner_module, "MessageHub", SimpleNamespace(get_current_instance=lambda: hub)
+        image_random, "MessageHub", SimpleNamespace(get_current_instance=lambda: hub)
     )
     whole = model._masks(6, (4, 4))
     for size in (2, 3):
-        monkeypatch.setattr(aligner_module, "get_world_size", lambda size=size: size)
         for rank in range(size):
-            monkeypatch.setattr(aligner_module, "get_rank", lambda rank=rank: rank)
+            monkeypatch.setattr(image_random, "get_dist_info", lambda r=rank, n=size: (r, n))
             assert torch.equal(model._masks(6 // size, (4, 4)), whole[rank::size])
-    monkeypatch.setattr(aligner_module, "get_world_size", lambda: 1)
-    monkeypatch.setattr(aligner_module, "get_rank", lambda: 0)
+    monkeypatch.setattr(image_random, "get_dist_info", lambda: (0, 1))
     info["iter"] = 4
     assert not torch.equal(model._masks(6, (4, 4)), whole)
 

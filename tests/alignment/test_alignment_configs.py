@@ -1,4 +1,4 @@
-"""The recipes: the published numbers of G, whole steps, parts that exist, and models that build."""
+"""The recipes: published numbers, any number of processes, parts that exist, models that build."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from mmengine.registry import MODELS, OPTIMIZERS
 from mmengine.utils import import_modules_from_strings
 
 from pe_dense.alignment.eval_hook import imported
+from pe_dense.run.batch_plan import plan_batches, require_schedule
 from pe_dense.run.config import load_config
+from pe_dense.run.protocol import protocol_sha256
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "alignment"
 CONFIGS = sorted(FOLDER.glob("spatial_*.py"))
 named = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-
-
-def images_per_step(cfg) -> int:
-    count = cfg.optim_wrapper.accumulative_counts
-    return cfg.train_dataloader.batch_size * count * cfg.get("processes", 1)
 
 
 def test_there_are_recipes() -> None:
@@ -30,8 +27,7 @@ def test_there_are_recipes() -> None:
 
 def test_g_is_as_published() -> None:
     cfg, _ = load_config(FOLDER / "spatial_align_g14_448.py")
-    steps = cfg.train_cfg.max_iters // cfg.optim_wrapper.accumulative_counts
-    assert (images_per_step(cfg), steps) == (12_288, 24_000)
+    assert (cfg.total_batch, cfg.train_cfg.max_iters) == (12_288, 24_000)
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ("LAMB", 5e-4, 0.05)
     assert tuple(optimizer.betas) == (0.9, 0.95)
@@ -44,14 +40,29 @@ def test_g_is_as_published() -> None:
 
 
 @named
-def test_checkpoints_and_probes_fall_on_whole_steps(path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2, 4, 8])
+def test_any_usual_number_of_processes_has_the_total_batch(path: Path, processes: int) -> None:
     cfg, _ = load_config(path)
-    count = cfg.optim_wrapper.accumulative_counts
-    probes = cfg.custom_hooks[-1]
-    intervals = (cfg.default_hooks.checkpoint.interval, probes.interval, cfg.train_cfg.max_iters)
-    assert all(interval % count == 0 for interval in intervals)
-    for probe in probes.probes:
+    require_schedule(cfg, path)
+    for probe in cfg.custom_hooks[-1].probes:
         imported(probe.function)
+    if cfg.total_batch % (processes * cfg.batch_size):
+        assert path.stem == "spatial_align_t16_mini"  # 16 images
+        return
+    plan = plan_batches(cfg, processes, (), path)
+    assert plan.batch_size * plan.processes * plan.accumulation == cfg.total_batch
+    plan.apply(cfg)
+    assert cfg.train_cfg.accumulation == plan.accumulation
+
+
+@pytest.mark.parametrize(("processes", "accumulation"), [(8, 64), (64, 8), (512, 1)])
+def test_g_runs_on_8_gpus_without_any_option(processes: int, accumulation: int) -> None:
+    path = FOLDER / "spatial_align_g14_448.py"
+    cfg, template = load_config(path)
+    plan = plan_batches(cfg, processes, (), path)
+    assert (plan.total_batch, plan.accumulation) == (12_288, accumulation)
+    other = load_config(path, options={"batch_size": 12})[1]
+    assert protocol_sha256(other) == protocol_sha256(template)
 
 
 @named

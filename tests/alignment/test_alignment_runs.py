@@ -1,4 +1,4 @@
-"""Alignment as a user runs it: killed and resumed, on two processes, sharded, exported, stopped.
+"""Alignment as a user runs it: killed and resumed, exported, stopped, refused.
 
 Every run is the mini recipe at toy size, on the real tools in real processes.
 """
@@ -22,10 +22,12 @@ from pe_dense.alignment.export import export_student
 from pe_dense.encoders.build import build_encoder
 from pe_dense.encoders.weights import load_weights
 from pe_dense.run.checkpoint import checkpoint_file, load_checkpoint_safely
+from pe_dense.run.command_line import parse_options
+from pe_dense.run.request import RunRequest
+from pe_dense.run.training import train as train_run
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "configs/alignment/spatial_align_t16_mini.py"
-PLAIN_VIEWS = "[{'type':'AspectJitterResize','size':(64,64),'ratio':(1,1)},{'type':'PackImages'}]"
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +37,13 @@ def options(mini_root: Path) -> dict[str, object]:
         "probe_root": mini_root / "ade",
         "video_root": mini_root / "davis",
         "crop_size": "(64,64)",
+        "total_batch": 8,
         "batch_size": 4,
-        "accumulation": 2,
-        "max_iters": 8,
-        "checkpoint_interval": 2,
-        "probe_interval": 4,
+        "total_steps": 4,
+        "warmup_steps": 2,
+        "checkpoint_interval": 1,
+        "probe_interval": 2,
+        "log_interval": 2,
         "drop_path_rate": 0.4,
         "teachers.0.encoder_options": "{'depth':2}",
         "teachers.0.layer": 1,
@@ -85,7 +89,7 @@ def train(work_dir: Path, options: dict[str, object], torchrun: int = 0) -> dict
 
 
 def last(work_dir: Path, options: dict[str, object]) -> dict:
-    return load_checkpoint_safely(str(work_dir / f"iter_{options['max_iters']}.pth"))
+    return load_checkpoint_safely(str(work_dir / f"iter_{options['total_steps']}.pth"))
 
 
 def alike(first: dict, second: dict) -> bool:
@@ -117,7 +121,7 @@ def test_killed_and_resumed_run_ends_with_the_same_weights_and_state(
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (work_dir / f"iter_{options['max_iters']}.pth").exists()
+    assert not (work_dir / f"iter_{options['total_steps']}.pth").exists()
     run(command)
     resumed = last(work_dir, options)
     assert alike(whole["state_dict"], resumed["state_dict"])
@@ -127,7 +131,7 @@ def test_killed_and_resumed_run_ends_with_the_same_weights_and_state(
     facts, found = (c["meta"]["pe_dense"] for c in (whole, resumed))
     assert facts["alignment"] == found["alignment"]
     assert facts["student_scores"] == found["student_scores"]
-    assert [entry["step"] for entry in facts["student_scores"]] == [0, 0, 4, 4, 8, 8]
+    assert [entry["step"] for entry in facts["student_scores"]] == [0, 0, 2, 2, 4, 4]
 
 
 def test_checkpoints_name_the_teachers_and_hold_none(uninterrupted: tuple[Path, dict]) -> None:
@@ -152,61 +156,6 @@ def test_another_teacher_cannot_go_on(
     command = tool("train", CONFIG, "--work-dir", tmp_path / "run", "--resume", *words(options))
     said = run(command, code=2)
     assert "other settings of the alignment (teachers)" in said and "Traceback" not in said
-
-
-# The same steps, on one process and on two
-
-EQUAL = {
-    "train_dataloader.dataset.pipeline": PLAIN_VIEWS,
-    "max_iters": 4,
-    "checkpoint_interval": 4,
-    "param_scheduler": [],
-    "lr": 5e-3,
-}
-
-
-@pytest.fixture(scope="module")
-def one_process(
-    tmp_path_factory: pytest.TempPathFactory, options: dict[str, object]
-) -> tuple[dict, dict]:
-    settings = {**options, **EQUAL}
-    return settings, train(tmp_path_factory.mktemp("one") / "run", settings)
-
-
-@pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp"])
-def test_two_processes_equal_one_with_the_same_batch(
-    one_process: tuple[dict, dict], tmp_path: Path, sharded: bool
-) -> None:
-    settings, one = one_process
-    config = CONFIG
-    if sharded:
-        config = str(tmp_path / "sharded.py")
-        Path(config).write_text(f'_base_ = ["{ROOT / CONFIG}"]\nsharding = dict()\n')
-    settings = {**settings, "batch_size": 2}
-    arguments = [config, "--work-dir", tmp_path / "two", "--launcher", "pytorch"]
-    run(tool("train", *arguments, *words(settings), torchrun=2))
-    two = last(tmp_path / "two", settings)
-    start = build_start(one)
-    moved = max((one["state_dict"][k] - start[k]).abs().max().item() for k in start)
-    gap = max((one["state_dict"][k] - v).abs().max().item() for k, v in two["state_dict"].items())
-    assert one["state_dict"].keys() == two["state_dict"].keys()
-    assert moved > 5e-3  # two steps of the optimiser have been made
-    assert gap < moved / 100  # sums in another order, which the root of LAMB makes larger
-    first, second = (c["meta"]["pe_dense"]["student_scores"] for c in (one, two))
-    assert [e["step"] for e in first] == [e["step"] for e in second]
-    for a, b in zip(first, second, strict=True):
-        assert a["scores"] == pytest.approx(b["scores"], abs=0.02)
-    assert two["meta"]["pe_dense"]["alignment"]["world_size"] == 2
-
-
-def build_start(content: dict) -> dict:
-    """Weights of another random tower; its norms start as those of the trained one did."""
-    tower = build_encoder("pe_spatial_t16_512").state_dict()
-    return {
-        f"backbone.encoder.{key}": value
-        for key, value in tower.items()
-        if "ln_" in key and f"backbone.encoder.{key}" in content["state_dict"]
-    }
 
 
 # Export
@@ -297,7 +246,33 @@ def test_nan_stops_the_run_with_step_and_term(options: dict[str, object], tmp_pa
     assert not list(work_dir.glob("*.pth"))
 
 
-def test_checkpoints_between_steps_are_refused(options: dict[str, object], tmp_path: Path) -> None:
-    settings = {**options, "checkpoint_interval": 3}
-    command = tool("train", CONFIG, "--work-dir", tmp_path / "run", *words(settings))
-    assert "would lose gradients" in run(command, code=2)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"batch_size": 3}, "total_batch=8 of .* is no whole number of times batch_size=3"),
+        ({"warmup_steps": 5}, "LinearLR runs from step 0 to 5 of a training of total_steps=4"),
+        ({"checkpoint_interval": 5}, "checkpoint_interval=5 is no number of steps from 1 to"),
+        ({"probe_interval": 0}, "probe_interval=0 is no number of steps from 1 to total_steps=4"),
+    ],
+)
+def test_lengths_that_do_not_agree_are_refused_before_anything_is_loaded(
+    options: dict[str, object], tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    nothing_there = {"data_root": tmp_path / "none", "weights": None, "total_batch": 8}
+    request = RunRequest(CONFIG, options=parse_options(
+        [f"{k}={v}" for k, v in {**options, **nothing_there, **change}.items() if v is not None]
+    ), weights=str(tmp_path / "none.pt"), work_dir=tmp_path / "run")  # fmt: skip
+    with pytest.raises(ValueError, match=words):
+        train_run(request)
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_of_several_iterations_are_refused(
+    options: dict[str, object], tmp_path: Path
+) -> None:
+    config = tmp_path / "old.py"
+    config.write_text(
+        f'_base_ = ["{ROOT / CONFIG}"]\noptim_wrapper = dict(accumulative_counts=2)\n'
+    )
+    command = tool("train", config, "--work-dir", tmp_path / "run", *words(options))
+    assert "leave it out and set total_batch" in run(command, code=2)

@@ -1,9 +1,8 @@
-"""DropPath drawn for all processes at once: alike for any number, repeated by checkpointing."""
+"""DropPath drawn image by image, and repeated by checkpointing."""
 
 import pytest
 import torch
 
-from pe_dense.alignment import batch_drop_path
 from pe_dense.alignment.batch_drop_path import BatchDropPath, draw_paths, replace_drop_paths
 from pe_dense.encoders.build import build_encoder
 
@@ -36,16 +35,14 @@ def test_timm():
     assert torch.isfinite(encoder.forward_intermediates(torch.zeros(2, 3, 64, 64), [1])[0]).all()
 
 
-def test_processes_share_one_draw(monkeypatch):
+def test_every_image_may_have_its_generator():
     paths = [BatchDropPath(0.5) for _ in range(3)]
-    draw_paths(paths, 6, generator())
+    seeded = [torch.Generator().manual_seed(seed) for seed in range(6)]
+    draw_paths(paths, 6, seeded)
     whole = [p.kept_B for p in paths]
-    for rank in range(2):
-        monkeypatch.setattr(batch_drop_path, "get_rank", lambda rank=rank: rank)
-        monkeypatch.setattr(batch_drop_path, "get_world_size", lambda: 2)
-        draw_paths(paths, 3, generator())
-        for path, kept in zip(paths, whole, strict=True):
-            assert torch.equal(path.kept_B, kept[rank::2])
+    draw_paths(paths, 2, [torch.Generator().manual_seed(seed) for seed in (1, 4)])
+    for path, kept in zip(paths, whole, strict=True):
+        assert torch.equal(path.kept_B, kept[[1, 4]])
 
 
 def test_branches_are_dropped_or_rescaled():

@@ -157,7 +157,8 @@ def test_filled_by_the_tool_and_trained_from(tmp_path, folder):
     config.write_text(
         f'"""Trains from a cache."""\n_base_ = ["{BASE}"]\n'
         f'dataset_type, data_root, crop_size = "UnlabelledImages", "{folder}", (64, 64)\n'
-        'batch_size, accumulation, max_iters, checkpoint_interval = 2, 1, 2, 2\n'
+        'total_batch, batch_size, total_steps, warmup_steps = 2, 2, 2, 1\n'
+        'checkpoint_interval, probe_interval = 2, 2\n'
         "probes, num_workers = [], 0\n"
         "train_dataloader = dict(dataset=dict(_delete_=True, type='UnlabelledImages', "
         f"data_root='{folder}', hash_images=True, pipeline=[dict(type='AspectJitterResize', "

@@ -56,14 +56,14 @@ ARGV = ["tools/train.py", "configs/a b.py", "--launcher", "pytorch"]
         (
             "pytorch",
             {"LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"},
-            'torchrun --nproc-per-node 4 --nnodes 2 --node-rank "$NODE_RANK" '
-            '--master-addr "$MASTER_ADDR" tools',
+            "torchrun --nproc-per-node 4 --nnodes 2 --rdzv-backend c10d "
+            '--rdzv-endpoint "$MASTER_ADDR:29500" --rdzv-id pe_dense tools',
         ),
         (
             "pytorch",
             {"LOCAL_WORLD_SIZE": "2"},
-            'torchrun --nproc-per-node 2 --nnodes 4 --node-rank "$NODE_RANK" '
-            '--master-addr "$MASTER_ADDR" tools',
+            "torchrun --nproc-per-node 2 --nnodes 4 --rdzv-backend c10d "
+            '--rdzv-endpoint "$MASTER_ADDR:29500" --rdzv-id pe_dense tools',
         ),
         ("slurm", {"SLURM_JOB_NUM_NODES": "2"}, "srun --nodes 2 --ntasks 8 python tools"),
         ("slurm", {"SLURM_NNODES": "1"}, "srun --ntasks 8 python tools"),

@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("mmengine")
 
 from pe_dense.encoders.weights import WeightsInfo
-from pe_dense.run.checkpoint import RunFacts
+from pe_dense.run.checkpoint import RunFacts, load_checkpoint_safely
 from pe_dense.run.config import load_config
 from pe_dense.run.launch import command_with_launcher, processes
 from pe_dense.run.protocol import protocol_sha256
@@ -27,7 +27,7 @@ def test_what_changes_scores_changes_the_hash() -> None:
     hashes = [
         protocol_sha256(template),
         protocol_sha256(template, amp=True),
-        protocol_sha256(template, world_size=2),
+        protocol_sha256(template, total_batch=8),
         protocol_sha256(template, start_sha256="1" * 64),
         protocol_sha256(template, start_sha256="2" * 64),
     ]
@@ -89,21 +89,32 @@ def test_resuming_keeps_what_the_run_said_of_itself(tmp_path: Path) -> None:
     again = dataclasses.replace(
         begun, train_command="other words", dirty=False, weights=None, train_seconds=None
     )
-    assert continued(file, again) == begun
-    went_on = continued(file, dataclasses.replace(again, commit="b" * 40, dirty=True))
+    content = load_checkpoint_safely(str(file))
+    assert continued(file, content, again) == begun
+    went_on = continued(file, content, dataclasses.replace(again, commit="b" * 40, dirty=True))
     assert went_on == dataclasses.replace(begun, went_on_at=["b" * 40], dirty=True)
     with pytest.raises(ValueError, match=r"other settings \(seed\).*python tools/train.py c.py"):
-        continued(file, dataclasses.replace(again, seed=1))
+        continued(file, content, dataclasses.replace(again, seed=1))
     other = dataclasses.replace(again, start_from=None, amp=True)
     with pytest.raises(ValueError, match=r"other settings \(amp, start_from\)"):
-        continued(file, other)
+        continued(file, content, other)
+
+
+def test_another_number_of_processes_goes_on_and_another_total_does_not() -> None:
+    begun = facts_of(world_size=8, total_batch=16, train_command="torchrun ...")
+    content = {"meta": {"pe_dense": begun.to_meta()}}
+    file = Path("work/epoch_3.pth")
+    assert continued(file, content, dataclasses.replace(begun, world_size=2)) == begun
+    words = "work holds a run of 16 images a step, and this one would have 4; .* torchrun"
+    with pytest.raises(ValueError, match=words):
+        continued(file, content, dataclasses.replace(begun, world_size=2, total_batch=4))
 
 
 def test_a_checkpoint_of_another_program_is_not_continued(tmp_path: Path) -> None:
     file = tmp_path / "epoch_3.pth"
     torch.save({"state_dict": {}, "meta": {"epoch": 3}}, file)
     with pytest.raises(ValueError, match="epoch_3.pth was not written by tools/train.py"):
-        continued(file, facts_of())
+        continued(file, load_checkpoint_safely(str(file)), facts_of())
 
 
 @pytest.mark.parametrize("weights", ["w.pt", {"source": "w.pt"}, {"notes": None}])
