@@ -14,7 +14,8 @@ million others):
 and on top, whatever N is: two gathered blocks and a block's gradients (0.45 GB), the other parts
 and their gradients (0.25 GB), activations, and 7.5 GB at the start only, while the model is
 initialised as a whole. The first process needs 68 GB of host memory when a checkpoint is written
-(22.6 GB of whole tensors, the same file as without sharding), every process 23 GB when it is read.
+(22.6 GB of whole tensors, the same file as without sharding); when it is read, all processes of a
+machine map the same file and copy their shares.
 Sharding changes where numbers lie, not what they are: protocols and resuming do not depend on it.
 
 blocks:       dotted name of the list whose members are gathered one by one; None: the encoder's

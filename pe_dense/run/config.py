@@ -65,7 +65,7 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
         "accept", "canvas", "classes", "data_check", "data_facts", "data_root", "encoder",
         "evaluation_only", "image_bits", "journal_dir", "layer", "processes", "protocol",
         "results_dir", "sharding", "start_without", "total_batch", "trained_with", "training_free",
-        "tta_model", "weights",
+        "tta_model", "vis_backends", "weights",
     ),
     "pe_dense.suites and tools": ("layer", "report", "seeds"),
     "functions of data_facts and data_check": (

@@ -25,6 +25,7 @@ from pe_dense.run.runner import NamingRunner
 from pe_dense.run.scored_data import content_of
 from pe_dense.run.speed import use_speed_options
 from pe_dense.run.trained_run import TrainedRun, bare_model, encoder_settings, open_run
+from pe_dense.run.vis_backends import use_vis_backends
 
 
 def evaluate(
@@ -132,6 +133,7 @@ def build_runner(run: TrainedRun, request: RunRequest) -> Runner:
         cfg.model.journal_dir = str(Path(cfg.work_dir) / cfg.journal_dir)
         cfg.model.results_dir = cfg.results_dir
     remove_training(cfg)
+    use_vis_backends(cfg)
     use_device(cfg)
     if "tta_model" in cfg:
         cfg.model = dict(**cfg.tta_model, module=cfg.model)

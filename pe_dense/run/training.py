@@ -43,8 +43,10 @@ from pe_dense.run.scored_data import content_of_config
 from pe_dense.run.sharding import ShardedRunner, sharding_of, use_host_memory
 from pe_dense.run.small_sets import fill_one_batch
 from pe_dense.run.speed import use_speed_options
+from pe_dense.run.speed_log import SpeedLog
 from pe_dense.run.step_loop import StepTrainLoop  # noqa: F401 (registers it)
 from pe_dense.run.stop_request import StopOnRequest
+from pe_dense.run.vis_backends import use_vis_backends
 
 
 def train(request: RunRequest, resume: bool = False) -> Runner:
@@ -64,6 +66,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     require_schedule(cfg, request.config)
     if plan is not None:
         plan.apply(cfg)
+    use_vis_backends(cfg)
     if request.amp:
         cfg.model.backbone.amp_dtype = "bfloat16"
     cfg.work_dir = str(request.work_dir or request.default_work_dir())
@@ -112,6 +115,9 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     if not any(isinstance(hook, StopOnNaN) for hook in runner.hooks):
         runner.register_hook(StopOnNaN())
     runner.register_hook(RequireFiniteOutputs())
+    speed = SpeedLog()
+    for hook in (speed, speed.clock):
+        runner.register_hook(hook)
     if STOP_FILE in os.environ:
         runner.register_hook(StopOnRequest(os.environ[STOP_FILE]))
     if sharding is None and cfg.get("sharding") is not None:
@@ -119,7 +125,10 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
             "sharding: one process without a launcher holds the whole model; to shard it, start "
             "with torchrun --nproc-per-node N ... --launcher pytorch"
         )
-    runner.train()
+    try:
+        runner.train()
+    finally:
+        speed.end_count()
     return runner
 
 
