@@ -47,12 +47,15 @@ def protocol_settings(template: Config) -> dict[str, Any]:
     """The part of an unresolved config that defines the protocol, for hashing.
 
     Encoder, weights, paths, seeds and logging are left out, so that all encoders measured under
-    one protocol share one hash.
+    one protocol share one hash; of images, what a process takes at a time where `total_batch` says
+    how many make a step.
     """
     settings = {k: v for k, v in template.to_dict().items() if k not in NOT_PROTOCOL}
     hooks = [hook for hook in settings.pop("custom_hooks", []) if hook["type"] != "ExactResumeHook"]
     if hooks:
         settings["custom_hooks"] = hooks
+    if "total_batch" in template:
+        settings = _without_batch_size(settings)
     return _without_workers(settings)
 
 
@@ -85,7 +88,6 @@ def protocol_sha256(
     settings = protocol_settings(template)
     own = batch_size_of(template)
     if "total_batch" in template:
-        settings = _without_batch_size(settings)
         processes = 1
     elif own is not None and total_batch not in (None, own * processes):
         # As many as the recipe has; of totals that they cannot share, one has all.

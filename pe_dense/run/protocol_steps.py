@@ -30,8 +30,10 @@ _BY_NAME = (
     ("precision", r"amp_dtype|network_dtype|grad_checkpointing|compile_blocks"),
     ("selection", r"select_on|selection|holdout_share|report|chosen_on|val_interval"
         r"|checkpoint_interval|save_best"),
-    ("batch", r"batch_size|processes|accumulation|num_batch_per_epoch|drop_last|sampler|seeds"),
-    ("schedule", r"max_iters|max_epochs|warmup_iters|lr_drops?|milestones|begin|end|trained_with"),
+    ("batch", r"total_batch|batch_size|processes|accumulation|num_batch_per_epoch|drop_last"
+        r"|sampler|seeds"),
+    ("schedule", r"max_iters|max_epochs|total_steps|warmup_(iters|steps)|lr_drops?|milestones"
+        r"|begin|end|trained_with"),
     (
         "optimiser",
         r"lrs?|weight_decays?|layer_decay|backbone_lr_mult|betas|clip_grad|paramwise_cfg",
