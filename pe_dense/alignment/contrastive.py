@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.registry import METRICS, MODELS
@@ -125,7 +126,8 @@ class ContrastivePair(BaseModel):
         init_cfg: Must stay None.
 
     Raises:
-        ValueError: If the encoder has no attention pool, is cut or frozen.
+        ValueError: If the encoder has no attention pool, is cut or frozen, or there are several
+            processes.
     """
 
     def __init__(
@@ -135,6 +137,11 @@ class ContrastivePair(BaseModel):
         data_preprocessor: Mapping[str, Any] | None = None,
         init_cfg: None = None,
     ) -> None:
+        if get_world_size() > 1:
+            raise ValueError(
+                f"ContrastivePair compares the pairs of one process, so that {get_world_size()} "
+                "processes would train another loss; leave --launcher out"
+            )
         if init_cfg is not None:
             raise ValueError("ContrastivePair takes no init_cfg; name weights in backbone.weights")
         if data_preprocessor is None:

@@ -169,6 +169,12 @@ def test_towers_and_inputs_that_do_not_serve_are_refused() -> None:
         model(images, samples(), mode="train")
 
 
+def test_several_processes_would_be_another_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pe_dense.alignment.contrastive.get_world_size", lambda: 2)
+    with pytest.raises(ValueError, match="2 processes would train another loss"):
+        pair()
+
+
 def test_the_recipe_trains_validates_and_leaves_an_encoder(tmp_path: Path) -> None:
     from pe_dense.alignment.export import student_state
     from pe_dense.encoders.build import build_encoder
