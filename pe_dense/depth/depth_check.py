@@ -25,6 +25,7 @@ from pe_dense.data.checks.repeated_images import TRAINED_ON, repeated_images
 from pe_dense.data.checks.rules import CheckedData, Finding
 from pe_dense.data.config_datasets import datasets_of, holdouts_of
 from pe_dense.data.depth_map import FILE_RULES
+from pe_dense.data.holdout import HoldoutSubset
 from pe_dense.depth.depth_datasets import DepthDataset
 from pe_dense.pixelwise.depth_errors import EVALUATION_BOXES, kb_box
 from pe_dense.pixelwise.windows import PixelBox
@@ -52,7 +53,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             f"model.decode_head.max_depth is {head['max_depth']} but max_depth is {max_depth} m; "
             "make them agree"
         )
-    holdouts_of(cfg)
+    _require_holdouts(cfg)
     findings: list[Finding] = []
     images: dict[str, list[Path]] = {}
     table: dict[str, DepthCounts] = {}
@@ -119,18 +120,34 @@ def _files(dataset: Mapping[str, Any]) -> tuple[list[tuple[Path, Path]], dict[st
     return files, samples[0]
 
 
+def _require_holdouts(cfg: Mapping[str, Any]) -> None:
+    """Refuse a holdout that misses its share, where its list is there; it is logged otherwise."""
+    for settings in holdouts_of(cfg):
+        if settings["part"] == "holdout" and _list_of(settings["dataset"]).is_file():
+            of = {name: settings[name] for name in ("share", "group") if name in settings}
+            HoldoutSubset(_built(settings["dataset"]), "holdout", **of)
+
+
+def _list_of(dataset: Mapping[str, Any]) -> Path:
+    return Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
+
+
 def _images_there(cfg: Mapping[str, Any], splits: Collection[str]) -> list[Path]:
     """What loaders that are not used would read, but for held-out images, where lists are there."""
     return [
         image
         for _, dataset, is_held_out in datasets_of(cfg, sorted(splits))
-        if not is_held_out
-        and Path(dataset.get("data_root") or "", dataset.get("ann_file") or "").is_file()
+        if not is_held_out and _list_of(dataset).is_file()
         for image, _ in _files(dataset)[0]
     ]
 
 
 def _samples(dataset: Mapping[str, Any]) -> list[dict[str, Any]]:
+    built = _built(dataset)
+    return [built.get_data_info(index) for index in range(len(built))]
+
+
+def _built(dataset: Mapping[str, Any]) -> DepthDataset:
     settings = copy.deepcopy(dict(dataset))
     kind = DATASETS.get(settings["type"])
     if kind is None or not issubclass(kind, DepthDataset):
@@ -140,8 +157,7 @@ def _samples(dataset: Mapping[str, Any]) -> list[dict[str, Any]]:
         )
     settings.update(pipeline=[], serialize_data=False)
     with DefaultScope.overwrite_default_scope("mmengine"):
-        built = DATASETS.build(settings)
-    return [built.get_data_info(index) for index in range(len(built))]
+        return DATASETS.build(settings)
 
 
 def _uses(transform: str, pipeline: Sequence[Mapping[str, Any]]) -> bool:

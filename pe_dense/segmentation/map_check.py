@@ -180,21 +180,24 @@ def _parts_there(cfg: Mapping[str, Any], splits: Collection[str]) -> list[_Part]
 
 
 def _absent_in_holdout(cfg: Mapping[str, Any]) -> list[Finding]:
-    """Classes that could not choose; scoring would refuse them, after all training."""
-    held_out = [part for part in holdouts_of(cfg) if part["part"] == "holdout"]
-    if cfg.get("select_on") != "holdout" or cfg.get("allow_absent_classes"):
-        return []
+    """Classes that could not choose; scoring would refuse them, after all training.
+
+    Raises:
+        ValueError: If a holdout misses its share.
+    """
+    needs_all = cfg.get("select_on") == "holdout" and not cfg.get("allow_absent_classes")
     found = FindingCollector()
-    for settings in held_out:
-        part = _part(settings["dataset"], cfg)
+    for settings in holdouts_of(cfg):
+        inner = settings["dataset"]
+        if settings["part"] != "holdout" or "dataset" in inner or "datasets" in inner:
+            continue  # wrappers in between are split by the loader alone
+        part = _part(inner, cfg)
         if not part.files:
             continue
-        subset = HoldoutSubset(
-            _built(settings["dataset"]),
-            "holdout",
-            settings.get("share", 0.1),
-            settings.get("group"),
-        )
+        of = {name: settings[name] for name in ("share", "group") if name in settings}
+        subset = HoldoutSubset(_built(inner), "holdout", **of)
+        if not needs_all:
+            continue
         held = dataclasses.replace(part, files=tuple(part.files[i] for i in subset.indices))
         counts = _count(held, cfg)
         for label in sorted(part.names.classes.keys() - counts.labels):

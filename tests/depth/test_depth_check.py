@@ -277,6 +277,7 @@ def probing_config(root, name: str, train: str, test: str):
     cfg.train_dataloader.dataset.dataset.ann_file = train
     held, reported = cfg.test_dataloader.dataset.datasets
     held.dataset.ann_file, reported.ann_file = train, test
+    cfg.train_dataloader.dataset.share = held.share = 0.5  # one of two scenes
     return cfg
 
 
@@ -301,5 +302,33 @@ def test_probes_are_not_scored_on_what_they_are_trained_on(nyu, splits):
 def test_parts_that_are_split_otherwise_are_refused(nyu):
     cfg = probing_config(nyu, "nyu_linear_v1.py", "nyu_train.txt", "nyu_test.txt")
     cfg.test_dataloader.dataset.datasets[0].share = 0.2
-    with pytest.raises(ValueError, match="share=0.1 and another with 0.2, so images can be in"):
+    with pytest.raises(ValueError, match="share=0.5 and another with 0.2, so images can be in"):
         check_config(cfg, ["train"])
+
+
+def test_probes_hold_out_whole_rooms_and_drives(tmp_path):
+    """What the loaders read: no room, in whatever recording, on both sides."""
+    rooms = [f"kitchen_{i:04d}{letter}" for i in range(10) for letter in "abc"]
+    cfg, _ = load_config(
+        REPO / "configs" / "depth" / "nyu_linear_v1.py",
+        options={"data_root": str(write_nyu(tmp_path, rooms))},
+    )
+    parts = [cfg.train_dataloader.dataset, cfg.test_dataloader.dataset.datasets[0]]
+    for part in parts:
+        part.dataset.pipeline = []
+    trained, held = ([p["image_id"][:12] for p in infos(DATASETS.build(part))] for part in parts)
+    assert (len(trained), len(held)) == (54, 6)  # one room, three recordings of two frames
+    assert len(set(held)) == 1 and not set(held) & set(trained)
+
+
+def infos(dataset):
+    return [dataset.get_data_info(i) for i in range(len(dataset))]
+
+
+@pytest.mark.parametrize("splits", [("train", "val"), ("test",)], ids=["train.py", "test.py"])
+def test_a_holdout_that_misses_its_share_is_refused_first(nyu, splits):
+    cfg = probing_config(nyu, "nyu_linear_v1.py", "nyu_train.txt", "nyu_test.txt")
+    for part in (cfg.train_dataloader.dataset, cfg.test_dataloader.dataset.datasets[0]):
+        part.share = 0.1
+    with pytest.raises(ValueError, match=r"comes to 0.00% .* such as 0\.5"):
+        check_config(cfg, splits)

@@ -16,6 +16,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from torch.utils.data import DataLoader
 
 import pe_dense.segmentation  # noqa: F401 (registers the parts)
+from pe_dense.data.holdout import HoldoutSubset
 from pe_dense.run.command_line import sentence
 from pe_dense.segmentation import label_map_data
 
@@ -96,3 +97,25 @@ def test_a_loading_worker_says_the_same_sentence(tmp_path):
             next(iter(loader))
         said.append(sentence(caught.value))
     assert said[0] == said[1] and said[0].startswith(f"{file}: ")
+
+
+def test_frames_of_cityscapes_know_their_city(tmp_path):
+    """What `HoldoutSubset(group='sequence')` keeps together; other names have none."""
+    for city, number in (("ulm", 0), ("ulm", 1), ("zurich", 0), ("zurich", 1)):
+        stem = f"{city}/{city}_{number:06d}_000019"
+        saved(tmp_path / f"img/{stem}_leftImg8bit.png", np.zeros((2, 2, 3), np.uint8))
+        saved(tmp_path / f"map/{stem}_gtFine_labelTrainIds.png", np.zeros((2, 2), np.uint8))
+    built = DATASETS.build(
+        dict(
+            type="CityscapesDataset",
+            data_prefix=dict(img_path=str(tmp_path / "img"), seg_map_path=str(tmp_path / "map")),
+            img_suffix="_leftImg8bit.png",
+            seg_map_suffix="_gtFine_labelTrainIds.png",
+            pipeline=[],
+        )
+    )
+    cities = [built.get_data_info(i)["sequence"] for i in range(4)]
+    assert cities == ["ulm", "ulm", "zurich", "zurich"]
+    part = HoldoutSubset(built, "holdout", share=0.5, group="sequence")
+    assert len({cities[i] for i in part.indices}) == 1 and len(part) == 2
+    assert built.sequence_of("a.png") is None

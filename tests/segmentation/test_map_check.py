@@ -420,8 +420,11 @@ def test_val_that_is_train(tmp_path):
 
 
 def test_a_held_out_part_of_train_is_no_val(tmp_path):
-    write_pair(tmp_path, "a", BOTH)
-    held = dict(type="HoldoutSubset", part="holdout", dataset=dataset(tmp_path))
+    for name in "abcd":
+        write_pair(tmp_path, name, BOTH)
+    held = dict(
+        type="HoldoutSubset", part="holdout", share=0.25, group="image", dataset=dataset(tmp_path)
+    )
     cfg = dict(config(tmp_path, dataset(tmp_path)), test_dataloader=dict(dataset=held))
     assert names(check(cfg, "train", "test")) == []
 
