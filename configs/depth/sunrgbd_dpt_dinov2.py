@@ -11,6 +11,7 @@ Expected: RMSE 0.409 / 0.377 / 0.360 / 0.338 for DINOv2 S / B / L / g (reported,
 Choices:  Images are squashed to 640 rows and 480 columns first, which is what the toolbox makes of
           img_scale=(480, 640) with keep_ratio=False; depth is scored at its own size, in the box
           of NYUv2, and what is beyond 8 m counts as 8 m.
+          Otherwise as nyu_dpt_dinov2.py.
 """
 
 _base_ = ["./nyu_dpt_dinov2.py"]

@@ -13,6 +13,7 @@ Choices:  Images are squashed to 640 rows and 480 columns first, which is what t
           of NYUv2, and what is beyond 8 m counts as 8 m.
           That step is in the one public copy of DINOv2's config for NYUv2 (ViT-L, DPT), and taken
           to be the same here.
+          Otherwise as nyu_linear4_dinov2.py.
 """
 
 _base_ = ["./nyu_linear4_dinov2.py"]

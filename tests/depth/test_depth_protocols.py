@@ -166,7 +166,9 @@ def test_other_training_is_another_transfer(head):
     template = load_template(scored)
 
     def found(sha256, amp=False):
-        facts = SimpleNamespace(amp=amp, world_size=8, start_from=None, protocol_sha256=sha256)
+        facts = SimpleNamespace(
+            amp=amp, world_size=8, total_batch=None, start_from=None, protocol_sha256=sha256
+        )
         return protocol_of(str(scored), template, facts, None)
 
     as_named = found(protocol_sha256(load_template(trained)))
@@ -177,3 +179,17 @@ def test_other_training_is_another_transfer(head):
     ids = {found(sha).id for sha in (shorter, kitti)}
     assert len(ids) == 2
     assert all(one.startswith(f"{template.protocol.id}.mod-") for one in ids)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in CONFIGS if p.stem.endswith("_eval")], ids=lambda p: p.stem
+)
+def test_a_released_head_is_scored_under_the_plain_id(path):
+    """Its training is not known; what is scored, and how, is that of the protocol beside it."""
+    template, trained = load_template(path), load_template(str(path).replace("_eval", ""))
+    facts = SimpleNamespace(
+        amp=False, world_size=1, total_batch=None, start_from=None, protocol_sha256=None
+    )
+    assert protocol_of(str(path), template, facts, None).id == f"{trained.protocol.id}-eval"
+    assert template.test_dataloader == trained.test_dataloader
+    assert template.model == trained.model
