@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,14 @@ def one_torch_thread() -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_scope_is_left() -> Iterator[None]:
+    """A test that ran a config leaves no default registry to the next one."""
+    yield
+    if "mmengine.registry.default_scope" in sys.modules:
+        sys.modules["mmengine.registry.default_scope"].DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope="session")

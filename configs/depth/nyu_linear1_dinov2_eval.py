@@ -10,7 +10,7 @@ Cost:     654 images, twice each; minutes on one GPU.
 Expected: RMSE 0.449 / 0.399 / 0.384 / 0.344 for DINOv2 S / B / L / g (reported, DINOv2 paper);
           not measured here.
 Choices:  Bins reach to 10 m, the range of NYUv2. The config of this head is not public; DINOv2's
-          torch.hub entry decodes every linear head with bins to 80 m (hub/depthers.py:59).
+          torch.hub entry decodes every linear head with bins to 80 m (hub/depthers.py:65).
 """
 
 _base_ = ["./nyu_linear1_dinov2.py"]
