@@ -160,10 +160,11 @@ def train_aligned(
     iters = plan.alignment_iters
     options = {
         "data_root": world / "coco",
+        "total_batch": min(32, plan.world_train),
         "batch_size": min(32, plan.world_train),
-        "accumulation": 1,
         "num_workers": 0,
-        "max_iters": iters,
+        "total_steps": iters,
+        "warmup_steps": max(1, min(20, iters // 5)),
         "lr": plan.align_lr,
         "mask_ratio": plan.mask_ratio,
         "checkpoint_interval": max(1, iters // 4),
@@ -172,7 +173,6 @@ def train_aligned(
         "teachers": teachers,
         "losses": losses,
         **{f"model.backbone.encoder_options.{k}": v for k, v in architecture.items()},
-        "param_scheduler.0.end": max(1, min(20, iters // 5)),
     }
     arguments = ("--encoder", ENCODER, "--weights", start)
     return trained(folder / model, ALIGNMENT_CONFIG, seed, iters, options, arguments)

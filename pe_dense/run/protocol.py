@@ -224,17 +224,17 @@ def protocol_of(config: str, template: Config, facts: RunFacts, file: Path | Non
     Raises:
         ValueError: If training followed other settings than this evaluation.
     """
-    start = None if facts.start_from is None else facts.start_from.sha256
-    if facts.total_batch is None:
-        digest = sha256_by_processes(template, facts.amp, facts.world_size, start)
-    else:
-        digest = protocol_sha256(template, facts.amp, facts.total_batch, start)
     if template.get("evaluation_only"):
         own, trained = protocol_sha256(template, facts.amp), facts.protocol_sha256
         named = template.get("trained_with")
         if named and trained != protocol_sha256(load_template(Path(config).parent / named)):
             own = hashlib.sha256(f"{own} {trained}".encode()).hexdigest()
         return protocol_info(template, config, own)
+    start = None if facts.start_from is None else facts.start_from.sha256
+    if facts.total_batch is None:
+        digest = sha256_by_processes(template, facts.amp, facts.world_size, start)
+    else:
+        digest = protocol_sha256(template, facts.amp, facts.total_batch, start)
     if digest != facts.protocol_sha256:
         raise ValueError(
             f"checkpoint {file} was trained under other settings than these; give the same "
