@@ -2,7 +2,8 @@
 
 Source: ViTDet, arXiv:2203.16527; perception_models @ 3e352cc, apps/detection/detectron2_pe, and
 detectron2 @ 02b5c4e (mask_rcnn_vitdet). Channel norms (eps 1e-6) in pyramid, box and mask head,
-two convolutions in the RPN, no low-quality matches in the second stage, pixels normalised by 127.
+two convolutions in the RPN, every object has an anchor there but not in the second stage, weights
+begin as there, pixels normalised by 127.
 Deviation: the RPN has a ReLU behind the last of its convolutions too, as mmdet's always has; it is
 applied twice to the same values, which changes nothing.
 
@@ -79,6 +80,11 @@ model = dict(
             reg_class_agnostic=False,
             loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
             loss_bbox=dict(type="L1Loss", loss_weight=1.0),
+            init_cfg=[  # mmdet's, but for shared_fcs
+                dict(type="Normal", std=0.01, override=dict(name="fc_cls")),
+                dict(type="Normal", std=0.001, override=dict(name="fc_reg")),
+                dict(type="Caffe2Xavier", override=dict(name="shared_fcs")),
+            ],
         ),
         mask_roi_extractor=dict(
             type="SingleRoIExtractor",
@@ -87,7 +93,7 @@ model = dict(
             featmap_strides="$roi_strides",
         ),
         mask_head=dict(
-            type="FCNMaskHead",
+            type="FaintMaskHead",
             num_convs=4,
             in_channels=256,
             conv_out_channels=256,
@@ -99,11 +105,9 @@ model = dict(
     train_cfg=dict(
         rpn=dict(
             assigner=dict(
-                type="MaxIoUAssigner",
+                type="BestAnchorAssigner",
                 pos_iou_thr=0.7,
                 neg_iou_thr=0.3,
-                min_pos_iou=0.3,
-                match_low_quality=True,
                 ignore_iof_thr=-1,
             ),
             sampler=dict(

@@ -1,6 +1,7 @@
 """Detection on PE through mmdet; importing this package registers its parts."""
 
 from pe_dense.detection import (  # noqa: F401
+    anchor_assignment,
     checkpoint_layouts,
     coco_dataset,
     coco_metric,
@@ -14,6 +15,7 @@ from pe_dense.detection import (  # noqa: F401
     large_scale_jitter,
     lvis_dataset,
     lvis_metric,
+    mask_head,
     pair_assignment,
     polygon_loading,
     repeat_factor_sampler,

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from mmdet.datasets.transforms import RandomFlip
+from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.utils import register_all_modules
 from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.structures import InstanceData
 
+from pe_dense.detection.anchor_assignment import BestAnchorAssigner
 from pe_dense.detection.large_scale_jitter import LargeScaleJitter, jittered_size
 from pe_dense.detection.polygon_loading import LoadPolygons
 from pe_dense.run.config import load_config
@@ -118,3 +121,70 @@ def test_learning_rates_by_iteration(arrays, name, epochs, tolerance):
     length, *drops = arrays[f"schedule_{epochs}_max"].tolist()
     assert cfg.train_cfg.max_iters == length
     assert cfg.param_scheduler[1].milestones == drops
+
+
+def rpn_parts():
+    register_all_modules(init_default_scope=True)
+    cfg, _ = load_config(CONFIGS / "vitdet_pe_spatial_g14_coco_36ep.py", weights="random")
+    anchors = TASK_UTILS.build(cfg.model.rpn_head.anchor_generator)
+    return anchors, TASK_UTILS.build(cfg.model.train_cfg.rpn.assigner)
+
+
+def test_anchors_of_the_rpn(arrays):
+    sizes = [(64 // stride, 64 // stride) for stride in (4, 8, 16, 32, 64)]
+    found = torch.cat(rpn_parts()[0].grid_priors(sizes, device="cpu"))
+    np.testing.assert_allclose(found.numpy(), arrays["match_anchors"], atol=1e-5)
+
+
+@pytest.mark.parametrize("case", range(5))
+def test_which_anchors_are_objects(arrays, case):
+    """Objects of 0.01 to 64 px, two equal and two nearly equal ones among them."""
+    assigner = rpn_parts()[1]
+    boxes = torch.from_numpy(arrays[f"match_{case}_boxes"])
+    classes = torch.arange(len(boxes)) % 3
+    priors = InstanceData(priors=torch.from_numpy(arrays["match_anchors"]))
+    found = assigner.assign(priors, InstanceData(bboxes=boxes, labels=classes))
+    labels, objects = arrays[f"match_{case}_labels"], arrays[f"match_{case}_objects"]
+    expected = np.where(labels == 1, objects.astype(int) + 1, labels)
+    np.testing.assert_array_equal(found.gt_inds.numpy(), expected)
+    assert (found.labels.numpy() == np.where(labels == 1, classes.numpy()[objects], -1)).all()
+
+
+def test_no_object_and_objects_that_no_anchor_touches(arrays):
+    assigner = rpn_parts()[1]
+    priors = InstanceData(priors=torch.from_numpy(arrays["match_anchors"]))
+    none = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+    assert (assigner.assign(priors, none).gt_inds == 0).all()
+    far = InstanceData(
+        bboxes=torch.tensor([[9e3, 9e3, 9e3 + 5, 9e3 + 5]]), labels=none.labels.new_ones(1)
+    )
+    assert (assigner.assign(priors, far).gt_inds == 0).all()
+
+
+def test_settings_without_meaning_are_refused():
+    with pytest.raises(ValueError, match="min_pos_iou has no meaning; leave it out"):
+        BestAnchorAssigner(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
+
+
+def test_initial_values_of_the_heads():
+    """As detectron2 draws them: c2_xavier_fill is even within sqrt(3 / inputs)."""
+    register_all_modules(init_default_scope=True)
+    cfg, _ = load_config(CONFIGS / "vitdet_pe_spatial_g14_coco_36ep.py", weights="random")
+    roi_head = cfg.model.roi_head
+    box, mask = MODELS.build(roi_head.bbox_head), MODELS.build(roi_head.mask_head)
+    for head in (box, mask):
+        head.init_weights()
+        head.requires_grad_(False)
+    spread = dict(rel=0.05)
+    bound = (3 / (256 * 7 * 7)) ** 0.5
+    weight = box.shared_fcs[0].weight
+    assert weight.abs().max() == pytest.approx(bound, rel=1e-3)
+    assert weight.std() == pytest.approx(bound / 3**0.5, **spread)
+    assert box.fc_cls.weight.std() == pytest.approx(0.01, **spread)
+    assert box.fc_reg.weight.std() == pytest.approx(0.001, **spread)
+    assert mask.conv_logits.weight.std() == pytest.approx(0.001, **spread)
+    for conv in (box.shared_convs[0].conv, mask.convs[0].conv):  # c2_msra_fill
+        assert conv.weight.std() == pytest.approx((2 / (256 * 9)) ** 0.5, **spread)
+    assert mask.upsample.weight.std() == pytest.approx((2 / (256 * 4)) ** 0.5, **spread)
+    layers = (box.fc_cls, box.fc_reg, box.shared_fcs[0], mask.conv_logits, mask.upsample)
+    assert all((layer.bias == 0).all() for layer in layers)
