@@ -24,7 +24,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import Sampler
 
-from pe_dense.data.shard_index import ShardIndex
+from pe_dense.data.shard_index import DamagedIndexError, ShardIndex
 from pe_dense.data.shard_indexing import open_shard_index
 from pe_dense.data.unlabelled_images import UnlabelledImages
 
@@ -155,8 +155,8 @@ class ShardedImages(UnlabelledImages):
         return content
 
     def note_unreadable(self, index: int, error: Exception) -> None:
-        """List an image that could not be read; a changed shard is no matter of single images."""
-        if isinstance(error, ChangedShardError):
+        """List an image that could not be read; changed shards and indices are no matter of one."""
+        if isinstance(error, ChangedShardError | DamagedIndexError):
             raise error
         super().note_unreadable(index, error)
 

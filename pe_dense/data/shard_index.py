@@ -5,10 +5,15 @@ known of every shard, and 'shards-KEY-HASH.idx' with what is known of every imag
 int64, lengths (N) int64, the end of each name (N) int64, and all names, one after the other. The
 second is mapped into memory: only what is read is loaded, and once for all processes. It never
 changes; other content has another name, because another machine may be reading it.
+
+A wrong number in an index would train on wrong bytes without a word. So the first file has a hash
+of itself and one of every shard's part of the second, to which a process holds that part when it
+first reads an image of the shard; what a disk or a person changed is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -56,8 +61,24 @@ class ShardFacts:
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> ShardFacts:
-        """Of `dataclasses.asdict`."""
-        return cls(**{**facts, "stamp": Stamp(*facts["stamp"])})
+        """Of `dataclasses.asdict`.
+
+        Raises:
+            ValueError, TypeError, KeyError: If it is none.
+        """
+        shard = cls(**{**facts, "stamp": Stamp(*facts["stamp"])})
+        if not isinstance(shard.others, dict):
+            raise ValueError("its counts of other members are none")
+        counts = [shard.num_images, shard.name_bytes, shard.num_repeated, *shard.others.values()]
+        if any(type(number) is not int for number in [*shard.stamp, *counts]) or min(counts) < 0:
+            raise ValueError("it has other than numbers")
+        if type(shard.name) is not str or type(shard.sha256) is not str:
+            raise ValueError("it has names that are no text")
+        return shard
+
+
+class DamagedIndexError(ValueError):
+    """An index has other numbers than when it was written; no image can be trusted."""
 
 
 class ShardIndex:
@@ -85,6 +106,8 @@ class ShardIndex:
         self._names = content[24 * num :]
         counts = [shard.num_images for shard in shards]
         self.starts = np.concatenate([[0], np.cumsum(counts)])  # (shards + 1,)
+        self._name_starts = np.cumsum([0, *(shard.name_bytes for shard in shards)])
+        self._is_held = bytearray(len(shards))  # which were held to their hashes
 
     @classmethod
     def read(cls, manifest: Path) -> ShardIndex:
@@ -95,9 +118,13 @@ class ShardIndex:
         """
         try:
             content = json.loads(manifest.read_text(encoding="utf-8"))
+            if content.pop("checksum") != checksum(content):
+                raise ValueError("its checksum is another")
             shards = [ShardFacts.from_json(facts) for facts in content["shards"]]
             return cls(manifest.with_name(content["data"]), shards, str(content["sha256"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (
+            OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError
+        ) as error:  # fmt: skip
             raise ValueError(
                 f"index {manifest} of image shards is not whole ({error}); delete it"
             ) from error
@@ -110,21 +137,45 @@ class ShardIndex:
         return len(self._offsets)
 
     def entry(self, index: int) -> tuple[ShardFacts, Member]:
-        """Shard and place of an image, counted from 0."""
+        """Shard and place of an image, counted from 0.
+
+        Raises:
+            DamagedIndexError: If what is known of that shard is not what was found.
+        """
         shard = int(np.searchsorted(self.starts, index, side="right")) - 1
+        if not self._is_held[shard]:
+            self.images_of(shard)
         place = int(self._offsets[index]), int(self._lengths[index])
-        start = int(self._name_ends[index - 1]) if index else 0
+        is_first = index == self.starts[shard]
+        start = int(self._name_starts[shard] if is_first else self._name_ends[index - 1])
         name = self._names[start : int(self._name_ends[index])].tobytes()
         return self.shards[shard], Member(name.decode("utf-8", "surrogateescape"), *place)
 
     def images_of(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets, lengths, ends of names from 0 on (3, n) int64, and all names (bytes) uint8."""
-        start, stop = int(self.starts[shard]), int(self.starts[shard + 1])
-        name_start = int(self._name_ends[start - 1]) if start else 0
-        name_stop = name_start + self.shards[shard].name_bytes
-        numbers = np.stack([column[start:stop] for column in self._columns])
-        numbers[2] -= name_start
-        return numbers, self._names[name_start:name_stop]
+        """Offsets, lengths, ends of names from 0 on (3, n) int64, and all names (bytes) uint8.
+
+        Raises:
+            DamagedIndexError: If they are not what was found in that shard.
+        """
+        columns = slice(int(self.starts[shard]), int(self.starts[shard + 1]))
+        names = slice(int(self._name_starts[shard]), int(self._name_starts[shard + 1]))
+        numbers = np.stack([column[columns] for column in self._columns])
+        numbers[2] -= names.start
+        if not is_of_shard(self.shards[shard], numbers, self._names[names]):
+            raise DamagedIndexError(
+                f"index {self.data} is damaged: it has other images of shard "
+                f"{self.shards[shard].name} than were found there; delete it and start again"
+            )
+        self._is_held[shard] = True
+        return numbers, self._names[names]
+
+    def is_whole(self, shard: int) -> bool:
+        """Whether the file has of a shard what was found there."""
+        try:
+            self.images_of(shard)
+        except DamagedIndexError:
+            return False
+        return True
 
     def summary(self) -> str:
         """How much there is, and what is no image or strange."""
@@ -151,6 +202,23 @@ class ShardIndex:
         if copies:
             parts.append(f"copies of each other: {named(copies[0])}")
         return "; ".join(parts)
+
+
+def checksum(content: Any) -> str:
+    """Of what a JSON file holds, 64 hex digits."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def is_of_shard(shard: ShardFacts, numbers: np.ndarray, names: np.ndarray) -> bool:
+    """Whether numbers and names, as `ShardIndex.images_of`, are those of a shard, and lie in it."""
+    if hashlib.sha256(numbers.tobytes() + names.tobytes()).hexdigest() != shard.sha256:
+        return False
+    offsets, lengths, ends = numbers
+    return bool(
+        (numbers >= 0).all()
+        and (lengths <= shard.stamp.size - offsets).all()
+        and (np.diff(ends, prepend=0, append=shard.name_bytes) >= 0).all()
+    )
 
 
 def total_sizes(shards: Iterable[ShardFacts]) -> tuple[int, int]:

@@ -24,13 +24,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 
 from pe_dense.data import shard_index, shard_journal, tar_members
 from pe_dense.data.checks.progress import late_progress
 from pe_dense.data.one_at_a_time import one_at_a_time
-from pe_dense.data.shard_index import ShardFacts, ShardIndex, Stamp, named, total_sizes
+from pe_dense.data.shard_index import ShardFacts, ShardIndex, Stamp, checksum, named, total_sizes
 from pe_dense.data.shard_journal import ShardJournals, scan_shard
 from pe_dense.files import atomic_file, atomic_write_text, file_sha256, why_not_writable
 
@@ -105,7 +106,11 @@ class _Builder:
         with contextlib.ExitStack() as stack:
             journals = ShardJournals(self.manifest, stack)
             known = [] if self.known is None else self.known.shards
-            kept = {shard.name for shard in known if self.stamps[shard.name] == shard.stamp}
+            kept = {
+                shard.name
+                for place, shard in enumerate(known)
+                if self.stamps[shard.name] == shard.stamp and self.known.is_whole(place)
+            }
             missing = [
                 name
                 for name, stamp in self.stamps.items()
@@ -198,7 +203,7 @@ class _Builder:
         content = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
         data = self.manifest.with_name(f"{self.manifest.stem}-{content[:16]}.idx")
         images = (self._images_of(shard, journals, kept) for shard in facts)
-        if data.is_file() and data.stat().st_size == 24 * num + name_bytes:
+        if _holds(data, facts):
             sha256 = image_set_sha256(images)  # the file stays: others may be reading it
         else:
             with atomic_file(data) as temporary:
@@ -209,12 +214,23 @@ class _Builder:
             "sha256": sha256,
             "shards": [asdict(shard) for shard in facts],
         }
-        atomic_write_text(self.manifest, json.dumps(text))
+        # As it will be read: tuples are lists there.
+        text = json.loads(json.dumps(text))
+        atomic_write_text(self.manifest, json.dumps({**text, "checksum": checksum(text)}))
 
     def _images_of(self, shard: ShardFacts, journals: ShardJournals, kept: set[str]) -> Images:
         if self.known is not None and shard.name in kept:
             return self.known.images_of(self.known_at[shard.name])
         return journals.images(shard.name)
+
+
+def _holds(data: Path, shards: list[ShardFacts]) -> bool:
+    """Whether a file that is there already has what was found in these shards."""
+    try:
+        index = ShardIndex(data, shards, "")
+    except (OSError, ValueError):
+        return False
+    return all(index.is_whole(place) for place in range(len(shards)))
 
 
 def _write_data(path: Path, num: int, name_bytes: int, images: Iterable[Images]) -> str:
@@ -270,6 +286,8 @@ def _stamps(root: Path, pattern: str) -> dict[str, Stamp]:
         found = list(pool.map(_stat, paths))
     names: dict[tuple[int, int], Path] = {}
     for path, stat in zip(paths, found, strict=True):
+        if not S_ISREG(stat.st_mode):
+            raise ValueError(f"shard {path} is no file; take it out of the folder")
         other = names.setdefault((stat.st_dev, stat.st_ino), path)
         if other is not path and stat.st_ino:
             raise ValueError(
@@ -292,11 +310,13 @@ def _stat(path: Path) -> os.stat_result:
         ) from error
 
 
-def _folders(root: Path) -> tuple[Path, Path]:
-    """Where an index can be: beside the shards, and in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    away = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return root / FOLDER, cache / "pe_dense" / away
+def _folders(root: Path) -> list[Path]:
+    """Where an index can be: beside the shards, and in the cache of a user who has a home."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache"))
+    with contextlib.suppress(RuntimeError):  # a container's user without an entry
+        away = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+        return [root / FOLDER, cache.expanduser() / "pe_dense" / away]
+    return [root / FOLDER]
 
 
 def _writable_folder(root: Path) -> Path:

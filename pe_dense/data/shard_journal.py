@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pe_dense.data.shard_index import ShardFacts, Stamp
+from pe_dense.data.shard_index import ShardFacts, Stamp, is_of_shard
 from pe_dense.data.tar_members import tar_members
 
 RECORD = struct.Struct("<4sIQ")  # 'PEsh', CRC-32 of what follows, its length
@@ -69,6 +69,12 @@ def scan_shard(
     return name, len(head).to_bytes(4, "little") + head + content, ""
 
 
+def _facts_in(record: bytes) -> tuple[ShardFacts, int]:
+    """Facts of a record, and where its columns begin."""
+    place = 4 + int.from_bytes(record[:4], "little")
+    return ShardFacts.from_json(json.loads(record[4:place])), place
+
+
 def _kind(base: str) -> str:
     if base.startswith("."):
         return "hidden"
@@ -103,12 +109,20 @@ class ShardJournals:
                 or zlib.crc32(body := file.read(length)) != crc
             ):
                 return  # cut off where its writer was killed
-            self._note(body, file, at)
+            try:
+                shard, place = _facts_in(body)
+                num, held = shard.num_images, np.frombuffer(body[place:], np.uint8)
+                numbers = held[: 24 * num].view(np.int64).reshape(3, num)
+                is_whole = is_of_shard(shard, numbers, held[24 * num :])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                is_whole = False
+            if not is_whole:
+                return  # not of `scan_shard`
+            self._found[shard.name] = shard, file, at + place
 
     def _note(self, body: bytes, file: BinaryIO, at: int) -> ShardFacts:
-        size = int.from_bytes(body[:4], "little")
-        shard = ShardFacts.from_json(json.loads(body[4 : 4 + size]))
-        self._found[shard.name] = shard, file, at + 4 + size
+        shard, place = _facts_in(body)
+        self._found[shard.name] = shard, file, at + place
         return shard
 
     def add(self, body: bytes) -> ShardFacts:

@@ -212,8 +212,12 @@ def test_the_table_of_names_that_code_reads_is_true() -> None:
     code = "".join(path.read_text() for path in (REPO / "pe_dense").rglob("*.py"))
     for name in set().union(*table.values()):
         _, _, rest = name.partition("_")  # names.get(f"{split}_images")
-        read = rf'(cfg|template|names|plain)(\.|\[f?"|\.get\(f?")({name}|{{split}}_{rest})\b'
+        read = rf'(cfg|template|names|plain)(\.|\[f?"|\.(get|pop)\(f?")({name}|{{split}}_{rest})\b'
         assert re.search(rf'{read}|"{name}" (not )?in (cfg|plain)', code), name
+
+
+# `require_schedule` tells people to set them, so that configs must have them.
+NAMED_IN_ERRORS = {"checkpoint_interval", "probe_interval"}
 
 
 @pytest.mark.parametrize("path", BASES, ids=named)
@@ -227,7 +231,7 @@ def test_bases_require_the_names_that_they_refer_to(path: Path) -> None:
         references.add("encoder")
     missing = references - set(content) - {"data"}
     assert missing <= required
-    code = set().union(*READ_BY_CODE.values())
+    code = set().union(*READ_BY_CODE.values()) | NAMED_IN_ERRORS
     assert {name for name in required - missing if "." not in name} <= code - set(content)
 
 
@@ -342,8 +346,17 @@ def test_protocol_depends_on_what_changes_scores(options: dict) -> None:
 
 
 def test_protocols_of_two_configs_differ() -> None:
-    # Where one recipe is run on two data sets, only their folders may differ.
-    hashes = {(protocol_hash(path), load_template(path).protocol.dataset) for path in CONFIGS}
+    # Where one recipe is run on two data sets, only their folders may differ, and where it trains
+    # several students, only they and what a process holds of the total batch.
+    templates = [load_template(path) for path in CONFIGS]
+    hashes = {
+        (
+            config_sha256(protocol_settings(t)),
+            t.protocol.dataset,
+            t.encoder if "total_batch" in t else None,
+        )
+        for t in templates
+    }
     assert len(hashes) == len(CONFIGS)
 
 
@@ -374,8 +387,9 @@ def trains(path: Path) -> bool:
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if trains(path)], ids=named)
 def test_the_length_moves_the_whole_schedule(path: Path, mini_root: Path) -> None:
-    if "max_iters" in load_template(path):
-        cfg, _ = load_config(path, options={"max_iters": 2, **own_data(path, mini_root)})
+    name = next((n for n in ("max_iters", "total_steps") if n in load_template(path)), None)
+    if name is not None:
+        cfg, _ = load_config(path, options={name: 2, **own_data(path, mini_root)})
         assert cfg.train_cfg.max_iters == 2
         later = [s for s in cfg.param_scheduler if s.type != "LinearLR"]
         assert max(s.get("end", s.get("total_steps")) for s in later) == 2
