@@ -6,8 +6,6 @@
 
 SHELL := /bin/sh
 RUN := .venv/bin/python
-DEMO_DIR := work_dirs/demo
-DEMO_ENCODERS := pe_spatial_t16_512 pe_core_t16_384
 PYTEST_ARGS ?=
 # A process per core takes whole files, in the order of tests/conftest.py; each may need 3 GiB.
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
@@ -35,11 +33,7 @@ operators: setup
 	$(RUN) tools/compile_operators.py
 
 demo: setup
-	$(RUN) tools/prepare_data.py mini --out data/mini
-	$(RUN) tools/benchmark.py --suite mini --encoders $(DEMO_ENCODERS) \
-	    --work-dir $(DEMO_DIR) --records $(DEMO_DIR)/records
-	$(RUN) tools/leaderboard.py show --records $(DEMO_DIR)/records
-	@echo "The same as a page: $(DEMO_DIR)/leaderboard.html"
+	$(RUN) tools/demo.py
 
 test: setup
 	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
@@ -48,7 +42,7 @@ lint: setup
 	$(RUN) -m ruff check .
 
 clean:
-	rm -rf $(DEMO_DIR) data/mini
+	rm -rf work_dirs/demo data/mini
 
 clean-venv:
 	rm -rf .venv

@@ -31,6 +31,7 @@ MAY_IMPORT = {
 }
 BUILDING_BLOCKS = set(MAY_IMPORT)
 MAY_IMPORT |= dict.fromkeys(TASKS, BUILDING_BLOCKS)
+MAY_IMPORT["__main__"] = {"run"}
 MAY_IMPORT["run"] = {"files", "data", "encoders", "openmmlab", "results"}
 MAY_IMPORT["suites"] = {"files", "encoders", "pictures", "results", "run"}
 OPEN_MMLAB = {"mmengine", "mmcv", "mmdet", "mmseg"}
@@ -79,7 +80,11 @@ def test_the_rules_see_the_package() -> None:
 
 
 def test_nothing_lies_loose_at_the_top() -> None:
-    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "files.py"}
+    assert {path.name for path in PACKAGE.glob("*.py")} == {
+        "__init__.py",
+        "__main__.py",
+        "files.py",
+    }
 
 
 def dotted_name(path: Path) -> str:
@@ -183,7 +188,13 @@ def loaded_after(code: str, *arguments: str) -> tuple[subprocess.CompletedProces
 
 @pytest.mark.parametrize(
     "module",
-    ["pe_dense", "pe_dense.encoders.contract", "pe_dense.encoders.zoo", "pe_dense.results.store"],
+    [
+        "pe_dense",
+        "pe_dense.encoders.contract",
+        "pe_dense.encoders.zoo",
+        "pe_dense.results.store",
+        "pe_dense.run.console",
+    ],
 )
 def test_importing_is_cheap(module: str) -> None:
     done, loaded = loaded_after(f"import {module}")

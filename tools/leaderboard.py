@@ -23,8 +23,14 @@ from pathlib import Path
 
 from pe_dense.results import refusals
 from pe_dense.results.checked_store import CheckedStore
-from pe_dense.results.store import DEFAULT_ROOT
+from pe_dense.results.provenance import SHIPPED
+from pe_dense.results.store import DEFAULT_ROOT, OWN_ROOT
 from pe_dense.run import command_line
+
+
+def default_root() -> str:
+    """The records that a checkout publishes; of an installed wheel, those that runs write."""
+    return OWN_ROOT if SHIPPED.is_dir() and not Path(DEFAULT_ROOT).is_dir() else DEFAULT_ROOT
 
 
 def build_parser() -> command_line.Parser:
@@ -36,7 +42,7 @@ def build_parser() -> command_line.Parser:
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
-        added.add_argument("--records", help=f"root of the records (default {DEFAULT_ROOT})")
+        added.add_argument("--records", help=f"root of the records (default {default_root()})")
         return added
 
     build = command("build", "write the leaderboard's pages")
@@ -76,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     # The default folder may not exist yet; a folder named by hand must.
     if args.records is not None and not Path(args.records).is_dir():
         raise ValueError(f"{args.records}: no such folder; give the root of the records")
-    root = Path(args.records or DEFAULT_ROOT)
+    root = Path(args.records or default_root())
     return {
         "build": run_build,
         "show": run_show,
@@ -128,7 +134,8 @@ def run_show(args: argparse.Namespace, root: Path) -> int:
 
     store = pages.open_store(root, allow_dirty=True)
     records = pages.load_all(root, store=store)
-    sys.stdout.write(render_terminal(records, find(records, root)))
+    text = render_terminal(records, find(records, root))
+    sys.stdout.write(command_line.as_typed(text))
     return tell_refused(store)
 
 
@@ -228,7 +235,7 @@ def run_add_reported(args: argparse.Namespace, root: Path) -> int:
     from pe_dense.results.reported import add_reported
 
     path = add_reported(args.file, pages.REPORTED, supersede=args.supersede)
-    print(f"wrote {path}; now run python tools/leaderboard.py build")
+    print(command_line.as_typed(f"wrote {path}; now run python tools/leaderboard.py build"))
     return 0
 
 

@@ -7,6 +7,8 @@ torch knows (the GPU's name) is an argument.
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
 import platform
 import re
@@ -18,8 +20,14 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+from pe_dense.files import file_sha256
 from pe_dense.results.record import Hardware
 
+COMMAND = "pe-dense"  # what an installed wheel is called by
+# Where a wheel holds what the repository holds beside the package; see setup.py.
+SHIPPED = Path(__file__).resolve().parents[1] / "repository"
+# Tools that set up a checkout, which a wheel has no use for; setup.py leaves them out by this line.
+REPOSITORY_TOOLS = ("setup_environment", "compile_operators")
 # Import name -> distributions that provide it, first found wins.
 DISTRIBUTIONS = {
     "mmengine": ("onedl-mmengine", "mmengine"),
@@ -80,6 +88,36 @@ def git_state(
     if not re.fullmatch("[0-9a-f]{40}", commit):  # a SHA-256 repository
         return "unknown", True
     return commit, status.strip() != ""
+
+
+def code_state(root: str | os.PathLike[str] | None = None) -> tuple[str, bool]:
+    """What the code is that runs: of a checkout its commit, else a hash of its files.
+
+    Args:
+        root: As `repository_root` gives it, which is the default.
+
+    Returns:
+        `git_state`; ('files-' and 40 hex digits, False) without a commit, as of an installed
+        wheel. Equal code gives equal digits, wherever it lies.
+    """
+    root = Path(root or repository_root())
+    commit, dirty = git_state(root)
+    return (files_of_code(root), False) if commit == "unknown" else (commit, dirty)
+
+
+@functools.cache
+def files_of_code(root: Path) -> str:
+    """'files-' and the first 40 digits of a SHA-256 over package, configs and tools."""
+    package = root.parent if root.name == SHIPPED.name else root / "pe_dense"
+    digest = hashlib.sha256()
+    for folder, pattern in ((package, "**/*"), (root / "configs", "**/*"), (root / "tools", "*")):
+        for file in sorted(folder.glob(f"{pattern}.py")):
+            inner = file.relative_to(folder)
+            beside = folder == package and inner.parts[0] == SHIPPED.name
+            if beside or (folder.name == "tools" and inner.stem in REPOSITORY_TOOLS):
+                continue
+            digest.update(f"{pattern} {inner.as_posix()} {file_sha256(file)}\n".encode())
+    return f"files-{digest.hexdigest()[:40]}"
 
 
 def _git(root: str | os.PathLike[str], *args: str) -> str:
@@ -161,12 +199,14 @@ def command_line(argv: Sequence[str], root: str | os.PathLike[str] | None = None
     working folder; one outside both keeps its last name only: '/path/to/best.pth'.
 
     Args:
-        argv: As `sys.argv`, the script first.
+        argv: As `sys.argv`: the script first, or 'pe-dense test'.
         root: Repository root; default: the working folder.
 
     Example:
         >>> command_line(["/repo/tools/test.py", "/data/x y.pth", "a=1"], root="/repo")
         "python tools/test.py '/path/to/x y.pth' a=1"
+        >>> command_line(["pe-dense test", "configs/a.py"])
+        'pe-dense test configs/a.py'
     """
     bases = [Path(root or ".").absolute(), Path.cwd()]
 
@@ -184,13 +224,33 @@ def command_line(argv: Sequence[str], root: str | os.PathLike[str] | None = None
         return _INNER_PATH.sub(lambda match: portable(match[0]), arg)
 
     script, *rest = [arg.encode("utf-8", "backslashreplace").decode() for arg in argv]
-    script = portable(str(Path(script).absolute()))
-    return shlex.join(["python", script, *map(portable_argument, rest)])
+    if not by_command([script]):
+        script = portable(str(Path(script).absolute()))
+    return shlex.join([*typed([script]), *map(portable_argument, rest)])
+
+
+def by_command(argv: Sequence[str]) -> bool:
+    """Whether a tool was called as `pe-dense NAME`, which makes that its `sys.argv[0]`."""
+    return argv[0].startswith(f"{COMMAND} ")
+
+
+def typed(argv: Sequence[str]) -> list[str]:
+    """The words that a person types for `sys.argv`.
+
+    Example:
+        >>> typed(["tools/test.py", "a.py"]), typed(["pe-dense test", "a.py"])
+        (['python', 'tools/test.py', 'a.py'], ['pe-dense', 'test', 'a.py'])
+    """
+    script, *rest = argv
+    return [*(script.split() if by_command(argv) else ("python", script)), *rest]
 
 
 # ---- files written whole -------------------------------------------------------------------
 
 
 def repository_root() -> Path:
-    """Folder of the checkout that this package runs from."""
-    return Path(__file__).resolve().parents[2]
+    """Folder of the checkout that this package runs from, or that stands for it in a wheel.
+
+    It has `configs/`, `tools/` and `benchmarks/protocols.json`.
+    """
+    return SHIPPED if SHIPPED.is_dir() else SHIPPED.parents[1]

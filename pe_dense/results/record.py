@@ -21,7 +21,7 @@ from pe_dense.results.typed_json import check_keys, parse, shown, unique_keys
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[0-9a-f]{40}")
-_COMMIT = re.compile(r"[0-9a-f]{40}|unknown")
+_COMMIT = re.compile(r"(files-)?[0-9a-f]{40}|unknown")
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
 _PROTOCOL_ID = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 _TASK = re.compile(r"[a-z][a-z0-9_]*")
@@ -202,7 +202,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class CodeInfo:
-    """Commit that ran (40 hex digits or 'unknown') and whether the working tree had changes."""
+    """What ran, and whether the working tree had changes.
+
+    `commit` has 40 hex digits; 'files-' and as many of a hash of the files where there is no commit
+    (an installed wheel); or is 'unknown'.
+    """
 
     commit: str
     dirty: bool
@@ -461,7 +465,8 @@ def _check_provenance(record: Record) -> None:
     if record.training is not None:
         _check_training(record.training)
     if record.code is not None:
-        _match(_COMMIT, record.code.commit, "code.commit", "give 40 hex digits or 'unknown'")
+        rule = "give 40 hex digits, 'files-' and 40 hex digits, or 'unknown'"
+        _match(_COMMIT, record.code.commit, "code.commit", rule)
     if record.hardware is not None:
         _at_least(1, record.hardware.cores, "hardware.cores")
     for name, value in dataclasses.asdict(record.cost).items():

@@ -289,8 +289,9 @@ def require_committed(record: Record) -> None:
     if record.code is None:
         return
     rule = "commit, evaluate again and pass --supersede, or keep it in a store of your own"
-    if record.code.commit == "unknown":
-        raise ValueError(f"{record_path(record)}: field 'code.commit' is 'unknown'; {rule}")
+    commit = record.code.commit
+    if commit == "unknown" or commit.startswith("files-"):
+        raise ValueError(f"{record_path(record)}: field 'code.commit' is {commit!r}; {rule}")
     if record.code.dirty:
         raise ValueError(f"{record_path(record)}: field 'code.dirty' is true; {rule}")
 

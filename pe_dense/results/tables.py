@@ -385,4 +385,5 @@ def seeds_text(row: EncoderRow) -> str:
 def _commit(record: Record) -> str:
     if record.code is None:
         return ABSENT
-    return record.code.commit[:7] + ("+" if record.code.dirty else "")
+    kind, _, digits = record.code.commit.rpartition("-")  # 'files-' and a hash, without a commit
+    return (f"{kind}-" if kind else "") + digits[:7] + ("+" if record.code.dirty else "")

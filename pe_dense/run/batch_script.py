@@ -9,8 +9,11 @@ A node that fails requeues the job, too; either way the run goes on from its new
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from pe_dense.results.provenance import by_command, typed
 
 STOP_FILE = "PE_DENSE_STOP_FILE"  # in the environment: the file that asks a training to end
 WARNING = 600  # seconds before the end of the job at which a checkpoint is asked for
@@ -37,6 +40,9 @@ def training_script(
     if nodes < 1 or gpus < 1:
         raise ValueError(f"--print-sbatch {nodes} {gpus}: at least one node with one GPU is needed")
     words = [word for word in argv if word != "--resume"]
+    python = PYTHON
+    if by_command(words):  # an installed package has no environment beside it
+        python, words = shlex.quote(sys.executable), ["--no-python", *typed(words)]
     stop = shlex.quote((work_dir / "stop_requested").as_posix())
     cores = gpus * (workers + 1)
     log = f"work_dirs/slurm-{work_dir.name}-%j.log"
@@ -68,7 +74,7 @@ meeting="$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}"
 
 srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={cores} \\
     --kill-on-bad-exit=1 \\
-    {PYTHON} -m torch.distributed.run --nnodes {nodes} --nproc-per-node {gpus} \\
+    {python} -m torch.distributed.run --nnodes {nodes} --nproc-per-node {gpus} \\
     --rdzv-backend c10d --rdzv-endpoint "${{hosts[0]}}:$port" --rdzv-id "$meeting" \\
     {shlex.join(words)} \\
     --launcher pytorch --resume &

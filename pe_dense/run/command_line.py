@@ -8,15 +8,18 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import re
 import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from pe_dense.results.provenance import COMMAND, by_command, typed
 from pe_dense.run.error_text import sentence, told  # noqa: F401
 
 USER_ERROR = 2
+_TOOL = re.compile(r"(torchrun (?:--[\w-]+ \S+ )*)?(?:python )?\btools/(\w+)\.py\b")
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +28,31 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one sentence and leave."""
         self.exit(USER_ERROR, f"error: {message}; see {self.prog} --help\n")
+
+    def format_help(self) -> str:
+        """The help, with commands as they are typed."""
+        return as_typed(super().format_help())
+
+
+def as_typed(text: str, argv: Sequence[str] | None = None) -> str:
+    """Text in which each tool is called as this one was, so that a command in it can be pasted.
+
+    Args:
+        text: With commands as `python tools/test.py`.
+        argv: Default: `sys.argv`.
+
+    Example:
+        >>> as_typed("see python tools/prepare_data.py --help", ["pe-dense test"])
+        'see pe-dense prepare-data --help'
+    """
+    if not by_command(sys.argv if argv is None else argv):
+        return text
+
+    def called(match: re.Match[str]) -> str:
+        launcher = f"{match[1]}--no-python " if match[1] else ""
+        return f"{launcher}{COMMAND} {match[2].replace('_', '-')}"
+
+    return _TOOL.sub(called, text)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -128,12 +156,14 @@ def stopped(argv: Sequence[str], goes_on: bool = False, option: str = "") -> str
         'stopped; go on with: python tools/train.py c.py --resume'
         >>> stopped(["tools/test.py", "c.py"])
         'stopped; begin again with: python tools/test.py c.py'
+        >>> stopped(["pe-dense test", "c.py"])
+        'stopped; begin again with: pe-dense test c.py'
     """
     words = [*argv, *([option] if option and option not in argv else [])]
     launched = "TORCHELASTIC_RUN_ID" in os.environ or "--launcher" in argv
     under = " under the same launcher" if launched else ""
     return f"stopped; {'go on' if goes_on else 'begin again'}{under} with: " + shlex.join(
-        ["python", *words]
+        typed(words)
     )
 
 
@@ -155,7 +185,7 @@ def run(main: Callable[[], int | None], goes_on: bool = False, option: str = "")
             raise
         if os.environ.get("PE_DENSE_TRACEBACK"):
             traceback.print_exc()
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        print(f"error: {as_typed(text)}", file=sys.stderr, flush=True)
         code = USER_ERROR
     distributed = sys.modules.get("torch.distributed")  # not imported here: torch loads slowly
     if code == 0 and distributed and distributed.is_available() and distributed.is_initialized():

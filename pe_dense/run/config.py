@@ -36,6 +36,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from pe_dense.data.checks.rules import CheckedData, require_known, require_sound
+from pe_dense.run.config_files import find_config
 from pe_dense.run.launch import is_first_process
 from pe_dense.run.options import apply_options, configured
 from pe_dense.run.references import (
@@ -165,13 +166,14 @@ def load_template(
 
     Arguments and errors as in `load_config`.
     """
-    if not Path(path).is_file():
+    file = find_config(path)
+    if not file.is_file():
         raise ValueError(f"config {path} does not exist; see configs/ for those that do")
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = Config.fromfile(str(file))
     except Exception as error:  # a config is code, which may raise anything
         raise ValueError(f"config {path} cannot be read: {error}") from error
-    _require_names(cfg, path)
+    _require_names(cfg, file, path)
     apply_options(cfg, options or {}, path)
     for name, text in (("encoder", encoder), ("weights", weights)):
         if text is None:
@@ -223,7 +225,7 @@ def _with_bits(value: Any, bits: int) -> Any:
     return value
 
 
-def _require_names(cfg: Config, path: str | Path) -> None:
+def _require_names(cfg: Config, file: Path, path: str | Path) -> None:
     """Refuse a config that lacks what a base requires, or has what nothing reads."""
     required = {key: cfg.pop(key) for key in list(cfg) if key.startswith(_REQUIRED)}
     for key, names in required.items():
@@ -235,7 +237,7 @@ def _require_names(cfg: Config, path: str | Path) -> None:
                 )
     if not references(cfg._cfg_dict):
         return  # all is filled in, as in the copy that MMEngine writes into a work dir
-    read = _read_in_files(Path(path))
+    read = _read_in_files(file)
     code = [*(cfg.get("custom_imports") or {}).get("imports", [])]
     code += [cfg[key] for key in ("data_facts", "data_check") if cfg.get(key)]
     if read is None or any(module.split(".")[0] not in _KNOWN_CODE for module in code):

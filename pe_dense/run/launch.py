@@ -15,7 +15,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 
 from pe_dense.openmmlab.devices import require_cuda_for, use_device_of_machine
-from pe_dense.results.provenance import command_line
+from pe_dense.results.provenance import by_command, command_line
 from pe_dense.run.quiet_fork import fork_when_quiet
 
 
@@ -62,6 +62,8 @@ def command_with_launcher(argv: Sequence[str], launcher: str, world_size: int) -
     if nodes > 1:
         start += f"--nnodes {nodes} --rdzv-backend c10d "
         start += '--rdzv-endpoint "$MASTER_ADDR:29500" --rdzv-id pe_dense '
+    if by_command(argv):
+        return f"{start}--no-python {command}"
     return start + command.removeprefix("python ")
 
 

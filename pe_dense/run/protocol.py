@@ -19,15 +19,16 @@ from mmengine.config import Config
 
 from pe_dense.files import atomic_write_text, file_sha256
 from pe_dense.results.metrics import check_direction
+from pe_dense.results.provenance import repository_root
 from pe_dense.results.record import ProtocolInfo, TrainingInfo
 from pe_dense.run.batch_plan import batch_size_of
 from pe_dense.run.checkpoint import RunFacts
 from pe_dense.run.checkpoint_choice import labels_of
 from pe_dense.run.config import load_template
+from pe_dense.run.config_files import CONFIGS
 from pe_dense.run.protocol_facts import FACTS, protocol_facts
 
 STORED = Path("benchmarks/protocols.json")
-CONFIGS = Path("configs")
 ACCEPT = "python tools/protocols.py accept"
 
 # Settings that name a machine, a run or the measured encoder; they are not part of a protocol.
@@ -307,6 +308,7 @@ def current_protocols(configs: Path = CONFIGS) -> dict[str, dict[str, str]]:
         ValueError: If two configs define the same protocol version, or one cannot be read.
     """
     found: dict[str, dict[str, str]] = {}
+    configs = _home(configs) / configs
     for path in sorted(configs.rglob("*.py")):
         inner = path.relative_to(configs).parts
         if inner[0] == "suites" or any(part.startswith("_") for part in inner):
@@ -315,7 +317,7 @@ def current_protocols(configs: Path = CONFIGS) -> dict[str, dict[str, str]]:
         if "protocol" not in template:
             continue
         key = f"{template.protocol.id}-v{template.protocol.version}"
-        name = (Path(configs.name) / path.relative_to(configs)).as_posix()
+        name = Path(configs.name, *inner).as_posix()
         if key in found:
             raise ValueError(
                 f"{found[key]['config']} and {name} both define {key}; give one of them another "
@@ -332,6 +334,7 @@ def stored_protocols(path: Path = STORED) -> dict[str, dict[str, str]]:
     Raises:
         ValueError: If the file is not as `accept` writes it.
     """
+    path = _home(CONFIGS) / path
     if not path.is_file():
         return {}
     try:
@@ -345,6 +348,11 @@ def stored_protocols(path: Path = STORED) -> dict[str, dict[str, str]]:
         }  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is not a list of protocols; restore it") from None
+
+
+def _home(configs: Path) -> Path:
+    """The current folder where it has the configs, else what the package has of the repository."""
+    return Path() if configs.is_dir() else repository_root()
 
 
 def find_changes(

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from pe_dense.run.config import load_template
-from pe_dense.run.protocol import CONFIGS, STORED, protocol_settings, stored_protocols
+from pe_dense.run.config_files import CONFIGS, config_files
+from pe_dense.run.protocol import STORED, protocol_settings, stored_protocols
 from pe_dense.run.protocol_steps import STEPS, step_of
 from pe_dense.run.references import references, substitute, values_of
 
@@ -82,10 +83,10 @@ def find_protocol(name: str) -> tuple[str, Config]:
 def _ids_in_configs() -> dict[str, list[Path]]:
     """Ids of protocols -> configs that write them, without loading one."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(CONFIGS.rglob("*.py")):
+    for path, file in config_files().items():
         inner = path.relative_to(CONFIGS).parts
         if inner[0] != "suites" and not any(part.startswith("_") for part in inner):
-            for name in _ID.findall(path.read_text(encoding="utf-8")):
+            for name in _ID.findall(file.read_text(encoding="utf-8")):
                 found.setdefault(name, []).append(path)
     return found
 

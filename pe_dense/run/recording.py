@@ -137,7 +137,7 @@ def note_on_holdout(dataset: Any) -> str | None:
 
 def code_of(run: TrainedRun) -> CodeInfo:
     """The commit that was trained at; changed if the tree was at training or is now."""
-    _, dirty = provenance.git_state(provenance.repository_root())
+    _, dirty = provenance.code_state()
     return CodeInfo(run.facts.commit, run.facts.dirty or dirty)
 
 
@@ -149,7 +149,7 @@ def notes_of(run: TrainedRun, accepted: Sequence[str] = ()) -> list[str]:
             notes.append(f"accepted in the data that were {where}: {', '.join(faults)}")
     if run.facts.went_on_at:
         notes.append(f"training went on at commit {', '.join(run.facts.went_on_at)}")
-    commit, _ = provenance.git_state(provenance.repository_root())
+    commit, _ = provenance.code_state()
     if commit != run.facts.commit:
         notes.append(f"evaluated at commit {commit}")
     if "own_annotations" in run.cfg.protocol:

@@ -19,7 +19,7 @@ from pe_dense.encoders.conversion import trained_canvas
 from pe_dense.encoders.weights import WeightsInfo
 from pe_dense.files import file_sha256
 from pe_dense.openmmlab.devices import device_of_machine
-from pe_dense.results.provenance import git_state, repository_root
+from pe_dense.results.provenance import code_state
 from pe_dense.run.checkpoint import (
     RunFacts,
     checkpoint_file,
@@ -157,7 +157,7 @@ def _published_facts(request: RunRequest, file: Path, state: Mapping[str, Any]) 
 def _facts_of_no_training(
     encoder: str, weights: WeightsInfo | None, protocol: str | None, seed: int, amp: bool = False
 ) -> RunFacts:
-    commit, dirty = git_state(repository_root())
+    commit, dirty = code_state()
     return RunFacts(
         encoder=encoder,
         weights=weights,

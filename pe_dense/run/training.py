@@ -16,7 +16,7 @@ from pe_dense.encoders.weights import WeightsInfo
 from pe_dense.files import file_sha256
 from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.openmmlab.nan_stop import StopOnNaN
-from pe_dense.results.provenance import git_state, repository_root
+from pe_dense.results.provenance import code_state
 from pe_dense.run.batch_plan import plan_batches, require_schedule
 from pe_dense.run.batch_script import STOP_FILE, training_script
 from pe_dense.run.checkpoint import (
@@ -217,7 +217,7 @@ def facts_of(
     if start_from:
         load_checkpoint_safely(start_from, "cpu", mapped=True)  # whatever is wrong shows now
         start = WeightsInfo(Path(start_from).name, file_sha256(start_from))
-    commit, dirty = git_state(repository_root())
+    commit, dirty = code_state()
     return RunFacts(
         encoder=cfg.encoder,
         weights=None,  # known when the encoder is built

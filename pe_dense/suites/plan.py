@@ -35,11 +35,12 @@ from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.store import encoder_folder, measured_path, record_path
 from pe_dense.run.batch_plan import plan_batches
 from pe_dense.run.config import check_data, encoder_facts, load_config, load_template
+from pe_dense.run.config_files import CONFIGS, config_files, find_config
 from pe_dense.run.error_text import sentence, told
 from pe_dense.run.protocol import protocol_sha256
 from pe_dense.run.scored_data import content_of_config, require_same_data
 
-SUITES = Path("configs/suites")
+SUITES = CONFIGS / "suites"
 SUITE_KEYS = {"weights", "seeds", "runs"}
 RUN_KEYS = {"config", "minutes", "options", "layers"}
 
@@ -102,14 +103,14 @@ class Job:
         """Command that trains it, or goes on where it was interrupted; [] if nothing is trained."""
         if self.training_free:
             return []
-        command = [sys.executable, "tools/train.py", self.config, "--encoder", self.encoder]
+        command = [*tool("train"), self.config, "--encoder", self.encoder]
         command += ["--weights", self.weights, "--seed", str(self.seed), "--resume"]
         command += ["--work-dir", str(self.work_dir), *self._options()]
         return [*command, *(["--amp"] if self.amp else []), *self._speed()]
 
     def test_command(self, records: Path) -> list[str]:
         """Command that scores it and writes its record."""
-        command = [sys.executable, "tools/test.py", self.config]
+        command = [*tool("test"), self.config]
         if self.training_free:
             command += ["--weights", self.weights, "--seed", str(self.seed)]
             command += ["--work-dir", str(self.work_dir), *(["--amp"] if self.amp else [])]
@@ -125,6 +126,13 @@ class Job:
         if not self.options:
             return []
         return ["--cfg-options", *(f"{key}={value}" for key, value in self.options)]
+
+
+def tool(name: str) -> list[str]:
+    """How a tool is started: by its file in a checkout that is the current folder, else by name."""
+    file = Path("tools", f"{name}.py")
+    is_here = file.resolve() == (provenance.repository_root() / file).resolve()
+    return [sys.executable, str(file)] if is_here else [sys.executable, "-m", "pe_dense", name]
 
 
 @dataclass(frozen=True)
@@ -151,11 +159,12 @@ def load_suite(name: str) -> Suite:
         ValueError: If there is none, or it is not a suite; it lists the known ones.
     """
     path = Path(name) if name.endswith(".py") else SUITES / f"{name}.py"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in SUITES.glob("*.py"))) or "none"
+    file = find_config(path)
+    if not file.is_file():
+        known = ", ".join(sorted(suite.stem for suite in config_files(SUITES))) or "none"
         raise ValueError(f"--suite {name}: {path} does not exist; known suites: {known}")
     try:
-        content = Config.fromfile(str(path)).get("suite")
+        content = Config.fromfile(str(file)).get("suite")
     except Exception as error:  # a config is code, which may raise anything
         raise ValueError(f"suite {path} cannot be read: {error}") from error
     if not isinstance(content, Mapping) or content.keys() - {"layer_curves"} != SUITE_KEYS:

@@ -52,4 +52,6 @@ def array_script(plan: Sequence[PlannedJob], records: Path, gpus: int = 1) -> st
 
 
 def _shell(command: Sequence[str]) -> str:
-    return shlex.join([".venv/bin/python", *command[1:]])
+    """A checkout has its environment beside it; an installed package is where it is."""
+    in_checkout = command[1] != "-m"
+    return shlex.join([".venv/bin/python" if in_checkout else command[0], *command[1:]])

@@ -82,6 +82,11 @@ def allowed(extra: str = "") -> list[str]:
     return [p.name + p.allowed for p in PACKAGES if p.extra == extra and p.allowed is not None]
 
 
+def tested() -> list[str]:
+    """The versions of what is always needed that the tests run with, for `pe_dense[tested]`."""
+    return [p.name + p.installed for p in PACKAGES if p.extra == "" and p.installed is not None]
+
+
 def installed(*names: str) -> list[str]:
     """What pip is told to install: the named packages, or all but triton (a step of its own)."""
     chosen = [p for p in PACKAGES if p.name in names or (not names and p.name != "triton")]

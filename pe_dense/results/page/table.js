@@ -63,7 +63,7 @@ function columnsOf(section, rows, allMetrics) {
 function originColumns() {
   const numParams = (row) => row.record.encoder.num_params;
   const training = (row) => row.record.cost.train_s;
-  const short = ({ code }) => code && code.commit.slice(0, 7) + (code.dirty ? "+" : "");
+  const short = ({ code }) => code && code.commit.replace(/([0-9a-f]{7})[0-9a-f]+$/, "$1") + (code.dirty ? "+" : "");
   const commit = (row) => [...new Set(recordsOf(row).map(short))].join(", ");
   return [
     { name: "Parameters", value: numParams, cell: (row) => [millions(numParams(row))] },
