@@ -48,7 +48,8 @@ def holdouts_of(cfg: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Configs of all `HoldoutSubset`s, of whatever loader and part.
 
     Raises:
-        ValueError: If two of them split otherwise, so that images could be in both parts.
+        ValueError: If two of them split otherwise, or what is held out is taken from another list
+            than what is trained on, so that images could be in both parts.
     """
     loaders = [cfg.get(f"{split}_dataloader") for split in ("train", "val", "test")]
     found = [part for loader in loaders if loader for part in _holdouts(loader["dataset"])]
@@ -60,7 +61,31 @@ def holdouts_of(cfg: Mapping[str, Any]) -> list[Mapping[str, Any]]:
                     f"one part of the training set is split with {name}={there!r} and another with "
                     f"{here!r}, so images can be in both; give all the same, as holdout_{name} does"
                 )
+    trained = [_images_of(part["dataset"]) for part in found if part["part"] == "train"]
+    for part in found if trained else ():
+        if part["part"] != "train" and (list_ := _images_of(part["dataset"])) not in trained:
+            here, there = _first_difference(list_, trained[0])
+            raise ValueError(
+                f"what is held out is taken from a list with {here}, but the list that is trained "
+                f"on has {there}, so images can be in both; give both parts the same"
+            )
     return found
+
+
+# Settings that change how images are read, not which.
+_NOT_THE_LIST = ("pipeline", "test_mode", "serialize_data", "lazy_init", "max_refetch", "metainfo")
+
+
+def _images_of(dataset: Any) -> Any:
+    """The config of a data set without what does not say which images it has."""
+    if isinstance(dataset, Mapping):
+        return {k: _images_of(v) for k, v in dataset.items() if k not in _NOT_THE_LIST}
+    return [_images_of(one) for one in dataset] if isinstance(dataset, list | tuple) else dataset
+
+
+def _first_difference(held: Mapping[str, Any], trained: Mapping[str, Any]) -> tuple[str, str]:
+    name = next(k for k in (*held, *trained) if held.get(k) != trained.get(k))
+    return f"{name}={held.get(name)!r}", f"{name}={trained.get(name)!r}"
 
 
 def _holdouts(dataset: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

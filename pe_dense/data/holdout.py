@@ -89,7 +89,7 @@ def hold_out(groups: Sequence[str], share: float = 0.1, group: str | None = None
     sizes = Counter(groups)
     wanted = share * len(groups)
     target = math.floor(wanted + 0.5)
-    order = sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest())
+    order = sorted(sizes, key=lambda name: _sha256(name))
     off = max(0.5, TOLERANCE * wanted) + 1e-9
     nearest: list[str] = []
     for least in LEAST_GROUPS:
@@ -139,6 +139,11 @@ def _off_the_share(
     )
 
 
+def _sha256(name: str) -> bytes:
+    # Names of files need not be text: what is not UTF-8 comes as lone surrogates.
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+
+
 def _require_share(share: float) -> None:
     if not 0 < share < 1:
         raise ValueError(f"holdout share {share} is not between 0 and 1; use 0.1")
@@ -157,8 +162,7 @@ def is_held_out(path: str, share: float = 0.1) -> bool:
         [True, True, False, False]
     """
     name = path.replace("\\", "/").rpartition("/")[2]
-    digest = hashlib.sha256(name.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return int.from_bytes(_sha256(name)[:8], "big") < share * 2**64
 
 
 def toss(paths: Sequence[str], share: float = 0.1) -> Holdout:

@@ -8,6 +8,7 @@ from paths below the folder of the data set, so that no machine changes them.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -66,7 +67,10 @@ def group_names(
             says in `sequence`. Anything else is a regular expression that is searched for in the
             path below `data_root`, with '/' between folders; what its brackets hold names the
             group: '(clip_[0-9]+)/'.
-        data_root: Folder of the data set.
+        data_root: Folder of the data set; None or '' for paths that begin there.
+
+    Returns:
+        Names, accents composed (NFC) as some file systems have them and others not.
 
     Raises:
         ValueError: If images stay without a group, or the rule cannot be right for them.
@@ -76,6 +80,12 @@ def group_names(
         ['a', 'a']
     """
     paths = [str(info["img_path"]) for info in infos]
+    return [unicodedata.normalize("NFC", name) for name in _named_by(rule, infos, paths, data_root)]
+
+
+def _named_by(
+    rule: str, infos: Sequence[Mapping[str, Any]], paths: Sequence[str], data_root: str | None
+) -> list[str]:
     if rule == IMAGE:
         return _alone(infos, paths)
     if rule == SEQUENCE:
@@ -119,12 +129,18 @@ def _matched(rule: str, path: str, data_root: str | None) -> str:
             "brackets around what names a group; write it as '(clip_[0-9]+)/'"
         )
     below = PurePosixPath(_posix(path))
-    if data_root and below.is_relative_to(_posix(data_root)):
+    if data_root:
+        if not below.is_relative_to(_posix(data_root)):
+            raise ValueError(
+                f"{path} lies outside data_root {data_root}, so that group {rule!r} would see "
+                "folders of this machine; name a data_root that holds all images"
+            )
         below = below.relative_to(_posix(data_root))
     found = pattern.search(str(below))
-    if found is None or None in found.groups():
+    if found is None or not all(found.groups()):
+        what = "an empty name" if found and None not in found.groups() else "nothing"
         raise ValueError(
-            f"group {rule!r} matches nothing in {below}; correct the pattern, or take the image out"
+            f"group {rule!r} matches {what} in {below}; correct the pattern, or take the image out"
         )
     return "/".join(found.groups())
 

@@ -40,7 +40,8 @@ def trained_sha256(dataset: Any) -> str | None:
             if not has_labels:
                 label_files.add(str(getattr(leaf, "ann_file", "") or ""))
     lines |= {file_sha256(file) for file in label_files if Path(file).is_file()}
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest() if lines else None
+    text = "\n".join(sorted(lines)).encode("utf-8", "surrogatepass")  # names need not be text
+    return hashlib.sha256(text).hexdigest() if lines else None
 
 
 def _size(path: str) -> int | str:

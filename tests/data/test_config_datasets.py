@@ -43,6 +43,25 @@ def test_parts_of_a_holdout_are_split_alike() -> None:
             holdouts_of(cfg(**{name: value}))
 
 
+def test_both_parts_of_a_holdout_come_from_one_list() -> None:
+    """Of another list other groups are held out, which can be groups that are trained on."""
+
+    def cfg(*held: dict) -> dict:
+        parts = [dict(type="HoldoutSubset", part="holdout", dataset=one) for one in held]
+        kept = [dict(type="HoldoutSubset", part="train", dataset=one) for one in (A, B)]
+        return dict(
+            train_dataloader=dict(dataset=dict(type="Concat", datasets=kept)),
+            test_dataloader=dict(dataset=dict(type="Concat", datasets=parts)),
+        )
+
+    assert len(holdouts_of(cfg(B, dict(A, pipeline=[1], test_mode=True)))) == 4
+    words = "is taken from a list with ann_file='C.json', but .* trained on has ann_file='A.json'"
+    with pytest.raises(ValueError, match=words):
+        holdouts_of(cfg(A, dict(A, ann_file="C.json")))
+    with pytest.raises(ValueError, match="indices=9, but .* indices=None, .*give both parts"):
+        holdouts_of(cfg(dict(A, indices=9)))
+
+
 def test_classes_of_published_sets() -> None:
     registry = Registry("sets")
 

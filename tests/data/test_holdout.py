@@ -216,3 +216,29 @@ def test_a_toss_is_refused_where_images_share_a_sequence() -> None:
         HoldoutSubset(Infos(frames), "holdout")
     held = HoldoutSubset(Infos(frames), "holdout", group="sequence")
     assert len(held) == 40 and held.holdout.num_held_groups == 4
+
+
+def test_names_that_are_no_text_are_held_out_like_others() -> None:
+    """A file name in Latin-1 on Linux comes as a lone surrogate."""
+    names = [f"stra\udcdfe_{i}" for i in range(40)]
+    assert len(hold_out(names).held) == 4
+    assert 0 < len(toss([f"{name}.jpg" for name in names], 0.5).held) < 40
+
+
+def test_accents_in_two_spellings_are_one_group() -> None:
+    infos = [{"img_path": f"d/{name}/1.jpg"} for name in ("caf\u00e9", "cafe\u0301")]
+    assert len(set(group_names(infos, "([^/]+)/", "d"))) == 1
+    infos = [dict(info, sequence=info["img_path"][2:-6]) for info in infos]
+    assert set(group_names(infos, "sequence")) == {"caf\u00e9"}
+
+
+@pytest.mark.parametrize(
+    ("path", "rule", "message"),
+    [
+        ("d/1.jpg", "([a-z]*)[0-9]", r"matches an empty name in 1\.jpg; correct the pattern"),
+        ("/home/me2/x/1.jpg", "([a-z]+[0-9])/", "lies outside data_root d, .*of this machine"),
+    ],
+)
+def test_patterns_that_name_nothing_or_the_machine(path, rule, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        group_names([{"img_path": path}], rule, "d")

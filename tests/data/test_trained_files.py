@@ -101,3 +101,16 @@ def test_what_tells_of_no_files_has_no_hash(tmp_path):
     assert trained_sha256(Joined(Maps(write(tmp_path / "one")), Untold())) is None
     assert trained_sha256(object()) is None
     assert trained_sha256(Joined()) is None
+
+
+def test_names_that_are_no_text(tmp_path):
+    """A file name in Latin-1 on Linux comes as a lone surrogate."""
+
+    class Named:
+        def __len__(self):
+            return 1
+
+        def get_data_info(self, index):
+            return dict(img_path=str(tmp_path / "stra\udcdfe.jpg"), seg_map_path="a.png")
+
+    assert len(trained_sha256(Named())) == 64
