@@ -81,7 +81,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     for scored in {place: 0 for split in ("val", "test") for place in places.get(split, {})}:
         for train, facts in places.get("train", {}).items():
             both = {"train": facts, "val": _facts(scored)}
-            findings += both_findings(train, scored, both, is_published=known is not None)
+            findings += both_findings(train, scored, both, _are_published(known, train, scored))
     findings = list(dict.fromkeys(findings))  # val and test are often the same
     _leave_out_in_scores(cfg, findings)
     return CheckedData(class_table(shown, image_dirs, classes), findings, (*RULES, *KNOWN_RULES))
@@ -140,6 +140,18 @@ def _known_set(cfg: Mapping[str, Any]) -> KnownSet | None:
     known = KNOWN_SETS.get(_KNOWN_OF_TYPE.get(cfg["dataset_type"], ""))
     is_own = known is None or len(cfg["classes"]) != len(known.category_ids)
     return None if is_own else known
+
+
+def _are_published(known: KnownSet | None, train: CocoSplit, scored: CocoSplit) -> bool:
+    """Whether training and scoring are divided as published, each by its own file.
+
+    A config for a published set may name other files: val as train, or a list of one's own.
+    """
+    if known is None or train.root.resolve() != scored.root.resolve():
+        return False
+    files = {split: train.root / expected.json for split, expected in known.splits.items()}
+    scored_of = {file for split, file in files.items() if split != "train"}
+    return train.json_file == files.get("train") and scored.json_file in scored_of
 
 
 def _is_true_somewhere(value: Any, key: str) -> bool:

@@ -200,6 +200,28 @@ def test_images_of_train_in_val(root: Path) -> None:
     assert message.startswith(shared.sentence())
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "is_problem"),
+    [("train", "val", False), ("val", "val", True), ("own", "val", True), ("train", "own", True)],
+)
+def test_only_published_files_may_share_images(root: Path, train, val, is_problem) -> None:
+    """A config of COCO that trains on val, or on a list of one's own, is no published division."""
+    (root / "images" / "v1.jpg").write_bytes((root / "images" / "t2.jpg").read_bytes())
+    cfg = config_of(root)
+    for split, file in (("train", train), ("val", val)):
+        dataset = cfg[f"{split}_dataloader"]["dataset"]
+        content = (root / dataset["ann_file"]).read_bytes()
+        name = "annotations/own.json" if file == "own" else f"annotations/instances_{file}2017.json"
+        (root / name).write_bytes(content)
+        dataset["ann_file"] = name
+    known = dict(data_facts="pe_dense.detection.known_datasets:facts", dataset_type="CocoDataset")
+    cfg |= dict(known, classes=[f"class {i}" for i in range(80)], num_classes=80)
+    found = [
+        f for f in check_config(cfg, ("train", "val")).findings if f.rule.name == "val-is-train"
+    ]
+    assert [f.is_problem for f in found] == [is_problem]
+
+
 def test_a_class_that_is_misspelt_in_one_file(root: Path) -> None:
     """'predestrian' (detectron2 4655)."""
     file = root / "annotations" / "val.json"
