@@ -8,6 +8,7 @@ A node that fails requeues the job, too; either way the run goes on from its new
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -39,15 +40,17 @@ def training_script(
     """
     if nodes < 1 or gpus < 1:
         raise ValueError(f"--print-sbatch {nodes} {gpus}: at least one node with one GPU is needed")
-    words = [word for word in argv if word != "--resume"]
+    # First, since a person's words may end with options that go on, or with '--'.
+    words = [argv[0], "--launcher", "pytorch", "--resume"]
+    words += [word for word in argv[1:] if word != "--resume"]
     python = PYTHON
-    if by_command(words):  # an installed package has no environment beside it
+    if by_command(argv):  # an installed package has no environment beside it
         python, words = shlex.quote(sys.executable), ["--no-python", *typed(words)]
     stop = shlex.quote((work_dir / "stop_requested").as_posix())
     cores = gpus * (workers + 1)
-    log = f"work_dirs/slurm-{work_dir.name}-%j.log"
+    name = job_name(work_dir)
     return f"""#!/bin/bash
-#SBATCH --job-name={shlex.quote(work_dir.name)}
+#SBATCH --job-name={name}
 #SBATCH --nodes={nodes}
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node={gpus}
@@ -56,16 +59,16 @@ def training_script(
 #SBATCH --signal=B:USR1@{WARNING}
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --output={shlex.quote(log)}
+#SBATCH --output=work_dirs/slurm-{name}-%j.log
 # Partition, account and time: sbatch --partition=... --account=... --time=... THIS_FILE
 # The folder work_dirs must be there when the job starts, and all nodes must see it.
 set -euo pipefail
 cd "${{SLURM_SUBMIT_DIR:?submit this script with sbatch}}"
 
 export {STOP_FILE}={stop}
-rm -f "${STOP_FILE}"
+rm -f -- "${STOP_FILE}"
 asked=0
-trap 'asked=1; mkdir -p "$(dirname "${STOP_FILE}")"; touch "${STOP_FILE}"' USR1
+trap 'asked=1; mkdir -p -- "$(dirname -- "${STOP_FILE}")"; touch -- "${STOP_FILE}"' USR1
 
 # All nodes meet at the first of them; each start of the job is a meeting of its own.
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -76,8 +79,7 @@ srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={cores
     --kill-on-bad-exit=1 \\
     {python} -m torch.distributed.run --nnodes {nodes} --nproc-per-node {gpus} \\
     --rdzv-backend c10d --rdzv-endpoint "${{hosts[0]}}:$port" --rdzv-id "$meeting" \\
-    {shlex.join(words)} \\
-    --launcher pytorch --resume &
+    {shlex.join(words)} &
 step=$!
 
 code=0
@@ -94,3 +96,16 @@ if [ "$asked" -eq 1 ]; then
 fi
 exit "$code"
 """
+
+
+def job_name(work_dir: Path) -> str:
+    """Name of a job and its log, of what neither Slurm nor the shell takes for anything else.
+
+    Lines of options for Slurm are comments of the shell, where quotes hide nothing: a line break in
+    a name would end one, and what follows would run.
+
+    Example:
+        >>> job_name(Path("work_dirs/50 %j of it's"))
+        '50_j_of_it_s'
+    """
+    return re.sub(r"[^A-Za-z0-9.+=_-]+", "_", work_dir.resolve().name) or "train"

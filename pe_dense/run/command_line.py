@@ -23,7 +23,13 @@ _TOOL = re.compile(r"(torchrun (?:--[\w-]+ \S+ )*)?(?:python )?\btools/(\w+)\.py
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and exit code 2."""
+    """An argument parser whose errors are one line and exit code 2, and options have one name.
+
+    Scripts and records repeat a command word by word, so that all must know its options.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **settings})
 
     def error(self, message: str) -> NoReturn:
         """Print one sentence and leave."""

@@ -156,8 +156,47 @@ def test_names_are_quoted_and_the_file_of_the_request_is_in_the_work_dir(tmp_pat
     text = training_script(["tools/train.py", "a b.py", "--resume"], 2, 8, Path("w/a b"), 3)
     sound_shell(text, tmp_path / "job.sh")
     assert f"export {STOP_FILE}='w/a b/stop_requested'" in text
-    assert "tools/train.py 'a b.py' \\\n    --launcher pytorch --resume &" in text
+    assert "tools/train.py --launcher pytorch --resume 'a b.py' &" in text
     assert "--cpus-per-task=32" in text and "#SBATCH --signal=B:USR1@" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\ntouch pwned\n#", "a\r\ntouch pwned", "50 %j", "it's \"$(touch pwned)\"", "-rf",
+        "`touch pwned`", "..", "a #b", "\N{SNOWMAN}", "a\\",
+    ],
+)  # fmt: skip
+def test_no_name_of_a_work_dir_runs_or_ends_an_option(
+    name: str, slurm: dict[str, str], tmp_path: Path
+) -> None:
+    home = Path(slurm["SLURM_SUBMIT_DIR"])
+    (home / ".venv/bin/python").write_text('#!/bin/bash\necho "trains $*"\n')
+    text = training_script(["tools/train.py", "none.py"], 1, 1, Path(name))
+    script = tmp_path / "job.sh"
+    sound_shell(text, script)
+    head = text.split("set -euo pipefail")[0].splitlines()
+    assert all(re.fullmatch(r"#.*", line) for line in head)
+    options = [line for line in head if line.startswith("#SBATCH")]
+    assert len(options) == 10
+    assert all(re.fullmatch(r"#SBATCH --[a-z-]+(=[\w.+=:@/%-]+)?", line) for line in options)
+    assert sum(line.count("%") for line in options) == 1
+    done = subprocess.run(["bash", str(script)], env=slurm, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "" and "none.py" in done.stdout
+    assert not list(home.rglob("pwned")) and not Path("pwned").exists()
+
+
+@pytest.mark.parametrize("words", [["--cfg-options", "log_interval=2", "--", CONFIG], [CONFIG]])
+def test_the_command_of_the_job_is_one_that_trains(words: list[str]) -> None:
+    done = printed("--print-sbatch", 1, 2, *words)
+    assert done.returncode == 0, done.stderr
+    (line,) = re.findall(r"tools/train.py (.*) &", done.stdout)
+    assert line.split() == ["--launcher", "pytorch", "--resume", *words]
+
+
+def test_an_option_has_one_name() -> None:
+    done = printed(CONFIG, "--print-sb", 1, 2)  # would be printed into the job, which prints again
+    assert done.returncode == 2 and "--print-sb" in done.stderr
 
 
 @pytest.mark.parametrize(
