@@ -10,6 +10,7 @@ Choices: DINOv2's gradient loss is left out: as released it slices the wrong axe
 at 2 images per process (DepthGradientLoss(as_released=True) has that; without, the loss that was
 meant). Its save_best on the test set is not imitated either: the last model is scored. Images are
 normalised with the encoder's own mean and deviation. Encoders without a class token go without.
+Epochs follow each other without the incomplete batch that is dropped there.
 """
 
 REQUIRED_depth_dinov2 = ("layers", "crop_size", "min_depth", "max_depth")

@@ -15,7 +15,8 @@ Expected: RMSE 0.362 for PE Spatial G/14, 0.590 for PE Core G/14, 0.372 for DINO
 Choices:  Images are normalised with the encoder's own mean and deviation. Encoders without a final
           norm give their last block as it is. Images are turned by OpenCV, which rounds to whole
           grey levels; there by torchvision, which does not. Images keep their size, as in the
-          released code; the paper's table 3 speaks of 1,024 tokens for every encoder.
+          released code; the paper's table 3 speaks of 1,024 tokens for every encoder. Epochs follow
+          each other without the incomplete batch that is dropped there.
 """
 
 _base_ = [

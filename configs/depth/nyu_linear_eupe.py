@@ -11,8 +11,8 @@ Expected: RMSE 0.391 for EUPE B/16, 0.389 for PE Spatial B/16 (reported, EUPE pa
           of its baselines are DINOv3's numbers, digit for digit, although the decay differs.
 Choices:  Those of nyu_linear_dinov3.py: images are normalised with the encoder's own mean and
           deviation; encoders without a final norm give their last block as it is; images are turned
-          by OpenCV, which rounds to whole grey levels. Step by step:
-          docs/protocols/nyu_linear_eupe.md.
+          by OpenCV, which rounds to whole grey levels; epochs follow each other without the
+          incomplete batch that is dropped there. Step by step: docs/protocols/nyu_linear_eupe.md.
 """
 
 _base_ = ["./nyu_linear_dinov3.py"]

@@ -15,8 +15,8 @@ Choices:  The released settings lie where they cannot be read; they are taken fr
           (BrianPulfer/robustness-tokens, configs/eval/segmentation/original_confs: the folder's
           files for S, B, L and g; those beside it were changed to 518). Mean and std are the
           encoder's own. Encoders without a final norm (all of PE but Core) give their last block
-          as it is. Areas are summed in whole numbers. Step by step:
-          docs/protocols/segmentation_dinov2.md.
+          as it is. Epochs follow each other without the incomplete batch that is dropped there.
+          Areas are summed in whole numbers. Step by step: docs/protocols/segmentation_dinov2.md.
 """
 
 _base_ = [

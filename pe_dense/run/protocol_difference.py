@@ -23,6 +23,10 @@ from pe_dense.run.references import references, substitute, values_of
 _ID = re.compile(r"^protocol = dict\(\s*id=['\"]([^'\"]+)['\"]", re.MULTILINE)
 
 
+# Variables of config files that stand, copied, in a loader; nothing reads them where they are.
+_COPIED = ("train_pipeline", "test_pipeline", "train_set")
+
+
 class Absent:
     """In the place of a setting that one of two protocols does not have."""
 
@@ -107,10 +111,15 @@ def differences(first: Config, second: Config) -> list[Difference]:
         for path, a, b in found
         # A name that is used is told where it stands alone only if both use it in one place.
         if path not in used or path in walk.shared
+        if _top(path) not in _COPIED or _top(path) in used
     }
     rows = {path: pair for path, pair in rows.items() if rows.get(_as_test(path)) != pair}
     told = [Difference(step_of(path), path, a, b) for path, (a, b) in rows.items()]
     return sorted(told, key=lambda row: (STEPS.index(row.step), row.setting))
+
+
+def _top(path: str) -> str:
+    return re.split(r"[.\[]", path, maxsplit=1)[0]
 
 
 def _as_test(path: str) -> str | None:

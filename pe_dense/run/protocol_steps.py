@@ -32,7 +32,7 @@ _BY_NAME = (
         r"|checkpoint_interval|save_best"),
     ("batch", r"total_batch|batch_size|processes|accumulation|num_batch_per_epoch|drop_last"
         r"|sampler|seeds"),
-    ("schedule", r"max_iters|max_epochs|total_steps|warmup_(iters|steps)|lr_drops?|milestones"
+    ("schedule", r"max_iters|max_epochs|total_steps|warmup_(iters|steps|end)|lr_drops?|milestones"
         r"|begin|end|trained_with"),
     (
         "optimiser",

@@ -125,6 +125,20 @@ def test_validation_that_differs_as_the_test_does_is_told_once(tmp_path):
     assert row[:2] == ("test", "test_dataloader.dataset.pipeline[Resize].keep_ratio")
 
 
+def test_a_pipeline_that_is_copied_into_a_loader_is_told_once(tmp_path):
+    """A variable of a config file is no setting: nothing reads it where it stands."""
+    first = template(tmp_path, "a")
+    changed = 'dict(type="Resize", scale=9)'
+    second = template(
+        tmp_path,
+        "b",
+        ("lr, weight_decay", f"test_pipeline = [{changed}]\nlr, weight_decay"),
+        ('pipeline=[dict(type="Resize", scale="$crop_size")]', "pipeline=test_pipeline"),
+    )
+    settings = [row.setting for row in differences(first, second)]
+    assert settings == ["test_dataloader.dataset.pipeline[Resize].scale"]
+
+
 def test_the_order_of_transforms_counts(tmp_path):
     flip, crop = (
         'dict(type="RandomFlip", prob=0.5)',
@@ -173,6 +187,7 @@ def test_lines_have_steps_in_order_and_both_values(tmp_path):
 
 
 def test_steps_are_known():
+    assert step_of("warmup_end") == "schedule"
     for path, step in {
         "train_dataloader.dataset.pipeline[Resize].scale": "resize",
         "test_dataloader.dataset.pipeline[Resize].scale": "test",
