@@ -15,6 +15,12 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
@@ -131,7 +137,19 @@ def temporary_beside(path: str | os.PathLike[str], suffix: str = ".tmp") -> Iter
         temporary.unlink(missing_ok=True)
 
 
+def wait_for_lock(file: IO[Any]) -> None:
+    """Waits until no other process has the lock of an open file; the system ends it with ours.
+
+    On Windows there is nothing to wait for: what is written must be whole without a lock, too.
+
+    Raises:
+        OSError: If the file system has no locks.
+    """
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
 def _flush(path: Path) -> None:
     """Waits until the disk has the file."""
-    with path.open("rb") as file:
+    with path.open("rb" if os.name == "posix" else "rb+") as file:  # Windows flushes what it writes
         os.fsync(file.fileno())

@@ -1,15 +1,14 @@
 """A piece of work that one process does while others, also of other machines, wait for it.
 
 The lock is one of the operating system (fcntl), which ends with its process, however that ends.
-Where the file system has none, as some network ones, a file takes its place: whoever can create it
-works and touches it every few seconds, and who waits takes over when that stops. Two processes may
-then work at once in rare cases; what they write must be whole and the same.
+Where there is none, as on Windows and some network file systems, a file takes its place: whoever
+can create it works and touches it every few seconds, and who waits takes over when that stops. Two
+processes may then work at once in rare cases; what they write must be whole and the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import socket
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pe_dense.files import atomic_create_bytes
+from pe_dense.files import atomic_create_bytes, fcntl
 
 TOUCHED_EVERY_S = 5.0
 GIVEN_UP_AFTER_S = 60.0  # without a touch, by the clock of who waits
@@ -47,7 +46,9 @@ def one_at_a_time(path: Path, waits: Callable[[], None]) -> Iterator[None]:
 
 
 def _lock(file: BinaryIO, waits: Callable[[], None]) -> bool:
-    """Wait for the lock of the operating system; False if the file system has none."""
+    """Wait for the lock of the operating system; False where there is none."""
+    if fcntl is None:
+        return False
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -112,8 +113,8 @@ def _is_dead(path: Path) -> bool:
     """Whether the holder was a process of this machine that is there no more."""
     host, _, rest = _content(path).partition(b" ")
     process = rest.split(b" ")[0]
-    if host != socket.gethostname().encode() or not process.isdigit():
-        return False
+    if host != socket.gethostname().encode() or not process.isdigit() or os.name != "posix":
+        return False  # to ask Windows for a process with signal 0 would end it
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:

@@ -30,6 +30,7 @@ import numpy as np
 
 from pe_dense.data import shard_index, shard_journal, tar_members
 from pe_dense.data.checks.progress import late_progress
+from pe_dense.data.forked_workers import max_workers
 from pe_dense.data.one_at_a_time import one_at_a_time
 from pe_dense.data.shard_index import ShardFacts, ShardIndex, Stamp, checksum, named, total_sizes
 from pe_dense.data.shard_journal import ShardJournals, scan_shard
@@ -154,7 +155,7 @@ class _Builder:
             yield work(tasks[done])
             done += 1
         rest = tasks[done:]
-        cores = min(len(os.sched_getaffinity(0)), len(rest))
+        cores = min(max_workers(), len(rest))
         if cores < 2:
             yield from map(work, rest)
             return

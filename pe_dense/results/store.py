@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -31,6 +30,7 @@ from pe_dense.files import (
     atomic_create_bytes,
     atomic_write_bytes,
     file_sha256,
+    wait_for_lock,
     why_not_writable,
 )
 from pe_dense.results.record import Evidence, Record, record_from_json, record_to_json
@@ -197,7 +197,7 @@ def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            wait_for_lock(file)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise

@@ -29,6 +29,6 @@ def settle() -> None:
 
 def fork_when_quiet() -> None:
     """Make every later `os.fork` of this process wait first; a second call changes nothing."""
-    if NEEDED and not _state["registered"]:
+    if NEEDED and not _state["registered"] and hasattr(os, "register_at_fork"):  # not on Windows
         os.register_at_fork(before=settle)
         _state["registered"] = True

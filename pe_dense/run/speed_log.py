@@ -11,7 +11,6 @@ where there is none. Probes, validation and checkpoints count for the time that 
 from __future__ import annotations
 
 import datetime
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 
+from pe_dense.results.provenance import peak_memory_gib
 from pe_dense.run.model_flops import ModelFlops, peak_of
 
 GIB = 2**30
@@ -130,7 +130,7 @@ class SpeedLog(Hook):
             share = per_image * rate / runner.world_size / self.peak
         left = runner.max_iters - runner.iter - 1
         seconds = left * (time.perf_counter() - self._begin) / self._steps
-        memory = memory_held() / GIB
+        memory = memory_held_gib()
         runner.logger.info(speed_words(rate if self._images else None, share, memory, seconds))
         numbers = {"images_per_second": rate, "peak_share": share, "memory_gib": memory}
         runner.visualizer.add_scalars(
@@ -139,7 +139,7 @@ class SpeedLog(Hook):
 
 
 def speed_words(
-    images_per_second: float | None, share: float | None, gib: float, seconds_left: float
+    images_per_second: float | None, share: float | None, gib: float | None, seconds_left: float
 ) -> str:
     """The line.
 
@@ -149,15 +149,16 @@ def speed_words(
     """
     rate = "-" if images_per_second is None else f"{images_per_second:.1f}"
     part = "-" if share is None else f"{100 * share:.1f} %"
+    memory = "-" if gib is None else f"{gib:.2f}"
     left = datetime.timedelta(seconds=round(seconds_left))
-    return f"speed: {rate} images/s, {part} of the peak, {gib:.2f} GiB, {left} left"
+    return f"speed: {rate} images/s, {part} of the peak, {memory} GiB, {left} left"
 
 
-def memory_held() -> int:
-    """The most bytes that this process has held so far, on the GPU if there is one."""
+def memory_held_gib() -> float | None:
+    """The most that this process has held so far, on the GPU if there is one; None on Windows."""
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux gives KiB
+        return torch.cuda.max_memory_allocated() / GIB
+    return peak_memory_gib()
 
 
 def batch_shape(data_batch: Any) -> list[tuple[int, ...]] | None:

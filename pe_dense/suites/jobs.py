@@ -9,7 +9,6 @@ starts it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from pe_dense.files import atomic_write_text
+from pe_dense.files import atomic_write_text, fcntl
 from pe_dense.results.provenance import utc_now
 from pe_dense.run.error_text import told
 from pe_dense.suites.plan import Job, PlannedJob
@@ -141,7 +140,15 @@ def run_jobs(
     Returns:
         The board when all have ended. On KeyboardInterrupt, SIGTERM and SIGHUP the children are
         stopped first.
+
+    Raises:
+        ValueError: On Windows, which has no locks that a child inherits, and no process groups.
     """
+    if fcntl is None:
+        raise ValueError(
+            "tools/benchmark.py does not run on Windows itself; call it in WSL, or tools/train.py "
+            "and tools/test.py for each run"
+        )
     board = Board([Progress(p, RECORDED if p.record else WAITING) for p in plan])
     for progress in board.jobs:
         fault = (faults or {}).get(progress.planned.job.work_dir)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from pe_dense import files
 from pe_dense.results import store
 from pe_dense.results.record import record_from_json, record_to_json
 from pe_dense.results.store import (
@@ -216,3 +217,10 @@ def test_what_has_no_end_is_not_read(tmp_path, make):
         store.load_record(tmp_path / "endless.json", tmp_path)
     (problem,) = find_problems(tmp_path)
     assert "endless.json: is no plain file" in problem
+
+
+def test_records_are_written_without_locks(make_record, tmp_path, monkeypatch):
+    """As on Windows, where the module of locks is missing."""
+    monkeypatch.setattr(files, "fcntl", None)
+    save_record(make_record(), tmp_path)
+    assert load_records(tmp_path) == [make_record()]

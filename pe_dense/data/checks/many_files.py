@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+from pe_dense.data.forked_workers import max_workers
 
 GROUP = 64
 FEW = 4 * GROUP  # starting processes would take longer
@@ -33,10 +34,10 @@ def each_group(
         tick: Called after each group.
     """
     groups = [files[at : at + GROUP] for at in range(0, len(files), GROUP)]
-    if len(files) <= FEW:
+    cores = min(max_workers(), len(groups))
+    if len(files) <= FEW or cores < 2:
         yield from _ticked(map(work, groups), len(files), tick)
         return
-    cores = min(len(os.sched_getaffinity(0)), len(groups))
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(cores, mp_context=context) as pool:
         yield from _ticked(pool.map(work, groups), len(files), tick)

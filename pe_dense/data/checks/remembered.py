@@ -13,7 +13,6 @@ cannot be written ($XDG_CACHE_HOME or ~/.cache). Deleting them is always safe.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import inspect
@@ -25,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pe_dense.files import atomic_write_text
+from pe_dense.files import atomic_write_text, wait_for_lock
 
 FOLDER = ".pe_dense"
 # Files younger than this may still change without a new time, on file systems with coarse clocks.
@@ -144,7 +143,7 @@ def _folder_for(root: Path) -> Path | None:
 def _locked(folder: Path) -> Iterator[None]:
     with (folder / "lock").open("w") as file:
         with contextlib.suppress(OSError):  # file systems without locks: each finds out itself
-            fcntl.flock(file, fcntl.LOCK_EX)
+            wait_for_lock(file)
         yield
 
 
