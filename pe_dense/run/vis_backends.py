@@ -5,12 +5,14 @@
     --cfg-options "vis_backends=[{'type': 'WandbVisBackend', 'init_kwargs': {'project': 'pe'}}]"
 
 The last is MMEngine's form, and a config may have it, too. The files of the log stay. None of this
-is part of a protocol.
+is part of a protocol. Keys and passwords are refused: a command stands in the log, in checkpoints
+and in published records. The services read them from the environment or their own log-in.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +30,8 @@ BACKENDS: dict[str, tuple[str, str | None]] = {
     "aim": ("AimVisBackend", "aim"),
 }
 _LOCAL = {"type": "LocalVisBackend"}
+_SECRET = re.compile(r"(api|access|secret|private)_?key|token|secret|passw|credential", re.I)
+_LOGIN = re.compile(r"\w+://[^/\s]*@")
 
 
 def use_vis_backends(cfg: Config) -> None:
@@ -38,8 +42,11 @@ def use_vis_backends(cfg: Config) -> None:
     """
     asked = cfg.pop("vis_backends", None)
     visualizer = cfg.get("visualizer")
-    if asked is None and visualizer is not None:
-        asked = visualizer.get("vis_backends")
+    if visualizer is not None:
+        if not isinstance(visualizer, Mapping):
+            raise ValueError(f"visualizer={visualizer!r} is no dict; set vis_backends instead")
+        _require_no_secret(visualizer)
+        asked = visualizer.get("vis_backends") if asked is None else asked
     if asked is None:
         return
     backends = [_backend(each) for each in _listed(asked)]
@@ -56,24 +63,38 @@ def _listed(asked: Any) -> list[Any]:
     return [asked]
 
 
+def _require_no_secret(settings: Any, name: str = "") -> None:
+    """Refuse what opens an account, without repeating it."""
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            _require_no_secret(value, str(key))
+    elif isinstance(settings, Sequence) and not isinstance(settings, str):
+        for value in settings:
+            _require_no_secret(value, name)
+    elif settings and (_SECRET.search(name) or _LOGIN.search(str(settings))):
+        raise ValueError(
+            f"vis_backends: {name or 'it'} holds a secret, which would stand in the log, in "
+            "checkpoints and in records; take it out and set it in the environment, as the service "
+            "says (WANDB_API_KEY, NEPTUNE_API_TOKEN, MLFLOW_TRACKING_PASSWORD ...)"
+        )
+
+
 def _backend(asked: Any) -> dict[str, Any]:
     """Settings of one backend; whether its package is there is looked up, not tried."""
-    if isinstance(asked, Mapping):
-        settings = dict(asked)
-        types = dict(BACKENDS.values())
-        known, package = settings.get("type") in types, types.get(settings.get("type"))
-    else:
-        known = asked in BACKENDS
-        kind, package = BACKENDS.get(asked, ("", None))
-        settings = {"type": kind}
-    if not known:
+    _require_no_secret(asked)
+    settings = dict(asked) if isinstance(asked, Mapping) else {}
+    if isinstance(asked, str):
+        settings = {"type": BACKENDS.get(asked, ("", None))[0]}
+    kind, types = settings.get("type"), dict(BACKENDS.values())
+    if not isinstance(kind, str) or kind not in types:
         raise ValueError(
             f"vis_backends: {asked!r} is none of {', '.join(BACKENDS)}, and no dict with one of "
-            f"the types {', '.join(kind for kind, _ in BACKENDS.values())}"
+            f"the types {', '.join(types)}"
         )
+    package = types[kind]
     if package is not None and importlib.util.find_spec(package) is None:
         raise ValueError(
-            f"vis_backends: {settings['type']} needs the package {package}, which is not "
+            f"vis_backends: {kind} needs the package {package}, which is not "
             f"installed; get it with: pip install {package}"
         )
     return settings

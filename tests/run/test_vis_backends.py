@@ -67,7 +67,11 @@ def test_without_the_option_all_stays_as_it_was() -> None:
     assert "visualizer" not in cfg
 
 
-@pytest.mark.parametrize("asked", ["nothing", "", [dict(type="NoBackend")], [3], {}])
+@pytest.mark.parametrize(
+    "asked",
+    ["nothing", "", [dict(type="NoBackend")], [3], {}, [["wandb"]], [dict(type=["a"])], [None]],
+    ids=str,
+)
 def test_unknown_backends_are_refused(asked) -> None:
     if asked == "":
         cfg = Config(dict(vis_backends=asked))
@@ -100,3 +104,35 @@ def test_numbers_arrive(installed, monkeypatch, tmp_path: Path) -> None:
     visualizer = Visualizer(name="numbers arrive", save_dir=str(tmp_path), **settings)
     visualizer.add_scalars({"speed/images_per_second": 3.5}, step=2)
     assert logged[0]["project"] == "pe" and logged[1]["speed/images_per_second"] == 3.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Neptune", {"init_kwargs": {"project": "a/b", "api_token": "s3cret"}}),
+        ("Wandb", {"init_kwargs": {"settings": {"apiKey": "s3cret"}}}),
+        ("MLflow", {"tracking_uri": "https://me:s3cret@mlflow.example"}),
+        ("MLflow", {"tracked": [{"password": "s3cret"}]}),
+    ],
+)
+@pytest.mark.parametrize("where", ["vis_backends", "visualizer"])
+def test_no_secret_gets_into_commands_that_records_repeat(
+    kind: str, settings: dict, where: str, installed
+) -> None:
+    backends = [{"type": f"{kind}VisBackend", **settings}]
+    cfg = {"vis_backends": backends, "visualizer": dict(type="Visualizer", vis_backends=backends)}
+    with pytest.raises(ValueError, match="holds a secret.* in records; take it out") as refused:
+        use_vis_backends(Config({where: cfg[where]}))
+    assert "s3cret" not in str(refused.value)
+
+
+def test_settings_that_only_sound_so_are_taken(installed) -> None:
+    own = {"type": "WandbVisBackend", "init_kwargs": {"project": "tokens", "key_metric": "a@b"}}
+    use_vis_backends(cfg := Config(dict(vis_backends=[own])))
+    assert cfg.visualizer.vis_backends[1] == own
+
+
+@pytest.mark.parametrize("asked", [[1], "text", 5])
+def test_a_visualizer_that_is_none_is_refused(asked) -> None:
+    with pytest.raises(ValueError, match="is no dict; set vis_backends"):
+        use_vis_backends(Config(dict(visualizer=asked)))
