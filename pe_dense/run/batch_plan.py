@@ -31,14 +31,12 @@ class BatchPlan:
         batch_size: Of one process at a time.
         processes: How many there are.
         accumulation: Batches of a process that make a step.
-        is_other: Whether the recipe has another total, because a person asked for it.
     """
 
     total_batch: int
     batch_size: int
     processes: int
     accumulation: int = 1
-    is_other: bool = False
 
     def words(self) -> str:
         """How the log says it.
@@ -83,16 +81,20 @@ def plan_batches(
     Raises:
         ValueError: If the total batch cannot be dealt out evenly; with numbers that work.
     """
-    own = batch_size_of(template)
+    own = configured(template, _PLACE)
     if own is None:
         return None
-    if own < 1 or processes < 1:
-        raise ValueError(f"config {path}: batch_size={own} is not positive; one image is the least")
+    _require_count(own, "batch_size", path)
+    assert processes >= 1
     if "total_batch" in template:
-        return _accumulated(template, own, processes, path)
+        plan = _accumulated(template, own, processes, path)
+        _require_no_other_steps(template, plan.accumulation, path)
+        return plan
+    _require_no_other_steps(template, 1, path)
     recipe = template.get("processes", 1)
+    _require_count(recipe, "processes", path)
     if processes == recipe or {"batch_size", _PLACE} & set(options):
-        return BatchPlan(own * processes, own, processes, is_other=processes != recipe)
+        return BatchPlan(own * processes, own, processes)
     total = own * recipe
     if total % processes:
         raise ValueError(
@@ -103,10 +105,36 @@ def plan_batches(
     return BatchPlan(total, total // processes, processes)
 
 
+def recipe_total(template: Config) -> int | None:
+    """Images of a step as a config has them, without anything that a person asks for."""
+    own = batch_size_of(template)
+    return template.get("total_batch", None if own is None else own * template.get("processes", 1))
+
+
+def _require_count(value: Any, name: str, path: str | Path) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"config {path}: {name}={value!r} is no positive whole number")
+
+
+def _require_no_other_steps(template: Config, accumulation: int, path: str | Path) -> None:
+    """Refuse settings that would make a step of other images than the plan says, or do nothing.
+
+    A checkpoint between two steps of the optimiser's wrapper would lose gradients, too.
+    """
+    allowed = {"train_cfg.accumulation": accumulation, "optim_wrapper.accumulative_counts": 1}
+    for place, count in allowed.items():
+        value = configured(template, place)
+        if value is not None and (value != count or type(value) is not int):
+            raise ValueError(
+                f"config {path}: {place}={value!r} makes no step; leave it out and set total_batch "
+                f"with train_cfg.type={LOOP!r}, which accumulates up to it on any number of "
+                "processes"
+            )
+
+
 def _accumulated(template: Config, own: int, processes: int, path: str | Path) -> BatchPlan:
     total = template.total_batch
-    if type(total) is not int or total < 1:
-        raise ValueError(f"config {path}: total_batch={total!r} is no positive whole number")
+    _require_count(total, "total_batch", path)
     loop = configured(template, "train_cfg.type")
     if loop != LOOP:
         raise ValueError(

@@ -17,7 +17,7 @@ from pe_dense.files import file_sha256
 from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.openmmlab.nan_stop import StopOnNaN
 from pe_dense.results.provenance import code_state
-from pe_dense.run.batch_plan import plan_batches, require_schedule
+from pe_dense.run.batch_plan import plan_batches, recipe_total, require_schedule
 from pe_dense.run.batch_script import STOP_FILE, training_script
 from pe_dense.run.checkpoint import (
     RunFacts,
@@ -27,7 +27,7 @@ from pe_dense.run.checkpoint import (
     remove_unfinished,
 )
 from pe_dense.run.checkpoint_choice import loop_of
-from pe_dense.run.config import check_data
+from pe_dense.run.config import check_data, load_template
 from pe_dense.run.launch import (
     command_with_launcher,
     is_first_process,
@@ -89,8 +89,9 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     require_gpu_for_float16(cfg, request.config)
     if plan is not None and is_first_process():
         other = ", another total batch than the recipe's: its protocol id will end in .mod"
-        level = logging.WARNING if plan.is_other else logging.INFO
-        print_log(plan.words() + other * plan.is_other, level=level)
+        is_other = plan.total_batch != recipe_total(load_template(request.config))
+        level = logging.WARNING if is_other else logging.INFO
+        print_log(plan.words() + other * is_other, level=level)
     facts = dataclasses.replace(facts, accepted=check_data(cfg, ("train", "val")))
     facts = dataclasses.replace(facts, validated_on=validation_data(cfg, facts))
     hooks = [hook for hook in cfg.custom_hooks if hook.type == "ExactResumeHook"]

@@ -10,7 +10,7 @@ pytest.importorskip("mmengine")
 
 from mmengine.config import Config
 
-from pe_dense.run.batch_plan import BatchPlan, plan_batches, require_schedule
+from pe_dense.run.batch_plan import BatchPlan, plan_batches, recipe_total, require_schedule
 from pe_dense.run.config import load_template
 from pe_dense.run.protocol import protocol_sha256, stored_protocols
 
@@ -39,7 +39,8 @@ def test_accumulation_follows_from_the_processes(processes: int, accumulation: i
         ({}, 200, "start 96 processes"),
         ({"batch_size": 5}, 2, "batch_size=5 x 2 processes; take --cfg-options batch_size=4 or 6"),
         ({"batch_size": 100}, 1, "batch_size=96"),
-        ({"batch_size": 0}, 1, "batch_size=0 is not positive"),
+        ({"batch_size": 0}, 1, "batch_size=0 is no positive whole number"),
+        ({"batch_size": 1.5}, 1, "batch_size=1.5 is no positive whole number"),
         ({"total_batch": 0}, 1, "total_batch=0 is no positive whole number"),
         ({"total_batch": 9.5}, 1, "total_batch=9.5 is no positive whole number"),
         ({"train_cfg": dict(type="IterBasedTrainLoop")}, 1, "only train_cfg.type='StepTrainLoop'"),
@@ -61,7 +62,7 @@ def test_a_recipe_of_8_processes_runs_on_others_without_any_option(processes, sh
     for each in (template, given):
         digest = protocol_sha256(each, total_batch=plan.total_batch)
         assert digest == stored["coco-detection-dino-b16-12ep-v1"]["sha256"]
-    assert plan_batches(given, processes, ["batch_size"], RECIPE).total_batch == 16
+        assert plan_batches(each, processes, ["batch_size"] * (each is given), RECIPE) == plan
 
 
 def test_more_processes_than_images_are_refused_with_both_ways_out() -> None:
@@ -72,7 +73,7 @@ def test_more_processes_than_images_are_refused_with_both_ways_out() -> None:
 def test_another_total_is_another_protocol_and_equal_totals_are_one() -> None:
     template = load_template(RECIPE)
     plan = plan_batches(template, 4, ["batch_size"], RECIPE)
-    assert plan.is_other and plan.total_batch == 8
+    assert plan.total_batch == 8 and recipe_total(template) == 16
     hashes = {}
     for total, size in [(16, 2), (8, 2), (8, 8), (12, 2), (12, 12), (None, 2)]:
         given = load_template(RECIPE, options={"batch_size": size})
@@ -95,3 +96,31 @@ def test_lengths_of_other_trainings_are_left_to_them() -> None:
     require_schedule(Config(dict(train_cfg=dict(max_epochs=3))), "c.py")
     with pytest.raises(ValueError, match="max_iters=0 is no positive whole number"):
         require_schedule(Config(dict(train_cfg=dict(max_iters=0))), "c.py")
+
+
+@pytest.mark.parametrize("processes", [0, -1, 2.5, True])
+def test_a_recipe_of_no_number_of_processes_is_refused(processes) -> None:
+    template = load_template(RECIPE, options={"processes": processes})
+    with pytest.raises(ValueError, match=f"processes={processes} is no positive whole number"):
+        plan_batches(template, 4, ["processes"], RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("place", "right"), [("train_cfg.accumulation", 3), ("optim_wrapper.accumulative_counts", 1)]
+)
+def test_no_setting_beside_the_plan_makes_a_step(place: str, right: int) -> None:
+    recipe, template = load_template(RECIPE), accumulating(optim_wrapper={})
+    for count in (1, 3, 4):  # 96 images are 8 processes x 4 images x 3
+        for config, fits, total in ((recipe, 1, 16), (template, right, 96)):
+            config.merge_from_dict({place: count})
+            if count == fits:  # as in the copy that a run keeps of its config
+                assert plan_batches(config, 8, (), "c.py").total_batch == total
+                continue
+            with pytest.raises(ValueError, match=f"{place}={count} makes no step; .* total_batch"):
+                plan_batches(config, 8, (), "c.py")
+
+
+def test_the_total_of_a_recipe() -> None:
+    assert recipe_total(load_template(RECIPE)) == 16
+    assert recipe_total(accumulating()) == 96
+    assert recipe_total(Config(dict(train_dataloader=None))) is None
