@@ -441,7 +441,8 @@ def test_build_check_show_and_validate(make_record, tmp_path):
     assert "No records yet" in page.read_text()
 
     assert run_tool(tmp_path, "build").returncode == 0
-    assert page.read_text() == render_markdown([make_record()])
+    tables, licences = page.read_text().split("\n## Licences of released weights\n")
+    assert tables == render_markdown([make_record()]) and "Apache-2.0: pe_spatial" in licences
     assert "bccd-detection-scratch" in browser_page.read_text()
     assert run_tool(tmp_path, "build", "--check").returncode == 0
 

@@ -100,10 +100,11 @@ def test_checkpoints_remember_how_they_were_trained() -> None:
     template = Config(dict(encoder="a", model={}, protocol={}))
     cfg = Config(dict(encoder="a", weights="random", randomness=dict(seed=0)))
     request = RunRequest("a.py", argv=["tools/train.py", "a.py"], speed=("compile",))
-    facts = training.facts_of(request, cfg, template, None)
+    facts = training.facts_of(request, cfg, template, None, None)
     assert facts.speed == ["compile"]
     assert facts.settings()["speed"] == ["compile"]  # a run goes on with the options it began with
-    plain = training.facts_of(RunRequest("a.py", argv=["tools/train.py"]), cfg, template, None)
+    asked = RunRequest("a.py", argv=["tools/train.py"])
+    plain = training.facts_of(asked, cfg, template, None, None)
     assert plain.protocol_sha256 == facts.protocol_sha256  # and follows the same protocol
 
 
