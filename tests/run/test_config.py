@@ -328,6 +328,14 @@ def test_protocol_does_not_depend_on_encoder_machine_or_seed(arguments: dict) ->
     assert protocol_hash(MINI, **arguments) == protocol_hash(MINI)
 
 
+def test_how_often_a_run_logs_and_writes_is_no_part_of_a_protocol() -> None:
+    # A run that is resumed may write more often than before it was stopped.
+    path = REPO / "configs/alignment/spatial_align_t16_mini.py"
+    for options in ({"checkpoint_interval": 3}, {"log_interval": 1}):
+        assert protocol_hash(path, options=options) == protocol_hash(path)
+    assert protocol_hash(path, options={"total_steps": 100}) != protocol_hash(path)
+
+
 @pytest.mark.parametrize(
     "options",
     [
