@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 256  # boxes that are compared with each other before the rest is: never N x N numbers
+BLOCK = 128  # boxes that are compared with each other before the rest is: never N x N numbers
 
 
 def nms(boxes_N4: Tensor, scores_N: Tensor, iou_threshold: float, offset: int) -> Tensor:
@@ -56,14 +56,18 @@ def nms(boxes_N4: Tensor, scores_N: Tensor, iou_threshold: float, offset: int) -
 
 def _iou(first_B4: Tensor, second_N4: Tensor, offset: int) -> Tensor:
     """IoU of all pairs: (B, N)."""
-    low = torch.maximum(first_B4[:, None, :2], second_N4[:, :2])
-    sizes_BN2 = torch.minimum(first_B4[:, None, 2:], second_N4[:, 2:]).sub_(low)
-    if offset:
-        sizes_BN2 += offset
-    sizes_BN2.clamp_(min=0)
-    inter_BN = sizes_BN2[..., 0] * sizes_BN2[..., 1]
-    area_B, area_N = _area(first_B4, offset), _area(second_N4, offset)
-    return inter_BN / (area_B[:, None] + area_N - inter_BN)
+    x1_B1, y1_B1, x2_B1, y2_B1 = first_B4.T.contiguous()[..., None]
+    x1_N, y1_N, x2_N, y2_N = second_N4.T.contiguous()
+    inter_BN = _overlap(x1_B1, x2_B1, x1_N, x2_N, offset)
+    inter_BN *= _overlap(y1_B1, y2_B1, y1_N, y2_N, offset)
+    union_BN = _area(first_B4, offset)[:, None] + _area(second_N4, offset)
+    return inter_BN.div_(union_BN.sub_(inter_BN))
+
+
+def _overlap(low_B1: Tensor, high_B1: Tensor, low_N: Tensor, high_N: Tensor, offset: int) -> Tensor:
+    """Common length of all pairs along one axis, at least 0: (B, N)."""
+    length_BN = torch.minimum(high_B1, high_N).sub_(torch.maximum(low_B1, low_N))
+    return (length_BN.add_(offset) if offset else length_BN).clamp_(min=0)
 
 
 def _area(boxes_N4: Tensor, offset: int) -> Tensor:
