@@ -106,6 +106,7 @@ TABLE = (
     _fraction("aAcc"),
     _fraction("mAcc"),
     _fraction("IoU"),
+    _fraction("PQ"),
     # video object segmentation
     _fraction("J&F"),
     _fraction("J"),
@@ -144,6 +145,7 @@ TABLE = (
     _fraction("score"),
     _error("mse", "MSE"),
     _error("epe", "EPE", "pixels"),
+    _fraction("PCK"),
     _error("loss", "loss"),
     Metric("fps", "FPS", "frames per second"),
 )

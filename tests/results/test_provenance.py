@@ -161,7 +161,8 @@ def test_everything_that_is_generated_may_change_and_no_code_may(checkout):
     commit, _ = git_state(checkout)
     folders = ("benchmarks", "docs")
     files = [f for folder in folders for f in (checkout / folder).rglob("*") if f.is_file()]
-    code = [f for f in files if f.suffix == ".py"] + [checkout / "benchmarks/protocols.json"]
+    code = [f for f in files if f.suffix in (".py", ".ipynb")]
+    code += [checkout / "benchmarks/protocols.json"]
     generated = [f for f in files if f not in code]
     assert len(code) > 10 and len(generated) > 30
     for file in generated:
