@@ -1,7 +1,7 @@
 # make demo    set up, train a detector on generated data for two encoders, print the leaderboard
 # make test    set up, then all tests, a file per core (options: PYTEST_ARGS="-k pe -x"; one: "-n 0")
 # make setup   only the set-up, in .venv              (another Python: PYTHON=/path/to/python3.11)
-# make operators    compile mmcv's operators, for speed; needs a C++ compiler and ten minutes
+# make operators    compile mmcv's operators (for a GPU with nvcc); needs a C++ compiler and ten minutes
 # make lint    ruff        make clean   remove what the demo made        make clean-venv   .venv
 
 SHELL := /bin/sh
