@@ -180,7 +180,7 @@ IN_PYTORCH: dict[str, Callable[..., Any]] = {
 }
 
 
-def _version(name: str) -> str:
+def _version() -> str:
     """What `get_compiler_version` and its like say; never asked of the compiled module.
 
     One build of mmcv crashed the interpreter when asked for the CUDA version it was compiled with.
@@ -217,7 +217,7 @@ class Operators(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         if name.startswith("get_compil"):
-            return functools.partial(_version, name)
+            return _version
         function = functools.partial(call, name)
         setattr(self, name, function)
         return function

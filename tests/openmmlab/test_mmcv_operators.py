@@ -148,7 +148,10 @@ def test_half_precision_boxes_never_reach_the_compiled_operator(monkeypatch) -> 
     monkeypatch.setattr(compiled_operators, "work_on", lambda device: True)
     monkeypatch.setattr(compiled_operators, "compiled_module", lambda: pytest.fail("called"))
     boxes, scores = boxes_case("few")
-    nms(boxes.half(), scores.half(), 0.5)
+    with pytest.raises(pytest.fail.Exception, match="called"):  # the control: float32 does
+        nms(boxes, scores, 0.5)
+    kept = nms_module.nms(boxes.half(), scores.half(), 0.5, 0)
+    assert torch.equal(nms(boxes.half(), scores.half(), 0.5)[1], kept)
 
 
 @pytest.mark.parametrize("setting", [{}, dict(split_thr=10, max_num=50), dict(soft=True)])
