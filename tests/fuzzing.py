@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
@@ -65,6 +66,8 @@ def scores_of(
         return sentence(error)
     finally:
         logging.disable(logging.NOTSET)
+        logger = MMLogger.get_current_instance()
+        logger.setLevel(logger.level)  # MMEngine's loggers keep "is off" until a level is set
 
 
 def some(rng: np.random.Generator, items: Iterable[Any]) -> Any:
