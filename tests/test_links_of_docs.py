@@ -100,4 +100,4 @@ def test_the_search_for_broken_links_finds_them(tmp_path: Path) -> None:
     assert "no heading #nothing" in str(problem_of("docs/gpu.md#nothing", readme))
     assert "no heading #nothing" in str(problem_of("#nothing", readme))
     assert "outside" in str(problem_of("../", readme))
-    assert problem_of("#detection", readme) is None
+    assert problem_of("#leaderboard", readme) is None

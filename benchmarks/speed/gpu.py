@@ -8,7 +8,7 @@
 Rows of the sections that ran replace their older rows in gpu.csv, after every section, so that an
 interruption loses one section. A part that fails is a FAILED row with its sentence, the others go
 on, and the exit code is 1. A section that is over its time skips its other parts: NOT RUN rows.
-`gpu_table.py` puts the table into the README. How a section is written: `gpu_bench.py`.
+`gpu_table.py` puts the table into docs/speed.md. How a section is written: `gpu_bench.py`.
 """
 
 from __future__ import annotations

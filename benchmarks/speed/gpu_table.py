@@ -1,6 +1,6 @@
 """The CSV file of `gpu.py`, and the Markdown tables made from it.
 
-    python benchmarks/speed/gpu_table.py            # writes them into README.md and docs/gpu.md
+    python benchmarks/speed/gpu_table.py            # writes them into docs/speed.md and docs/gpu.md
 
 Each stands between two comments of its page; a test compares them with the file.
 """
@@ -17,7 +17,7 @@ from measure import FOLDER, ROOT
 from pe_dense.files import atomic_write_text
 
 CSV_FILE = FOLDER / "gpu.csv"
-README, PAGE = ROOT / "README.md", ROOT / "docs" / "gpu.md"
+SPEED, PAGE = ROOT / "docs" / "speed.md", ROOT / "docs" / "gpu.md"
 CARDS_GIB = (8, 12, 16, 24, 32, 48, 80)  # as they are sold; a tenth is left free
 BEGIN, END = "<!-- table of benchmarks/speed/gpu.csv: begin -->", "<!-- table: end -->"
 SECTIONS = (
@@ -64,7 +64,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
 
 
 def markdown(rows: Iterable[Mapping[str, str]]) -> str:
-    """The table of the README; one sentence where nothing was measured."""
+    """The table of docs/speed.md; one sentence where nothing was measured."""
     rows = list(rows)
     if not rows:
         return "Not measured yet on a GPU."
@@ -116,7 +116,7 @@ def with_table(text: str, table: str) -> str:
 
 def main() -> None:
     rows = read_rows()
-    for page, table in ((README, markdown(rows)), (PAGE, cards(rows))):
+    for page, table in ((SPEED, markdown(rows)), (PAGE, cards(rows))):
         atomic_write_text(page, with_table(page.read_text(encoding="utf-8"), table))
         print(f"wrote the table into {page.relative_to(ROOT)}")
 

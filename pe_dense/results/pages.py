@@ -26,7 +26,7 @@ from pe_dense.results.reported import load_reported
 from pe_dense.results.store import DEFAULT_ROOT
 
 REPORTED = Path("benchmarks/reported")
-README = Path("README.md")
+EXCERPT_PAGE = Path("docs/leaderboard.md")
 _EXCERPT = re.compile(r"(<!-- leaderboard -->\n).*?(<!-- end of leaderboard -->)", re.DOTALL)
 
 
@@ -89,7 +89,7 @@ def render(
 ) -> dict[Path, str]:
     """File -> content of the leaderboard of a store; the files lie beside the store.
 
-    The README gets an excerpt of the published store, between two comments that mark its place.
+    `EXCERPT_PAGE` gets an excerpt of the published store, between two comments that mark its place.
 
     Args:
         root: Root of the records.
@@ -111,11 +111,11 @@ def render(
         folder / "LEADERBOARD.md": licence_list.with_markdown(markdown, listed),
         folder / "leaderboard.html": licence_list.with_html(html, listed),
     }
-    readme_file = _home() / README
-    if is_published(root) and readme_file.is_file():
+    page_file = _home() / EXCERPT_PAGE
+    if is_published(root) and page_file.is_file():
         excerpt = render_excerpt(records, findings)
-        readme = readme_file.read_text(encoding="utf-8")
-        pages[readme_file] = _EXCERPT.sub(lambda match: match[1] + excerpt + match[2], readme)
+        page = page_file.read_text(encoding="utf-8")
+        pages[page_file] = _EXCERPT.sub(lambda match: match[1] + excerpt + match[2], page)
     return pages
 
 

@@ -41,8 +41,7 @@ DEFAULT_LIBRARIES = (
     "python", "pe_dense", "torch", "numpy", "mmengine", "mmcv", "mmdet", "mmseg", "pycocotools",
 )  # fmt: skip
 # What evaluations, the builder of pages, and scripts that measure write: results are not code, and
-# must not make the next record's commit dirty. The README holds an excerpt of the table. '*' also
-# stands for folders.
+# must not make the next record's commit dirty. '*' also stands for folders.
 RESULT_PATHS = (
     "README.md",
     "benchmarks/LEADERBOARD.md",

@@ -150,12 +150,13 @@ def test_terminal_text_is_aligned(records):
     assert "Reported by others\n" in text and "64.2" in text
 
 
-def test_the_readme_gets_an_excerpt(make_record, tmp_path):
+def test_a_page_of_the_docs_gets_an_excerpt(make_record, tmp_path):
     save_record(make_record({"ci95": {"AP": [AP_INTERVAL]}}), tmp_path / "benchmarks/records")
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- leaderboard -->\nold\n<!-- end of leaderboard -->\nafter\n")
+    page = tmp_path / "docs/leaderboard.md"
+    page.parent.mkdir()
+    page.write_text("before\n<!-- leaderboard -->\nold\n<!-- end of leaderboard -->\nafter\n")
     assert run_tool(tmp_path, "build").returncode == 0
-    before, _, header, _, row, _, meaning, _, _, after = readme.read_text().splitlines()
+    before, _, header, _, row, _, meaning, _, _, after = page.read_text().splitlines()
     assert meaning == "- One seed: the row compares checkpoints, not encoders."
     assert (before, after) == ("before", "after") and header.startswith("| Protocol |")
     assert row == (
@@ -163,8 +164,8 @@ def test_the_readme_gets_an_excerpt(make_record, tmp_path):
         "43.0 to 47.2 (n = 72 images) | - | - | 0 | one seed; no evidence | 1.5 min |"
     )
     assert run_tool(tmp_path, "build", "--check").returncode == 0
-    readme.write_text(readme.read_text().replace("45.1", "46.1"))
-    assert "README.md is not what" in run_tool(tmp_path, "build", "--check").stderr
+    page.write_text(page.read_text().replace("45.1", "46.1"))
+    assert "docs/leaderboard.md is not what" in run_tool(tmp_path, "build", "--check").stderr
 
 
 @pytest.mark.parametrize(
