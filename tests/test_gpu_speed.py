@@ -1,4 +1,4 @@
-"""`benchmarks/speed/gpu.py` runs with tiny sizes on a CPU; docs/speed.md has the table of its file."""
+"""`benchmarks/speed/gpu.py` runs with tiny sizes on a CPU; docs/speed.md has its table."""
 
 from __future__ import annotations
 
