@@ -34,6 +34,7 @@ MAY_IMPORT |= dict.fromkeys(TASKS, BUILDING_BLOCKS)
 MAY_IMPORT["__main__"] = {"run"}
 MAY_IMPORT["run"] = {"files", "data", "encoders", "openmmlab", "results"}
 MAY_IMPORT["suites"] = {"files", "encoders", "pictures", "results", "run"}
+MAY_IMPORT["predict"] = {"run", *TASKS, *BUILDING_BLOCKS}
 OPEN_MMLAB = {"mmengine", "mmcv", "mmdet", "mmseg"}
 ONLY_IN = {
     "mmdet": {"detection", "tracking", "openmmlab"},

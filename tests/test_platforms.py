@@ -44,7 +44,7 @@ from pe_dense import files
 assert files.fcntl is None
 print("IMPORTED", tried)
 """
-OPTIONAL = ("detectron2", "triton", "timm", "transformers", "trackeval", "lap", "h5py")
+OPTIONAL = ("detectron2", "triton", "timm", "transformers", "trackeval", "lap", "h5py", "av")
 
 
 @pytest.mark.slow

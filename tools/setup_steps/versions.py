@@ -62,6 +62,8 @@ PACKAGES = (
     Package("transformers", ">=4.56", "==5.18.0", "sam"),
     Package("trackeval", ">=1.3,<1.4", "==1.3.0", "mot"),
     Package("lap", ">=0.5.12,<0.6", "==0.5.13", "mot"),
+    Package("av", ">=17,<19", "==18.1.0; python_version >= '3.11'", "video"),
+    Package("av", None, ">=17,<18; python_version < '3.11'"),
     Package("pytest", ">=8", ">=8,<10", "dev"),
     Package("pytest-xdist", ">=3.6", ">=3.6,<4", "dev"),
     Package("ruff", ">=0.12", ">=0.12,<0.18", "dev"),

@@ -1,0 +1,1 @@
+"""A trained model on a person's own pictures: typed results, and folders of them."""
