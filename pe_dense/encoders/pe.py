@@ -34,6 +34,7 @@ from pe_dense.encoders.residual_norm import (
     runs_fused,
 )
 from pe_dense.encoders.rotation import rope_table, turned_qkv
+from pe_dense.encoders.traced import is_exported, is_known
 from pe_dense.encoders.weights import fill_tower
 from pe_dense.encoders.whole_patches import REMAINDERS, fit_to_patches
 
@@ -151,7 +152,8 @@ class MLP(nn.Module):
         """(..., C) -> the same shape."""
         limit = MLP_CHUNK_NUMEL.get(x.device.type, MLP_CHUNK_NUMEL["default"])
         rows = max(1, limit // self.c_fc.out_features)
-        if torch.is_grad_enabled() or x.ndim != 3 or x.shape[0] * x.shape[1] <= rows:
+        few = is_exported() or x.numel() <= rows * x.shape[-1]  # a traced size may be a variable
+        if few or torch.is_grad_enabled() or x.ndim != 3:
             return self.c_proj(self._hidden(x))
         chunks = [self.c_proj(self._hidden(part)) for part in x.flatten(0, 1).split(rows)]
         return torch.cat(chunks).view(*x.shape[:2], -1)
@@ -333,8 +335,7 @@ class PerceptionEncoder(nn.Module):
         self.native_grid, self.head_dim = position_side // patch_size, embed_dim // num_heads
         self.pos_embed, self.rope_grid, self.window_size = pos_embed, rope_grid, window_size
         self.set_grad_checkpointing(grad_checkpointing)
-        # Rotary tables are cheap to make and specific to a grid: cached, never in checkpoints.
-        self._rope_tables: dict[tuple, Tensor] = {}
+        self._rope_tables: dict[tuple, Tensor] = {}  # cheap to make: never in checkpoints
 
         self.conv1 = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size, bias=False)
         num_positions = self.native_grid**2 + self.num_prefix_tokens
@@ -432,15 +433,14 @@ class PerceptionEncoder(nn.Module):
 
     def set_compile_blocks(self, mode: bool | str = True) -> None:
         """Compile the blocks from now on, or (False) run them as written; see `compile_blocks`."""
-        chosen = check_mode(mode)
         for block in self.transformer.resblocks:
-            block.compile_mode = chosen
+            block.compile_mode = check_mode(mode)
 
     def position_grid(self, grid_hw: tuple[int, int]) -> Tensor:
         """Position embedding of the patches for a grid, (1, h * w, C), without the cls row."""
         native, (h, w) = self.native_grid, grid_hw
         grid_NC = self.positional_embedding[self.num_prefix_tokens :]
-        if (h, w) == (native, native):
+        if is_known(grid_hw) and (h, w) == (native, native):
             return grid_NC[None]
         grid_1Cnn = grid_NC.view(1, native, native, -1).permute(0, 3, 1, 2)
         if self.pos_embed == "tile":
@@ -455,19 +455,20 @@ class PerceptionEncoder(nn.Module):
     def rotary(self, grid_hw: tuple[int, int], windowed: bool, device: torch.device) -> Tensor:
         """Cached rotary table of the windowed or the global blocks, (N, D / 2, 2)."""
         grid_hw = (self.window_size, self.window_size) if windowed else grid_hw
-        key = (grid_hw, device)
-        if key not in self._rope_tables:
-            step, offset = 1.0, float(self.num_prefix_tokens)
-            if self.rope_grid is not None:
-                step, offset = self.rope_grid / max(grid_hw), 1.0
+        key = (grid_hw, device) if is_known(grid_hw) else None
+        if key in self._rope_tables:
+            return self._rope_tables[key]
+        step, offset = 1.0, float(self.num_prefix_tokens)
+        if self.rope_grid is not None:
+            step, offset = self.rope_grid / max(grid_hw), 1.0
+        with torch.inference_mode(False):  # a table made there could not be trained with
+            table = rope_table(grid_hw, self.head_dim, (step, step), offset, self.num_prefix_tokens)
+            table = table.to(device)
+        if key is not None and not is_exported():  # there a table has no values
             if len(self._rope_tables) >= MAX_ROPE_TABLES:
                 self._rope_tables.pop(next(iter(self._rope_tables)))  # the oldest
-            with torch.inference_mode(False):  # a table made there could not be trained with
-                table = rope_table(
-                    grid_hw, self.head_dim, (step, step), offset, self.num_prefix_tokens
-                )
-                self._rope_tables[key] = table.to(device)
-        return self._rope_tables[key]
+            self._rope_tables[key] = table
+        return table
 
     def embed(self, images_B3HW: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Patches plus positions, after `ln_pre`: tokens (B, N, C) and the grid (h, w)."""

@@ -1,6 +1,7 @@
 """Two-dimensional rotary positions of Perception Encoder: tables, and how they turn numbers.
 
-`rotate` is the function as it is written. `turned_qkv` gives the same from queries, keys and values
+`rotate` is the function as it is written: complex numbers, or real ones where a compiler or an
+exporter traces it, which know no others. `turned_qkv` gives the same from queries, keys and values
 side by side, on a GPU in half precision by a kernel that turns them where they lie.
 
 Shape legend: B sequences, N tokens (prefix first), C width, M heads, D head width.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pe_dense.encoders.traced import is_known, is_traced
 from pe_dense.kernels import use_kernels
 
 ROPE_THETA = 10000.0
@@ -49,10 +51,12 @@ def rope_table(
         [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
     """
     h, w = grid_hw
+    # Runtimes lack float64: where the grid is a variable of a traced program, angles are float32.
+    kind = torch.float64 if is_known(grid_hw) else torch.float32
     steps = torch.arange(0, head_dim // 2, 2, dtype=torch.float64) / (head_dim // 2)
-    freqs = ROPE_THETA**-steps  # (D / 4,)
-    rows = torch.arange(h, dtype=torch.float64) * scale[0] + offset
-    cols = torch.arange(w, dtype=torch.float64) * scale[1] + offset
+    freqs = (ROPE_THETA**-steps).to(kind)  # (D / 4,)
+    rows = torch.arange(h, dtype=kind) * scale[0] + offset
+    cols = torch.arange(w, dtype=kind) * scale[1] + offset
     angle_x = (cols[:, None] * freqs).expand(h, w, -1)
     angle_y = (rows[:, None, None] * freqs).expand(h, w, -1)
     angles = torch.cat([angle_x, angle_y], dim=-1).reshape(h * w, -1)
@@ -71,14 +75,21 @@ def rotate(x: Tensor, table_ND2: Tensor) -> Tensor:
         Same shape and dtype as x.
     """
     pairs = x.float().unflatten(-1, (-1, 2))
-    if torch.compiler.is_compiling():  # the compiler fuses real arithmetic, not complex
-        cos, sin = table_ND2[:, None].unbind(-1)
-        even, odd = pairs.unbind(-1)
-        turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
-    else:
-        table = torch.view_as_complex(table_ND2)[:, None]  # (N, 1, D / 2)
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * table)
-    return turned.flatten(-2).to(x.dtype)
+    turn = turned_in_reals if is_traced() else turned_as_complex
+    return turn(pairs, table_ND2).flatten(-2).to(x.dtype)
+
+
+def turned_as_complex(pairs: Tensor, table_ND2: Tensor) -> Tensor:
+    """Pairs (..., N, M, D / 2, 2) turned by the angles of their tokens: one complex product."""
+    table = torch.view_as_complex(table_ND2)[:, None]  # (N, 1, D / 2)
+    return torch.view_as_real(torch.view_as_complex(pairs) * table)
+
+
+def turned_in_reals(pairs: Tensor, table_ND2: Tensor) -> Tensor:
+    """`turned_as_complex` in real arithmetic, which compilers fuse and exporters can write."""
+    cos, sin = table_ND2[:, None].unbind(-1)
+    even, odd = pairs.unbind(-1)
+    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
 
 
 def turned_qkv(qkv_BNC: Tensor, table_ND2: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,7 +114,7 @@ def turned_qkv(qkv_BNC: Tensor, table_ND2: Tensor, num_heads: int) -> tuple[Tens
 
 
 def _turns_in_place(qkv_BNC: Tensor) -> bool:
-    if torch.compiler.is_compiling() or qkv_BNC.dtype not in HALF_TYPES:
+    if is_traced() or qkv_BNC.dtype not in HALF_TYPES:
         return False  # the compiler fuses `rotate` itself
     return qkv_BNC.is_contiguous() and use_kernels(qkv_BNC)
 
