@@ -70,8 +70,8 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
     ),
     "pe_dense.suites and tools": ("layer", "report", "seeds"),
     "functions of data_facts and data_check": (
-        "classes", "data_root", "dataset_type", "max_depth", "num_classes", "train_images",
-        "train_json", "val_images", "val_json",
+        "batch_size", "classes", "data_root", "dataset_type", "lr_factor", "max_depth",
+        "num_classes", "planned_for", "train_images", "train_json", "val_images", "val_json",
     ),
     # Nobody reads it; it tells protocols apart whose data differ in nothing but the folder.
     "the hash of a protocol": ("dataset",),

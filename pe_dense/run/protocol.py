@@ -282,9 +282,25 @@ def of_own_data(protocol: ProtocolInfo, cfg: Config, facts: RunFacts) -> Protoco
 
 
 def own_hashes(cfg: Config, facts: RunFacts) -> dict[str, str | None]:
-    """sha256 of the annotations that a run was trained on, and of those that are scored."""
-    trained = facts.own_annotations or {}
-    return {"train": trained.get("train"), "val": cfg.protocol.own_annotations["val"]}
+    """sha256 of the annotations that a run was trained on, and of those that are scored.
+
+    Where the protocol names a 'plan', what follows from the data and the machine (image side,
+    steps), it is there as well.
+
+    Raises:
+        ValueError: If the run was trained by another plan than it is scored by.
+    """
+    trained, own = facts.own_annotations or {}, cfg.protocol.own_annotations
+    found = {"train": trained.get("train"), "val": own["val"]}
+    if "plan" not in own:
+        return found
+    if trained.get("plan") != own["plan"]:
+        raise ValueError(
+            f"the checkpoint was trained by the plan {trained.get('plan')!r}, but here it is "
+            f"{own['plan']!r}; give the values of the former with --cfg-options, such as "
+            "planned_for=gpu"
+        )
+    return {**found, "plan": own["plan"]}
 
 
 def found_in_data(cfg: Config) -> dict[str, Any]:

@@ -154,7 +154,9 @@ def notes_of(run: TrainedRun, accepted: Sequence[str] = ()) -> list[str]:
         notes.append(f"evaluated at commit {commit}")
     if "own_annotations" in run.cfg.protocol:
         hashes = own_hashes(run.cfg, run.facts)
+        plan = hashes.pop("plan", None)
         notes += [f"{split} annotations {sha256}" for split, sha256 in hashes.items()]
+        notes += [] if plan is None else [f"plan: {plan}"]
     return notes
 
 
