@@ -4,7 +4,7 @@ Paper:    DINO (arXiv:2104.14294, table 5; code facebookresearch/dino @ 7c446df,
           eval_video_segmentation.py). Step by step: docs/protocols/davis_dino.md.
 Data:     DAVIS 2017, 480p, as it is unpacked: https://davischallenge.org/davis2017/code.html
 Command:  python tools/test.py configs/tracking/davis2017_dino.py \\
-              --encoder pe_spatial_s16_512 --weights released
+              --encoder pe_spatial_s16_512
 Cost:     not measured yet; one encoder pass over 1999 frames of 480 x 832.
 Expected: J&F 61.8 for DINO ViT-S/16 (DINO, table 5). Not reproduced here yet. PE's numbers have
           another size: davis2017_layers_pe.
@@ -34,7 +34,7 @@ protocol = dict(
 )
 
 encoder = "pe_spatial_s16_512"
-weights = "random"
+weights = "released"
 norm = "$encoder.has_final_norm"
 layers = [-1]
 settings = [dict(last_frames=7, radius=12, neighbourhood="square", topk=5, temperature=0.1)]

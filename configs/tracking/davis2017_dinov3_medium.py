@@ -5,7 +5,7 @@ Paper:    DINOv3 (arXiv:2508.10104, section 6.1, table 5 and appendix D): 840 / 
           size, then the best label. Step by step: docs/protocols/davis_dinov3.md.
 Data:     DAVIS 2017, 480p, as it is unpacked: https://davischallenge.org/davis2017/code.html
 Command:  python tools/test.py configs/tracking/davis2017_dinov3_medium.py \\
-              --encoder pe_spatial_s16_512 --weights released
+              --encoder pe_spatial_s16_512
 Cost:     not measured yet; 18 settings on 60 train videos, one on 30 val videos.
 Expected: J&F 79.7 (DINOv3-7B), 73.6 (DINOv2 g), 74.5 (PE spatial G) (DINOv3, table 5).
           Not reproduced here yet.

@@ -5,7 +5,7 @@ Paper:    none has numbers of it. It is the only code for tracking that DINOv3 r
           here on those of DAVIS. Step by step: docs/protocols/davis_dinov3_notebook.md.
 Data:     DAVIS 2017, 480p, as it is unpacked: https://davischallenge.org/davis2017/code.html
 Command:  python tools/test.py configs/tracking/davis2017_dinov3_notebook.py \\
-              --encoder dinov3_s16 --weights released
+              --encoder dinov3_s16
 Cost:     not measured yet; one encoder pass over 1999 frames of 960 x 1712.
 Expected: not measured yet. The numbers of the paper's table 5 are of another rule and a chosen
           setting: davis2017_dinov3_medium has their size.
@@ -33,7 +33,7 @@ protocol = dict(
 )
 
 encoder = "pe_spatial_s16_512"
-weights = "random"
+weights = "released"
 norm = "$encoder.has_final_norm"
 layers = [-1]
 settings = [dict(last_frames=7, radius=12, neighbourhood="circle", topk=5, temperature=0.2)]

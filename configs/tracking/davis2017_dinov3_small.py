@@ -5,7 +5,7 @@ Paper:    DINOv3 (arXiv:2508.10104, section 6.1, table 5 and appendix D): 420 / 
           size, then the best label. Step by step: docs/protocols/davis_dinov3.md.
 Data:     DAVIS 2017, 480p, as it is unpacked: https://davischallenge.org/davis2017/code.html
 Command:  python tools/test.py configs/tracking/davis2017_dinov3_small.py \\
-              --encoder pe_spatial_s16_512 --weights released
+              --encoder pe_spatial_s16_512
 Cost:     not measured yet; 18 settings on 60 train videos, one on 30 val videos.
 Expected: J&F 71.1 (DINOv3-7B), 63.9 (DINOv2 g), 68.4 (PE spatial G) (DINOv3, table 5).
           Not reproduced here yet.
@@ -32,7 +32,7 @@ protocol = dict(
 )
 
 encoder = "pe_spatial_s16_512"
-weights = "random"
+weights = "released"
 test_dataloader = dict(dataset=dict(selection=dict(split_file="ImageSets/2017/train.txt")))
 norm = "$encoder.has_final_norm"
 layers = [-1]

@@ -5,7 +5,7 @@ Paper:    PE (arXiv:2504.13181, tables 36 and 37, B.3.3): DINO's propagation, la
           the reported videos, as there, so it is optimistic; davis2017_v1 chooses on train. Step by
           step: docs/protocols/davis_pe.md.
 Data:     DAVIS 2017, 480p, as it is unpacked: https://davischallenge.org/davis2017/code.html
-Command:  python tools/test.py configs/tracking/davis2017_layers_pe.py --weights released
+Command:  python tools/test.py configs/tracking/davis2017_layers_pe.py
           another encoder: --encoder NAME
 Cost:     not measured yet; one encoder pass over 1999 frames for all layers.
 Expected: J&F by layer, 1-based as in the paper: 50: 61.5, 49: 61.4, 48: 61.5, 47: 61.3, 46: 61.1,
@@ -35,7 +35,7 @@ protocol = dict(
 )
 
 encoder = "pe_spatial_g14_448"
-weights = "random"
+weights = "released"
 norm = False
 layers = "all"
 settings = [dict(last_frames=7, radius=12, neighbourhood="square", topk=5, temperature=0.1)]

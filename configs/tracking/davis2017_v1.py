@@ -4,7 +4,7 @@ Paper:    propagation as DINO and DINOv3 (arXiv:2104.14294, arXiv:2508.10104); c
           DINOv3, together with the layer, which PE shows to matter (arXiv:2504.13181, table 36).
 Data:     DAVIS 2017, 480p, as it is unpacked: https://davischallenge.org/davis2017/code.html
 Command:  python tools/test.py configs/tracking/davis2017_v1.py \\
-              --encoder pe_spatial_s16_512 --weights released
+              --encoder pe_spatial_s16_512
 Cost:     not measured yet; one encoder pass over 60 train and 30 val videos.
 Expected: not measured yet; no paper has this protocol.
 """
@@ -26,7 +26,7 @@ protocol = dict(
 )
 
 encoder = "pe_spatial_s16_512"
-weights = "random"
+weights = "released"
 test_dataloader = dict(dataset=dict(selection=dict(split_file="ImageSets/2017/train.txt")))
 short_side = 30
 report = "selected"

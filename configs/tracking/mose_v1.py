@@ -4,7 +4,7 @@ Paper:    DINOv3 (arXiv:2508.10104, section 6.1) also splits train 80/20, at ran
           not known, so neither number compares to it exactly, nor to the official servers.
 Data:     train set of MOSE: https://henghuiding.github.io/MOSE/
 Command:  python tools/test.py configs/tracking/mose_v1.py \\
-              --encoder pe_spatial_s16_512 --weights released
+              --encoder pe_spatial_s16_512
 Cost:     not measured yet.
 Expected: S 46.0, M 53.9, L 55.6 for DINOv3-7B, 39.3, 40.2, 34.0 for PE spatial G (DINOv3, table 5),
           on another split. Not reproduced here yet.
@@ -25,7 +25,7 @@ protocol = dict(
 )
 
 encoder = "pe_spatial_s16_512"
-weights = "random"
+weights = "released"
 data_root = "data/mose"
 dataset = "mose"  # part of the protocol, unlike the folder
 resolution, style = None, "youtube"

@@ -24,6 +24,7 @@ from pe_dense.run.request import RunRequest
 from pe_dense.run.runner import NamingRunner
 from pe_dense.run.scored_data import content_of
 from pe_dense.run.speed import use_speed_options
+from pe_dense.run.start_table import beside_score, tell_weights
 from pe_dense.run.trained_run import TrainedRun, bare_model, encoder_settings, open_run
 from pe_dense.run.vis_backends import use_vis_backends
 
@@ -69,6 +70,7 @@ def evaluate(
     use_speed_options(request.speed, model)
     if run.content is None:
         run = run.with_weights(model.backbone.weights_info)
+        tell_weights(run.cfg.encoder, run.facts.scored_weights)
         try_place(records, run.facts, protocol, supersede)
     else:
         load_strictly(model, run.content, str(run.file))
@@ -82,7 +84,7 @@ def evaluate(
         return scores
     for name, value in scores.items():
         print(f"{name:>16} {value:.4f}")
-    print(f"protocol: {protocol.id}-v{protocol.version}")
+    print(beside_score(protocol, run.cfg.encoder, run.facts.scored_weights, run.file is not None))
     if records is not None:
         record = record_of(
             run, request, protocol, scores, runner, seconds, accepted, content, training

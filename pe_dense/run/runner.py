@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
@@ -12,6 +14,17 @@ from torch.utils.data import DataLoader
 from pe_dense.openmmlab.named_pipeline import name_files_in_errors
 from pe_dense.run.checkpoint import load_strictly
 from pe_dense.run.checkpoint_choice import SAVED_AS
+
+# What MMEngine tells of every run at length, which the log file has: 300 lines and more.
+_FOR_THE_FILE = (
+    "Config:\n", "Distributed training is not used", "Hooks will be executed", "\n------",
+    '"FileClient" will be deprecated', '"HardDiskBackend" is the alias',
+)  # fmt: skip
+
+
+def _is_for_the_terminal(record: logging.LogRecord) -> bool:
+    """Whether a person wants to see it before the first step; the log file has all."""
+    return record.levelno > logging.WARNING or not str(record.msg).startswith(_FOR_THE_FILE)
 
 
 class NamingRunner(Runner):
@@ -23,6 +36,14 @@ class NamingRunner(Runner):
     """
 
     opened: dict[str, Any] | None = None
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """See MMEngine; the environment and the whole config are for the log file."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_for_the_terminal)
+        return logger
 
     @staticmethod
     def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:

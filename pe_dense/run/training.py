@@ -44,6 +44,7 @@ from pe_dense.run.sharding import ShardedRunner, sharding_of, use_host_memory
 from pe_dense.run.small_sets import fill_one_batch
 from pe_dense.run.speed import use_speed_options
 from pe_dense.run.speed_log import SpeedLog
+from pe_dense.run.start_table import StartTable
 from pe_dense.run.step_loop import StepTrainLoop  # noqa: F401 (registers it)
 from pe_dense.run.stop_request import StopOnRequest
 from pe_dense.run.vis_backends import use_vis_backends
@@ -89,9 +90,8 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     require_gpu_for_float16(cfg, request.config)
     if plan is not None and is_first_process():
         other = ", another total batch than the recipe's: its protocol id will end in .mod"
-        is_other = plan.total_batch != recipe_total(load_template(request.config))
-        level = logging.WARNING if is_other else logging.INFO
-        print_log(plan.words() + other * is_other, level=level)
+        if plan.total_batch != recipe_total(load_template(request.config)):
+            print_log(plan.words() + other, level=logging.WARNING)
     facts = dataclasses.replace(facts, accepted=check_data(cfg, ("train", "val")))
     facts = dataclasses.replace(facts, validated_on=validation_data(cfg, facts))
     hooks = [hook for hook in cfg.custom_hooks if hook.type == "ExactResumeHook"]
@@ -117,7 +117,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
         runner.register_hook(StopOnNaN())
     runner.register_hook(RequireFiniteOutputs())
     speed = SpeedLog()
-    for hook in (speed, speed.clock):
+    for hook in (speed, speed.clock, StartTable(cfg, facts.start_from, plan)):
         runner.register_hook(hook)
     if STOP_FILE in os.environ:
         runner.register_hook(StopOnRequest(os.environ[STOP_FILE]))
