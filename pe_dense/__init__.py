@@ -43,6 +43,30 @@ def _new_name(name):
     return None
 
 
+def load(checkpoint, config=None, device=None, amp=False, options=None):
+    """A trained model that is called with pictures.
+
+    Args:
+        checkpoint: Checkpoint file, or a work dir whose newest one is meant.
+        config: Config file, for checkpoints that do not hold their own.
+        device: 'cpu', 'cuda', 'cuda:1' ...; by default the GPU if there is one.
+        amp: Run the encoder in bfloat16.
+        options: Overrides of config values, by name.
+
+    Returns:
+        A `pe_dense.predict.model.Model`: a path, an array (H, W, 3) of RGB uint8, a PIL image, or
+        a list of them gives `Detections`, a `LabelMap` or a `DepthMap`
+        (`pe_dense.predict.results`), which draw and save themselves.
+
+    Raises:
+        ValueError: If the checkpoint cannot be read or is of another task.
+    """
+    # Not imported above: torch and OpenMMLab take seconds.
+    return importlib.import_module("pe_dense.predict.model").load(
+        checkpoint, config, device, amp, options
+    )
+
+
 class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Gives the new module under the old name: one module object, so nothing registers twice."""
 

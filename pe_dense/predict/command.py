@@ -1,0 +1,142 @@
+"""What `tools/predict.py` does: opens the model, predicts into a folder, writes the index."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pe_dense.files import file_sha256
+from pe_dense.predict.folder_prediction import Outcome, predict_pictures
+from pe_dense.predict.inputs import find_inputs
+from pe_dense.predict.journal import Journal
+from pe_dense.predict.model import open_trained
+from pe_dense.predict.predictor import Predictor
+from pe_dense.predict.results import SCORE_THR
+from pe_dense.predict.summary import (
+    ids_of_file,
+    own_ids,
+    predicted,
+    write_detections,
+    write_index,
+)
+from pe_dense.predict.writing import Writer
+from pe_dense.results.provenance import code_state, typed
+from pe_dense.run.trained_run import TrainedRun
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """One prediction as it was asked for.
+
+    Attributes:
+        checkpoint: File or work dir.
+        inputs: Files, folders, lists, globs, videos, numbers of cameras.
+        out: Folder of the predictions.
+        config: Config file, for checkpoints that do not hold their own.
+        encoder: Replaces the config's encoder.
+        options: `--cfg-options`.
+        device: Where the model runs; None: the machine's GPU if there is one.
+        amp: Encoder in bfloat16.
+        batch_size: Pictures that run together; None: as in the test.
+        overlays: Draw what was found.
+        score_thr: Least score that is drawn.
+        ids: COCO file whose ids of pictures and classes are used; None: from 1.
+        steps_per_metre: Of 16-bit depth; None: from the config.
+        resume: Go on with a folder.
+        argv: The command line, for the index.
+    """
+
+    checkpoint: Path
+    inputs: Sequence[str]
+    out: Path
+    config: str | None = None
+    encoder: str | None = None
+    options: Mapping[str, Any] | None = None
+    device: str | None = None
+    amp: bool = False
+    batch_size: int | None = None
+    overlays: bool = False
+    score_thr: float = SCORE_THR
+    ids: Path | None = None
+    steps_per_metre: float | None = None
+    resume: bool = False
+    argv: Sequence[str] = ()
+
+
+def predict(request: PredictRequest) -> Outcome:
+    """Predict pictures into a folder.
+
+    Raises:
+        ValueError: If the request cannot be followed, or not one picture could be predicted.
+    """
+    _require_sense(request)
+    found = find_inputs(request.inputs, request.out)
+    if found.videos:
+        raise ValueError(f"{found.videos[0]} is a video; name pictures, or folders of pictures")
+    run = open_trained(request.checkpoint, request.config, request.encoder, request.options)
+    predictor = Predictor(run, request.device, request.amp)
+    if request.steps_per_metre is not None:
+        predictor.steps_per_metre = request.steps_per_metre
+    if request.ids is not None and predictor.task != "detection":
+        raise ValueError(f"--ids is for detections, and this checkpoint is of {predictor.task}")
+    ids = own_ids(found.pictures, predictor.classes)
+    if request.ids is not None:
+        ids = ids_of_file(request.ids, found.pictures, predictor.classes)
+    facts = facts_of(run, predictor, request)
+    journal = Journal(request.out, facts, request.resume)
+    writer = Writer(request.out, request.overlays, request.score_thr)
+    batch_size = request.batch_size or predictor.batch_size
+    outcome = predict_pictures(predictor, found.pictures, journal, writer, batch_size)
+    journal.close()
+    good = predicted(found.pictures, journal, outcome.failed)
+    if predictor.task == "detection":
+        write_detections(request.out, good, journal, predictor.classes, ids)
+    commit, is_dirty = code_state()
+    head = dict(
+        command=shlex.join(typed(request.argv)), checkpoint_file=str(run.file), **facts,
+        commit=commit, dirty=is_dirty,
+    )  # fmt: skip
+    write_index(request.out, head, found.pictures, journal, outcome.failed)
+    if not good:
+        file, why = next(iter(outcome.failed.items()))
+        raise ValueError(
+            f"none of {len(outcome.failed)} pictures could be predicted; the first, {file}: {why}"
+        )
+    return outcome
+
+
+def facts_of(run: TrainedRun, predictor: Predictor, request: PredictRequest) -> dict[str, Any]:
+    """What the files of a folder have in common; a run that goes on must have the same."""
+    assert run.file is not None
+    facts: dict[str, Any] = dict(
+        checkpoint_sha256=file_sha256(run.file),
+        encoder=run.facts.encoder,
+        task=predictor.task,
+        amp=predictor.is_amp,
+        overlays=request.overlays,
+    )
+    if request.overlays and predictor.task == "detection":
+        facts["score_thr"] = request.score_thr
+    if predictor.task == "depth":
+        facts["steps_per_metre"] = predictor.steps_per_metre
+        facts["steps_of_unknown"] = 0
+    else:
+        named = zip(predictor.ids, predictor.classes, strict=True)
+        facts["classes"] = [dict(id=number, name=name) for number, name in named]
+    return facts
+
+
+def _require_sense(request: PredictRequest) -> None:
+    if not request.inputs:
+        raise ValueError("nothing to predict is named; add pictures, folders, lists or globs")
+    if not 0.0 <= request.score_thr <= 1.0:
+        raise ValueError(f"--score-thr is {request.score_thr}, but scores lie between 0 and 1")
+    if request.batch_size is not None and request.batch_size < 1:
+        raise ValueError(f"--batch-size is {request.batch_size}; pass 1 or more")
+    if request.steps_per_metre is not None and not 0 < request.steps_per_metre < float("inf"):
+        raise ValueError(
+            f"--depth-scale is {request.steps_per_metre}; pass steps per metre, for example 1000"
+        )

@@ -1,0 +1,36 @@
+"""The numbers that the label maps of a data set have for each class of a model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmseg.registry import DATASETS
+
+
+def label_ids(dataset: Mapping[str, Any], classes: Sequence[str]) -> tuple[int, ...]:
+    """What the label maps of a data set call each class.
+
+    With `reduce_zero_label` class 0 is called 1, since 0 is what is not annotated. Where a config
+    chooses some of the classes of a data set, they keep the numbers that they have among all.
+
+    Example:
+        >>> import pe_dense.segmentation
+        >>> label_ids(dict(type="BaseSegDataset", reduce_zero_label=True), ["sky", "sea"])
+        (1, 2)
+    """
+    known = getattr(DATASETS.get(dataset["type"]), "METAINFO", {}).get("classes") or ()
+    places = [known.index(name) if name in known else k for k, name in enumerate(classes)]
+    if len(set(places)) < len(places) or not set(classes) <= set(known):
+        places = list(range(len(classes)))
+    reduces = dataset.get("reduce_zero_label")
+    if reduces is None:
+        reduces = _default_of(dataset["type"], "reduce_zero_label")
+    return tuple(place + int(bool(reduces)) for place in places)
+
+
+def _default_of(kind: str, name: str) -> Any:
+    """What a data set does where its config does not say."""
+    parameter = inspect.signature(DATASETS.get(kind)).parameters.get(name)
+    return None if parameter is None else parameter.default

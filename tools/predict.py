@@ -1,0 +1,108 @@
+"""Predicts on pictures of your own: boxes and masks, label maps, or depth.
+
+python tools/predict.py CONFIG CHECKPOINT photo.jpg folder/ 'more/*.png' list.txt --out DIR
+
+CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. Folders are searched with
+their subfolders, which stand in DIR again. DIR gets index.json (what was made of which file, and
+what could not be read), and
+  detection     detections.json: COCO with boxes, masks and scores of all detections
+  segmentation  labels/*.png: indexed PNG, in the numbers of the training's label maps
+  depth         depth/*.png: 16 bits, steps of 1/1000 m or as index.json says, 0 unknown; and *.npy,
+                metres
+  --overlays    overlays/*.jpg: drawings
+Exit code 1 if some pictures could not be predicted, 2 if none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pe_dense.run import command_line
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = command_line.Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="CONFIG CHECKPOINT INPUT",
+        help="config file (.py; Python that is run), checkpoint, then what to predict",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="new folder for what is made")
+    parser.add_argument("--resume", action="store_true", help="go on with a folder of before")
+    parser.add_argument("--overlays", action="store_true", help="draw what was found")
+    parser.add_argument(
+        "--score-thr", type=float, default=0.3, help="least score that is drawn (%(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, help="pictures that run together (default: as in the test)"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the GPU if there is one)")
+    parser.add_argument("--amp", action="store_true", help="encoder in bfloat16")
+    parser.add_argument(
+        "--ids", type=Path, metavar="FILE", help="COCO JSON whose ids of images and classes to use"
+    )
+    parser.add_argument(
+        "--depth-scale",
+        type=float,
+        metavar="STEPS",
+        help="steps per metre of 16-bit depth (default: 1000, or fewer where depths need it)",
+    )
+    parser.add_argument("--encoder", help="encoder of the run (default: the checkpoint's)")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE"
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Predict, and tell what could not be read."""
+    args = parse_args()
+    config, words = None, list(args.words)
+    if words[0].endswith(".py"):
+        config = words.pop(0)
+    if len(words) < 2:
+        raise ValueError("name a checkpoint and then what to predict: pictures, folders, lists")
+    from pe_dense.predict.command import PredictRequest, predict  # heavy: torch
+
+    checkpoint, *inputs = words
+    outcome = predict(
+        PredictRequest(
+            checkpoint=Path(checkpoint),
+            inputs=inputs,
+            out=args.out,
+            config=config,
+            encoder=args.encoder,
+            options=command_line.parse_options(args.cfg_options),
+            device=args.device,
+            amp=args.amp,
+            batch_size=args.batch_size,
+            overlays=args.overlays,
+            score_thr=args.score_thr,
+            ids=args.ids,
+            steps_per_metre=args.depth_scale,
+            resume=args.resume,
+            argv=sys.argv,
+        )
+    )
+    earlier = f" ({outcome.earlier} of them before)" if outcome.earlier else ""
+    print(f"{args.out}: {outcome.predicted + outcome.earlier} pictures predicted{earlier}")
+    if outcome.clipped_pixels:
+        print(
+            f"{outcome.clipped_pixels} pixels of depth do not fit into 16 bits and are clipped "
+            "there, not in *.npy; give fewer steps per metre with --depth-scale"
+        )
+    for file, reason in outcome.failed.items():
+        print(f"not predicted: {file}: {reason}", file=sys.stderr)
+    if outcome.failed:
+        print(f"{len(outcome.failed)} pictures could not be predicted", file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+if __name__ == "__main__":
+    command_line.run(main, goes_on=True, option="--resume")
