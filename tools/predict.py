@@ -1,6 +1,7 @@
-"""Predicts on pictures of your own: boxes and masks, label maps, or depth.
+"""Predicts on pictures and videos of your own: boxes and masks, label maps, or depth.
 
 python tools/predict.py CONFIG CHECKPOINT photo.jpg folder/ 'more/*.png' list.txt --out DIR
+python tools/predict.py CONFIG CHECKPOINT street.mp4 --out DIR
 
 CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. Folders are searched with
 their subfolders, which stand in DIR again. DIR gets index.json (what was made of which file, and
@@ -10,6 +11,7 @@ what could not be read), and
   depth         depth/*.png: 16 bits, steps of 1/1000 m or as index.json says, 0 unknown; and *.npy,
                 metres
   --overlays    overlays/*.jpg: drawings
+  videos        NAME.mp4 with what was found, and the files of each frame in NAME/
 Exit code 1 if some pictures could not be predicted, 2 if none.
 """
 
@@ -91,7 +93,9 @@ def main() -> int:
         )
     )
     earlier = f" ({outcome.earlier} of them before)" if outcome.earlier else ""
-    print(f"{args.out}: {outcome.predicted + outcome.earlier} pictures predicted{earlier}")
+    videos = f", {outcome.videos} videos" if outcome.videos else ""
+    pictures = outcome.predicted + outcome.earlier
+    print(f"{args.out}: {pictures} pictures predicted{earlier}{videos}")
     if outcome.clipped_pixels:
         print(
             f"{outcome.clipped_pixels} pixels of depth do not fit into 16 bits and are clipped "
@@ -100,7 +104,7 @@ def main() -> int:
     for file, reason in outcome.failed.items():
         print(f"not predicted: {file}: {reason}", file=sys.stderr)
     if outcome.failed:
-        print(f"{len(outcome.failed)} pictures could not be predicted", file=sys.stderr)
+        print(f"{len(outcome.failed)} could not be predicted", file=sys.stderr)
     return 1 if outcome.failed else 0
 
 

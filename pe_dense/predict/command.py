@@ -22,6 +22,7 @@ from pe_dense.predict.summary import (
     write_detections,
     write_index,
 )
+from pe_dense.predict.video_prediction import ImagePredictor, predict_videos, video_of
 from pe_dense.predict.writing import Writer
 from pe_dense.results.provenance import code_state, typed
 from pe_dense.run.trained_run import TrainedRun
@@ -74,8 +75,6 @@ def predict(request: PredictRequest) -> Outcome:
     """
     _require_sense(request)
     found = find_inputs(request.inputs, request.out)
-    if found.videos:
-        raise ValueError(f"{found.videos[0]} is a video; name pictures, or folders of pictures")
     run = open_trained(request.checkpoint, request.config, request.encoder, request.options)
     predictor = Predictor(run, request.device, request.amp)
     if request.steps_per_metre is not None:
@@ -91,6 +90,8 @@ def predict(request: PredictRequest) -> Outcome:
     batch_size = request.batch_size or predictor.batch_size
     outcome = predict_pictures(predictor, found.pictures, journal, writer, batch_size)
     journal.close()
+    if found.videos:
+        _predict_videos(predictor, found.videos, request, outcome)
     good = predicted(found.pictures, journal, outcome.failed)
     if predictor.task == "detection":
         write_detections(request.out, good, journal, predictor.classes, ids)
@@ -100,12 +101,29 @@ def predict(request: PredictRequest) -> Outcome:
         commit=commit, dirty=is_dirty,
     )  # fmt: skip
     write_index(request.out, head, found.pictures, journal, outcome.failed)
-    if not good:
-        file, why = next(iter(outcome.failed.items()))
+    if not good and not outcome.videos:
+        (file, why), count = next(iter(outcome.failed.items())), len(outcome.failed)
         raise ValueError(
-            f"none of {len(outcome.failed)} pictures could be predicted; the first, {file}: {why}"
+            why if count == 1 else f"none of {count} could be predicted; the first, {file}: {why}"
         )
     return outcome
+
+
+def _predict_videos(
+    predictor: Predictor, videos: Sequence[str], request: PredictRequest, outcome: Outcome
+) -> None:
+    """Frame by frame, beside the pictures; a video that is there whole is left as it is."""
+    todo = [v for v in videos if not (request.resume and video_of(request.out, v).is_file())]
+    outcome.videos = len(videos) - len(todo)
+    suffixes = (".npy",) if predictor.task == "depth" else (".png",)
+    frames = ImagePredictor(
+        predictor, suffixes, request.batch_size or predictor.batch_size, predictor.bits
+    )
+    for text, result in zip(todo, predict_videos(todo, request.out, frames), strict=False):
+        if result.error:
+            outcome.failed[text] = result.error
+        else:
+            outcome.videos += 1
 
 
 def facts_of(run: TrainedRun, predictor: Predictor, request: PredictRequest) -> dict[str, Any]:

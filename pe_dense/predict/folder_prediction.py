@@ -39,12 +39,14 @@ class Outcome:
         earlier: Predicted by the part of the run that was there before.
         failed: Why not, by path.
         clipped_pixels: Of depth, all pictures together.
+        videos: That were predicted, now or before.
     """
 
     predicted: int = 0
     earlier: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     clipped_pixels: int = 0
+    videos: int = 0
 
 
 def predict_pictures(

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pe_dense.data.image_files import require_no_loop
+from pe_dense.data.video_file import VIDEO_SUFFIXES, is_video_file
+from pe_dense.predict.video_source import is_camera
 
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif",
     ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif",
 )  # fmt: skip
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def find_inputs(words: Sequence[str], leave_out: Path | None = None) -> Found:
     passed_over = 0
     for word in words:
         path = Path(word)
-        if word.isdigit() and not path.exists():
+        if is_camera(word):
             videos.append(word)
         elif path.is_dir():
             files, others = _files_below(path, leave_out)
@@ -111,7 +112,7 @@ def find_inputs(words: Sequence[str], leave_out: Path | None = None) -> Found:
             if absolute in seen:
                 continue
             seen.add(absolute)
-            if file.suffix.lower() in VIDEO_SUFFIXES:
+            if is_video_file(file):
                 videos.append(str(file))
                 continue
             name = _name(file, group, len(groups) > 1)

@@ -64,6 +64,7 @@ class Predictor:
             else the numbers of the training's label maps.
         batch_size: That of the test.
         device: Where the model is.
+        bits: Of 16-bit pictures, as the config says.
 
     Raises:
         ValueError: If the run is of another task, the device is not here, or the checkpoint does
@@ -82,6 +83,7 @@ class Predictor:
         self.batch_size = int(loader.batch_size)
         self.is_amp = bool(amp or run.facts.amp)
         self._read, steps = split_pipeline(loader.dataset.pipeline)
+        self.bits = self._read["bits"]
         self._crops = self.task == "depth" and any(s["type"] == "KBCrop" for s in flat(steps))
         model = trained_model(run)
         self._pipeline = NamedPipeline(Compose(steps))

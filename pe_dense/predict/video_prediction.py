@@ -260,6 +260,11 @@ def frame_name(frame: VideoFrame) -> str:
     return f"{frame.number:06d}" if frame.name is None else Path(frame.name).stem
 
 
+def video_of(out: Path, text: str) -> Path:
+    """The MP4 that an input becomes; it is there whole or not at all."""
+    return out / f"{_name(text)}.mp4"
+
+
 def _name(text: str) -> str:
     path = Path(text)
     if text.isascii() and text.isdigit() and not path.exists():
