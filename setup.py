@@ -63,7 +63,7 @@ setup(
     # pip builds onedl-mmcv apart from torch, hence without its operators, in seconds.
     install_requires=allowed(),
     extras_require={
-        **{extra: allowed(extra) for extra in ("timm", "sam", "mot", "video", "dev")},
+        **{extra: allowed(extra) for extra in ("timm", "sam", "mot", "video", "lora", "dev")},
         "tested": tested(),
     },
 )

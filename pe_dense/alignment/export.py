@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pe_dense.alignment.student import fold_layer_scale, has_layer_scale
 from pe_dense.encoders.build import build_encoder
 from pe_dense.encoders.fingerprint import feature_fingerprint
+from pe_dense.encoders.low_rank import merged_state
 from pe_dense.encoders.weights import load_weights
 from pe_dense.files import atomic_write_bytes, atomic_write_text, file_sha256, temporary_beside
 
@@ -112,6 +113,7 @@ def student_state(
     Raises:
         ValueError: If there is no student.
     """
+    state = merged_state(state)
     own = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
     if not own:
         raise ValueError(f"checkpoint {file} holds no student ({PREFIX}*)")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pe_dense.detection.checkpoint_conversion import Converted, convert, find_layout
+from pe_dense.encoders.low_rank import merged_state
 from pe_dense.encoders.torch_file import read_torch_file, stand_ins_in
 from pe_dense.encoders.weights import read_state_dict, resolve_weights
 from pe_dense.files import atomic_file
@@ -34,7 +35,7 @@ def convert_file(
 
     What tools/train.py noted in one of our checkpoints is kept from one .pth file of ours to
     another, so that tools/test.py scores it as the run that it is. Optimizer states and averaged
-    weights are left out.
+    weights are left out, and LoRA updates added to their weights.
 
     Args:
         source: Path, or 'hf://repo[:file]'.
@@ -50,7 +51,7 @@ def convert_file(
     """
     require_target(target, overwrite)
     path = resolve_weights(source)
-    state = read_state_dict(path)
+    state = merged_state(read_state_dict(path))
     try:
         converted = convert(state, to, read_as, num_classes, encoder_only)
     except ValueError as error:

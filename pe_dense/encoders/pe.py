@@ -118,6 +118,10 @@ class SelfAttention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dim))
         self.out_proj = nn.Linear(embed_dim, embed_dim)
 
+    def qkv(self, tokens_BNC: Tensor) -> Tensor:
+        """Query, key and value: (B, N, C) -> (B, N, 3 C)."""
+        return F.linear(tokens_BNC, self.in_proj_weight, self.in_proj_bias)
+
     def attend(self, qkv_BNC: Tensor, table_ND2: Tensor) -> Tensor:
         """Attention over axis 1: (B, N, 3 C) -> (B, N, C)."""
         q, k, v = turned_qkv(qkv_BNC, table_ND2, self.num_heads)
@@ -131,7 +135,7 @@ class SelfAttention(nn.Module):
         grid_hw: tuple[int, int],
     ) -> Tensor:
         """(B, N, C) -> (B, N, C); `window_size` None attends to all tokens."""
-        qkv = F.linear(tokens_BNC, self.in_proj_weight, self.in_proj_bias)
+        qkv = self.qkv(tokens_BNC)
         if window_size is None:
             return self.out_proj(self.attend(qkv, table_ND2))
         # A padded token is zero after the norm, so its query, key and value are the bias.
@@ -154,14 +158,9 @@ class MLP(nn.Module):
         rows = max(1, limit // self.c_fc.out_features)
         few = is_exported() or x.numel() <= rows * x.shape[-1]  # a traced size may be a variable
         if few or torch.is_grad_enabled() or x.ndim != 3:
-            return self.c_proj(self._hidden(x))
-        chunks = [self.c_proj(self._hidden(part)) for part in x.flatten(0, 1).split(rows)]
+            return self.c_proj(linear_gelu(x, self.c_fc))
+        chunks = [self.c_proj(linear_gelu(part, self.c_fc)) for part in x.flatten(0, 1).split(rows)]
         return torch.cat(chunks).view(*x.shape[:2], -1)
-
-    def _hidden(self, x: Tensor) -> Tensor:
-        if runs_fused(x, self.c_fc.weight):
-            return linear_gelu(x, self.c_fc)
-        return F.gelu(self.c_fc(x))
 
 
 class Block(nn.Module):

@@ -12,6 +12,7 @@ is why only bfloat16 takes this path.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pe_dense.kernels import use_kernels
@@ -43,8 +44,10 @@ def added(
     return sum_and_norm(x_BNC, branch_BNC.contiguous(), gain_C, weight, bias, eps)[:2]
 
 
-def linear_gelu(x: Tensor, layer: nn.Linear) -> Tensor:
-    """GELU of a linear layer, (..., C) -> (..., hidden)."""
+def linear_gelu(x: Tensor, layer: nn.Module) -> Tensor:
+    """GELU of a linear layer, (..., C) -> (..., hidden); an adapted one is more than its weight."""
+    if type(layer) is not nn.Linear or not runs_fused(x, layer.weight):
+        return F.gelu(layer(x))
     rows = x.flatten(0, -2)
     hidden = torch._addmm_activation(layer.bias, rows, layer.weight.T, use_gelu=True)
     return hidden.unflatten(0, x.shape[:-1])

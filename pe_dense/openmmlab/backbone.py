@@ -22,6 +22,7 @@ from pe_dense.encoders.contract import WeightsInfo, check_choice, resolve_indice
 from pe_dense.encoders.weights import load_weights
 from pe_dense.encoders.whole_patches import pad_to_multiple
 from pe_dense.encoders.zoo import find_encoder
+from pe_dense.openmmlab.tuning import apply_tuning, parse_tuning, require_no_other, still_parts
 
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -38,12 +39,15 @@ class DenseBackbone(BaseModule):
         encoder: Name in the zoo, or 'timm:<model name>'.
         weights: 'random', 'released' (what the zoo names), a path, or 'hf://repo[:file]'.
         out_indices: 0-based blocks, negatives allowed; counted in the whole encoder.
-        frozen: Eval mode, no gradient, parameters that never change.
+        frozen: Eval mode, no gradient, parameters that never change; the same as tune='frozen'.
         norm: Apply the encoder's final norm to every map.
         amp_dtype: 'bfloat16' or 'float16' runs the encoder alone under autocast; maps come out
             as float32. None follows the surrounding precision.
         grad_checkpointing: Recompute blocks in the backward pass; an integer k, for PE towers,
             recomputes every k-th.
+        tune: How much of the encoder is trained: 'frozen', 'lora' (rank 16), 'lora=RANK',
+            'layers=N' (the last N blocks that are used) or 'full'; see `tuning`. None follows
+            `frozen`.
         with_class_token: Give (map, class token) pairs instead of maps, for heads that read both.
             Necks and detectors take maps alone.
         center_pad: Surround an image whose sides are no multiples of the patch with zeros, half
@@ -58,8 +62,8 @@ class DenseBackbone(BaseModule):
             `weights` alone, and neither this nor a detector-level `init_cfg` may replace them.
 
     Raises:
-        ValueError: For an unknown encoder, block, option or weights file, with `init_cfg`, or with
-            `with_class_token` on an encoder that has none.
+        ValueError: For an unknown encoder, block, option or weights file, with `init_cfg`, with
+            `with_class_token` on an encoder that has none, or if `tune` cannot be followed.
     """
 
     def __init__(
@@ -75,15 +79,18 @@ class DenseBackbone(BaseModule):
         encoder_options: Mapping[str, Any] | None = None,
         weights_options: Mapping[str, Any] | None = None,
         with_class_token: bool = False,
+        tune: str | None = None,
         init_cfg: Mapping[str, Any] | None = None,
     ) -> None:
         if init_cfg is not None:
             raise ValueError("DenseBackbone takes no init_cfg; name the file in weights=...")
         if amp_dtype is not None:
             check_choice("amp_dtype", amp_dtype, tuple(AMP_DTYPES))
+        tuning = parse_tuning(("frozen" if frozen else "full") if tune is None else tune)
+        require_no_other(tuning, frozen)
         super().__init__()
         self.encoder_name, self.weights = encoder, weights
-        self.frozen, self.norm, self.amp_dtype = frozen, norm, amp_dtype
+        self.tuning, self.norm, self.amp_dtype = tuning, norm, amp_dtype
         self.center_pad = center_pad
         spec = find_encoder(encoder)
         options = dict(encoder_options or {})
@@ -115,12 +122,16 @@ class DenseBackbone(BaseModule):
                 "cls_token=True in encoder_options where the encoder has that choice"
             )
         self.weights_info = self._load()
+        self.trains = apply_tuning(self.encoder, tuning)  # in words
         self.keep_parameters()
         for parameter in self.encoder.head_parameters(norm):
             parameter.requires_grad_(False)
-        if frozen:
-            self.encoder.requires_grad_(False)
-            self.encoder.eval()
+        self.train()
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the encoder is trained."""
+        return self.tuning.kind == "frozen"
 
     @property
     def is_loaded(self) -> bool:
@@ -151,11 +162,21 @@ class DenseBackbone(BaseModule):
     def init_weights(self) -> None:
         """Keep what was loaded: undo what a detector-level `init_cfg` did to the encoder."""
         if self.is_loaded and self._parameter_sums() != self._loaded_sums:
-            if self.weights == "timm":  # timm loads its own weights as it builds
+            if self.tuning.kind == "lora":
+                self.encoder.load_state_dict(self._adapted_again().state_dict())
+            elif self.weights == "timm":  # timm loads its own weights as it builds
                 self.encoder.load_state_dict(self.new_encoder().state_dict())
             else:
                 self._load()
         self._is_init = True
+
+    def _adapted_again(self) -> nn.Module:
+        """Another encoder, loaded and with updates that are zero."""
+        encoder = self.new_encoder()
+        if self.weights != "timm":
+            load_weights(encoder, self.weights, **self._weights_options)
+        apply_tuning(encoder, self.tuning)
+        return encoder
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -172,10 +193,10 @@ class DenseBackbone(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def train(self, mode: bool = True) -> DenseBackbone:
-        """Switch mode; a frozen encoder stays in eval."""
+        """Switch mode; what is frozen of the encoder stays in eval."""
         super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
+        for part in still_parts(self.encoder, self.tuning):
+            part.eval()
         return self
 
     def forward(

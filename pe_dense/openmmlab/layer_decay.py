@@ -9,6 +9,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from pe_dense.encoders.layer_depth import count_blocks, layer_of
+from pe_dense.encoders.low_rank import is_adapter_parameter
 
 # Positions, class and register tokens.
 _EMBEDDING = re.compile(r"(?:embed|embedding|_token)$")
@@ -18,6 +19,10 @@ _SETTINGS = {"layer_decay", "backbone", "decay_norm_and_bias", "custom_keys"}
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class EncoderLayerDecay(DefaultOptimWrapperConstructor):
     """Gives encoder block i the learning rate lr * layer_decay ** (L - i), heads the full one.
+
+    Parameters without a gradient are in no group. LoRA updates are as new as a head and have
+    nothing to keep: they get the full rate in every block, and keys of `custom_keys` that name no
+    more than the encoder ('backbone.') are not for them; 'lora_' is.
 
     `paramwise_cfg` takes exactly these keys:
         layer_decay: Factor per layer, in (0, 1]; 1 switches the decay off.
@@ -55,13 +60,15 @@ class EncoderLayerDecay(DefaultOptimWrapperConstructor):
             layer = num_layers + 1
             if name.startswith(prefix):
                 seen_encoder = True
+            is_adapter = name.startswith(prefix) and is_adapter_parameter(name)
+            if name.startswith(prefix) and not is_adapter:
                 layer = layer_of(name.removeprefix(prefix), num_layers)
             lr_mult, decay_mult = decay ** (num_layers + 1 - layer), 1.0
             is_embedding = name.startswith(prefix) and bool(_EMBEDDING.search(name))
             if not settings.get("decay_norm_and_bias", False):
                 decay_mult = 0.0 if parameter.ndim == 1 or is_embedding else 1.0
             for key, custom in (settings.get("custom_keys") or {}).items():
-                if key in name:
+                if key in name and not (is_adapter and key in prefix):
                     lr_mult *= custom.get("lr_mult", 1.0)
                     decay_mult *= custom.get("decay_mult", 1.0)
             pair = (self.base_lr * lr_mult, (self.base_wd or 0.0) * decay_mult)

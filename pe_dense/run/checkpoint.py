@@ -15,6 +15,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from pe_dense.encoders.low_rank import has_adapters, merged_state
 from pe_dense.encoders.torch_file import (
     ForeignObjectsError,
     InertHistory,
@@ -281,6 +282,8 @@ def load_strictly(
 ) -> None:
     """Load a Runner checkpoint into the model it was written from.
 
+    LoRA updates of a checkpoint become part of the weights of a model without them.
+
     Args:
         model: The model.
         checkpoint: What `load_checkpoint_safely` read.
@@ -306,6 +309,8 @@ def load_strictly(
         except ValueError as error:
             raise ValueError(f"checkpoint {filename} cannot be converted: {error}") from error
         loaded = loaded if converted is None else converted
+    if not has_adapters(model):
+        loaded = merged_state(loaded)
     skipped = tuple(without)
     kept = {key: value for key, value in own.items() if key.startswith(skipped)}
     state = {k: v for k, v in loaded.items() if not k.startswith(skipped)} | kept

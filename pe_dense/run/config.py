@@ -12,7 +12,8 @@ pixels, and side_over_512, the smallest whole number of patches that is not belo
 ('package.module:function') finds out, given the names at the top of the config.
 
 `image_bits`, which an option may bring, goes to all that decodes images: how many bits a set of
-16-bit images uses (see pe_dense.data.picture).
+16-bit images uses (see pe_dense.data.picture). `tune` says how much of the encoder is trained, in
+any recipe that trains one (see pe_dense.run.tune_option).
 
 A base says which names it expects from the config that uses it, in a tuple of its own name:
 `REQUIRED_probing = ("encoder", "weights", "model.task_options")` in probing.py. A config that lacks
@@ -47,6 +48,7 @@ from pe_dense.run.references import (
     substitute,
     values_of,
 )
+from pe_dense.run.tune_option import with_tuning
 from pe_dense.run.value_rules import require_values
 
 _REQUIRED = "REQUIRED_"
@@ -66,7 +68,7 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
         "accept", "canvas", "classes", "data_check", "data_facts", "data_root", "encoder",
         "evaluation_only", "image_bits", "journal_dir", "layer", "processes", "protocol",
         "results_dir", "sharding", "start_without", "total_batch", "trained_with", "training_free",
-        "tta_model", "vis_backends", "weights",
+        "tta_model", "tune", "vis_backends", "weights",
     ),
     "pe_dense.suites and tools": ("layer", "report", "seeds"),
     "functions of data_facts and data_check": (
@@ -212,6 +214,8 @@ def resolved(template: Config, path: str | Path) -> Config:
                 "without a setting; save them with 8 bits"
             )
         filled = given
+    if filled.get("tune") is not None:
+        filled = with_tuning(filled, path)
     return Config(ConfigDict(filled), filename=cfg.filename)
 
 

@@ -87,6 +87,7 @@ def open_run(request: RunRequest, checkpoint: Path | None = None) -> TrainedRun:
             "out"
         )
     _require_fit(facts, cfg, file)
+    use_plain_weights(cfg)
     return TrainedRun(file, content, facts, cfg, template)
 
 
@@ -107,6 +108,18 @@ def _require_fit(facts: RunFacts, cfg: Config, file: Path) -> None:
             f"checkpoint {file} was trained on {class_words(facts.classes)}, but the data have "
             f"{class_words(cfg.classes)}; score it on data with the same classes in the same order"
         )
+
+
+def use_plain_weights(cfg: Config) -> None:
+    """Build a model whose LoRA updates were trained without them: its checkpoint is merged.
+
+    In place; for models that do not train.
+    """
+    if not {"backbone", "detector"} & cfg.model.keys():
+        return
+    backbone = encoder_settings(cfg)
+    if str(backbone.get("tune")).startswith("lora"):
+        backbone.tune = "full"
 
 
 def class_words(classes: Sequence[str], limit: int = 8) -> str:

@@ -14,8 +14,10 @@ from mmengine.runner import Runner
 
 from pe_dense.encoders.weights import WeightsInfo
 from pe_dense.files import file_sha256
+from pe_dense.openmmlab.backbone import DenseBackbone
 from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.openmmlab.nan_stop import StopOnNaN
+from pe_dense.openmmlab.tuning import in_words
 from pe_dense.results.provenance import code_state
 from pe_dense.run.batch_plan import plan_batches, recipe_total, require_schedule
 from pe_dense.run.batch_script import STOP_FILE, training_script
@@ -112,6 +114,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     runner.opened = opened
     del opened  # so that it goes when the runner has taken it over
     use_speed_options(request.speed, runner.model)
+    tell_tuning(runner)
     fill_one_batch(runner)
     if not any(isinstance(hook, StopOnNaN) for hook in runner.hooks):
         runner.register_hook(StopOnNaN())
@@ -131,6 +134,15 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     finally:
         speed.end_count()
     return runner
+
+
+def tell_tuning(runner: Runner) -> None:
+    """Say how much of the encoder is trained, and how many parameters that are."""
+    backbone = getattr(getattr(runner.model, "module", runner.model), "backbone", None)
+    if not isinstance(backbone, DenseBackbone):  # that of a tracker belongs to its detector
+        backbone = next((m for m in runner.model.modules() if isinstance(m, DenseBackbone)), None)
+    if backbone is not None:
+        runner.logger.info(in_words(runner.model, backbone))
 
 
 def batch_script(request: RunRequest, nodes: int, gpus: int) -> str:

@@ -60,6 +60,8 @@ PACKAGES = (
     Package("timm", ">=1.0.28", "==1.0.31", "timm"),
     Package("torchvision", "", "==0.28.0", "timm"),
     Package("transformers", ">=4.56", "==5.18.0", "sam"),
+    # LoRA (tune=lora); it brings transformers and accelerate.
+    Package("peft", ">=0.17", "==0.21.2", "lora"),
     Package("trackeval", ">=1.3,<1.4", "==1.3.0", "mot"),
     Package("lap", ">=0.5.12,<0.6", "==0.5.13", "mot"),
     Package("av", ">=17,<19", "==18.1.0; python_version >= '3.11'", "video"),
