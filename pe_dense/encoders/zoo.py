@@ -219,7 +219,10 @@ def find_encoder(name: str) -> EncoderSpec:
     if name.startswith("timm:"):
         return _timm_spec(name, name.removeprefix("timm:"), UNKNOWN_LICENCE)
     if name not in ENCODERS:
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), ENCODERS, n=4, cutoff=0.4)
+        plain = name.lower().replace("-", "_")
+        begun = [known for known in ENCODERS if plain and known.startswith(plain)]
+        alike = difflib.get_close_matches(plain, ENCODERS, n=4, cutoff=0.4)
+        near = list(dict.fromkeys([*begun, *alike]))[:4]
         raise ValueError(
             f"unknown encoder {name!r}; did you mean {', '.join(near or sorted(ENCODERS))}? "
             "(any timm ViT works as timm:<model name>)"

@@ -17,8 +17,11 @@ from typing import Any, NoReturn
 
 from pe_dense.results.provenance import COMMAND, by_command, typed
 from pe_dense.run.error_text import sentence, told  # noqa: F401
+from pe_dense.run.near_names import hint, near_names
 
 USER_ERROR = 2
+_UNKNOWN_OPTION = re.compile(r"unrecognized arguments: (?:[^-]\S* )*(--[\w-]+)")
+_NO_CHOICE = re.compile(r"invalid choice: '?([\w-]+)'? \(choose from (.*)\)")
 _TOOL = re.compile(r"(torchrun (?:--[\w-]+ \S+ )*)?(?:python )?\btools/(\w+)\.py\b")
 
 
@@ -32,12 +35,34 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{"allow_abbrev": False, **settings})
 
     def error(self, message: str) -> NoReturn:
-        """Print one sentence and leave."""
-        self.exit(USER_ERROR, f"error: {message}; see {self.prog} --help\n")
+        """Print one sentence, with what was most likely meant, and leave."""
+        near = self._nearest(message)
+        self.exit(USER_ERROR, f"error: {message}; {near or f'see {self.prog} --help'}\n")
+
+    def _nearest(self, message: str) -> str:
+        """'did you mean --encoder?' for an unknown option, or a value that is no choice."""
+        if unknown := _UNKNOWN_OPTION.search(message):
+            near = near_names(unknown[1].strip("-"), (o.strip("-") for o in options_of(self)), 2)
+            return f"did you mean {', '.join(f'--{name}' for name in near)}?" if near else ""
+        if wrong := _NO_CHOICE.search(message):
+            return hint(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+        return ""
 
     def format_help(self) -> str:
         """The help, with commands as they are typed."""
         return as_typed(super().format_help())
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Long options of a parser and of all its subcommands."""
+    found: set[str] = set()
+    for action in parser._actions:
+        if action.help != argparse.SUPPRESS:
+            found |= {option for option in action.option_strings if option.startswith("--")}
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                found |= options_of(inner)
+    return found
 
 
 def as_typed(text: str, argv: Sequence[str] | None = None) -> str:
@@ -61,8 +86,28 @@ def as_typed(text: str, argv: Sequence[str] | None = None) -> str:
     return _TOOL.sub(called, text)
 
 
+class _List(argparse.Action):
+    """Prints what there is and leaves, as `--help` does."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> NoReturn:
+        from pe_dense.run.listing import listing
+
+        try:
+            sys.stdout.write(listing(values))
+        except ValueError as error:
+            parser.exit(USER_ERROR, f"error: {error}\n")
+        parser.exit()
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options that tools/train.py and tools/test.py share."""
+    parser.add_argument(
+        "--list",
+        nargs="*",
+        action=_List,
+        metavar="WORD",
+        help="print the configs whose line has these words, or `encoders ...`, and stop",
+    )
     parser.add_argument("--encoder", help="zoo name or timm:<model>; replaces the config's encoder")
     parser.add_argument(
         "--cfg-options",

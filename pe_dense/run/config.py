@@ -37,7 +37,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from pe_dense.data.checks.rules import CheckedData, require_known, require_sound
-from pe_dense.run.config_files import find_config
+from pe_dense.run.config_files import find_config, near_configs
 from pe_dense.run.launch import is_first_process
 from pe_dense.run.options import apply_options, configured
 from pe_dense.run.references import (
@@ -170,7 +170,9 @@ def load_template(
     """
     file = find_config(path)
     if not file.is_file():
-        raise ValueError(f"config {path} does not exist; see configs/ for those that do")
+        near = near_configs(path)
+        meant = f"did you mean {', '.join(near)}?" if near else "see those that do with --list"
+        raise ValueError(f"config {path} does not exist; {meant}")
     try:
         cfg = Config.fromfile(str(file))
     except Exception as error:  # a config is code, which may raise anything

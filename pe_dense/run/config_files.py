@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pe_dense.results.provenance import repository_root
+from pe_dense.run.near_names import near_names
 
 CONFIGS = Path("configs")
 
@@ -42,3 +43,16 @@ def config_files(folder: str | Path = CONFIGS) -> dict[Path, Path]:
         shipped = {file.relative_to(root): file for file in (root / folder).rglob("*.py")}
         found = {**shipped, **found}
     return dict(sorted(found.items()))
+
+
+def near_configs(path: str | Path, limit: int = 3) -> list[str]:
+    """Configs whose name resembles that of a path, whatever folder it says.
+
+    Example:
+        >>> near_configs("configs/detecton/deta_pe_t16_bcd.py", 1)
+        ['configs/detection/deta_pe_t16_bccd.py']
+    """
+    known = {
+        file.stem: file.as_posix() for file in config_files() if not file.parts[1].startswith("_")
+    }
+    return [known[name] for name in near_names(Path(path).stem, known, limit)]

@@ -7,16 +7,43 @@ usages, records and advice. A tool is loaded when it is called.
 
 from __future__ import annotations
 
-import difflib
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pe_dense
 from pe_dense.results.provenance import COMMAND, REPOSITORY_TOOLS, repository_root
+from pe_dense.run.completion import complete, script
+from pe_dense.run.listing import listing
+from pe_dense.run.near_names import hint
 
 USER_ERROR = 2
+# What people come for -> tools for it, in the order of the help; others are 'more'.
+GROUPS = {
+    "your own model": ("train", "test", "predict", "export", "publish", "visualize"),
+    "data": ("prepare-data",),
+    "comparing encoders": ("benchmark", "leaderboard"),
+    "weights of encoders": ("convert-weights", "cache-teacher", "export-student"),
+}
+_LIST = "Prints configs, encoders or suites, a line each: list [KIND] [WORD ...]"
+_COMPLETION = "Prints what makes a shell complete words: completion bash, or zsh"
+
+
+def _completion(words: Sequence[str]) -> str:
+    return script(words[0] if words else "")
+
+
+def _complete(words: Sequence[str]) -> str:
+    found = complete([word for word in words if word != "--"] if words[1:] else [""], tools())
+    return "".join(f"{word}\n" for word in found)
+
+
+OWN: dict[str, Callable[[Sequence[str]], str]] = {
+    "list": listing,
+    "completion": _completion,
+    "complete": _complete,  # for the script of `completion`
+}
 
 
 def tools() -> dict[str, Path]:
@@ -32,15 +59,25 @@ def first_line(file: Path) -> str:
 
 
 def usage() -> str:
-    """The help."""
+    """The help: every tool with a line, in groups."""
     found = tools()
-    width = max(map(len, found), default=0)
-    lines = [f"  {name:{width}}  {first_line(file)}" for name, file in found.items()]
+    lines = {name: first_line(file) for name, file in found.items()}
+    grouped = {name for names in GROUPS.values() for name in names}
+    groups = {
+        **{title: [n for n in names if n in found] for title, names in GROUPS.items()},
+        "more": [name for name in found if name not in grouped],
+    }
+    groups["comparing encoders"].append("list")
+    groups["more"].append("completion")
+    lines |= {"list": _LIST, "completion": _COMPLETION}
+    width = max(map(len, lines))
+    shown = [f"usage: {COMMAND} COMMAND ..."]
+    for title, names in groups.items():
+        if names:
+            shown += ["", f"{title}:", *(f"  {name:{width}}  {lines[name]}" for name in names)]
     return "\n".join(
         (
-            f"usage: {COMMAND} COMMAND ...",
-            "",
-            *lines,
+            *shown,
             "",
             f"{COMMAND} COMMAND --help says more; {COMMAND} --version tells the version.",
             "configs/... is looked for in the current folder, then in the package:",
@@ -60,11 +97,17 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"{COMMAND} {pe_dense.__version__}\n")
         return 0
     found = tools()
+    if name in OWN:
+        try:
+            sys.stdout.write(OWN[name](rest))
+        except ValueError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return USER_ERROR
+        return 0
     file = found.get(name.replace("_", "-"))
     if file is None:
-        near = difflib.get_close_matches(name, found, 1)
-        hint = f"did you mean {near[0]}?" if near else f"see {COMMAND} --help"
-        said = f"{COMMAND} has no command {name!r}; {hint}" if name else f"name a command; {hint}"
+        near = hint(name, [*found, "list", "completion"], 1) or f"see {COMMAND} --help"
+        said = f"{COMMAND} has no command {name!r}; {near}" if name else f"name a command; {near}"
         sys.stderr.write(f"error: {said}\n")
         return USER_ERROR
     sys.argv = [f"{COMMAND} {file.stem.replace('_', '-')}", *rest]

@@ -10,7 +10,9 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import inspect
 import re
 import sysconfig
 import traceback
@@ -19,9 +21,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pe_dense.run.near_names import hint
+
 PACKAGE = Path(__file__).resolve().parents[1]
 # Registries of some versions wrap a message; only what a person can act on is shown.
 _WRAPPED = re.compile(r"class `\w+` in \S+: ")
+_NO_KEYWORD = re.compile(r"unexpected keyword argument '(\w+)'")
 _UNKNOWN = re.compile(r"(\S+) is not in the (.+?) registry")
 # By their message, since torch raises RuntimeError for these: (pattern, remedy).
 _RESOURCES = (
@@ -96,8 +101,14 @@ def told(error: Exception, words: Sequence[str] = ()) -> str | None:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     # Python's own complaint of a wrong argument counts in parts of this package, too.
     is_of_part = isinstance(error, TypeError) or not _is_own(error)
-    if is_of_part and (part := _part_that_is_built(frames)):
-        return f"{part} cannot be built from its settings ({named}); correct them in the config"
+    if is_of_part and (built := _part_that_is_built(frames)):
+        part, names = built
+        unknown = _NO_KEYWORD.search(text)
+        near = hint(unknown[1], names) if unknown else ""
+        return (
+            f"{part} cannot be built from its settings ({named}); "
+            f"{near or 'correct them in the config'}"
+        )
     given = _given_options(words)
     if not _is_own(error) and given:
         return f"{named}; this run has the options {' '.join(given)}: correct them ({_SHOW})"
@@ -131,14 +142,24 @@ def _is_own(error: BaseException) -> bool:
     return not (file.startswith("<") or any(map(Path(file).is_relative_to, _LIBRARIES)))
 
 
-def _part_that_is_built(frames: Sequence[FrameType]) -> str | None:
-    """The innermost part of a config that a registry was building."""
+def _part_that_is_built(frames: Sequence[FrameType]) -> tuple[str, set[str]] | None:
+    """The innermost part of a config that a registry was building, and the settings it knows."""
     for frame in reversed(frames):
         if frame.f_code.co_name == "build_from_cfg":
             cfg: Any = frame.f_locals.get("cfg")
             kind = cfg.get("type") if hasattr(cfg, "get") else None
-            return kind if isinstance(kind, str) else getattr(kind, "__name__", None)
+            name = kind if isinstance(kind, str) else getattr(kind, "__name__", None)
+            return None if name is None else (name, _settings_of(frame.f_locals.get("obj_cls")))
     return None
+
+
+def _settings_of(part: Any) -> set[str]:
+    """Names of the arguments of a class and of those that it hands others on to."""
+    found: set[str] = set()
+    for each in getattr(part, "__mro__", (part,) if callable(part) else ()):
+        with contextlib.suppress(ValueError, TypeError):  # made in C, without a signature
+            found |= set(inspect.signature(each).parameters)
+    return found - {"self", "args", "kwargs"}
 
 
 def _given_options(words: Sequence[str]) -> list[str]:

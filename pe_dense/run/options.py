@@ -15,6 +15,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from pe_dense.run.near_names import hint, near_names
 from pe_dense.run.references import REFERENCE, Given
 
 # Text for which other configs have None, which turns something off.
@@ -100,12 +101,39 @@ def _require_key(cfg: Config, dotted: str, path: str | Path) -> None:
         elif isinstance(node, dict) and part in node:
             node = node[part]
         elif isinstance(node, dict) and node is not cfg._cfg_dict:
+            _require_no_slip(node, part, dotted, path)
             return  # a new argument of an existing part; the part itself checks it
         else:
+            near = hint(dotted if part == dotted else part, places(cfg))
             raise ValueError(
-                f"--cfg-options {dotted}: {path} has no {part!r}; its top-level names are "
-                f"{', '.join(sorted(cfg))}"
+                f"--cfg-options {dotted}: {path} has no {part!r}; "
+                + (near or f"its top-level names are {', '.join(sorted(cfg))}")
             )
+
+
+def places(cfg: Config) -> list[str]:
+    """Names at the top of a config, those that options may bring, and 'part.name' one level in."""
+    inner = [
+        f"{name}.{key}"
+        for name, value in cfg._cfg_dict.items()
+        if isinstance(value, dict)
+        for key in value
+    ]
+    return [*cfg, *_FROM_OPTIONS, *inner]
+
+
+def _require_no_slip(node: Mapping[str, Any], part: str, dotted: str, path: str | Path) -> None:
+    """Refuse a part that a config has under nearly this name, and its own would stay beside it.
+
+    Only parts, which have a dict: a name of a value may well be new. 'scale' and 'scales' are two.
+    """
+    is_part = not dotted.endswith(f".{part}")
+    near = near_names(part, (key for key, value in node.items() if isinstance(value, dict)), 1, 0.8)
+    if is_part and near:
+        meant = dotted.replace(f".{part}.", f".{near[0]}.")
+        raise ValueError(
+            f"--cfg-options {dotted}: {path} has no {part!r} there; did you mean {meant}?"
+        )
 
 
 def configured(cfg: Config, dotted: str) -> Any:

@@ -265,10 +265,16 @@ def test_bits_of_images_go_to_all_that_decodes_them(toy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["max_epoch", "modle.neck.in_channels", "lr.x", "param_scheduler.3.end"]
+    ("key", "said"),
+    [
+        ("max_epoch", r"did you mean max_epochs\?"),
+        ("modle.neck.in_channels", "did you mean model[,?]"),
+        ("lr.x", "max_epochs, model"),
+        ("param_scheduler.3.end", "max_epochs, model"),
+    ],
 )
-def test_unknown_option_lists_the_names(toy: Path, key: str) -> None:
-    with pytest.raises(ValueError, match=f"--cfg-options {key}: .*max_epochs, model"):
+def test_unknown_option_names_what_is_near_or_all(toy: Path, key: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"--cfg-options {key}: .*{said}"):
         load_config(toy, options={key: 1})
 
 
