@@ -3,6 +3,8 @@
 python tools/protocols.py check       exit 2 if a published protocol changed
 python tools/protocols.py accept      store new protocols in benchmarks/protocols.json
 python tools/protocols.py diff A B    the steps in which two differ, values of both
+python tools/protocols.py blind CONFIG ... [--cfg-options data_root=DIR] [--publish]
+                                      what predictors without the picture score on its data
 
 A and B are ids, 'nyu-linear-dinov3' or 'nyu-linear-dinov3-v1', or config files.
 """
@@ -10,9 +12,14 @@ A and B are ids, 'nyu-linear-dinov3' or 'nyu-linear-dinov3-v1', or config files.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from pathlib import Path
 
+from pe_dense.files import atomic_write_text
 from pe_dense.run import command_line
+
+BLIND = Path("benchmarks/blind.json")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +37,18 @@ def main(argv: list[str] | None = None) -> int:
     compare = commands.add_parser("diff", help=text, description=text)
     compare.add_argument("first", metavar="A", help="id, with or without version, or config file")
     compare.add_argument("second", metavar="B", help="the same")
+    text = "what predictors without the picture score under a protocol"
+    blind = commands.add_parser("blind", help=text, description=text)
+    blind.add_argument("configs", nargs="+", metavar="CONFIG")
+    blind.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    blind.add_argument(
+        "--publish",
+        action="store_true",
+        help=f"write them into {BLIND}, for records that are older than their field",
+    )
     args = parser.parse_args(argv)
+    if args.action == "blind":
+        return run_blind(args.configs, args.cfg_options, args.publish)
     if args.action == "diff":
         return run_diff(args.first, args.second)
     from pe_dense.run import protocol as protocol_hashes  # heavy: OpenMMLab
@@ -46,6 +64,33 @@ def main(argv: list[str] | None = None) -> int:
     if not problems:
         print(f"{len(current)} protocols, all as stored")
     return command_line.USER_ERROR if problems else 0
+
+
+def run_blind(configs: list[str], pairs: list[str], publish: bool) -> int:
+    """Prints the scores of each protocol, best first; writes them where asked."""
+    from pe_dense.run.blind import blind_scores  # heavy: OpenMMLab
+    from pe_dense.run.config import load_config
+    from pe_dense.run.protocol import protocol_info, protocol_sha256
+
+    options, found = command_line.parse_options(pairs), {}
+    for config in configs:
+        cfg, template = load_config(config, options=options)
+        if "protocol" not in cfg:
+            raise ValueError(f"config {config} has no protocol, so that nothing is scored under it")
+        protocol = protocol_info(template, config, protocol_sha256(template))
+        scores = blind_scores(cfg)
+        key = f"{protocol.id}-v{protocol.version}"
+        found[key] = {"metric": protocol.metric, "scores": scores}
+        sign = -1 if protocol.higher_is_better else 1
+        print(f"{key}: {protocol.metric}" if scores else f"{key}: no blind baseline for this task")
+        for name in sorted(scores, key=lambda name: sign * scores[name]):
+            print(f"  {scores[name]:8.4f}  {name}")
+    if publish:
+        known = json.loads(BLIND.read_text()) if BLIND.is_file() else {}
+        known |= {key: row for key, row in found.items() if row["scores"]}
+        atomic_write_text(BLIND, json.dumps(dict(sorted(known.items())), indent=2) + "\n")
+        print(f"wrote {BLIND}")
+    return 0
 
 
 def run_diff(first: str, second: str) -> int:

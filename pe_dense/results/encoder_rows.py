@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pe_dense.results.blind import BlindScore, best_blind, is_above
 from pe_dense.results.mean_rank import MeanRanks
 from pe_dense.results.metrics import metric_of
 from pe_dense.results.power import Detectable
@@ -49,12 +50,15 @@ class Findings:
             known; see `findings.find`.
         detectable: (id, version) of a protocol -> smallest difference that its test set shows.
         mean_ranks: Encoders over all protocols that they share; None where no two share two.
+        blind: (id, version) of a protocol -> main metric of predictors without the picture, by
+            name.
     """
 
     ranks: Mapping[str, Rank] = field(default_factory=dict)
     means: Mapping[str, CombinedInterval] = field(default_factory=dict)
     detectable: Mapping[tuple[str, int], Detectable] = field(default_factory=dict)
     mean_ranks: MeanRanks | None = None
+    blind: Mapping[tuple[str, int], Mapping[str, float]] = field(default_factory=dict)
 
 
 NOTHING_FOUND = Findings()
@@ -69,11 +73,13 @@ class EncoderRow:
         mean: Interval for other items and other seeds; None where the spread between seeds is
             unknown.
         rank: Where the row stands; None where that is unknown.
+        blind: The best predictor without the picture; None where none is known.
     """
 
     records: tuple[Record, ...]
     mean: CombinedInterval | None
     rank: Rank | None
+    blind: BlindScore | None = None
 
     @property
     def first(self) -> Record:
@@ -122,6 +128,16 @@ class EncoderRow:
         return self.bounds(self.first.protocol.metric)
 
     @property
+    def sees(self) -> bool | None:
+        """Whether it is better than the best predictor without the picture by its interval.
+
+        None where there is no such predictor; without an interval the score itself counts.
+        """
+        bounds = self.main_bounds
+        ends = (self.main, self.main) if bounds is None else (bounds.low, bounds.high)
+        return is_above(*ends, self.blind, self.first.protocol.higher_is_better)
+
+    @property
     def curve_spread(self) -> float | None:
         """Largest range over seeds that a layer has in the main metric; None without curves."""
         metric = self.first.protocol.metric
@@ -160,7 +176,11 @@ def encoder_rows(records: Sequence[Record], findings: Findings = NOTHING_FOUND) 
         if mean is not None and mean.num_seeds != len(seeds):  # some have no evidence
             mean = None
         rank = findings.ranks.get(str(record_path(seeds[0])))
-        rows.append(EncoderRow(tuple(seeds), mean, rank))
+        protocol = seeds[0].protocol
+        known = findings.blind.get((protocol.id, protocol.version), {})
+        own = next((record.blind for record in seeds if record.blind), known)
+        blind = best_blind(own, protocol.higher_is_better)
+        rows.append(EncoderRow(tuple(seeds), mean, rank, blind))
 
     def place(row: EncoderRow) -> tuple[float, str]:
         main = row.main

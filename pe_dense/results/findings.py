@@ -8,9 +8,11 @@ the interval of their own seeds only.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pe_dense.results.across_tables import mean_ranks_of_tables
 from pe_dense.results.comparison import evidence_of, may_be_ranked, ranked_rows
@@ -22,6 +24,9 @@ from pe_dense.results.record import Record
 from pe_dense.results.resampled import resampled_scores
 from pe_dense.results.statistics import CombinedInterval, combined_interval, combined_of
 from pe_dense.results.store import record_path
+
+# Beside a store: predictors without the picture, for records that are older than their field.
+BLIND_FILE = "blind.json"
 
 
 def find(records: Sequence[Record], root: str | os.PathLike[str]) -> Findings:
@@ -55,7 +60,27 @@ def find(records: Sequence[Record], root: str | os.PathLike[str]) -> Findings:
             combined = combined_of(resampled)
             means.update({row_key(one.rows[name][0]): found for name, found in combined.items()})
     means.update(_unranked_means(records, root))
-    return Findings(ranks, means, detectable, mean_ranks_of_tables(tables))
+    blind = published_blind(Path(root).parent / BLIND_FILE)
+    return Findings(ranks, means, detectable, mean_ranks_of_tables(tables), blind)
+
+
+def published_blind(path: Path) -> dict[tuple[str, int], Mapping[str, float]]:
+    """(id, version) of a protocol -> what predictors without the picture score, of a file.
+
+    Raises:
+        ValueError: If the file is there and is not as `tools/protocols.py blind` writes it.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = {}
+        for key, row in content.items():
+            name, _, version = key.rpartition("-v")
+            found[name, int(version)] = {k: float(v) for k, v in row["scores"].items()}
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} is no list of blind scores; restore it") from None
 
 
 def _unranked_means(

@@ -25,6 +25,7 @@ from pe_dense.results.store import weights_tag
 from pe_dense.results.tables import (
     ABSENT,
     about_protocol,
+    blind_text,
     by_protocol,
     chosen_words,
     difference_to_reported,
@@ -110,6 +111,8 @@ def page_data(records: Sequence[Record], findings: Findings) -> list[dict[str, A
                 "higher": protocol.higher_is_better,
                 "about": about_protocol(group),
                 "power": power_text(protocol, findings),
+                "blind": blind_text(group, findings),
+                "blindLine": None if rows[0].blind is None else dataclasses.asdict(rows[0].blind),
                 "metrics": [_metric(name) for name in [protocol.metric, *in_order(names)]],
                 "rows": [_row(row, reported) for row in rows],
             }
@@ -137,7 +140,8 @@ def _row(row: EncoderRow, reported: Mapping[str, float]) -> dict[str, Any]:
     scores = {name: row.score(name) for name in names}
     seeds: list[dict[str, Any]] = []
     if row.num_seeds > 1:
-        seeds = [_row(EncoderRow((record,), None, None), {}) for record in row.records]
+        alone = [EncoderRow((record,), None, None, row.blind) for record in row.records]
+        seeds = [_row(one, {}) for one in alone]
         for seed in seeds:  # the row itself has several
             seed["notes"] = [note for note in seed["notes"] if note != ONE_SEED._asdict()]
     return {
@@ -154,6 +158,7 @@ def _row(row: EncoderRow, reported: Mapping[str, float]) -> dict[str, Any]:
         "p": None if rank is None else rank.p_adjusted,
         "difference": difference_to_reported(row, reported),
         "chosen": "" if (words := chosen_words(row)) == ABSENT else words,
+        "sees": row.sees,
         "notes": [note._asdict() for note in row_notes(row)],
         "source": "" if source is None else f"{source.paper}, {source.table}",
         "mark": "" if source is None else source.mark,

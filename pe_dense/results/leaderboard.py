@@ -72,7 +72,8 @@ def render_markdown(records: Sequence[Record], findings: Findings = NOTHING_FOUN
             lines += ["", f"### {section.title}", "", _escape(section.about)]
             for table in section.tables:
                 lines += ["", f"{table.caption}:", "", *_markdown_table(table)]
-                lines += ["", _escape(table.power)] if table.power else []
+                for told in filter(None, (table.blind, table.power)):
+                    lines += ["", _escape(told)]
                 lines += _list(table.notes)
                 if table.command is not None:
                     lines += ["", "Best row:", "", *_code_block(table.command)]
@@ -137,7 +138,7 @@ def render_terminal(records: Sequence[Record], findings: Findings = NOTHING_FOUN
     for section in build_sections(records, findings):
         blocks.append(f"{section.heading}: {section.title}\n{section.about}")
         for table in section.tables:
-            told = [text for text in (table.power, *table.notes) if text]
+            told = [text for text in (table.blind, table.power, *table.notes) if text]
             lines = [table.caption, _plain_table(table), *(f"  {text}" for text in told)]
             blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"

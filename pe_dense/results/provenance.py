@@ -46,6 +46,7 @@ RESULT_PATHS = (
     "README.md",
     "benchmarks/LEADERBOARD.md",
     "benchmarks/leaderboard.html",
+    "benchmarks/blind.json",
     "benchmarks/records",
     "benchmarks/reported/*.json",
     *(f"benchmarks/{folder}/*.{end}" for folder in ("speed", "experiments") for end in (

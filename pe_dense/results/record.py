@@ -254,6 +254,8 @@ class Record:
         training: See `TrainingInfo`; None for reported rows and records older than schema 4.
         options: How the run was computed where it is not the default: {'amp': 'bfloat16'}; empty
             for none, None for reported rows and records older than schema 4.
+        blind: Main metric of each predictor that never sees the picture, by name, on the same data
+            (`blind.py`); None where none was made, and in records older than schema 5.
         evidence: See `Evidence`, or None.
         seed: Random seed, 0 or more, or None.
         code: See `CodeInfo`; None only for reported rows.
@@ -282,6 +284,7 @@ class Record:
     selection: Selection | None = None
     training: TrainingInfo | None = None
     options: dict[str, str] | None = None
+    blind: dict[str, float] | None = None
     evidence: Evidence | None = None
     seed: int | None = None
     code: CodeInfo | None = None
@@ -428,6 +431,9 @@ def _check_scores(record: Record) -> None:
                 _LAYER, layer, where, "name a layer by its block index, '0', or several as '8+9'"
             )
             _check_unit(name, value, where)
+    for name, value in (record.blind or {}).items():
+        _require(name.strip() != "", "blind", name, "name what it predicts")
+        _check_unit(metric, value, f"blind.{name}")
     if record.selection is not None:
         _at_least(1, record.selection.candidates, "selection.candidates")
         if record.selection.best_minus_last_ci95 is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pe_dense.results.typed_json import parse
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def content_sha256(data: dict[str, Any]) -> str:
@@ -41,12 +41,15 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
     #   3: selection.
     #   4: training, options, dataset.sha256, encoder.published and .revision, intervals say how
     #      they were made and what they rest on.
+    #   5: blind.
     if version == 1:
         data = _upgrade_from_1(data)
     if version <= 2:
         data = {**data, "schema_version": 3, "selection": None}
     if version <= 3:
         data = _upgrade_from_3(data)
+    if version <= 4:
+        data = {**data, "schema_version": 5, "blind": None}
     return data
 
 

@@ -72,6 +72,11 @@ NO_INTERVAL = Note(
     "no interval",
     "No interval: too few items to resample, so that nothing is known of other test sets.",
 )
+BLIND = Note(
+    "not above blind",
+    "Not above blind: its interval does not clear what a predictor without the picture scores, so "
+    "the row shows no use of the picture.",
+)
 HELD_OUT = "held out: "  # in the notes of a record, up to the next ';'
 ALONE = "each for itself"
 IN_GROUPS = (
@@ -88,7 +93,8 @@ def row_notes(row: EncoderRow) -> list[Note]:
     """
     if not row.is_measured:
         return []
-    found = [note for record in row.records for note in _about_checkpoint(record)]
+    found = [BLIND] if row.sees is False else []
+    found += [note for record in row.records for note in _about_checkpoint(record)]
     found += _about_seeds(row)
     found += _about_interval(row)
     found += [note for record in row.records for note in _about_run(record)]

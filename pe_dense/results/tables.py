@@ -40,6 +40,7 @@ class Table:
         command: Command of the best row.
         notes: What the words in the column 'Notes' mean, one sentence each.
         power: The smallest difference that its test set shows, a sentence; '' if unknown.
+        blind: What predictors without the picture score, a sentence; '' if unknown.
     """
 
     caption: str
@@ -48,6 +49,7 @@ class Table:
     command: str | None
     notes: tuple[str, ...] = ()
     power: str = ""
+    blind: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ def _section(records: list[Record], findings: Findings) -> Section:
         if mine:
             table = _table(mine, caption, reported_scores(records))
             power = power_text(records[0].protocol, findings) if measured else ""
-            tables.append(replace(table, power=power))
+            blind = blind_text(records, findings) if measured else ""
+            tables.append(replace(table, power=power, blind=blind))
     protocol = records[0].protocol
     title = f"{protocol.id}, version {protocol.version}"
     return Section(heading_of(records[0]), title, about_protocol(records), tuple(tables))
@@ -165,6 +168,28 @@ def power_text(protocol: ProtocolInfo, findings: Findings) -> str:
         f"{metric.spelling} {metric.shown(found.difference)}{unit} between {found.compares} "
         f"(n = {found.num_units} {found.unit}s; {pairs})."
     )
+
+
+def blind_scores(records: Sequence[Record], findings: Findings) -> Mapping[str, float]:
+    """Predictors without the picture of one protocol version; those of its newest record first."""
+    newest = sorted(records, key=lambda record: record.created, reverse=True)
+    protocol = records[0].protocol
+    known = findings.blind.get((protocol.id, protocol.version), {})
+    return next((record.blind for record in newest if record.blind), known)
+
+
+def blind_text(records: Sequence[Record], findings: Findings) -> str:
+    """The line about predictors without the picture, best first; '' where none is known.
+
+    Example: 'Without the picture: mean map of the training labels 21.2, most frequent class 3.4.'
+    """
+    scores, protocol = blind_scores(records, findings), records[0].protocol
+    if not scores:
+        return ""
+    sign = -1 if protocol.higher_is_better else 1
+    ordered = sorted(scores, key=lambda name: (sign * scores[name], name))
+    shown = (f"{name} {score_text(protocol.metric, scores[name])}" for name in ordered)
+    return f"Without the picture: {', '.join(shown)}."
 
 
 def mean_rank_table(found: MeanRanks) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
+from pe_dense.results.blind import best_blind
 from pe_dense.results.record import ProtocolInfo
 from pe_dense.results.store import encoder_folder, measured_path, require_writable
+from pe_dense.run.blind import blind_scores
 from pe_dense.run.checkpoint import RunFacts, install, load_strictly
 from pe_dense.run.checkpoint_choice import training_info
 from pe_dense.run.config import check_data
@@ -63,6 +66,7 @@ def evaluate(
     elif records is not None and is_first_process():  # in which folder, the weights will tell
         require_writable(records / encoder_folder(run.cfg.encoder) / "weights" / "record.json")
     accepted = check_data(run.cfg, ("test",))
+    whole = copy.deepcopy(run.cfg)  # with the training data, from whose labels blind lines are made
     runner = build_runner(run, request)
     weights = f"encoder {run.cfg.encoder}" if run.file is None else f"checkpoint {run.file}"
     runner.register_hook(RequireFiniteOutputs(weights))
@@ -84,15 +88,38 @@ def evaluate(
         return scores
     for name, value in scores.items():
         print(f"{name:>16} {value:.4f}")
+    blind = blind_line(whole, scores)
     print(beside_score(protocol, run.cfg.encoder, run.facts.scored_weights, run.file is not None))
     if records is not None:
         record = record_of(
-            run, request, protocol, scores, runner, seconds, accepted, content, training
+            run, request, protocol, scores, runner, seconds, accepted, content, training, blind
         )
         save_with_evidence(record, runner.test_evaluator.metrics, records, supersede, content)
     if "journal_dir" in run.cfg:  # it was for a killed run; a finished one begins anew next time
         shutil.rmtree(run.cfg.model.journal_dir, ignore_errors=True)
     return scores
+
+
+def blind_line(cfg: Config, scores: Mapping[str, float]) -> dict[str, float] | None:
+    """What predictors without the picture score, said beside the score; None where none is known.
+
+    A model that was scored is not lost because they cannot be made: the reason is said instead.
+    """
+    try:
+        blind = blind_scores(cfg)
+    except (ValueError, OSError) as error:
+        print(f"no blind baseline: {error}")
+        return None
+    best = best_blind(blind, cfg.protocol.higher_is_better)
+    if best is None:
+        return None
+    better = scores[cfg.protocol.metric] > best.score
+    if not cfg.protocol.higher_is_better:
+        better = scores[cfg.protocol.metric] < best.score
+    print(
+        f"without the picture: {best.name} {best.score:.4f}{'' if better else ', which is better'}"
+    )
+    return blind
 
 
 def try_place(

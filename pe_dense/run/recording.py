@@ -57,6 +57,7 @@ def record_of(
     accepted: Sequence[str] = (),
     content: ScoredContent | None = None,
     training: TrainingInfo | None = None,
+    blind: Mapping[str, float] | None = None,
 ) -> Record:
     """The record of a finished evaluation, without intervals.
 
@@ -70,6 +71,7 @@ def record_of(
         accepted: Faults of the scored data that were accepted, as `check_data` names them.
         content: Hashes of the scored files.
         training: How the checkpoint came about.
+        blind: Main metric of predictors that never see the picture.
     """
     cfg, facts = run.cfg, run.facts
     encoder = bare_model(runner).backbone.encoder
@@ -106,6 +108,7 @@ def record_of(
         scores=scores,
         by_layer=by_layer,
         training=training,
+        blind=dict(blind) if blind else None,
         created=provenance.utc_now(),
         command=" && ".join(filter(None, [facts.train_command, here])),
         options=options_in_words(

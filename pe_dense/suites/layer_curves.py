@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pe_dense.files import atomic_write_bytes, atomic_write_text
+from pe_dense.results.blind import best_blind
 from pe_dense.results.metrics import metric_of
 from pe_dense.results.record import Record
 from pe_dense.results.store import weights_tag
 
 COLUMNS = 3  # panels in a row
+BLIND_LABEL = "without the picture"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
@@ -42,6 +44,7 @@ class LayerCurve:
         chosen: What the records report, '7' or '8+9+10+11'; None if nothing was chosen, or not
             the same in all.
         chosen_on: What chose it: 'holdout', 'val' ...; '' if nothing did.
+        blind: Score of the best predictor without the picture, None if the records know none.
     """
 
     task: str
@@ -54,6 +57,7 @@ class LayerCurve:
     joined: dict[str, LayerScore]
     chosen: str | None
     chosen_on: str
+    blind: float | None = None
 
     @property
     def best(self) -> int:
@@ -113,6 +117,8 @@ def layer_curves(records: Iterable[Record]) -> list[LayerCurve]:
         chosen = {selection.chosen.get("layer") for selection in selections}
         agreed = len(chosen) == 1 and len(selections) == len(same)
         in_order = sorted(scores, key=_place)
+        known = next((record.blind for record in same if record.blind), {})
+        blind = best_blind(known, same[0].protocol.higher_is_better)
         curves.append(
             LayerCurve(
                 task, dataset, protocol, metric, same[0].protocol.higher_is_better,
@@ -121,6 +127,7 @@ def layer_curves(records: Iterable[Record]) -> list[LayerCurve]:
                 {layer: scores[layer] for layer in in_order if "+" in layer},
                 chosen.pop() if agreed else None,
                 selections[0].on if agreed else "",
+                None if blind is None else blind.score,
             )
         )  # fmt: skip
     return curves
@@ -221,6 +228,12 @@ def _draw(curves: Sequence[LayerCurve]):
                 [c.marked], [scale * c.layers[c.marked].mean], marker="*", markersize=12,
                 color=colour, markeredgecolor="white", linestyle="",
             )  # fmt: skip
+        blind = [
+            c.blind for c in curves if (c.task, c.protocol, c.metric) == (task, protocol, name)
+        ]
+        if any(score is not None for score in blind):
+            score = scale * next(score for score in blind if score is not None)
+            axis.axhline(score, color="#555555", linestyle=":", linewidth=1.2, label=BLIND_LABEL)
         turned = not _higher_is_better(curves, task, protocol)
         if turned:
             axis.invert_yaxis()  # better is up in every panel
@@ -234,7 +247,10 @@ def _draw(curves: Sequence[LayerCurve]):
         axis.grid(alpha=0.25)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    handles, labels = axes[0].get_legend_handles_labels()
+    shown = {}  # label -> handle, each once
+    for axis in axes[: len(panels)]:
+        shown.update(dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True)))
+    handles, labels = list(shown.values()), list(shown)
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
 

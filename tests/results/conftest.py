@@ -46,6 +46,7 @@ MEASURED = {
         "rule": "",
     },
     "options": {},
+    "blind": None,
     "evidence": None,
     "seed": 0,
     "code": {"commit": "1234567890" * 4, "dirty": False},
@@ -53,7 +54,7 @@ MEASURED = {
     "hardware": {"cpu": "some CPU", "cores": 2, "gpu": None},
     "cost": {"train_s": 90.0, "eval_s": 4.5, "peak_memory_gib": 1.25},
     "notes": "",
-    "schema_version": 4,
+    "schema_version": 5,
 }
 REPORTED = {
     "origin": "reported",

@@ -165,7 +165,7 @@ INVALID = [
         "source.paper",
         "fill it in",
     ),
-    ({"schema_version": 5}, "schema_version", "update pe_dense"),
+    ({"schema_version": 6}, "schema_version", "update pe_dense"),
     ({"schema_version": 0}, "schema_version", "start at 1"),
     ({"schema_version": "1"}, "schema_version", "whole number"),
     ({"extra": 1}, "extra", "remove it"),
@@ -222,8 +222,9 @@ NOT_KEPT = {"training": None, "options": None, "dataset.sha256": None}
 
 
 def as_schema_3(data):
-    """What schema 3 held of a record: the fields that 4 added are left out."""
-    old = {k: v for k, v in data.items() if k not in ("training", "options", "content_sha256")}
+    """What schema 3 held of a record: the fields that 4 and 5 added are left out."""
+    added = ("training", "options", "blind", "content_sha256")
+    old = {k: v for k, v in data.items() if k not in added}
     old |= {"schema_version": 3, "dataset": dict(data["dataset"]), "encoder": dict(data["encoder"])}
     del old["dataset"]["sha256"], old["encoder"]["published"], old["encoder"]["revision"]
     return old

@@ -33,6 +33,7 @@ function makeSection(section, rows, allMetrics) {
     const mine = rows.filter((row) => row.origin === origin);
     if (!mine.length) continue;
     parts.push(make("h4", {}, title), makeTable(section, mine, title, allMetrics));
+    if (origin === "measured" && section.blind) parts.push(make("p", { class: "note blind" }, section.blind));
     if (origin === "measured" && section.power) parts.push(make("p", { class: "note power" }, section.power));
     const meanings = new Set(mine.flatMap((row) => row.notes.map(({ meaning }) => meaning)));
     meanings.delete("");

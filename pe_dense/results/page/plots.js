@@ -101,7 +101,9 @@ function layerChart(section, rows) {
     return make("li", {}, swatch(curve, i), make("span", { class: "name" }, curve.row.encoder),
       `${seeds} best ${best}, last ${last}${joined.join("")}`);
   }));
+  const blind = section.blindLine;
   const key = make("p", { class: "note" }, "Ring: best layer. Dot: last layer." +
+    (blind ? ` Dotted: without the picture (${blind.name}).` : "") +
     (curves.some(({ points }) => points.some(({ low, high }) => low < high)) ? " Band: lowest to highest seed." : "") +
     (curves.some(isReported) ? " Dashed: reported by others." : ""));
 
@@ -109,16 +111,22 @@ function layerChart(section, rows) {
     const { read, text } = DEPTHS[choice];
     const depths = curves.flatMap(({ points }) =>
       points.map(({ layer }) => read(layer, points.at(-1).layer)));
-    const { svg, x, y } = makeChart({
+    const { svg, x, y, area } = makeChart({
       label: `${metric.spelling} by layer of ${curves.map((curve) => curve.row.encoder).join(", ")}`,
       width, log: false, xs: depths,
-      ys: curves.flatMap(({ points }) => points.flatMap(({ low, high }) => [low, high])),
+      ys: [...curves.flatMap(({ points }) => points.flatMap(({ low, high }) => [low, high])),
+        ...(blind ? [blind.score] : [])],
       xName: choice, yName: nameWithDirection(section),
       xTicks: (scale) => roundTicks(scale, 6)
         .filter((value) => choice !== "block index" || Number.isInteger(value))
         .map((value) => [value, text(value)]),
       yText: (value) => tickShown(value, metric.scale),
     });
+    if (blind) {
+      const at = y(blind.score).toFixed(1);
+      svg.append(make("line", { class: "blind-line", x1: area.left, x2: area.right, y1: at, y2: at },
+        make("title", {}, `without the picture: ${blind.name}, ${shown(blind.score, metric)}`)));
+    }
     curves.forEach((curve, i) => {
       const last = curve.points.at(-1);
       const place = ({ layer }, score) => [x(read(layer, last.layer)), y(score)];

@@ -231,14 +231,14 @@ function bodyLines(row, columns) {
   lines.push(bodyLine(row, columns, lines), ...row.seeds.map((seed) => bodyLine(seed, columns, null)));
   lines.slice(1).forEach((line, i) => {
     line.hidden = true;
-    line.className = "seed";
+    line.classList.add("seed");
     line.cells[0].textContent = `seed ${row.seeds[i].record.seed ?? "-"}`;
   });
   return lines;
 }
 
 function bodyLine(row, columns, lines) {
-  return make("tr", {}, ...columns.map((column, i) => {
+  return make("tr", { class: row.sees === false ? "unseeing" : null }, ...columns.map((column, i) => {
     const content = column.cell ? column.cell(row, lines) : [String(column.value(row) ?? "-")];
     return i ? make("td", { class: classOf(column) }, ...content)
       : make("th", { scope: "row", class: "left" }, ...content);
