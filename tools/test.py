@@ -1,11 +1,14 @@
 """Scores a checkpoint, or an encoder where nothing is trained, and writes its record.
 
-python tools/test.py configs/detection/dino_pe_t16_bccd.py work_dirs/dino_pe_t16_bccd
-torchrun --nproc-per-node 8 tools/test.py CONFIG CHECKPOINT --launcher pytorch
+python tools/test.py work_dirs/dino_pe_t16_bccd
+python tools/test.py CHECKPOINT --cfg-options data_root=ELSEWHERE
+python tools/test.py CONFIG CHECKPOINT
+torchrun --nproc-per-node 8 tools/test.py CHECKPOINT --launcher pytorch
 python tools/test.py configs/tracking/davis2017_v1.py --encoder pe_spatial_b16_512
 
-CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. Give the same --encoder
-and --cfg-options as in training. Configs that train nothing take none. See the record with
+CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. It knows its config and the
+options of its training; --cfg-options go on top. CONFIG is for another way of scoring, or for a
+checkpoint of an earlier version. Configs that train nothing take no checkpoint. See the record with
 python tools/leaderboard.py show --records work_dirs/records.
 """
 
@@ -24,10 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser = command_line.Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file of the run; Python that is run")
-    parser.add_argument(
-        "checkpoint", nargs="?", help="checkpoint file, or a work dir; none if nothing is trained"
-    )
+    command_line.add_run_arguments(parser)
     command_line.add_run_options(parser)
     parser.add_argument(
         "--weights",
@@ -53,11 +53,13 @@ def main() -> None:
     """Evaluate, print, record."""
     args = parse_args()
     from pe_dense.run.evaluation import evaluate  # heavy: torch
+    from pe_dense.run.opened_run import config_and_checkpoint
     from pe_dense.run.request import RunRequest  # heavy: OpenMMLab
 
+    config, checkpoint = config_and_checkpoint(args.run)
     evaluate(
         RunRequest(
-            config=args.config,
+            config=config,
             encoder=args.encoder,
             weights=args.weights,
             options=command_line.parse_options(args.cfg_options),
@@ -69,7 +71,7 @@ def main() -> None:
             accept=args.accept,
             speed=command_line.speed_options(args),
         ),
-        checkpoint=Path(args.checkpoint) if args.checkpoint else None,
+        checkpoint=checkpoint,
         records=None if args.no_record else Path(args.records),
         supersede=args.supersede,
     )

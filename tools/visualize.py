@@ -1,17 +1,19 @@
 """Draws what a trained model or an encoder sees.
 
-python tools/visualize.py detect CONFIG CHECKPOINT --out DIR [--images 24 | all] [--score-thr 0.3]
-python tools/visualize.py detect CONFIG CHECKPOINT --out DIR --image a.jpg b.jpg
-python tools/visualize.py segment CONFIG CHECKPOINT --out DIR
-python tools/visualize.py depth CONFIG CHECKPOINT --out DIR
-python tools/visualize.py track CONFIG [CHECKPOINT] --out DIR [--videos 4 | all]
+python tools/visualize.py detect CHECKPOINT --out DIR [--images 24 | all] [--score-thr 0.3]
+python tools/visualize.py detect CHECKPOINT --out DIR --image a.jpg b.jpg
+python tools/visualize.py segment CHECKPOINT --out DIR
+python tools/visualize.py depth CHECKPOINT --out DIR
+python tools/visualize.py track CHECKPOINT --out DIR [--videos 4 | all]
+python tools/visualize.py track CONFIG --out DIR
 
 python tools/visualize.py features ENCODER --image a.jpg b.jpg --out DIR [--layers -1 5]
 python tools/visualize.py similarity ENCODER --image a.jpg b.jpg --point X Y --out DIR
 python tools/visualize.py attention ENCODER --image a.jpg --out DIR [--point X Y [--heads]]
 
-CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. Give the same --encoder and
---cfg-options as in training.
+CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. It knows its config and the
+options of its training; --cfg-options go on top. A config may stand before it, and has to for a
+checkpoint of an earlier version.
 
 Each subcommand is a pair of functions, one that adds its options and one that runs it, listed
 in COMMANDS. Heavy imports stay inside the functions, so --help is instant.
@@ -39,8 +41,7 @@ if TYPE_CHECKING:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Adds what every subcommand takes: the run, its images, where pictures go."""
-    parser.add_argument("config", help="config file of the run; Python that is run")
-    parser.add_argument("checkpoint", type=Path, help="checkpoint file, or a work dir")
+    command_line.add_run_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="new folder for the pictures")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -58,7 +59,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="the overrides that the run was trained with, for example data_root=DIR",
+        help="overrides besides those of the training, for example data_root=DIR",
     )
     command_line.add_accept_option(parser)
 
@@ -227,12 +228,7 @@ def report_views(views: Views, lines: list[str]) -> None:
 
 def add_track_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `track`."""
-    parser.add_argument(
-        "config", help="config of label propagation or of a tracker; Python that is run"
-    )
-    parser.add_argument(
-        "checkpoint", type=Path, nargs="?", help="file or work dir; none for label propagation"
-    )
+    command_line.add_run_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="new folder for the pictures")
     parser.add_argument(
         "--videos",
@@ -257,20 +253,21 @@ def run_track(args: argparse.Namespace) -> None:
     from mmengine.registry import init_default_scope  # heavy, as the next
 
     from pe_dense.run.config import check_data
+    from pe_dense.run.opened_run import config_and_checkpoint, open_run
     from pe_dense.run.request import RunRequest
-    from pe_dense.run.trained_run import open_run, trained_model
+    from pe_dense.run.trained_run import trained_model
 
+    config, checkpoint = config_and_checkpoint(args.run)
     options = command_line.parse_options(args.cfg_options)
-    request = RunRequest(args.config, args.encoder, args.weights, options, accept=args.accept)
-    run = open_run(request, args.checkpoint)
-    if run.cfg.protocol.task != "tracking":
-        raise ValueError(f"config {args.config} is for {run.cfg.protocol.task}, not tracking")
+    request = RunRequest(config, args.encoder, args.weights, options, accept=args.accept)
+    run = open_run(request, checkpoint)
+    require_task(run, "tracking")
     check_data(run.cfg, ("test",))
     init_default_scope(run.cfg.get("default_scope", "mmengine"))
     from pe_dense.tracking.drawn_videos import propagated_videos, tracked_videos
     from pe_dense.tracking.pictures import write_pictures
 
-    if args.checkpoint is None:
+    if checkpoint is None:
         with propagated_videos(run.cfg, args.videos) as videos:
             lines = write_pictures(args.out, videos, args.fps)
     else:
@@ -294,31 +291,45 @@ def open_run_of(args: argparse.Namespace, task: str) -> tuple[TrainedRun, nn.Mod
         ValueError: If not.
     """
     require_images(args)
-    from pe_dense.run.config import check_data, load_template  # heavy, as the next
+    from pe_dense.run.config import check_data  # heavy, as the next
+    from pe_dense.run.opened_run import config_and_checkpoint, open_run
     from pe_dense.run.request import RunRequest
-    from pe_dense.run.trained_run import open_run, trained_model
+    from pe_dense.run.trained_run import trained_model
 
-    template = load_template(args.config)
-    if template.get("model", {}).get("type") == "LayerProbe":
-        raise ValueError(
-            f"config {args.config} trains many heads on every layer, and no one of them gives the "
-            "picture; train and draw one with a config of a single head, such as "
-            f"{SINGLE_HEADS[template.protocol.task]} with --cfg-options layers=[INDEX]"
-        )
+    config, checkpoint = config_and_checkpoint(args.run)
+    if checkpoint is None:
+        raise ValueError(f"{config} names no checkpoint; add a .pth file or a work dir")
     options = command_line.parse_options(args.cfg_options)
-    request = RunRequest(args.config, args.encoder, options=options, accept=args.accept)
-    run = open_run(request, args.checkpoint)
-    if run.cfg.protocol.task != task:
-        raise ValueError(f"config {args.config} is for {run.cfg.protocol.task}, not {task}")
+    run = open_run(
+        RunRequest(config, args.encoder, options=options, accept=args.accept), checkpoint
+    )
+    from pe_dense.run.task import task_of
+
+    found = task_of(run.cfg)
+    if run.cfg.model.type == "LayerProbe":
+        raise ValueError(
+            f"config {run.config} trains many heads on every layer, and no one of them gives the "
+            "picture; train and draw one with a config of a single head, such as "
+            f"{SINGLE_HEADS[found]} with --cfg-options layers=[INDEX]"
+        )
+    require_task(run, task)
     if task != "detection":  # a detector draws single views, of annotations that it reads itself
         if "tta_model" in run.cfg:
             raise ValueError(
-                f"config {args.config} averages several views of an image, which cannot be drawn; "
+                f"config {run.config} averages several views of an image, which cannot be drawn; "
                 "name the config that tests on one"
             )
         if args.image is None:
             check_data(run.cfg, ("test",))
     return run, trained_model(run)
+
+
+def require_task(run: TrainedRun, task: str) -> None:
+    """Raises ValueError if a run is of another task."""
+    from pe_dense.run.task import task_of
+
+    if (found := task_of(run.cfg)) != task:
+        raise ValueError(f"config {run.config} is for {found}, not {task}")
 
 
 def require_images(args: argparse.Namespace) -> None:

@@ -11,8 +11,10 @@ from PIL import Image, ImageOps
 
 from pe_dense.predict.predictor import Predictor, Prepared
 from pe_dense.predict.results import Result
+from pe_dense.run.opened_run import open_run
 from pe_dense.run.request import RunRequest
-from pe_dense.run.trained_run import TrainedRun, open_run
+from pe_dense.run.saved_run import open_saved
+from pe_dense.run.trained_run import TrainedRun
 
 Picture = str | Path | np.ndarray | Image.Image
 _EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -36,7 +38,7 @@ def open_trained(
         ValueError: If they do not fit, or the checkpoint cannot be read.
     """
     if config is None:
-        raise ValueError(f"checkpoint {checkpoint} needs its config; name it in front")
+        return open_saved(checkpoint, options)
     return open_run(RunRequest(config, encoder, options=options), Path(checkpoint))
 
 

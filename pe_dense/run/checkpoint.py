@@ -58,6 +58,8 @@ class RunFacts:
             None in checkpoints that do not know.
         total_batch: Images of a step on all processes; None in checkpoints that do not know, and
             where nothing is trained in batches.
+        recipe: The config and what was typed, `recipe.Recipe.to_meta`; None in checkpoints that
+            do not know.
     """
 
     encoder: str
@@ -82,6 +84,7 @@ class RunFacts:
     went_on_at: list[str] = field(default_factory=list)
     loop: dict[str, Any] | None = None
     total_batch: int | None = None
+    recipe: dict[str, Any] | None = None
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], file: str | Path) -> RunFacts:
@@ -134,6 +137,7 @@ class RunFacts:
         told = (
             "weights", "train_command", "train_seconds", "commit", "dirty", "accepted", "loop",
             "went_on_at", "validated_on", "trained_on", "world_size", "total_batch",
+            "recipe",
         )  # fmt: skip
         return {name: value for name, value in self.to_meta().items() if name not in told}
 

@@ -99,6 +99,17 @@ class _List(argparse.Action):
         parser.exit()
 
 
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is scored or drawn: `run`, read by `opened_run.config_and_checkpoint`."""
+    parser.add_argument(
+        "run",
+        nargs="+",
+        metavar="[CONFIG] [CHECKPOINT]",
+        help="checkpoint file or work dir, which knows its config; a config (Python that is run) "
+        "before it, or alone where nothing is trained",
+    )
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options that tools/train.py and tools/test.py share."""
     parser.add_argument(

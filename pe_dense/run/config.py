@@ -24,6 +24,7 @@ pen: no '$name' and no Python of its files, and no code (`READ_BY_CODE`).
 from __future__ import annotations
 
 import ast
+import copy
 import difflib
 import importlib
 import math
@@ -168,6 +169,16 @@ def load_template(
 
     Arguments and errors as in `load_config`.
     """
+    return overridden(read_config(path), path, encoder, weights, options)
+
+
+def read_config(path: str | Path) -> Config:
+    """A config as its file has it, references in place.
+
+    Raises:
+        ValueError: If the file is missing or broken, lacks a name that a base requires or has one
+            that nothing reads.
+    """
     file = find_config(path)
     if not file.is_file():
         near = near_configs(path)
@@ -178,6 +189,22 @@ def load_template(
     except Exception as error:  # a config is code, which may raise anything
         raise ValueError(f"config {path} cannot be read: {error}") from error
     _require_names(cfg, file, path)
+    return cfg
+
+
+def overridden(
+    cfg: Config,
+    path: str | Path,
+    encoder: str | None = None,
+    weights: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """A copy of a config with overrides in their places; arguments as in `load_config`.
+
+    Raises:
+        ValueError: If an override names nothing.
+    """
+    cfg = Config(copy.deepcopy(cfg.to_dict()), filename=cfg.filename)
     apply_options(cfg, options or {}, path)
     for name, text in (("encoder", encoder), ("weights", weights)):
         if text is None:
@@ -191,8 +218,22 @@ def load_template(
     return Config(cfg.to_dict(), filename=cfg.filename)
 
 
-def resolved(template: Config, path: str | Path) -> Config:
-    """Fill in the references of a config; `path` is how errors call it."""
+def facts_of_data(template: Config, path: str | Path) -> dict[str, Any]:
+    """What the config's function of `data_facts` finds in the data; nothing where it names none."""
+    if "data_facts" not in template:
+        return {}
+    names = {key: value for key, value in template.items() if not isinstance(value, dict)}
+    return dict(_named_function(template.data_facts)(values_of(own_names(names), {}, path)))
+
+
+def resolved(template: Config, path: str | Path, data: Mapping[str, Any] | None = None) -> Config:
+    """Fill in the references of a config.
+
+    Args:
+        template: Config with references in place.
+        path: How errors call it.
+        data: What `facts_of_data` found earlier; None: it is found now.
+    """
     cfg = Config(template.to_dict(), filename=template.filename)
     if not isinstance(cfg.get("model", {}), dict):
         raise ValueError(f"config {path} has model={cfg.model!r}; a run needs a dict there")
@@ -203,9 +244,8 @@ def resolved(template: Config, path: str | Path) -> Config:
         own = values_of(own_names(names), {}, path)
         found = encoder_facts(str(cfg.encoder), substitute(options, own))
         facts |= {f"encoder.{key}": value for key, value in found.items()}
-    if "data_facts" in cfg:
-        found = _named_function(cfg.data_facts)(values_of(own_names(names), {}, path))
-        facts |= {f"data.{key}": value for key, value in found.items()}
+    found = facts_of_data(cfg, path) if data is None else data
+    facts |= {f"data.{key}": value for key, value in found.items()}
     filled = substitute(cfg._cfg_dict, values_of(names, facts, path))
     require_values(filled, path)
     if filled.get("image_bits") is not None:

@@ -21,6 +21,7 @@ from pe_dense.run.checkpoint import RunFacts, install, load_strictly
 from pe_dense.run.checkpoint_choice import training_info
 from pe_dense.run.config import check_data
 from pe_dense.run.launch import is_first_process, processes, use_device
+from pe_dense.run.opened_run import open_run
 from pe_dense.run.protocol import followed_protocol
 from pe_dense.run.recording import record_of, save_with_evidence
 from pe_dense.run.request import RunRequest
@@ -28,7 +29,7 @@ from pe_dense.run.runner import NamingRunner
 from pe_dense.run.scored_data import content_of
 from pe_dense.run.speed import use_speed_options
 from pe_dense.run.start_table import beside_score, tell_weights
-from pe_dense.run.trained_run import TrainedRun, bare_model, encoder_settings, open_run
+from pe_dense.run.trained_run import TrainedRun, bare_model, encoder_settings
 from pe_dense.run.vis_backends import use_vis_backends
 
 
@@ -58,8 +59,9 @@ def evaluate(
     meta = (run.content or {}).get("meta", {})
     training = training_info(run.cfg, run.facts, run.file, meta)
     protocol = followed_protocol(
-        request.config, run.template, run.cfg, run.facts, run.file, training
-    )
+        run.config, run.template, run.cfg, run.facts, run.file, training, run.own_sha256,
+        run.trained is not None,
+    )  # fmt: skip
     processes(request.launcher)  # a launcher without its environment is refused here
     if run.content is not None:  # before anything is built
         try_place(records, run.facts, protocol, supersede)

@@ -195,6 +195,8 @@ def followed_protocol(
     facts: RunFacts,
     file: Path | None,
     training: TrainingInfo | None = None,
+    own: str | None = None,
+    may_differ: bool = False,
 ) -> ProtocolInfo:
     """The protocol of an evaluation: its settings, and on own data which annotations were used.
 
@@ -207,46 +209,97 @@ def followed_protocol(
         facts: What the checkpoint knows of its run.
         file: The checkpoint; None where nothing is trained.
         training: How the checkpoint came about.
+        own: As of `protocol_info`.
+        may_differ: As of `protocol_of`.
 
     Raises:
         ValueError: As `protocol_of`.
     """
-    protocol = of_own_data(protocol_of(config, template, facts, file), cfg, facts)
+    protocol = protocol_of(config, template, facts, file, own, may_differ)
+    protocol = of_own_data(protocol, cfg, facts)
     return dataclasses.replace(protocol, id=".".join([protocol.id, *labels_of(training)]))
 
 
-def protocol_of(config: str, template: Config, facts: RunFacts, file: Path | None) -> ProtocolInfo:
+def protocol_of(
+    config: str,
+    template: Config,
+    facts: RunFacts,
+    file: Path | None,
+    own: str | None = None,
+    may_differ: bool = False,
+) -> ProtocolInfo:
     """The protocol that was followed, in training and in this evaluation.
 
     Overrides that touch the protocol make it another one: its id then ends in '.mod-<hash>'. A
     config that only evaluates takes a checkpoint however it was trained; where it names a config in
-    `trained_with` (beside its own file), other training gives such an id, too.
+    `trained_with` (beside its own file), other training gives such an id, too. So does an
+    evaluation that differs from the training, with a hash over both: it is not the protocol of a
+    run that was trained so, too.
+
+    Args:
+        config: Config file.
+        template: The config with references in place.
+        facts: What the checkpoint knows of its run.
+        file: The checkpoint; None where nothing is trained.
+        own: As of `protocol_info`.
+        may_differ: Whether the config is known to train as the checkpoint was trained, so that
+            only the evaluation can differ.
 
     Raises:
         ValueError: If training followed other settings than this evaluation.
     """
     if template.get("evaluation_only"):
-        own, trained = protocol_sha256(template, facts.amp), facts.protocol_sha256
+        digest, trained = protocol_sha256(template, facts.amp), facts.protocol_sha256
         named = template.get("trained_with")
         if named and trained != protocol_sha256(load_template(Path(config).parent / named)):
-            own = hashlib.sha256(f"{own} {trained}".encode()).hexdigest()
-        return protocol_info(template, config, own)
+            digest = hashlib.sha256(f"{digest} {trained}".encode()).hexdigest()
+        return protocol_info(template, config, digest, own)
+    digest = followed_sha256(template, facts)
+    if digest != facts.protocol_sha256:
+        require_known_training(facts, file, may_differ)
+        digest = hashlib.sha256(f"{digest} {facts.protocol_sha256}".encode()).hexdigest()
+    return protocol_info(template, config, digest, own)
+
+
+def followed_sha256(template: Config, facts: RunFacts) -> str:
+    """Hash of the protocol that a run with these facts follows, were it trained with a config."""
     start = None if facts.start_from is None else facts.start_from.sha256
     if facts.total_batch is None:
-        digest = sha256_by_processes(template, facts.amp, facts.world_size, start)
-    else:
-        digest = protocol_sha256(template, facts.amp, facts.total_batch, start)
-    if digest != facts.protocol_sha256:
+        return sha256_by_processes(template, facts.amp, facts.world_size, start)
+    return protocol_sha256(template, facts.amp, facts.total_batch, start)
+
+
+def require_known_training(facts: RunFacts, file: Path | None, is_known: bool) -> None:
+    """Refuse other settings than a checkpoint's where it does not tell in what they differ.
+
+    Raises:
+        ValueError: With the command of the training.
+    """
+    if not is_known:
         raise ValueError(
             f"checkpoint {file} was trained under other settings than these; give the same "
             f"config and --cfg-options as in: {facts.train_command}"
         )
-    return protocol_info(template, config, facts.protocol_sha256)
 
 
-def protocol_info(template: Config, config: str, digest: str) -> ProtocolInfo:
-    """The protocol of a config; its id ends in '.mod-<hash>' where `digest` is not its own."""
-    changed = digest != protocol_sha256(load_template(config)) or has_other_data(template)
+def protocol_info(
+    template: Config, config: str, digest: str, own: str | None = None
+) -> ProtocolInfo:
+    """The protocol of a config; its id ends in '.mod-<hash>' where `digest` is not its own.
+
+    Args:
+        template: The config with references in place.
+        config: Its file.
+        digest: Hash of what was done.
+        own: Hash of the config without options; None: of its file. A config that did not come from
+            its file is not believed to be what is published under its id.
+    """
+    changed = has_other_data(template)
+    if own is None:
+        changed |= digest != protocol_sha256(load_template(config))
+    else:
+        published = stored_protocols().get(f"{template.protocol.id}-v{template.protocol.version}")
+        changed |= digest != (own if published is None else published["sha256"])
     name = f"{template.protocol.id}.mod-{digest[:8]}" if changed else template.protocol.id
     metric, higher_is_better = template.protocol.metric, template.protocol.higher_is_better
     check_direction(metric, higher_is_better, f"{config}: ")

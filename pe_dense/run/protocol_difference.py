@@ -131,7 +131,8 @@ class _Side:
     """The settings of one protocol, its names and their values."""
 
     def __init__(self, template: Config) -> None:
-        protocol = {k: v for k, v in template.protocol.items() if k not in ("id", "version")}
+        stated = template.get("protocol") or {}
+        protocol = {k: v for k, v in stated.items() if k not in ("id", "version")}
         self.settings = {
             **protocol_settings(template),
             "processes": template.get("processes", 1),

@@ -9,9 +9,27 @@ from typing import Any
 
 from mmengine.config import Config
 
-from pe_dense.run.config import load_config
+from pe_dense.run.config import facts_of_data, overridden, read_config, resolved
+from pe_dense.run.recipe import Recipe, plain, shown_name, shown_path, with_accepted
 
-NEEDED = ("model", "encoder", "weights", "protocol", "randomness", "env_cfg", "custom_hooks")
+NEEDED = ("model", "encoder", "weights", "randomness", "env_cfg", "custom_hooks")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A config with what was asked for.
+
+    Attributes:
+        cfg: Resolved, with the seed that was asked for.
+        template: With references in place, as it is hashed.
+        written: As its file has it.
+        data: What was found in the data.
+    """
+
+    cfg: Config
+    template: Config
+    written: Config
+    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,9 +68,17 @@ class RunRequest:
         Raises:
             ValueError: As `load_config`, or if the config is none of a run.
         """
-        cfg, template = load_config(self.config, self.encoder, self.weights, self.options)
-        for config in (cfg, template) if self.accept else ():  # where it is hashed and where read
-            config.accept = sorted({*config.get("accept", ()), *self.accept})
+        loaded = self.load_parts()
+        return loaded.cfg, loaded.template
+
+    def load_parts(self) -> Loaded:
+        """The same with what it was made from; raises as `load`."""
+        written = read_config(self.config)
+        template = overridden(written, self.config, self.encoder, self.weights, self.options)
+        data = facts_of_data(template, self.config)
+        cfg = resolved(template, self.config, data)
+        for config in (cfg, template):  # where it is hashed and where it is read
+            with_accepted(config, self.accept)
         for name in NEEDED:
             if name not in cfg:
                 raise ValueError(
@@ -63,7 +89,20 @@ class RunRequest:
             if not 0 <= self.seed < 2**32:
                 raise ValueError(f"--seed {self.seed} must be 0 to 2**32 - 1")
             cfg.randomness.seed = self.seed
-        return cfg, template
+        return Loaded(cfg, template, written, data)
+
+    def recipe(self, loaded: Loaded) -> Recipe:
+        """What a checkpoint keeps of this request."""
+        options = self.options or {}
+        return Recipe(
+            config=shown_name(self.config),
+            written=plain(loaded.written.to_dict()),
+            options=plain(options),
+            texts=dict(getattr(options, "texts", {})),
+            accept=list(self.accept),
+            data=plain(loaded.data),
+            folder=shown_path(Path.cwd()),
+        )
 
     def default_work_dir(self) -> Path:
         """work_dirs/<config>[-<encoder>][-<weights>][-seed<n>]: variants of a recipe stay apart.

@@ -229,6 +229,8 @@ def continued(checkpoint: Path, content: Mapping[str, Any], facts: RunFacts) -> 
             f"{checkpoint.parent} holds a run with other settings ({', '.join(other)}), begun by: "
             f"{begun.train_command}; give the same command with --resume, or another --work-dir"
         )
+    if begun.recipe is None:  # begun when checkpoints did not know; the same, as was just checked
+        begun = dataclasses.replace(begun, recipe=facts.recipe)
     if facts.commit != begun.commit and facts.commit not in begun.went_on_at:
         begun = dataclasses.replace(begun, went_on_at=[*begun.went_on_at, facts.commit])
     return dataclasses.replace(begun, dirty=begun.dirty or facts.dirty)

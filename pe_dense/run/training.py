@@ -39,7 +39,7 @@ from pe_dense.run.launch import (
 )
 from pe_dense.run.protocol import found_in_data, protocol_sha256
 from pe_dense.run.request import RunRequest
-from pe_dense.run.resume import continued
+from pe_dense.run.resume import ExactResumeHook, continued
 from pe_dense.run.runner import NamingRunner
 from pe_dense.run.scored_data import content_of_config
 from pe_dense.run.sharding import ShardedRunner, sharding_of, use_host_memory
@@ -63,7 +63,8 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
         ValueError: If anything that the user gave is wrong, before training where possible.
     """
     install()
-    cfg, template = request.load()
+    loaded = request.load_parts()
+    cfg, template = loaded.cfg, loaded.template
     require_training(cfg, request.config)
     plan = plan_batches(cfg, processes(request.launcher), request.options or {}, request.config)
     require_schedule(cfg, request.config)
@@ -79,6 +80,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     start_from = None if start_from is None else str(start_from)
     total_batch = None if plan is None else plan.total_batch
     facts = facts_of(request, cfg, template, start_from, total_batch)
+    facts = dataclasses.replace(facts, recipe=request.recipe(loaded).to_meta())
     newest, opened = newest_checkpoint(cfg.work_dir), None
     if newest is not None:
         if not resume:
@@ -102,7 +104,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
             f"config {request.config} has no ExactResumeHook in custom_hooks, which resuming and "
             "records need; start from configs/_base_/runtime.py"
         )
-    hooks[0].facts = facts.to_meta()
+    hooks[0].facts = None  # given below, since the Runner prints its config
     hooks[0].start_from = start_from if newest is None else None
     hooks[0].start_without = cfg.get("start_without", [])
     use_device(cfg)
@@ -111,6 +113,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     if is_first_process():
         remove_unfinished(cfg.work_dir)
     runner = (NamingRunner if sharding is None else ShardedRunner).from_cfg(cfg)
+    next(hook for hook in runner.hooks if isinstance(hook, ExactResumeHook)).facts = facts
     runner.opened = opened
     del opened  # so that it goes when the runner has taken it over
     use_speed_options(request.speed, runner.model)

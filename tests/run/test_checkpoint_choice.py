@@ -193,8 +193,10 @@ def test_a_start_from_another_checkpoint_is_another_protocol(trained, tmp_path):
     assert ".mod-" in record.protocol.id
     assert record.encoder.weights == "epoch_1.pth"
     # Other settings at the evaluation do not pass because something was fine-tuned.
+    other = record_of(config, tmp_path / "tuned", tmp_path / "other", **start, crop_size=(64, 64))
+    assert ".mod-" in other.protocol.id and other.protocol.id != record.protocol.id
     with pytest.raises(ValueError, match="was trained under other settings than these"):
-        record_of(config, tmp_path / "tuned", tmp_path, **start, crop_size=(64, 64))
+        record_of(config, tmp_path / "tuned", tmp_path, **start, lr=1.0)
 
 
 @pytest.mark.parametrize(
