@@ -38,7 +38,13 @@ def open_trained(
         ValueError: If they do not fit, or the checkpoint cannot be read.
     """
     if config is None:
-        return open_saved(checkpoint, options)
+        run = open_saved(checkpoint, options)
+        if encoder not in (None, run.facts.encoder):
+            raise ValueError(
+                f"checkpoint {run.file} holds {run.facts.encoder}, not {encoder}; leave --encoder "
+                "out"
+            )
+        return run
     return open_run(RunRequest(config, encoder, options=options), Path(checkpoint))
 
 
