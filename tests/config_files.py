@@ -8,6 +8,10 @@ from pe_dense.run.config import load_template
 
 REPO = Path(__file__).resolve().parents[1]
 NOT_RUN = {"_base_", "suites"}  # parts of configs, and lists of configs
+OWN_DATA = {
+    "pe_dense.data.checks.coco_folder:facts": "coco",
+    "pe_dense.tracking.own_video_facts:facts": "davis",
+}
 CONFIGS = sorted(p for p in (REPO / "configs").rglob("*.py") if not NOT_RUN & set(p.parts))
 
 
@@ -17,5 +21,5 @@ def named(path: Path) -> str:
 
 def own_data(path: Path, mini_root: Path) -> dict[str, str]:
     """Data for a config that asks for the user's own; the others need none to be loaded."""
-    needed = load_template(path).get("data_facts") == "pe_dense.data.checks.coco_folder:facts"
-    return {"data_root": str(mini_root / "coco")} if needed else {}
+    found = OWN_DATA.get(load_template(path).get("data_facts"))
+    return {} if found is None else {"data_root": str(mini_root / found)}

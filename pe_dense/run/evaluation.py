@@ -90,9 +90,12 @@ def evaluate(
         return scores
     for name, value in scores.items():
         print(f"{name:>16} {value:.4f}")
-    blind = blind_line(whole, scores)
+    blind = blind_line(whole, scores) if scores else None
+    if (written := getattr(model, "written_to", None)) is not None:
+        note = "" if scores else "; there is nothing to score: no video has masks of later frames"
+        print(f"masks: {written}{note}")
     print(beside_score(protocol, run.cfg.encoder, run.facts.scored_weights, run.file is not None))
-    if records is not None:
+    if records is not None and scores:
         record = record_of(
             run, request, protocol, scores, runner, seconds, accepted, content, training, blind
         )

@@ -16,7 +16,7 @@ from pe_dense.run.references import substitute
 MEASURED = ("task", "dataset", "split", "metric")
 FACTS = (*MEASURED, "training", "chosen_on", "rule")
 # What VideoObjectMetric writes as `Selection.on` for each way of reporting.
-_REPORTED = {"best": "val", "selected": "select", "first": ""}
+_REPORTED = {"best": "val", "selected": "select", "first": "", "chosen": None}  # data decide
 
 
 def protocol_facts(template: Config) -> dict[str, str]:
@@ -24,8 +24,8 @@ def protocol_facts(template: Config) -> dict[str, str]:
 
     'training' is how far it trains ('8 epochs', '' for nothing) and is left out where checkpoints
     come from another config; 'chosen_on' is what layers and settings are chosen on, as
-    `Selection.on` has it ('' where nothing is chosen); 'rule' how a checkpoint is chosen, '' for
-    the end of the training.
+    `Selection.on` has it ('' where nothing is chosen), and is left out where the data decide;
+    'rule' how a checkpoint is chosen, '' for the end of the training.
 
     Raises:
         ValueError: If a value refers to a name that the config does not define.
@@ -35,10 +35,12 @@ def protocol_facts(template: Config) -> dict[str, str]:
     if not template.get("evaluation_only"):
         loop = loop_of(Config({"train_cfg": substitute(template.get("train_cfg"), template)}))
         facts["training"] = "" if loop is None else f"{loop['planned']} {loop['unit']}s"
-    return facts | {"chosen_on": _chosen_on(template), "rule": str(protocol.get("selection", ""))}
+    chosen_on = _chosen_on(template)
+    facts |= {} if chosen_on is None else {"chosen_on": chosen_on}
+    return facts | {"rule": str(protocol.get("selection", ""))}
 
 
-def _chosen_on(template: Config) -> str:
+def _chosen_on(template: Config) -> str | None:
     evaluator = template.get("test_evaluator")
     if not isinstance(evaluator, dict):
         return ""

@@ -51,7 +51,7 @@ class DavisVideos(BaseDataset):
             with `split_file` or `part`. They come first, with the purpose 'select', all others
             with 'report'; a video of both is refused. None chooses nothing.
         scored: Whether masks of later frames are there to score with. False asks for first masks
-            alone, as in the hidden test sets, and results can only be written.
+            alone, as in the hidden test sets, and results can only be written (purpose 'write').
         part: 'train' or 'val' of a set that has no split of its own: the share `val_share` of the
             videos with the lowest sha256 of their names is 'val'. None takes all.
         val_share: See `part`.
@@ -198,7 +198,7 @@ class DavisVideos(BaseDataset):
             frame_paths=tuple(str(frame) for _, frame in frames),
             mask_paths=tuple(str(found[n]) if n in found else None for n, _ in frames),
             style=self.style,
-            purpose=purpose,
+            purpose=purpose if self.scored else "write",
             scored=self.scored,
             bits=self.bits,
         )

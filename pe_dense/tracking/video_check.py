@@ -70,7 +70,7 @@ UNSCORED = Rule(
 )
 GAPS = Rule("frame-gaps", "videos with gaps in the numbers of their frames", is_problem=False)
 RULES = (FRAME_SIZE, MASK_SIZE, NO_OBJECT, NOTHING_SCORED, MOSTLY_VOID, PALETTE, COPIES)
-NAMES = {"select": "to choose on", "report": "to report"}
+NAMES = {"select": "to choose on", "report": "to report", "write": "to write"}
 
 
 def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:

@@ -109,13 +109,34 @@ class ResultsFolder:
         return all((folder / f"{Path(p).stem}.png").is_file() for p in video["frame_paths"])
 
 
+def free_folder(folder: Path, key: str | None) -> Path:
+    """The folder, or with a number behind it, that is empty, or the last one of a run that goes on.
+
+    Args:
+        folder: As a person named it.
+        key: Of a run that may go on; None begins a new one.
+    """
+    number, place, own = 1, folder, None
+    while place.is_dir() and any(place.iterdir()):
+        marker = place / RUN_FILE
+        if key is not None and marker.is_file() and _key_in(marker) == key:
+            own = place
+        number += 1
+        place = folder.with_name(f"{folder.name}-{number}")
+    return own or place
+
+
+def _key_in(marker: Path) -> str | None:
+    return json.loads(marker.read_text(encoding="utf-8")).get("key")
+
+
 def _claim(folder: Path, key: str, what: str) -> None:
     """Mark a folder as that of a run, or refuse that of another."""
     marker = folder / RUN_FILE
     if not marker.is_file():
         atomic_write_text(marker, json.dumps({"key": key}))
         return
-    if json.loads(marker.read_text(encoding="utf-8")).get("key") != key:
+    if _key_in(marker) != key:
         raise ValueError(
             f"{what} {folder} belongs to a run with another encoder, protocol, setting or code; "
             "name another folder, or delete it"

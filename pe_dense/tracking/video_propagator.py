@@ -38,7 +38,13 @@ from pe_dense.tracking.label_propagation import propagate_layers
 from pe_dense.tracking.layer_choice import InUse, LayerChoice
 from pe_dense.tracking.object_statistics import object_statistics
 from pe_dense.tracking.reference import PropagationSetting
-from pe_dense.tracking.video_journal import ResultsFolder, VideoJournal, run_key, video_key
+from pe_dense.tracking.video_journal import (
+    ResultsFolder,
+    VideoJournal,
+    free_folder,
+    run_key,
+    video_key,
+)
 
 MAX_THREADS = 8  # by default; more only keep the thread that starts the GPU's work from its turn
 
@@ -56,7 +62,9 @@ class VideoPropagator(BaseModel):
             set here), or an encoder as in `pe_dense.encoders.contract.Encoder` that is a module.
         encoder_depth: Number of blocks of the encoder.
         settings: Arguments of each `PropagationSetting`.
-        layers: Blocks, 0-based, negatives allowed; 'all' is every one.
+        layers: Blocks, 0-based, negatives allowed; 'all' is every one, 'middle' the one that two
+            thirds of the depth reach, where trained encoders track well (arXiv:2504.13181, table
+            36: the last blocks are worse).
         listed_depth: Depth of encoder that `layers` was written for; another one is refused,
             because the layers would be others. None skips this.
         size_rule, short_side: See `pe_dense.tracking.frames.network_size`.
@@ -71,8 +79,10 @@ class VideoPropagator(BaseModel):
         threads: Frames, label maps and, on a CPU, layers worked on at a time. None: 2, and as many
             as there are processors, up to 8, where the encoder is on another device.
         journal_dir: Folder that lets a killed run go on at the next video; None keeps none.
-        results_dir: New folder for indexed PNGs of the videos to report, at their native size.
-            Needs one layer and setting: only one, or a selection. None writes none.
+        results_dir: New folder for indexed PNGs of the videos to report or write, at their native
+            size. Needs one layer and setting: only one, or a selection. None writes none.
+        number_results: A folder that is not empty is left alone, and RESULTS_DIR-2, -3 ... is
+            taken, or the one that a killed run began.
         data_preprocessor, init_cfg: As in MMEngine.
 
     Raises:
@@ -97,6 +107,7 @@ class VideoPropagator(BaseModel):
         threads: int | None = None,
         journal_dir: str | None = None,
         results_dir: str | None = None,
+        number_results: bool = False,
         data_preprocessor: Mapping[str, Any] | None = None,
         init_cfg: Mapping[str, Any] | None = None,
     ) -> None:
@@ -107,9 +118,9 @@ class VideoPropagator(BaseModel):
                 f"{encoder_depth}; set layers='all', or list layers and listed_depth anew"
             )
         if isinstance(layers, str):
-            if layers != "all":
-                raise ValueError(f"layers is {layers!r}; use 'all' or a list of blocks")
-            layers = range(encoder_depth)
+            if layers not in ("all", "middle"):
+                raise ValueError(f"layers is {layers!r}; use 'all', 'middle' or a list of blocks")
+            layers = range(encoder_depth) if layers == "all" else [middle_block(encoder_depth)]
         self.layers = tuple(resolve_indices(list(layers), encoder_depth))
         self.settings = tuple(PropagationSetting(**setting) for setting in settings)
         for name, values in (("layers", self.layers), ("settings", self.settings)):
@@ -137,6 +148,7 @@ class VideoPropagator(BaseModel):
         self.upsample, self.stretch = upsample, stretch
         self.batch_size, self.threads = batch_size, threads
         self.journal_dir, self.results_dir = journal_dir, results_dir
+        self.number_results = number_results
         self._journal: VideoJournal | None = None
         self._results: ResultsFolder | None = None
         self._choice = LayerChoice(self.layers, self.settings)
@@ -183,7 +195,12 @@ class VideoPropagator(BaseModel):
         """
         self._open_folders()
         use = self._choice.in_use(video["purpose"])
-        writes = self._results is not None and video["purpose"] == "report"
+        writes = self._results is not None and video["purpose"] != "select"
+        if not writes and not video["scored"]:
+            raise ValueError(
+                f"video {video['video']!r} has no masks to score with, and nothing is written; set "
+                "results_dir to a new folder for its masks"
+            )
         if writes and len(use.layers) * len(use.settings) > 1:
             raise ValueError(
                 f"results_dir={self.results_dir} takes one layer and setting, not "
@@ -203,6 +220,11 @@ class VideoPropagator(BaseModel):
         if self._journal is not None:
             self._journal.write(video["video"], key, found)
         return self._finish(video, found, use)
+
+    @property
+    def written_to(self) -> Path | None:
+        """Folder of the label maps that were written; None where none were."""
+        return None if self._results is None else self._results.folder
 
     def _finish(
         self, video: Mapping[str, Any], found: Mapping[str, Any], use: InUse
@@ -241,7 +263,10 @@ class VideoPropagator(BaseModel):
         )
         if self.results_dir is not None:
             go_on = self.journal_dir is not None and Path(self.journal_dir).is_dir()
-            self._results = ResultsFolder(Path(self.results_dir), key, go_on)
+            folder = Path(self.results_dir)
+            if self.number_results:
+                folder = free_folder(folder, key if go_on else None)
+            self._results = ResultsFolder(folder, key, go_on)
         if self.journal_dir is not None:
             self._journal = VideoJournal(Path(self.journal_dir), key)
 
@@ -318,6 +343,16 @@ class VideoPropagator(BaseModel):
                 maps = self.backbone.forward_intermediates(batch_B3HW, blocks)
             for b in range(len(batch_B3HW)):
                 yield [map_BDhw[b].permute(1, 2, 0) for map_BDhw in maps]
+
+
+def middle_block(depth: int) -> int:
+    """The block, 0-based, that two thirds of so many reach.
+
+    Example:
+        >>> middle_block(12), middle_block(24), middle_block(1)
+        (7, 15, 0)
+    """
+    return max(round(depth * 2 / 3) - 1, 0)
 
 
 def score_queue(scorer: FrameScorer, pool: ThreadPoolExecutor, most: int, like: Tensor) -> Any:

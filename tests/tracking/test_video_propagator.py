@@ -200,8 +200,24 @@ def test_videos_without_masks_to_score_are_only_written(davis: Path, tmp_path: P
     assert sorted(p.name for p in (results / "one").iterdir()) == [f"{t:05d}.png" for t in range(6)]
     metric = VideoObjectMetric("first")
     metric.process(None, [dict(item, **found)])
-    with pytest.raises(ValueError, match="'one' has no masks to score with"):
-        metric.evaluate(1)
+    assert metric.evaluate(1) == {}
+    with pytest.raises(ValueError, match="nothing is written; set results_dir"):
+        propagator().propagate(item)
+
+
+def test_results_of_a_finished_run_are_left_alone(davis: Path, tmp_path: Path) -> None:
+    item, results = items(davis, split_file="ImageSets/2017/val.txt")[0], tmp_path / "results"
+    for name in ("results", "results-2", "results-3"):
+        model = propagator(results_dir=str(results), number_results=True)
+        model.propagate(item)
+        assert model.written_to == tmp_path / name
+    going_on = dict(results_dir=str(results), journal_dir=str(tmp_path / "journal"))
+    killed = propagator(**going_on, number_results=True)
+    killed.propagate(item)
+    again = propagator(**going_on, number_results=True)
+    again.propagate(item)
+    assert again.written_to == killed.written_to == tmp_path / "results-4"
+    assert again.backbone.frames == 0
 
 
 def test_a_video_of_one_frame_gives_its_first_mask(tmp_path: Path) -> None:
@@ -242,7 +258,7 @@ def test_bad_files_of_a_video_are_named(davis: Path) -> None:
     [
         (dict(layers=[2]), "block index 2 is outside"),
         (dict(layers=[0, -2]), "layers is empty or names one twice"),
-        (dict(layers="last"), "use 'all' or a list"),
+        (dict(layers="last"), "use 'all', 'middle' or a list"),
         (dict(settings=[]), "settings is empty"),
         (dict(settings=[NEAR, NEAR]), "settings is empty or names one twice"),
         (dict(listed_depth=12), "encoder of 12 blocks, but this one has 2"),
