@@ -48,6 +48,8 @@ VERSION = re.search(
 )[1]
 README = ROOT / "README.md"
 
+EXTRAS = ("timm", "sam", "mot", "video", "lora", "tensorboard", "dev")
+
 setup(
     name="pe_dense",
     version=VERSION,
@@ -63,7 +65,7 @@ setup(
     # pip builds onedl-mmcv apart from torch, hence without its operators, in seconds.
     install_requires=allowed(),
     extras_require={
-        **{extra: allowed(extra) for extra in ("timm", "sam", "mot", "video", "lora", "dev")},
+        **{extra: allowed(extra) for extra in EXTRAS},
         "tested": tested(),
     },
 )

@@ -310,7 +310,7 @@ def open_run_of(args: argparse.Namespace, task: str) -> tuple[TrainedRun, nn.Mod
         raise ValueError(
             f"config {run.config} trains many heads on every layer, and no one of them gives the "
             "picture; train and draw one with a config of a single head, such as "
-            f"{SINGLE_HEADS[found]} with --cfg-options layers=[INDEX]"
+            f"{SINGLE_HEADS[found]} with --cfg-options 'layers=[INDEX]'"
         )
     require_task(run, task)
     if task != "detection":  # a detector draws single views, of annotations that it reads itself

@@ -106,7 +106,7 @@ class CachedTeacher(FrozenTeacher):
         if not data_samples or any(s.get("image_sha256") is None for s in data_samples):
             raise ValueError(
                 f"images carry no SHA-256 by which teacher cache {self.cache.folder} knows them; "
-                "set hash_images=True in the training data set"
+                "set train_dataloader.dataset.hash_images=True"
             )
         tokens_BNC = self.cache.read_batch(
             [s.image_sha256 for s in data_samples], [s.img_path for s in data_samples]

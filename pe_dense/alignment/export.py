@@ -82,7 +82,7 @@ def export_student(
     if "alignment" not in facts:
         raise ValueError(
             f"checkpoint {file} is none of an alignment; other encoders are taken out with "
-            "tools/convert_weights.py --encoder-only"
+            "python tools/convert_weights.py SRC DST --to ours --encoder-only"
         )
     encoder_name = facts["alignment"]["encoder"]
     state, left_out = student_state(content["state_dict"], encoder_name, file)

@@ -160,7 +160,7 @@ def patch_embedding(encoder: nn.Module) -> nn.Module:
     except AttributeError as error:
         raise ValueError(
             f"{type(encoder).__name__} has no patch_embedding, so its patches cannot be masked; "
-            "set masking=None"
+            "set model.masking=None"
         ) from error
 
 

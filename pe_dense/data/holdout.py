@@ -250,7 +250,7 @@ class HoldoutSubset:
         if len(set(sequences)) < len(sequences):
             raise ValueError(
                 f"images are tossed for one by one, but {len(sequences):,} of them are of "
-                f"{len(set(sequences)):,} sequences and look alike; set group='sequence'"
+                f"{len(set(sequences)):,} sequences and look alike; set holdout_group=sequence"
             )
         return toss([str(info["img_path"]) for info in infos], self.share)
 

@@ -94,7 +94,7 @@ class DepthHead(BaseDecodeHead):
         if self.with_class_token and not paired:
             raise ValueError(
                 "the depth head reads class tokens, but the backbone gives maps alone; set "
-                "with_class_token=True in backbone"
+                "model.backbone.with_class_token=True"
             )
         maps = [layer[0] if paired else layer for layer in layers]
         return maps, [token for _, token in layers] if self.with_class_token else []

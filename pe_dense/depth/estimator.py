@@ -72,7 +72,8 @@ class DenseDepthEstimator(AnyImageSize, DepthEstimator):
         if pad_value != 0:  # mmseg pads label maps and depth maps alike, with 255 by default
             raise ValueError(
                 f"data_preprocessor.seg_pad_val is {pad_value}, so padding would be annotated as "
-                f"{pad_value} m away; set seg_pad_val=0, which means not annotated"
+                f"{pad_value} m away; set model.data_preprocessor.seg_pad_val=0, which means "
+                "not annotated"
             )
         self.test_cfg = self.test_cfg or {}
         mode = self.test_cfg.get("mode", "whole")

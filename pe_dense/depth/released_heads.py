@@ -88,7 +88,7 @@ def model_of_released_head(
     if not model.backbone.is_loaded:
         raise ValueError(
             "it is a depth head alone, and the encoder has no weights here; put both into one file "
-            "with tools/convert_weights.py --config, and use that"
+            "with python tools/convert_weights.py SRC DST --to ours --config CONFIG --encoder NAME"
         )
     parameters = {HEAD + name for name, _ in head.named_parameters()}
     own = {key: value for key, value in model.state_dict().items() if key not in parameters}

@@ -45,7 +45,9 @@ class DETAHead(DeformableDETRHead):
     def __init__(self, proposal_assigner: dict | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not self.loss_cls.use_sigmoid:
-            raise ValueError("DETAHead needs a sigmoid class loss; set loss_cls.use_sigmoid=True")
+            raise ValueError(
+                "DETAHead needs a sigmoid class loss; set model.bbox_head.loss_cls.use_sigmoid=True"
+            )
         missing = {"nms_pre", "nms", "max_per_img"} - set(self.test_cfg or {})
         if missing:
             raise ValueError(f"model.test_cfg lacks {', '.join(sorted(missing))}, which DETA needs")

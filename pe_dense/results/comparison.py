@@ -42,7 +42,7 @@ def evidence_of(record: Record, root: str | os.PathLike[str]) -> ItemEvidence:
     if path is None or record.evidence is None:
         raise ValueError(
             f"{record_path(record)} has no per-item evidence, so it cannot be compared; evaluate "
-            "its checkpoint again with tools/test.py --supersede"
+            "its checkpoint again with python tools/test.py ... --supersede"
         )
     evidence = load_evidence(path, record.evidence.sha256)
     if record.task != "tracking" and evidence.num_items != record.dataset.num_items:

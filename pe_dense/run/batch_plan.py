@@ -151,7 +151,7 @@ def _accumulated(template: Config, own: int, processes: int, path: str | Path) -
     if share % own:
         raise ValueError(
             f"total_batch={total} of {path} is no whole number of times batch_size={own} x "
-            f"{processes} processes; take --cfg-options batch_size={_words(_near(share, own))}"
+            f"{processes} processes; take --cfg-options batch_size={_near(share, own)[0]}"
         )
     return BatchPlan(total, own, processes, share // own)
 
@@ -197,7 +197,7 @@ def require_schedule(cfg: Config, path: str | Path) -> None:
         if type(steps) is not int or not 1 <= steps <= total:
             raise ValueError(
                 f"config {path}: {key}={steps!r} is no number of steps from 1 to {name}={total}; "
-                f"take --cfg-options {key}=N within them"
+                f"take --cfg-options {key}={total}, or less"
             )
 
 

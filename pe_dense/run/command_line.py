@@ -53,6 +53,24 @@ class Parser(argparse.ArgumentParser):
         return as_typed(super().format_help())
 
 
+def with_own_paths(text: str, argv: Sequence[str] | None = None) -> str:
+    """Text in which '/path/to/NAME' is the path of that name that this command was given.
+
+    Commands that runs keep have no paths of their machine; advice to type one again needs them.
+
+    Args:
+        text: With commands as `provenance.command_line` writes them.
+        argv: Default: `sys.argv`.
+
+    Example:
+        >>> with_own_paths("data_root=/path/to/bccd", ["t.py", "data_root=/disk/bccd"])
+        'data_root=/disk/bccd'
+    """
+    given = [part for word in (sys.argv if argv is None else argv) for part in word.split("=")]
+    named = {re.split(r"[\\/]", part.rstrip("/"))[-1]: part for part in given if "/" in part}
+    return re.sub(r"/path/to/([^\s'\",;:)\]]+)", lambda match: named.get(match[1], match[0]), text)
+
+
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
     """Long options of a parser and of all its subcommands."""
     found: set[str] = set()
@@ -247,7 +265,7 @@ def run(main: Callable[[], int | None], goes_on: bool = False, option: str = "")
             raise
         if os.environ.get("PE_DENSE_TRACEBACK"):
             traceback.print_exc()
-        print(f"error: {as_typed(text)}", file=sys.stderr, flush=True)
+        print(f"error: {with_own_paths(as_typed(text))}", file=sys.stderr, flush=True)
         code = USER_ERROR
     distributed = sys.modules.get("torch.distributed")  # not imported here: torch loads slowly
     if code == 0 and distributed and distributed.is_available() and distributed.is_initialized():

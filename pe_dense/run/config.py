@@ -182,7 +182,11 @@ def read_config(path: str | Path) -> Config:
     file = find_config(path)
     if not file.is_file():
         near = near_configs(path)
-        meant = f"did you mean {', '.join(near)}?" if near else "see those that do with --list"
+        meant = (
+            f"did you mean {', '.join(near)}?"
+            if near
+            else "see those that do with: python tools/train.py --list"
+        )
         raise ValueError(f"config {path} does not exist; {meant}")
     try:
         cfg = Config.fromfile(str(file))

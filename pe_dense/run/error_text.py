@@ -28,11 +28,12 @@ PACKAGE = Path(__file__).resolve().parents[1]
 _WRAPPED = re.compile(r"class `\w+` in \S+: ")
 _NO_KEYWORD = re.compile(r"unexpected keyword argument '(\w+)'")
 _UNKNOWN = re.compile(r"(\S+) is not in the (.+?) registry")
+_FREE_SPACE = "free space where the run writes, then start it again"  # `told` adds --resume
 # By their message, since torch raises RuntimeError for these: (pattern, remedy).
 _RESOURCES = (
     ("out of memory", "lower the batch size or the size of images"),
     ("can't allocate memory", "lower the batch size or the size of images"),
-    ("PytorchStreamWriter", "free space where the run writes, then go on with --resume"),
+    ("PytorchStreamWriter", _FREE_SPACE),
     ("DataLoader worker", "lower num_workers, or give the machine more shared memory"),
 )
 # What torch raises for operators that a device lacks, and the variable that sends those to the CPU.
@@ -78,7 +79,7 @@ def told(error: Exception, words: Sequence[str] = ()) -> str | None:
         return f"not enough memory ({text}); {_RESOURCES[0][1]}"
     for pattern, remedy in _RESOURCES if isinstance(error, RuntimeError) else ():
         if pattern in text:
-            return f"{text.partition('. ')[0]}; {remedy}"
+            return f"{text.partition('. ')[0]}; {_to_go_on(remedy, words)}"
     for pattern, device, name in _MISSING_OPERATORS:
         if missing := pattern.search(text):
             return (
@@ -95,7 +96,7 @@ def told(error: Exception, words: Sequence[str] = ()) -> str | None:
             "its module in custom_imports"
         )
     if isinstance(error, OSError):
-        return _file_sentence(error, text)
+        return _to_go_on(_file_sentence(error, text), words)
     if isinstance(error, ValueError) and _is_own(error):
         return text
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -115,6 +116,12 @@ def told(error: Exception, words: Sequence[str] = ()) -> str | None:
     return text if isinstance(error, ValueError) else None
 
 
+def _to_go_on(text: str, words: Sequence[str]) -> str:
+    """With the option that goes on, where the tool has it: others begin anew by themselves."""
+    is_training = bool(words) and re.search(r"\btrain(\.py)?$", words[0]) is not None
+    return text + " with --resume" * (is_training and text.endswith(_FREE_SPACE))
+
+
 def _failed_line(error: Exception) -> str:
     """The code that failed, for assertions without a word."""
     lines = traceback.extract_tb(error.__traceback__)
@@ -124,7 +131,7 @@ def _failed_line(error: Exception) -> str:
 def _file_sentence(error: OSError, text: str) -> str:
     if error.errno in _NO_SPACE:
         place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}; free space where the run writes, then go on with --resume"
+        return f"{place}{error.strerror}; {_FREE_SPACE}"
     if error.filename is None:
         return text
     return f"{error.filename} {_FILES.get(error.errno, f'cannot be used ({error.strerror})')}"

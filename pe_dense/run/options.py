@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 
 from pe_dense.run.near_names import hint, near_names
 from pe_dense.run.references import REFERENCE, Given
+from pe_dense.run.vis_backends import FORM
 
 # Text for which other configs have None, which turns something off.
 _MAY_BE_NONE = (
@@ -44,6 +45,11 @@ def apply_options(cfg: Config, options: Mapping[str, Any], path: str | Path) -> 
         ValueError: If an option names nothing, or is of another kind than what it replaces.
     """
     texts = getattr(options, "texts", {})  # as the command line has them
+    if "visualizer.vis_backends" in options and "visualizer" not in cfg:  # MMEngine's place
+        options = {
+            "vis_backends" if key == "visualizer.vis_backends" else key: value
+            for key, value in options.items()
+        }
     for key in options:
         _require_key(cfg, key, path)
     given = {
@@ -95,6 +101,9 @@ def _require_key(cfg: Config, dotted: str, path: str | Path) -> None:
     node: Any = cfg._cfg_dict
     if dotted in _FROM_OPTIONS:
         return
+    top = dotted.partition(".")[0]
+    if top in ("vis_backends", "visualizer") and top not in cfg:
+        raise ValueError(f"--cfg-options {dotted}: {path} has no {top!r} yet; write {FORM}")
     for part in dotted.split("."):
         if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
             node = node[int(part)]
@@ -162,22 +171,37 @@ def _referenced(cfg: Config, value: Any) -> Any:
 def _as_expected(key: str, old: Any, new: Any, text: str | None) -> Any:
     """Text where the config has text, or a path that it leaves open: a folder called 2024.
 
-    A list of bare words, `classes=[cat,dog]`, is one where the config has a list.
+    A list of bare words, `classes=[cat,dog]`, is one where the config has a list or finds out.
     """
-    if isinstance(old, (list, tuple)) and isinstance(new, str) and re.fullmatch(r"\[.*\]", new):
-        return [word.strip() for word in new[1:-1].split(",")]
     is_path = old is None and key.rpartition(".")[2] in _PATHS
+    takes_list = isinstance(old, (list, tuple)) or (old is None and not is_path)
+    if takes_list and isinstance(new, str) and key not in _FROM_OPTIONS:
+        if re.fullmatch(r"[\[(].*[\])]", new):
+            return [item for item in map(_bare, new[1:-1].split(",")) if item != ""]
+        if "," in new and old is not None:
+            return [_bare(item) for item in new.split(",")]
     if (is_path or isinstance(old, str)) and isinstance(new, (bool, int, float)):
         return str(new) if text is None else text
     return new
 
 
+def _bare(word: str) -> Any:
+    """One word of a list: a number if it is one, else text without quotes around it."""
+    word = word.strip()
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word.strip("'\"")
+
+
 _EXPECTED = (
     (bool, (bool,), "True or False"),
     ((int, float), (bool, int, float, list, tuple), "a number"),
-    (list, (list, tuple), "a list"),
-    (tuple, (list, tuple, int, float), "a tuple"),
-    (dict, (dict,), "a dict"),
+    (list, (list, tuple), "a list, such as '{key}=[a,b]'"),
+    (tuple, (list, tuple, int, float), "a tuple, such as {key}=64,64"),
+    (dict, (dict,), "a dict, such as \"{key}={{'type':'NAME'}}\""),
     (str, (bool, int, float, str, list, tuple, dict), "a text"),  # anything but None
 )
 
@@ -199,6 +223,7 @@ def _require_type(old: Any, new: Any, key: str, given: Any) -> None:
             if not isinstance(new, allowed):
                 example = str(old) if len(str(old)) < 60 else "..."
                 raise ValueError(
-                    f"--cfg-options {key}={given}: the config has {example} there; give {words}"
+                    f"--cfg-options {key}={given}: the config has {example} there; give "
+                    + words.format(key=key)
                 )
             return

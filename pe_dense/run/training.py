@@ -201,10 +201,13 @@ def require_training(cfg: Config, config: str) -> None:
         ValueError: With the command that it is for.
     """
     if cfg.get("evaluation_only"):
-        raise ValueError(f"config {config} only evaluates; score a checkpoint with tools/test.py")
+        raise ValueError(
+            f"config {config} only evaluates; score a checkpoint with python tools/test.py "
+            f"{config} CHECKPOINT"
+        )
     if cfg.get("training_free"):
         raise ValueError(
-            f"config {config} trains nothing; score an encoder with tools/test.py {config} "
+            f"config {config} trains nothing; score an encoder with python tools/test.py {config} "
             "--encoder NAME"
         )
 

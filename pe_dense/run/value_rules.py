@@ -33,8 +33,8 @@ def _is_pair(value: Any) -> bool:
 
 
 _COUNT = _is_whole, "a whole number of at least 1"
-_SIDES = _are_sides, "two whole numbers of at least 1, such as (64, 64)"
-_SCALE = _is_scale, "one or two whole numbers of at least 1, such as (64, 64)"
+_SIDES = _are_sides, "two whole numbers of at least 1, such as 64,64"
+_SCALE = _is_scale, "one or two whole numbers of at least 1, such as 64,64"
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "batch_size": _COUNT,
     "max_epochs": _COUNT,
@@ -43,7 +43,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "crop_size": _SIDES,
     "image_scale": _SCALE,
     "train_scale": _SCALE,
-    "ratio_range": (_are_factors, "a lower and an upper factor above 0, such as (0.5, 2.0)"),
+    "ratio_range": (_are_factors, "a lower and an upper factor above 0, such as 0.5,2.0"),
 }
 
 

@@ -29,6 +29,8 @@ BACKENDS: dict[str, tuple[str, str | None]] = {
     "dvclive": ("DVCLiveVisBackend", "dvclive"),
     "aim": ("AimVisBackend", "aim"),
 }
+_EXTRAS = ("tensorboard",)  # of setup.py, with the versions that fit
+FORM = "--cfg-options vis_backends=tensorboard, or 'vis_backends=[tensorboard,wandb]'"
 _LOCAL = {"type": "LocalVisBackend"}
 _SECRET = re.compile(r"(api|access|secret|private)_?key|token|secret|passw|credential", re.I)
 _LOGIN = re.compile(r"\w+://[^/\s]*@")
@@ -42,9 +44,11 @@ def use_vis_backends(cfg: Config) -> None:
     """
     asked = cfg.pop("vis_backends", None)
     visualizer = cfg.get("visualizer")
+    if isinstance(visualizer, (str, list, tuple)):  # people name the backend there
+        asked, visualizer = asked or visualizer, None
     if visualizer is not None:
         if not isinstance(visualizer, Mapping):
-            raise ValueError(f"visualizer={visualizer!r} is no dict; set vis_backends instead")
+            raise ValueError(f"visualizer={visualizer!r} is no dict; write {FORM}")
         _require_no_secret(visualizer)
         asked = visualizer.get("vis_backends") if asked is None else asked
     if asked is None:
@@ -52,6 +56,7 @@ def use_vis_backends(cfg: Config) -> None:
     backends = [_backend(each) for each in _listed(asked)]
     if not any(each["type"] == _LOCAL["type"] for each in backends):
         backends.insert(0, dict(_LOCAL))
+    cfg.pop("visualizer", None)
     cfg.visualizer = {**(visualizer or {"type": "Visualizer"}), "vis_backends": backends}
 
 
@@ -83,18 +88,20 @@ def _backend(asked: Any) -> dict[str, Any]:
     """Settings of one backend; whether its package is there is looked up, not tried."""
     _require_no_secret(asked)
     settings = dict(asked) if isinstance(asked, Mapping) else {}
-    if isinstance(asked, str):
-        settings = {"type": BACKENDS.get(asked, ("", None))[0]}
+    if isinstance(asked, str):  # a short name, or the type itself
+        asked = asked if asked in dict(BACKENDS.values()) else asked.lower()
+        settings = {"type": BACKENDS.get(asked, (asked, None))[0]}
     kind, types = settings.get("type"), dict(BACKENDS.values())
     if not isinstance(kind, str) or kind not in types:
         raise ValueError(
             f"vis_backends: {asked!r} is none of {', '.join(BACKENDS)}, and no dict with one of "
-            f"the types {', '.join(types)}"
+            f"the types {', '.join(types)}; write {FORM}"
         )
     package = types[kind]
     if package is not None and importlib.util.find_spec(package) is None:
+        wanted = f'"pe_dense[{package}]"' if package in _EXTRAS else package
         raise ValueError(
             f"vis_backends: {kind} needs the package {package}, which is not "
-            f"installed; get it with: pip install {package}"
+            f"installed; get it with: pip install {wanted}"
         )
     return settings

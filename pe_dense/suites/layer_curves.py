@@ -263,5 +263,5 @@ def _require_curves(curves: Sequence[LayerCurve]) -> None:
     if not curves:
         raise ValueError(
             "no record has scores by layer; run a probing protocol first, for example "
-            "tools/benchmark.py --suite layers"
+            "python tools/benchmark.py --suite layers"
         )

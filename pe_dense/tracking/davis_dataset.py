@@ -33,6 +33,7 @@ from mmengine.structures import BaseDataElement
 from pe_dense.data.picture import require_bits
 from pe_dense.tracking.frame_files import frame_files
 
+UNSCORED = "--cfg-options test_dataloader.dataset.scored=False"
 STYLES = ("davis", "youtube")
 PARTS = ("train", "val")
 
@@ -91,7 +92,7 @@ class DavisVideos(BaseDataset):
         if unknown:
             raise ValueError(f"selection has {unknown[0]!r}; it may name split_file and part")
         if selection is not None and not scored:
-            raise ValueError("selection needs scored videos; set scored=True or selection=None")
+            raise ValueError("selection needs scored videos; leave selection or scored=False out")
         self.style, self.selection, self.scored = style, selection, scored
         self.split_file, self.resolution = split_file, resolution
         self.part, self.val_share, self.bits = part, val_share, require_bits(bits)
@@ -185,13 +186,13 @@ class DavisVideos(BaseDataset):
             missing = frames[annotated.index(False)][1].stem
             raise ValueError(
                 f"video {name!r} has no mask {masks / missing}.png; scoring needs one for every "
-                "frame (style='davis'), or set scored=False"
+                f"frame (style='davis'); to only track, {UNSCORED}"
             )
         needed = 3 if self.style == "davis" else 2
         if self.scored and sum(annotated) < needed:
             raise ValueError(
                 f"video {name!r} has {sum(annotated)} annotated frames; scoring needs {needed} "
-                f"(style={self.style!r}): unlist it, or set scored=False"
+                f"(style={self.style!r}): unlist it; to only track, {UNSCORED}"
             )
         return dict(
             video=name,

@@ -285,7 +285,7 @@ def test_bad_input_is_named():
     head = build("DepthBinsHead", num_layers=2, with_class_token=True)
     with pytest.raises(ValueError, match="gives 1 maps"):
         head(pairs(1))
-    with pytest.raises(ValueError, match="with_class_token=True in backbone"):
+    with pytest.raises(ValueError, match="model.backbone.with_class_token=True"):
         head([torch.randn(B, C, H, W)] * 2)
     head, maps = build("DepthBinsHead"), [torch.randn(B, C, H, W)]
     good = samples(torch.ones(B, 6, 8))
