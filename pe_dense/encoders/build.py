@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from pe_dense.encoders.contract import WeightsInfo
 from pe_dense.encoders.weights import load_weights
-from pe_dense.encoders.zoo import find_encoder
+from pe_dense.encoders.zoo import TEXT_TOWERS, find_encoder
 
 if TYPE_CHECKING:
     from pe_dense.encoders.pe import PerceptionEncoder
+    from pe_dense.encoders.text_tower import ImageTextModel
     from pe_dense.encoders.timm_vit import TimmEncoder
 
 
@@ -93,3 +94,35 @@ def build_loaded(
         return encoder, encoder.weights_info()
     encoder = build_encoder(name, **options)
     return encoder, load_weights(encoder, source, **(weights_options or {}))
+
+
+def build_image_text(name: str, weights: str = "random") -> tuple[ImageTextModel, WeightsInfo]:
+    """Build a PE Core model of both towers, and load the official file whole.
+
+    Args:
+        name: One of `zoo.TEXT_TOWERS`.
+        weights: 'random', 'released', a path, or 'hf://repo[@revision][:file]'.
+
+    Raises:
+        ValueError: For an encoder without a text tower, or a file that cannot be used.
+
+    Example:
+        >>> model, info = build_image_text("pe_core_t16_384")
+        >>> model.text.context_length, info.source
+        (32, 'random')
+    """
+    from pe_dense.encoders.text_tower import ImageTextModel, TextTower, load_image_text
+
+    spec = find_encoder(name)
+    if name not in TEXT_TOWERS:
+        raise ValueError(f"{name} has no text tower; those that do: {', '.join(TEXT_TOWERS)}")
+    context_length, embed_dim, depth, num_heads = TEXT_TOWERS[name]
+    text = TextTower(
+        context_length=context_length,
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=num_heads,
+        output_dim=spec.arch["output_dim"],
+    )
+    model = ImageTextModel(build_encoder(name), text)
+    return model, load_image_text(model, spec.weights if weights == "released" else weights)

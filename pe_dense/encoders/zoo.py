@@ -79,6 +79,17 @@ _PE_ROWS = {
     "pe_spatial_t16_512": (16, 192, 12, 3, 768, 512, True, None, None),
 }
 
+# Text towers of PE Core: context, width, depth, heads; all have CLIP's vocabulary.
+TEXT_TOWERS: Mapping[str, tuple[int, int, int, int]] = MappingProxyType(
+    {
+        "pe_core_g14_448": (72, 1280, 24, 20),
+        "pe_core_l14_336": (32, 1024, 24, 16),
+        "pe_core_b16_224": (32, 1024, 24, 16),
+        "pe_core_s16_384": (32, 512, 12, 8),
+        "pe_core_t16_384": (32, 512, 12, 8),
+    }
+)
+
 # sha256 of released files: the object ids that the hub gives them. Core L is that of revision
 # bafb0f7 of facebook/PE-Core-L14-336 (2,684,747,432 bytes); Spatial B (345,783,707 bytes) is what
 # three projects on GitHub found independently of each other. Of the others only one project says

@@ -16,9 +16,9 @@ from pe_dense.files import file_sha256
 from pe_dense.run.checkpoint import load_checkpoint_safely
 from pe_dense.run.command_line import sentence
 from pe_dense.run.config import load_config, load_template
+from pe_dense.run.opened_run import open_run
 from pe_dense.run.protocol import protocol_sha256
 from pe_dense.run.request import RunRequest
-from pe_dense.run.opened_run import open_run
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / "configs" / "detection"

@@ -67,6 +67,7 @@ PACKAGES = (
     Package("av", ">=17,<19", "==18.1.0; python_version >= '3.11'", "video"),
     Package("av", None, ">=17,<18; python_version < '3.11'"),
     Package("tensorboard", ">=2.16", ">=2.16,<3", "tensorboard"),
+    Package("open-clip-torch", ">=3", "==3.3.0", "text"),
     Package("pytest", ">=8", ">=8,<10", "dev"),
     Package("pytest-xdist", ">=3.6", ">=3.6,<4", "dev"),
     Package("ruff", ">=0.12", ">=0.12,<0.18", "dev"),
