@@ -2,6 +2,7 @@
 
 python tools/predict.py CONFIG CHECKPOINT photo.jpg folder/ 'more/*.png' list.txt --out DIR
 python tools/predict.py CONFIG CHECKPOINT street.mp4 --out DIR
+python tools/predict.py configs/tracking/vos_custom.py street.mp4 --mask FIRST.png --out DIR
 
 CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. Folders are searched with
 their subfolders, which stand in DIR again. DIR gets index.json (what was made of which file, and
@@ -57,6 +58,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--encoder", help="encoder of the run (default: the checkpoint's)")
     parser.add_argument(
+        "--mask", type=Path, help="objects of the first frame, to be followed through a video"
+    )
+    parser.add_argument("--weights", help="of the encoder that follows masks")
+    parser.add_argument(
         "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE"
     )
     return parser.parse_args()
@@ -68,6 +73,16 @@ def main() -> int:
     config, words = None, list(args.words)
     if words[0].endswith(".py"):
         config = words.pop(0)
+    if args.mask is not None or config is not None:
+        from pe_dense.predict.video_command import is_of_tracking  # heavy
+
+        if is_of_tracking(config):
+            return follow_objects(str(config), words, args)
+    if args.mask is not None or args.weights is not None:
+        raise ValueError(
+            "--mask and --weights are for masks that are followed through a video; name the "
+            "config first: configs/tracking/vos_custom.py"
+        )
     if len(words) < 2:
         raise ValueError("name a checkpoint and then what to predict: pictures, folders, lists")
     from pe_dense.predict.command import PredictRequest, predict  # heavy: torch
@@ -106,6 +121,18 @@ def main() -> int:
     if outcome.failed:
         print(f"{len(outcome.failed)} could not be predicted", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def follow_objects(config: str, words: list[str], args: argparse.Namespace) -> int:
+    """Masks or boxes through videos."""
+    from pe_dense.predict.video_command import VideoRequest, follow  # heavy
+
+    options = command_line.parse_options(args.cfg_options)
+    outcomes = follow(
+        VideoRequest(config, words, args.out, args.mask, args.encoder, args.weights, options)
+    )
+    failed = [outcome for outcome in outcomes if outcome.error]
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

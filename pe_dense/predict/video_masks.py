@@ -23,6 +23,7 @@ from pe_dense.pictures.masks import draw_identities
 from pe_dense.predict.video_prediction import frame_name
 from pe_dense.predict.video_source import VideoSource
 from pe_dense.run.config import load_template, resolved
+from pe_dense.run.start_table import tell_weights
 from pe_dense.tracking.frames import write_label_map
 from pe_dense.tracking.mask_stream import stream_masks
 from pe_dense.tracking.own_masks import read_own_mask
@@ -117,6 +118,7 @@ def open_mask_predictor(
     predictor_bits = cfg.get("image_bits")
     read_own_mask(mask)  # before weights are downloaded
     model = MODELS.build({**cfg.model, "journal_dir": None, "results_dir": None})
+    tell_weights(str(cfg.encoder), model.backbone.weights_info)
     if len(model.layers) * len(model.settings) > 1:
         raise ValueError(
             f"config {config} compares {len(model.layers)} layers x {len(model.settings)} "
