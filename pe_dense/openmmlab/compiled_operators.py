@@ -140,6 +140,16 @@ def kept_answers() -> dict[str, dict]:
     return kept if sound else {}
 
 
+def used_in_words(device: str) -> str | None:
+    """Which operators a record of this process should name: None for the usual PyTorch forms.
+
+    Boxes that tie come out of the compiled NMS in another order, so that a score may differ in its
+    last digits.
+    """
+    called = "mmcv.ops" in sys.modules  # segmentation and depth call none
+    return "mmcv's compiled ones" if called and work_on(device) else None
+
+
 def work_on(device: str) -> bool:
     """Whether mmcv's compiled operators run on tensors of a device."""
     return not problem_on(device)

@@ -22,6 +22,7 @@ from mmengine.runner import Runner
 from pe_dense.encoders.fingerprint import feature_fingerprint
 from pe_dense.encoders.published import standing
 from pe_dense.files import file_sha256
+from pe_dense.openmmlab.compiled_operators import used_in_words
 from pe_dense.results import provenance
 from pe_dense.results.evidence_file import evidence_bytes
 from pe_dense.results.item_evidence import ItemEvidence
@@ -45,6 +46,8 @@ from pe_dense.run.request import RunRequest
 from pe_dense.run.scored_data import note_on_published
 from pe_dense.run.speed import options_in_words
 from pe_dense.run.trained_run import TrainedRun, bare_model
+
+WITH_OPERATORS = ("detection", "tracking")  # tasks whose models call mmcv's operators
 
 
 def record_of(
@@ -82,6 +85,12 @@ def record_of(
     data = cfg.protocol
     published = note_on_published(data.task, data.dataset, data.split, content)
     held_out = note_on_holdout(runner.test_dataloader.dataset)
+    options = options_in_words(
+        facts.amp, facts.speed if facts.train_command else None, request.speed
+    )
+    operators = used_in_words("cuda" if cuda else "cpu")
+    if operators is not None and cfg.protocol.task in WITH_OPERATORS:
+        options["operators"] = operators
     by_layer = None
     if isinstance(cfg.get("layer"), int):  # one point of a curve over layers
         layer = str(cfg.layer % encoder_facts(cfg.encoder)["depth"])
@@ -111,9 +120,7 @@ def record_of(
         blind=dict(blind) if blind else None,
         created=provenance.utc_now(),
         command=" && ".join(filter(None, [facts.train_command, here])),
-        options=options_in_words(
-            facts.amp, facts.speed if facts.train_command else None, request.speed
-        ),
+        options=options,
         checkpoint_sha256=None if run.file is None else file_sha256(run.file),
         seed=facts.seed,
         code=code_of(run),

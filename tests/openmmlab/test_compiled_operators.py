@@ -117,3 +117,13 @@ def test_nothing_asks_mmcv_for_its_cuda_version(monkeypatch) -> None:
     assert len(ours) > 100
     name = "get_compiling_" + "cuda_version"
     assert [path for path in ours if name in path.read_text(encoding="utf-8")] == []
+
+
+def test_records_name_compiled_operators_alone(monkeypatch) -> None:
+    monkeypatch.setattr(compiled_operators, "problem_on", lambda device: "")
+    assert compiled_operators.used_in_words("cpu") == "mmcv's compiled ones"
+    monkeypatch.setattr(compiled_operators, "problem_on", lambda device: "none are here")
+    assert compiled_operators.used_in_words("cpu") is None
+    monkeypatch.setattr(compiled_operators, "problem_on", lambda device: "")
+    monkeypatch.delitem(sys.modules, "mmcv.ops")
+    assert compiled_operators.used_in_words("cpu") is None
