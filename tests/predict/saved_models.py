@@ -67,10 +67,15 @@ def save_untrained(name: str, folder: Path, data_root: Path, **more: Any) -> Sav
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
+    told = dict(seed=0, amp=False, world_size=1, commit="", dirty=False, train_command="")
     facts = RunFacts(
-        encoder=cfg.encoder, weights=WeightsInfo("drawn", "0" * 64),
-        protocol_sha256=protocol_sha256(template), seed=0, amp=False, world_size=1, start_from=None, train_command="", train_seconds=None, commit="", dirty=False,
-    )  # fmt: skip
+        encoder=cfg.encoder,
+        weights=WeightsInfo("drawn", "0" * 64),
+        protocol_sha256=protocol_sha256(template),
+        start_from=None,
+        train_seconds=None,
+        **told,
+    )
     content = dict(state_dict=model.state_dict(), meta=dict(pe_dense=facts.to_meta()))
     torch.save(content, saved.checkpoint)
     return saved
