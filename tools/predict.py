@@ -1,10 +1,12 @@
 """Predicts on pictures and videos of your own: boxes and masks, label maps, or depth.
 
-python tools/predict.py CONFIG CHECKPOINT photo.jpg folder/ 'more/*.png' list.txt --out DIR
-python tools/predict.py CONFIG CHECKPOINT street.mp4 --out DIR
+python tools/predict.py work_dirs/street photo.jpg folder/ 'more/*.png' list.txt --out DIR
+python tools/predict.py CHECKPOINT street.mp4 --out DIR
+python tools/predict.py CONFIG CHECKPOINT INPUT ... --out DIR
 python tools/predict.py configs/tracking/vos_custom.py street.mp4 --mask FIRST.png --out DIR
 
-CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. Folders are searched with
+CHECKPOINT is a file, or a work dir whose newest checkpoint is meant; it knows its config. CONFIG
+is for another way of scoring, or for a checkpoint of an earlier version. Folders are searched with
 their subfolders, which stand in DIR again. DIR gets index.json (what was made of which file, and
 what could not be read), and
   detection     detections.json: COCO with boxes, masks and scores of all detections
@@ -33,8 +35,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "words",
         nargs="+",
-        metavar="CONFIG CHECKPOINT INPUT",
-        help="config file (.py; Python that is run), checkpoint, then what to predict",
+        metavar="[CONFIG] CHECKPOINT INPUT",
+        help="checkpoint file or work dir, before it perhaps a config (.py; Python that is run), "
+        "then what to predict",
     )
     parser.add_argument("--out", type=Path, required=True, help="new folder for what is made")
     parser.add_argument("--resume", action="store_true", help="go on with a folder of before")
@@ -62,7 +65,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--weights", help="of the encoder that follows masks")
     parser.add_argument(
-        "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE"
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="on top of those of the training, for example image_bits=12",
     )
     return parser.parse_args()
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from pe_dense.files import file_sha256
 from pe_dense.predict.folder_prediction import Outcome, predict_pictures
 from pe_dense.predict.inputs import find_inputs
@@ -64,7 +66,7 @@ class PredictRequest:
     ids: Path | None = None
     steps_per_metre: float | None = None
     resume: bool = False
-    argv: Sequence[str] = ()
+    argv: Sequence[str] = ("tools/predict.py",)
 
 
 def predict(request: PredictRequest) -> Outcome:
@@ -74,6 +76,7 @@ def predict(request: PredictRequest) -> Outcome:
         ValueError: If the request cannot be followed, or not one picture could be predicted.
     """
     _require_sense(request)
+    cv2.setLogLevel(0)  # each picture that fails is told of by its name
     found = find_inputs(request.inputs, request.out)
     run = open_trained(request.checkpoint, request.config, request.encoder, request.options)
     predictor = Predictor(run, request.device, request.amp)

@@ -115,6 +115,8 @@ class Predictor:
         Raises:
             ValueError: If it is missing or cannot be decoded; see `pe_dense.data.picture`.
         """
+        if not Path(file).is_file():
+            raise ValueError(f"picture {file} does not exist; check the path")
         return read_picture(file, as_stored=self.task != "detection", **self._read)
 
     def prepare(self, image_HW3: np.ndarray, file: Path | None = None) -> Prepared:

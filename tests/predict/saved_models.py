@@ -52,12 +52,14 @@ class Saved:
         return ["--cfg-options", *(f"{k}={v}".replace(" ", "") for k, v in self.options.items())]
 
 
-def save_untrained(name: str, folder: Path, data_root: Path, **more: Any) -> Saved:
+def save_untrained(
+    name: str, folder: Path, data_root: Path, config: Path | None = None, **more: Any
+) -> Saved:
     """A model of `TINY` with drawn weights; features are spread, so that predictions differ."""
-    config, options = TINY[name]
+    known, options = TINY[name]
     saved = Saved(
         folder / f"{name}.pth",
-        str(CONFIGS / config),
+        str(config or CONFIGS / known),
         {**options, "data_root": str(data_root), "test_dataloader.num_workers": 0, **more},
     )
     cfg, template = RunRequest(saved.config, options=saved.options, weights="random").load()
