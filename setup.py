@@ -48,7 +48,7 @@ VERSION = re.search(
 )[1]
 README = ROOT / "README.md"
 
-EXTRAS = ("timm", "sam", "mot", "video", "lora", "tensorboard", "dev")
+EXTRAS = ("timm", "sam", "mot", "video", "lora", "tensorboard", "export", "dev")
 
 setup(
     name="pe_dense",
