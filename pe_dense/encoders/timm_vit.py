@@ -25,7 +25,12 @@ from pe_dense.encoders.contract import WeightsInfo, check_choice, resolve_indice
 from pe_dense.encoders.conversion import shorten
 from pe_dense.encoders.fingerprint import state_sha256
 from pe_dense.encoders.published import require_published, revision_of
-from pe_dense.encoders.weights import differences, read_state_dict, require_finite
+from pe_dense.encoders.weights import (
+    WITHOUT_HUB,
+    differences,
+    read_state_dict,
+    require_finite,
+)
 from pe_dense.encoders.whole_patches import REMAINDERS, fit_to_patches
 from pe_dense.files import file_sha256
 
@@ -369,8 +374,8 @@ def _create_model(
             if not pretrained:
                 raise
             raise ValueError(
-                f"the weights of {model_name} cannot be loaded ({error}); check the network or "
-                "load a file with load_weights_file"
+                f"the weights of {model_name} cannot be loaded ({error}); check the network, or: "
+                f"{WITHOUT_HUB}"
             ) from error
     raise ValueError(f"timm model {model_name} is not a plain ViT ({reason})") from reason
 

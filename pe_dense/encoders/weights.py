@@ -10,10 +10,11 @@ The number of attention heads leaves no trace in a state dict and cannot be chec
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ from pe_dense.encoders.zoo import ENCODERS
 from pe_dense.files import file_sha256
 
 logger = logging.getLogger(__name__)
+
+# The ways out where there is no network.
+WITHOUT_HUB = (
+    "start without trained weights with --weights random, or give a file that was downloaded "
+    "elsewhere with --weights FILE; HF_ENDPOINT=URL names a mirror, and HF_HUB_OFFLINE=1 takes "
+    "what is in the cache without asking"
+)
 
 CORE_TO_SPATIAL_HELP = (
     "pass core_to_spatial='preserve' to start as the same function, or 'published' to start as "
@@ -91,10 +99,11 @@ def _download(repo: str, file: str, revision: str | None) -> Path:
             "and give its path"
         ) from error
     try:
-        return Path(hf_hub_download(repo_id=repo, filename=file, revision=revision))
+        with _quiet_retries():
+            return Path(hf_hub_download(repo_id=repo, filename=file, revision=revision))
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         reason, cause = "it is not in the local cache and the hub cannot be reached", error
-        remedy = "go online once, or download the file elsewhere and give its path"
+        remedy = WITHOUT_HUB
     except errors.EntryNotFoundError as error:
         reason, cause = f"the repository has no file {file}", error
         remedy = "name one of its files as hf://owner/repo:file"
@@ -106,8 +115,20 @@ def _download(repo: str, file: str, revision: str | None) -> Path:
         remedy = "check the name and log in with `hf auth login`"
     except Exception as error:  # the hub raises its HTTP library's errors, which vary by version
         reason, cause = f"the download failed ({_first_line(error)})", error
-        remedy = "try again, or download the file elsewhere and give its path"
+        remedy = f"try again, or: {WITHOUT_HUB}"
     raise ValueError(f"{name} cannot be loaded: {reason}; {remedy}") from cause
+
+
+@contextlib.contextmanager
+def _quiet_retries() -> Iterator[None]:
+    """Leaves the hub's retries untold, a line of an address each; how it ends is told."""
+    http = logging.getLogger("huggingface_hub.utils._http")
+    level = http.level
+    http.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        http.setLevel(level)
 
 
 def _first_line(error: BaseException) -> str:

@@ -50,7 +50,7 @@ from pe_dense.run.references import (
     values_of,
 )
 from pe_dense.run.tune_option import with_tuning
-from pe_dense.run.value_rules import require_values
+from pe_dense.run.value_rules import require_data_root, require_values
 
 _REQUIRED = "REQUIRED_"
 
@@ -355,6 +355,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
     """
     names = list(cfg.get("accept", ()))
     if "data_check" not in cfg:
+        require_data_root(cfg)
         require_known(names, ())
         return []
     found = _named_function(cfg.data_check)(cfg, splits)
@@ -362,6 +363,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
         found = CheckedData(found or "")
     require_known(names, found.rules)
     accepted = require_sound(found.findings, names)
+    require_data_root(cfg)  # where no rule asked for the folder
     notes = [f for f in found.findings if f in accepted or not f.is_problem]
     lines = [line for finding in notes for line in finding.lines(finding in accepted)]
     if is_first_process() and (found.table or lines):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -60,3 +61,20 @@ def require_values(names: Mapping[str, Any], path: object) -> None:
     for name, (is_right, words) in _RULES.items():
         if name in names and not is_right(names[name]):
             raise ValueError(f"{name}={names[name]!r} of config {path} must be {words}; correct it")
+
+
+def require_data_root(names: Mapping[str, Any]) -> None:
+    """Refuse a run whose data are not there, before weights are fetched for it.
+
+    A pattern, or a list of places, is left to its reader.
+
+    Raises:
+        ValueError: If `data_root` is no file or folder.
+    """
+    root = names.get("data_root")
+    if not isinstance(root, str) or not root or any(sign in root for sign in "*?[{,"):
+        return
+    if not Path(root).expanduser().exists():
+        raise ValueError(
+            f"data_root {root} does not exist; name the folder with --cfg-options data_root=DIR"
+        )

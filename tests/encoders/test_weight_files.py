@@ -216,8 +216,10 @@ class TestResolve:
         message = str(caught.value)
         assert message == (
             "hf://facebook/PE-Spatial-B16-512:PE-Spatial-B16-512.pt cannot be loaded: it is not "
-            "in the local cache and the hub cannot be reached; go online once, or download the "
-            "file elsewhere and give its path"
+            "in the local cache and the hub cannot be reached; start without trained weights with "
+            "--weights random, or give a file that was downloaded elsewhere with --weights FILE; "
+            "HF_ENDPOINT=URL names a mirror, and HF_HUB_OFFLINE=1 takes what is in the cache "
+            "without asking"
         )
 
     def test_other_failures_of_the_hub(self, monkeypatch):
