@@ -70,7 +70,7 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type="CocoAP", ann_file="$data_root/$data.val_json")
+val_evaluator = dict(type="CocoAP", ann_file="$data.val_file")
 test_evaluator = val_evaluator
 
 optim_wrapper = dict(

@@ -1,44 +1,9 @@
-"""DINO on PE Spatial T/16 for your own images: any COCO-format folder, any classes.
+"""dino_custom.py by its former name, with its former settings whatever the data: 512 px, two images
+an iteration, 3,000 iterations.
 
-Paper:    DINO (arXiv:2203.03605) on PE Spatial (arXiv:2504.13181).
-Data:     DIR with annotations/{train,val}.json and images/, or as COCO or Roboflow lay it out; the
-          classes are those of the JSON. Look through it, and divide it if it has one JSON:
-              python tools/prepare_data.py coco-format DIR [--split 0.2 --seed 0]
+Data:     as in dino_custom.py.
 Command:  python tools/train.py configs/detection/dino_pe_custom.py --cfg-options data_root=DIR
-          python tools/test.py configs/detection/dino_pe_custom.py work_dirs/dino_pe_custom \\
-              --cfg-options data_root=DIR
-Cost:     3,000 iterations: half an hour on 2 CPU cores with image_scale=(320,320), minutes on a
-          GPU.
-Expected: depends on the data. BCCD from random weights, image_scale=(320,320): AP 0.163 after the
-          first 300 iterations; dino_pe_t16_bccd.py reaches 0.517 in about 3,300.
-
-Weights are random unless --weights says otherwise, so that nothing has to be downloaded. Released
-ones learn faster and from fewer images: --weights released, or a larger encoder as well:
---encoder pe_spatial_b16_512 --weights released --cfg-options layer_decay=0.8.
-
-What to change first: image_scale=(640,640) for small objects, max_iters with the number of images
-(two images per iteration), flip_prob=0 where left and right differ in meaning. Files in other
-places: train_json, val_json, train_images, val_images, all below data_root.
-
-Records are filed under this protocol and the hash of the annotations, so that results on other
-data, or on data that were changed, are never mixed up; the whole hashes are in their notes.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/own_data.py", "../_base_/dino_small.py"]
-protocol = dict(
-    id="custom-detection",
-    version=1,
-    task="detection",
-    dataset="$data.name",
-    split="val",
-    metric="AP",
-    higher_is_better=True,
-    own_annotations=dict(train="$data.train_sha256", val="$data.val_sha256"),
-)
-
-encoder = "pe_spatial_t16_512"
-weights = "random"
-# So that a very long image has rows for every level; the smallest batches are padded further.
-model = dict(data_preprocessor=dict(pad_size_divisor="$encoder.side_of_8_tokens"))
-default_hooks = dict(checkpoint=dict(interval="$val_interval", by_epoch=False))
-log_processor = dict(by_epoch=False)
+_base_ = ["./dino_custom.py"]
+protocol = dict(id="custom-detection", version=1)

@@ -16,6 +16,7 @@ from pe_dense.detection import (  # noqa: F401
     lvis_dataset,
     lvis_metric,
     mask_head,
+    optional_masks,
     pair_assignment,
     polygon_loading,
     repeat_factor_sampler,

@@ -23,6 +23,8 @@ from pe_dense.data.checks.known_sets import KNOWN_RULES, KNOWN_SETS, KnownSet, t
 from pe_dense.data.checks.progress import late_progress
 from pe_dense.data.checks.rules import CheckedData, Finding
 from pe_dense.data.config_datasets import datasets_of
+from pe_dense.data.convert.beside import made_from
+from pe_dense.data.convert.labelled_set import RULES as LABEL_RULES
 from pe_dense.detection.reachable_scores import limit_findings, limits_of
 
 # mmdet's data sets that name an image's file otherwise than COCO does.
@@ -65,6 +67,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     image_dirs: dict[str, Path] = {}
     places: dict[str, dict[CocoSplit, CocoFacts]] = {}
     findings: list[Finding] = []
+    made: list[str] = []
     known = _known_set(cfg)
     for split, dataset, _ in datasets_of(cfg, splits):
         place = _place(dataset)
@@ -74,6 +77,10 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             column = split if split not in shown else f"{split} {place.json_file.name}"
             shown[column], image_dirs[column] = facts, place.image_dir
             findings += _of_split(cfg, split, place, facts, known)
+            source = made_from(place.json_file)
+            if source is not None:
+                findings += source.findings
+                made += [f"{source.form} labels; {line}" for line in source.how]
         if split == "train":
             findings += filter_findings(place.json_file, facts, dataset.get("filter_cfg") or {})
     for split in sorted({"train", "test"} - set(splits)):  # compared, not looked through
@@ -84,7 +91,8 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             findings += both_findings(train, scored, both, _are_published(known, train, scored))
     findings = list(dict.fromkeys(findings))  # val and test are often the same
     _leave_out_in_scores(cfg, findings)
-    return CheckedData(class_table(shown, image_dirs, classes), findings, (*RULES, *KNOWN_RULES))
+    table = "\n".join([*dict.fromkeys(made), class_table(shown, image_dirs, classes)])
+    return CheckedData(table, findings, (*RULES, *KNOWN_RULES, *LABEL_RULES))
 
 
 def _of_split(

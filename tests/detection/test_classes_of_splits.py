@@ -21,7 +21,7 @@ from pe_dense.detection.coco_metric import average_precision
 from pe_dense.detection.ground_truth import read_ground_truth
 from pe_dense.run.config import load_config
 
-CONFIG = Path(__file__).parents[2] / "configs/detection/deta_pe_custom.py"
+CONFIG = Path(__file__).parents[2] / "configs/detection/deta_custom.py"
 
 
 def only(split: Path, category_id: int) -> None:

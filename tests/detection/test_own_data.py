@@ -22,7 +22,7 @@ from pe_dense.run.request import RunRequest
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / "configs" / "detection"
-CONFIG = str(CONFIGS / "dino_pe_custom.py")
+CONFIG = str(CONFIGS / "dino_custom.py")
 SMALL = dict(num_queries=60, image_scale=(64, 64), max_iters=2, val_interval=1, batch_size=1)
 
 
@@ -133,7 +133,7 @@ def test_images_with_fewer_tokens_than_queries(divisor: int, folder: Path, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(640, 20), (3, 4000)])
-@pytest.mark.parametrize("config", ["dino_pe_custom", "deta_pe_custom"])
+@pytest.mark.parametrize("config", ["dino_custom", "deta_custom"])
 def test_very_narrow_images(config: str, size: tuple[int, int], tmp_path: Path) -> None:
     """One among images of usual shape, and narrow ones alone in the batches of validation."""
     width, height = size
@@ -239,3 +239,41 @@ def test_a_project_name_of_roboflow_is_no_class(tmp_path: Path) -> None:
     from pe_dense.run.config import check_data
 
     check_data(cfg, ("train", "val"))
+
+
+MASKS = dict(max_iters=1, val_interval=1, batch_size=1, image_scale=(64, 64), width=32)
+
+
+def with_masks(content: dict) -> None:
+    for annotation in content["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+
+
+def test_own_masks_are_trained_and_scored(folder: Path, tmp_path: Path) -> None:
+    config = str(CONFIGS / "vitdet_custom.py")
+    for split in ("train", "val"):
+        edit(folder / f"annotations/{split}.json", with_masks)
+    cfg, _ = load_config(config, options=dict(data_root=str(folder), **MASKS))
+    assert cfg.model.roi_head.mask_head.num_classes == 2
+    train(config, options=dict(data_root=str(folder), **MASKS), work_dir=tmp_path / "work")
+    state = load_checkpoint_safely(str(tmp_path / "work" / "iter_1.pth"))["state_dict"]
+    assert any(name.startswith("roi_head.mask_head") for name in state)
+
+
+def test_data_without_masks_are_refused_and_boxes_are_an_option(
+    folder: Path, tmp_path: Path
+) -> None:
+    config, given = str(CONFIGS / "vitdet_custom.py"), dict(data_root=str(folder), **MASKS)
+    with pytest.raises(ValueError, match=r"has no segmentation .*masks=False"):
+        train(config, options=given, work_dir=tmp_path / "refused")
+    runner = train(config, options={**given, "masks": False}, work_dir=tmp_path / "work")
+    assert not any("mask_head" in name for name, _ in runner.model.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["deta", "dino"])
+def test_the_former_names_are_the_former_recipes(name: str, folder: Path) -> None:
+    cfg, _ = load_config(CONFIGS / f"{name}_pe_custom.py", options={"data_root": str(folder)})
+    assert tuple(cfg.image_scale) == (512, 512) and cfg.batch_size == 2
+    assert (cfg.max_iters, cfg.val_interval, cfg.lr) == (3000, 500, 4e-4)
+    assert cfg.protocol.version == 1

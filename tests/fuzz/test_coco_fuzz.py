@@ -15,7 +15,7 @@ from fuzzing import require_right_or_refused, scores_of, some
 from mmengine.structures import InstanceData
 from PIL import Image
 
-CONFIG = "configs/detection/deta_pe_custom.py"
+CONFIG = "configs/detection/deta_custom.py"
 WIDTH, HEIGHT, NUM_IMAGES = 64, 48, 4
 COLOURS = {"disc": (220, 30, 30), "box": (30, 200, 30), "tree": (30, 30, 220)}
 Content = dict[str, Any]

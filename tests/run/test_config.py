@@ -30,7 +30,7 @@ from pe_dense.run.protocol import config_sha256, protocol_settings
 
 MINI = REPO / "configs" / "detection" / "dino_pe_t16_mini.py"
 BASES = sorted((REPO / "configs" / "_base_").rglob("*.py"))
-OWN_DATA = REPO / "configs" / "detection" / "dino_pe_custom.py"
+OWN_DATA = REPO / "configs" / "detection" / "dino_custom.py"
 TOY = """
 encoder = "pe_spatial_t16_512"
 weights = "random"

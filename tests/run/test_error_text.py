@@ -171,7 +171,7 @@ def test_numbers_are_text_where_text_is_expected(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["2024", "1_000", "True"])
 def test_paths_that_a_config_leaves_open_are_text(text: str) -> None:
-    own = ATSS.with_name("deta_pe_custom.py")
+    own = ATSS.with_name("deta_custom.py")
     cfg = given(f"data_root={text}", f"train_images={text}", "load_from=None", config=own)
     assert cfg.data_root == cfg.train_images == text and cfg.load_from is None
 

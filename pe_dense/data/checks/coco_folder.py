@@ -7,6 +7,9 @@ Known layouts, the first that is complete counts:
     annotations/instances_train2017.json, annotations/instances_val2017.json    (any year, or none)
     train/_annotations.coco.json, valid/_annotations.coco.json   as Roboflow exports
     train.json, val.json
+
+A folder without any of them may have labels of YOLO or PASCAL VOC instead, of which COCO files are
+made (pe_dense/data/convert/beside.py).
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from typing import Any
 from pe_dense.data.checks.coco_images import NOWHERE, SEVERAL_PLACES
 from pe_dense.data.checks.coco_split import coco_facts
 from pe_dense.data.checks.progress import late_progress
+from pe_dense.data.checks.remembered import FOLDER
 from pe_dense.data.checks.rules import broken
+from pe_dense.data.convert.beside import label_form, made_beside
 
 SPLIT_COMMAND = "python tools/prepare_data.py coco-format {root} --split 0.2 --seed 0"
 _VAL = r"(?:val|valid|validation)"
@@ -47,9 +52,9 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         classes, num_classes, name (that of the folder); train_json, val_json, train_images,
-        val_images, relative to data_root; train_sha256, val_sha256 of the JSON files. A folder
-        without training annotations can still be tested on: train_json is then the name that
-        is looked for, and train_sha256 is None.
+        val_images, relative to data_root; val_file, the val JSON with its folder; train_sha256,
+        val_sha256 of the JSON files. A folder without training annotations can still be tested
+        on: train_json is then the name that is looked for, and train_sha256 is None.
 
     Raises:
         ValueError: If data_root is not given or no folder, or a part is not found or not COCO.
@@ -62,10 +67,10 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
     root = Path(os.path.expanduser(names["data_root"]))  # noqa: PTH111 (leaves a folder called ~t)
     if not root.is_dir():
         raise ValueError(f"data_root {root} does not exist; pass --cfg-options data_root=DIR")
-    train_json, val_json = find_splits(root, names.get("train_json"), names.get("val_json"))
-    found: dict[str, Any] = {"name": root.resolve().name}
+    train_json, val_json, is_made = _splits(root, names.get("train_json"), names.get("val_json"))
+    found: dict[str, Any] = {"name": root.resolve().name, "val_file": str(root / val_json)}
     for split, json_name in (("val", val_json), ("train", train_json)):
-        given = names.get(f"{split}_images")
+        given = "" if is_made else names.get(f"{split}_images")
         found[f"{split}_json"] = json_name
         if split == "train" and not (root / json_name).is_file():
             found |= {"train_images": given or found["val_images"], "train_sha256": None}
@@ -78,6 +83,22 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
         # In the end those of train; a class may be without objects in one of the files.
         found["classes"] = coco.classes_with(found.get("classes", ()))
     return found | {"num_classes": len(found["classes"])}
+
+
+def _splits(root: Path, train_json: str | None, val_json: str | None) -> tuple[str, str, bool]:
+    """As `find_splits`, and whether the files were made from other labels."""
+    try:
+        return *find_splits(root, train_json, val_json), False
+    except ValueError:
+        form = None if train_json or val_json else label_form(root)
+        if form is None:
+            raise
+    made = made_beside(root, form)
+    train, val = (
+        file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+        for file in (made["train"], made["val"])
+    )
+    return train, val, True
 
 
 def find_splits(
@@ -146,7 +167,7 @@ def json_files(root: Path) -> list[str]:
     return sorted(
         path.relative_to(root).as_posix()
         for path in found
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and not path.name.startswith(".") and path.parent.name != FOLDER
     )
 
 

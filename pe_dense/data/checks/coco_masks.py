@@ -25,7 +25,7 @@ BESIDE_PX, BESIDE_SHARE = 1.0, 0.1
 ABSENT = Rule(
     "missing-masks",
     "objects without a mask",
-    "draw it (segmentation), or use a config for boxes",
+    "draw it (segmentation), or use a config for boxes (vitdet_custom.py: masks=False)",
 )
 OTHER_SIZE = Rule(
     "masks-of-other-size",
