@@ -1,11 +1,12 @@
 """Box detection on a person's own COCO-format folder: loading, augmentation, optimiser, schedule.
 
 Which files the folder has, its classes and their number are found by looking
-(pe_dense/data/checks/coco_folder.py); each can be given. The schedule counts iterations, so that it
-does not depend on the number of images.
+(pe_dense/data/checks/coco_folder.py); each can be given. Image size, batch, steps and learning rate
+follow from the number of images and the device (pe_dense/data/own_schedule.py), are printed before
+the run, and each can be set.
 """
 
-REQUIRED_own_data = ("encoder", "weights", "model")
+REQUIRED_own_data = ("encoder", "weights", "model.backbone.tune")
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.detection"], allow_failed_imports=False
 )
@@ -17,12 +18,14 @@ data_facts = "pe_dense.data.checks.coco_folder:facts"
 data_check = "pe_dense.detection.coco_check:check_config"
 classes, num_classes = "$data.classes", "$data.num_classes"
 
-image_scale = (512, 512)  # no side is longer than this
+planned_for = "$data.planned_for"  # 'cpu' or 'gpu'
+image_scale = ("$data.image_side", "$data.image_side")  # no side is longer than this
 shrink = (0.75, 1.0)  # training scales, as shares of image_scale
 flip_prob, flip_direction = 0.5, "horizontal"
-batch_size = 2
-max_iters, val_interval = 3000, 500
-lr = 4e-4
+batch_size = "$data.batch_size"
+max_iters, val_interval = "$data.max_iters", "$data.val_interval"
+warmup_iters, lr = "$data.warmup_iters", "$data.lr"
+tune = "full"  # or frozen, lora, lora=RANK, layers=N: how much of the encoder is trained
 backbone_lr_mult, layer_decay = 0.25, 1.0
 
 dataset_type = "CocoDataset"
@@ -87,7 +90,7 @@ train_cfg = dict(type="IterBasedTrainLoop", max_iters="$max_iters", val_interval
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end="$warmup_iters"),
     dict(
         type="CosineAnnealingLR",
         eta_min_ratio=0.01,

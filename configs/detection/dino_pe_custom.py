@@ -6,4 +6,10 @@ Command:  python tools/train.py configs/detection/dino_pe_custom.py --cfg-option
 """
 
 _base_ = ["./dino_custom.py"]
-protocol = dict(id="custom-detection", version=1)
+protocol = dict(
+    id="custom-detection",
+    version=1,
+    own_annotations=dict(_delete_=True, train="$data.train_sha256", val="$data.val_sha256"),
+)
+image_scale, batch_size, max_iters, val_interval = (512, 512), 2, 3000, 500
+warmup_iters, lr = 100, 4e-4

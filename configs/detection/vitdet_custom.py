@@ -21,13 +21,13 @@ protocol = dict(
     split="val",
     metric="AP",
     higher_is_better=True,
-    own_annotations=dict(train="$data.train_sha256", val="$data.val_sha256"),
+    own_annotations=dict(train="$data.train_sha256", val="$data.val_sha256", plan="$data.plan"),
 )
 
 encoder = "pe_spatial_t16_512"
 weights = "random"
 masks = True
-layer, frozen = -1, False
+layer, frozen = -1, False  # frozen: see tune
 amp_dtype, grad_checkpointing = None, False
 canvas = None  # pictures keep their shape
 pixel_mean, pixel_std = "$encoder.mean_255", "$encoder.std_255"
@@ -35,6 +35,7 @@ strides, roi_strides = "$encoder.pyramid_strides", "$encoder.roi_strides"
 width = 128
 score_thr, max_per_img = 0.01, 100
 model = dict(
+    backbone=dict(tune="$tune"),
     data_preprocessor=dict(pad_mask="$masks", pad_size_divisor="$encoder.side_of_8_tokens"),
     neck=dict(out_channels="$width"),
     rpn_head=dict(num_convs=1, in_channels="$width", feat_channels="$width"),
@@ -51,7 +52,7 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=300)),
 )
-lr = 5e-4
+lr_factor = 1.25  # of the rate that suits DETA and DINO
 backbone_lr_mult = 0.5
 optim_wrapper = dict(clip_grad=dict(max_norm=10.0))
 train_dataloader = dict(

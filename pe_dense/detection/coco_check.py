@@ -25,6 +25,7 @@ from pe_dense.data.checks.rules import CheckedData, Finding
 from pe_dense.data.config_datasets import datasets_of
 from pe_dense.data.convert.beside import made_from
 from pe_dense.data.convert.labelled_set import RULES as LABEL_RULES
+from pe_dense.data.own_schedule import plan_in_words
 from pe_dense.detection.reachable_scores import limit_findings, limits_of
 
 # mmdet's data sets that name an image's file otherwise than COCO does.
@@ -91,8 +92,13 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             findings += both_findings(train, scored, both, _are_published(known, train, scored))
     findings = list(dict.fromkeys(findings))  # val and test are often the same
     _leave_out_in_scores(cfg, findings)
-    table = "\n".join([*dict.fromkeys(made), class_table(shown, image_dirs, classes)])
+    plan = [plan_in_words({**cfg, "image_side": max(cfg["image_scale"])})] if _plans(cfg) else []
+    table = "\n".join([*dict.fromkeys(made), class_table(shown, image_dirs, classes), *plan])
     return CheckedData(table, findings, (*RULES, *KNOWN_RULES, *LABEL_RULES))
+
+
+def _plans(cfg: Mapping[str, Any]) -> bool:
+    return "planned_for" in cfg and isinstance(cfg.get("image_scale"), list | tuple)
 
 
 def _of_split(

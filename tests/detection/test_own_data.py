@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("mmdet")
 
 from coco_folders import edit, write_folder, write_image
+from label_folders import write, yolo_folder
 from runs import evaluate, train
 
 from pe_dense.files import file_sha256
@@ -51,9 +52,9 @@ def test_the_config_needs_only_the_folder(folder: Path) -> None:
     assert cfg.train_dataloader.dataset.ann_file == "annotations/train.json"
     assert cfg.val_evaluator.ann_file == f"{folder}/annotations/val.json"
     assert cfg.protocol.dataset == "Cats and dogs"
-    assert dict(cfg.protocol.own_annotations) == {
-        split: file_sha256(folder / f"annotations/{split}.json") for split in ("train", "val")
-    }
+    hashes = {s: file_sha256(folder / f"annotations/{s}.json") for s in ("train", "val")}
+    assert dict(cfg.protocol.own_annotations) == {**hashes, "plan": "cpu, 112 px"}
+    assert (cfg.image_scale, cfg.batch_size, cfg.max_iters) == ((112, 112), 1, 6000)
     assert template.num_classes == "$data.num_classes", "the protocol does not hold the data"
 
 
@@ -87,6 +88,8 @@ def test_the_table_is_printed_before_training(
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["train", "val"] in rows and ["images", "3", "2"] in rows
     assert ["disc", "3", "(3)", "2", "(2)"] in rows
+    plan = "plan (cpu): image_side=64 batch_size=1 max_iters=2 val_interval=1 lr=0.00028"
+    assert plan.split() in rows
 
 
 def test_other_processes_print_nothing(
@@ -105,7 +108,7 @@ def test_train_score_and_record(trained: tuple[Path, Path], tmp_path: Path) -> N
     meta = load_checkpoint_safely(str(work / "iter_2.pth"))["meta"]["pe_dense"]
     assert meta["classes"] == ["disc", "box"]
     hashes = {s: file_sha256(root / f"annotations/{s}.json") for s in ("train", "val")}
-    assert meta["own_annotations"] == hashes
+    assert meta["own_annotations"] == {**hashes, "plan": "cpu, 112 px"}
     arguments = dict(config=CONFIG, checkpoint=work, options=options(root), work_dir=tmp_path / "l")
     evaluate(**arguments, records=tmp_path / "records")
     (file,) = (tmp_path / "records").rglob("*.json")
@@ -250,6 +253,7 @@ def with_masks(content: dict) -> None:
         annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
 
 
+@pytest.mark.slow
 def test_own_masks_are_trained_and_scored(folder: Path, tmp_path: Path) -> None:
     config = str(CONFIGS / "vitdet_custom.py")
     for split in ("train", "val"):
@@ -261,6 +265,7 @@ def test_own_masks_are_trained_and_scored(folder: Path, tmp_path: Path) -> None:
     assert any(name.startswith("roi_head.mask_head") for name in state)
 
 
+@pytest.mark.slow
 def test_data_without_masks_are_refused_and_boxes_are_an_option(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -269,6 +274,20 @@ def test_data_without_masks_are_refused_and_boxes_are_an_option(
         train(config, options=given, work_dir=tmp_path / "refused")
     runner = train(config, options={**given, "masks": False}, work_dir=tmp_path / "work")
     assert not any("mask_head" in name for name, _ in runner.model.named_parameters())
+
+
+@pytest.mark.slow
+def test_yolo_labels_are_trained_and_scored_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = yolo_folder(tmp_path / "yolo")
+    config, given = str(CONFIGS / "vitdet_custom.py"), dict(data_root=str(root), **MASKS)
+    runner = train(config, options={**given, "masks": False}, work_dir=tmp_path / "work")
+    assert len(runner.train_dataloader.dataset) == 2 and runner.cfg.classes == ["cat", "big dog"]
+    assert "yolo labels; splits: data.yaml" in capsys.readouterr().out
+    write(root / "labels/train/z.txt", "0 .5 .5 .1 .1\n")
+    with pytest.raises(ValueError, match=r"z\.txt: has no picture .*--accept labels-without-image"):
+        train(config, options={**given, "masks": False}, work_dir=tmp_path / "refused")
 
 
 @pytest.mark.parametrize("name", ["deta", "dino"])

@@ -28,6 +28,7 @@ from pe_dense.data.checks.progress import late_progress
 from pe_dense.data.checks.remembered import FOLDER
 from pe_dense.data.checks.rules import broken
 from pe_dense.data.convert.beside import label_form, made_beside
+from pe_dense.data.own_schedule import schedule_facts
 
 SPLIT_COMMAND = "python tools/prepare_data.py coco-format {root} --split 0.2 --seed 0"
 _VAL = r"(?:val|valid|validation)"
@@ -54,7 +55,9 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
         classes, num_classes, name (that of the folder); train_json, val_json, train_images,
         val_images, relative to data_root; val_file, the val JSON with its folder; train_sha256,
         val_sha256 of the JSON files. A folder without training annotations can still be tested
-        on: train_json is then the name that is looked for, and train_sha256 is None.
+        on: train_json is then the name that is looked for, and train_sha256 is None. The fields
+        of `own_schedule.Schedule`, which suit the images to train on; and plan, in words what of
+        them changes a score besides training: 'cpu, 336 px'.
 
     Raises:
         ValueError: If data_root is not given or no folder, or a part is not found or not COCO.
@@ -82,7 +85,9 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
         found[f"{split}_images"] = find_images(root, json_name, coco.probes, given)
         # In the end those of train; a class may be without objects in one of the files.
         found["classes"] = coco.classes_with(found.get("classes", ()))
-    return found | {"num_classes": len(found["classes"])}
+    schedule = schedule_facts(names, max(coco.num_images, 1), "boxes", coco.longer_side or None)
+    plan = f"{schedule['planned_for']}, {schedule['image_side']} px"
+    return found | schedule | {"num_classes": len(found["classes"]), "plan": plan}
 
 
 def _splits(root: Path, train_json: str | None, val_json: str | None) -> tuple[str, str, bool]:

@@ -74,6 +74,7 @@ class CocoFacts:
             and those that it ignores.
         most_objects, most_of_class: Scored objects of an image, and of an image and class, at most.
         sides: (shorter side in pixels, whether anything is annotated, how many such images).
+        longer_side: Median of the images' longer sides in pixels, 0 where there is no image.
         probes: Up to 20 names of images, evenly spread.
         category_ids: As in the file.
         listed: Names of all categories, with what looks like a placeholder in this file.
@@ -91,6 +92,7 @@ class CocoFacts:
     most_objects: int
     most_of_class: int
     sides: Sequence[tuple[int, bool, int]]
+    longer_side: int
     probes: Sequence[str]
     category_ids: Sequence[int]
     listed: Sequence[str]
@@ -159,6 +161,7 @@ def _find_facts(json_file: Path, naming: str, on_progress: Tick) -> Answer:
         "most_objects": most_objects,
         "most_of_class": most_of_class,
         "sides": [(*key, count) for key, count in sorted(sides.items())],
+        "longer_side": int(np.median(coco.sizes_I2.max(1))) if coco.num_images else 0,
         "probes": [coco.file_names[i] for i in spread(coco.num_images, NUM_PROBES)],
         "category_ids": coco.category_ids.tolist(),
         "listed": coco.listed,
