@@ -10,7 +10,7 @@ from __future__ import annotations
 from mmengine.config import Config
 
 from pe_dense.run.checkpoint_choice import loop_of
-from pe_dense.run.references import substitute
+from pe_dense.run.references import references, substitute
 
 # What is measured; not among the settings that are hashed, and as fixed as they are.
 MEASURED = ("task", "dataset", "split", "metric")
@@ -23,9 +23,9 @@ def protocol_facts(template: Config) -> dict[str, str]:
     """The facts of a config with a protocol, each a text; what `FACTS` names, where it is known.
 
     'training' is how far it trains ('8 epochs', '' for nothing) and is left out where checkpoints
-    come from another config; 'chosen_on' is what layers and settings are chosen on, as
-    `Selection.on` has it ('' where nothing is chosen), and is left out where the data decide;
-    'rule' how a checkpoint is chosen, '' for the end of the training.
+    come from another config or its length follows from the data; 'chosen_on' is what layers and
+    settings are chosen on, as `Selection.on` has it ('' where nothing is chosen), and is left out
+    where the data decide; 'rule' how a checkpoint is chosen, '' for the end of the training.
 
     Raises:
         ValueError: If a value refers to a name that the config does not define.
@@ -33,8 +33,10 @@ def protocol_facts(template: Config) -> dict[str, str]:
     protocol = template.protocol
     facts = {fact: str(protocol[fact]) for fact in MEASURED}
     if not template.get("evaluation_only"):
-        loop = loop_of(Config({"train_cfg": substitute(template.get("train_cfg"), template)}))
-        facts["training"] = "" if loop is None else f"{loop['planned']} {loop['unit']}s"
+        train_cfg = substitute(template.get("train_cfg"), template)
+        if not references(train_cfg):
+            loop = loop_of(Config({"train_cfg": train_cfg}))
+            facts["training"] = "" if loop is None else f"{loop['planned']} {loop['unit']}s"
     chosen_on = _chosen_on(template)
     facts |= {} if chosen_on is None else {"chosen_on": chosen_on}
     return facts | {"rule": str(protocol.get("selection", ""))}

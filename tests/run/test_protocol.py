@@ -74,7 +74,7 @@ def test_changed_settings_are_caught(configs, file, old, new):
 
 def test_a_change_in_a_base_is_caught_in_all_that_use_it(configs):
     edit(configs / "_base_/dino_small.py", "num_queries = 100", "num_queries = 90")
-    assert len(changes(configs)) == 5
+    assert len(changes(configs)) == 6
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def remembered(root: Path, question: Mapping[str, Any], find_out: Callable[[], A
     places = [os.path.abspath(root), os.path.abspath(".")]  # noqa: PTH100 (no symlinks)
     text = json.dumps([_code_sha256(_source_of(find_out)), places, question], sort_keys=True)
     name = f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
-    folder = cache_folder(root)
+    folder = folder_for(root)
     if folder is None:
         return _plain(find_out().value)
     known = _recall(folder / name)
@@ -124,13 +124,8 @@ def _of_entry(found: os.stat_result) -> tuple[str, int]:
     return f"{found.st_size} {times[0]} {times[1]} {found.st_ino}", max(times)
 
 
-<<<<<<< HEAD
 def folder_for(root: Path) -> Path | None:
     """Where what was made of the data of a folder is kept; None where nothing can be written."""
-=======
-def cache_folder(root: Path) -> Path | None:
-    """Where answers about a folder are kept, made if need be; None where it cannot be written."""
->>>>>>> a66c10a (Detection on own data: what suits the images and the device is planned and printed)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     away = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     for folder in (root / FOLDER, cache / "pe_dense" / away):

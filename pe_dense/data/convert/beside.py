@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pe_dense.data.checks.remembered import Answer, cache_folder, remembered
+from pe_dense.data.checks.remembered import Answer, folder_for, remembered
 from pe_dense.data.checks.rules import Finding, from_plain, to_plain
 from pe_dense.data.convert.image_places import files_below
 from pe_dense.data.convert.labelled_set import SPLITS, LabelledSet
@@ -109,7 +109,7 @@ def _make(root: Path, form: str) -> Answer:
             f"{root} ({form} labels) has no pictures for {absent[-1]}; divide it: "
             f"{CONVERT_COMMAND.format(root=root)}"
         )
-    folder = cache_folder(root)
+    folder = folder_for(root)
     if folder is None:
         raise ValueError(
             f"neither {root} nor the cache folder ($XDG_CACHE_HOME, ~/.cache) can be written, so "
