@@ -263,7 +263,7 @@ def test_settings_that_cannot_be(linear: Saved, tmp_path: Path, more: dict, mess
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["c.py", "x.pth"], "name a checkpoint and then what to predict"),
+        (["x.pth"], "name a checkpoint and then what to predict"),
         (["x.pth", "photo.jpg"], "photo.jpg does not exist"),
     ],
 )
