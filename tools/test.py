@@ -49,9 +49,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int | None:
     """Evaluate, print, record."""
     args = parse_args()
+    if (code := command_line.launched(args)) is not None:
+        return code
     from pe_dense.run.evaluation import evaluate  # heavy: torch
     from pe_dense.run.opened_run import config_and_checkpoint
     from pe_dense.run.request import RunRequest  # heavy: OpenMMLab
@@ -75,6 +77,7 @@ def main() -> None:
         records=None if args.no_record else Path(args.records),
         supersede=args.supersede,
     )
+    return None
 
 
 if __name__ == "__main__":

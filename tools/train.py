@@ -1,7 +1,7 @@
 r"""Trains any config: detection, segmentation, depth, probing or alignment.
 
 python tools/train.py configs/detection/dino_pe_t16_bccd.py --cfg-options data_root=DIR
-torchrun --nproc-per-node 8 tools/train.py CONFIG --launcher pytorch
+python tools/train.py CONFIG --gpus 8
 python tools/train.py CONFIG --print-sbatch 8 8 > job.sh && sbatch job.sh
 
 On several machines, each of them runs (HOST is the first one):
@@ -46,9 +46,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int | None:
     """Resolve the config, check everything that can be checked, train."""
     args = parse_args()
+    if (code := command_line.launched(args)) is not None:
+        return code
     from pe_dense.run.request import RunRequest  # heavy: OpenMMLab
     from pe_dense.run.training import batch_script, train  # heavy: torch
 
@@ -69,6 +71,7 @@ def main() -> None:
         print(batch_script(request, *args.print_sbatch), end="")
     else:
         train(request, resume=args.resume)
+    return None
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from pe_dense.results.provenance import COMMAND, by_command, typed
 from pe_dense.run.error_text import sentence, told  # noqa: F401
 from pe_dense.run.near_names import hint, near_names
+from pe_dense.run.own_launch import INTERRUPTED, is_told, launch, started_as
 
 USER_ERROR = 2
 _UNKNOWN_OPTION = re.compile(r"unrecognized arguments: (?:[^-]\S* )*(--[\w-]+)")
@@ -150,6 +151,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", help="folder of checkpoints and logs")
     add_speed_options(parser)
     parser.add_argument(
+        "--gpus",
+        type=int,
+        metavar="N",
+        help="run on N GPUs of this machine (without one: N processes on the CPU)",
+    )
+    parser.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm"),
         default="none",
@@ -157,6 +164,23 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     # torchrun's old launcher passes the rank as an option.
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+
+
+def launched(args: argparse.Namespace) -> int | None:
+    """Exit code of the processes that `--gpus N` asks for; None where this process does the work.
+
+    Raises:
+        ValueError: If there is no such number, or a launcher as well; or with what they told.
+    """
+    if args.gpus is None:
+        return None
+    if args.gpus < 1:
+        raise ValueError(f"--gpus {args.gpus}: at least one process is needed")
+    if args.launcher != "none":
+        raise ValueError(
+            f"--gpus starts the processes itself; leave --launcher {args.launcher} out"
+        )
+    return None if args.gpus == 1 else launch(sys.argv, args.gpus)
 
 
 def add_speed_options(parser: argparse.ArgumentParser) -> None:
@@ -257,15 +281,17 @@ def run(main: Callable[[], int | None], goes_on: bool = False, option: str = "")
         code = main() or 0
     except KeyboardInterrupt:
         if os.environ.get("RANK", "0") == "0":
-            print(stopped(sys.argv, goes_on, option), file=sys.stderr)
-        code = 130
+            print(stopped(started_as(sys.argv), goes_on, option), file=sys.stderr)
+        code = INTERRUPTED
     except Exception as error:
         text = told(error, sys.argv)
         if text is None:
             raise
         if os.environ.get("PE_DENSE_TRACEBACK"):
             traceback.print_exc()
-        print(f"error: {with_own_paths(as_typed(text))}", file=sys.stderr, flush=True)
+        text = with_own_paths(as_typed(text))
+        if not is_told(text):
+            print(f"error: {text}", file=sys.stderr, flush=True)
         code = USER_ERROR
     distributed = sys.modules.get("torch.distributed")  # not imported here: torch loads slowly
     if code == 0 and distributed and distributed.is_available() and distributed.is_initialized():

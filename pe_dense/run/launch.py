@@ -31,9 +31,10 @@ def processes(launcher: str) -> int:
         return 1
     if name not in os.environ:
         start = {"pytorch": "torchrun --nproc-per-node N", "slurm": "srun"}[launcher]
+        own = ", or with --gpus N in its place" if launcher == "pytorch" else ""
         raise ValueError(
             f"--launcher {launcher} needs {name} in the environment; start with: {start} "
-            f"... --launcher {launcher}"
+            f"... --launcher {launcher}{own}"
         )
     return int(os.environ[name])
 
@@ -90,6 +91,12 @@ def use_device(cfg: Config) -> None:
     cuda = device == "cuda"
     if cfg.launcher != "none":
         require_cuda_for("a run of several processes", "leave --launcher out")
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if cuda and here > torch.cuda.device_count():
+            raise ValueError(
+                f"{here} processes were started on a machine with {torch.cuda.device_count()} "
+                f"GPUs; start {torch.cuda.device_count()}"
+            )
         fork_when_quiet()
     cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
     if cuda or cfg.launcher == "none":
