@@ -144,6 +144,10 @@ def main() -> int:
             for record in store.records
             if record.encoder.name in names and record.protocol.id.split(".mod-")[0] in protocols
         )
+        for curve in curves:
+            if not curve.is_converged:
+                print(f"not drawn: {curve.encoder} under {curve.protocol}: {curve.edge_in_words}")
+        curves = [curve for curve in curves if curve.is_converged]
         if curves:
             written += layer_curves.write_layer_curves(
                 curves, Path(args.work_dir) / suite.name / "layers"

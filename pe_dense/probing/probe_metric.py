@@ -64,6 +64,7 @@ class ProbeSummary:
         last: The last single layer that was probed, None if there is none.
         best_minus_last: Score of the chosen source minus that of the last layer, each with its
             own setting, on the same images, with the heads of `seed`; None without such a layer.
+        at_edge: Sources whose chosen learning rate is an end of three or more, in words.
     """
 
     metric: str
@@ -76,6 +77,7 @@ class ProbeSummary:
     by_seed: tuple[SeedChoice, ...]
     last: str | None
     best_minus_last: PairedDifference | None
+    at_edge: dict[str, str]
 
 
 @METRICS.register_module()
@@ -123,7 +125,7 @@ class ProbeMetric(BaseMetric):
         self.metric = metric or {"segmentation": "mIoU", "depth": "rmse"}[task]
         self.sources = resolve_sources(sources, encoder_depth)
         self.settings: tuple[HeadSetting, ...] = head_settings(lrs, weight_decays, seeds)
-        self.seeds = tuple(seeds)
+        self.seeds, self.lrs = tuple(seeds), tuple(lrs)
         self.allow_absent_classes = allow_absent_classes
         self._of_seeds: dict[int, dict[str, ItemEvidence]] | None = None
         self._summary: ProbeSummary | None = None
@@ -235,6 +237,11 @@ class ProbeMetric(BaseMetric):
             ),
             last=last,
             best_minus_last=None if last is None else self.difference(names[best], last),
+            at_edge={
+                name: words
+                for name, setting in zip(names, selection.setting_S, strict=True)
+                if (words := edge_in_words(self.settings[self._head(setting, 0)].lr, self.lrs))
+            },
         )
 
     # ---- after an evaluation -----------------------------------------------------------------
@@ -291,6 +298,7 @@ class ProbeMetric(BaseMetric):
             },
             best_minus_last=None if gap is None else gap.difference,
             best_minus_last_ci95=None if gap is None else interval_info(gap, summary.metric),
+            at_edge=summary.at_edge,
         )
 
     def summary(self) -> ProbeSummary:
@@ -324,6 +332,17 @@ class ProbeMetric(BaseMetric):
                 f"seed {seed} was not probed; use one of {', '.join(map(str, of_seeds))}"
             )
         return of_seeds[seed]
+
+
+def edge_in_words(value: float, tried: Sequence[float]) -> str:
+    """Which end of three or more tried values one is; '' if none.
+
+    Example:
+        >>> edge_in_words(1e-2, [1e-3, 1e-2, 1e-4]), edge_in_words(1e-3, [1e-3, 1e-2, 1e-4])
+        ('lr 0.01, the largest of 3', '')
+    """
+    ends = {max(tried): "largest", min(tried): "smallest"} if len(set(tried)) > 2 else {}
+    return f"lr {value:g}, the {ends[value]} of {len(set(tried))}" if value in ends else ""
 
 
 def _of_source(of_seed: dict[str, ItemEvidence], source: str) -> ItemEvidence:

@@ -182,6 +182,9 @@ class Selection:
         best_minus_last: Main metric of the chosen layer minus that of the last one, on the same
             items; None where layers were not compared.
         best_minus_last_ci95: Its paired interval, or None.
+        at_edge: Layer -> words, of layers whose chosen learning rate is an end of what was tried,
+            so that another might be better: {'7': 'lr 0.01, the largest of 3'}; None where nobody
+            looked, as in records older than schema 5.
     """
 
     on: str
@@ -190,6 +193,7 @@ class Selection:
     chosen: dict[str, str]
     best_minus_last: float | None = None
     best_minus_last_ci95: IntervalInfo | None = None
+    at_edge: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
     #   3: selection.
     #   4: training, options, dataset.sha256, encoder.published and .revision, intervals say how
     #      they were made and what they rest on.
-    #   5: blind.
+    #   5: blind, selection.at_edge.
     if version == 1:
         data = _upgrade_from_1(data)
     if version <= 2:
@@ -50,6 +50,8 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
         data = _upgrade_from_3(data)
     if version <= 4:
         data = {**data, "schema_version": 5, "blind": None}
+        if isinstance(data.get("selection"), dict):
+            data["selection"] = {**data["selection"], "at_edge": None}
     return data
 
 

@@ -77,6 +77,11 @@ BLIND = Note(
     "Not above blind: its interval does not clear what a predictor without the picture scores, so "
     "the row shows no use of the picture.",
 )
+AT_EDGE = Note(
+    "learning rate at the edge",
+    "Learning rate at the edge: the best of those tried is the largest or the smallest, so that "
+    "the head may not be trained to its end, and another rate might be better.",
+)
 HELD_OUT = "held out: "  # in the notes of a record, up to the next ';'
 ALONE = "each for itself"
 IN_GROUPS = (
@@ -118,6 +123,8 @@ def _about_checkpoint(record: Record) -> Iterator[Note]:
             yield NOT_TRAINED_HERE
         if training.rule:
             yield Note(training.rule, "")
+    if selection is not None and selection.chosen.get("layer") in (selection.at_edge or ()):
+        yield AT_EDGE
     if selection is not None and selection.on in ("val", "test", record.dataset.split):
         chosen = "layer" if "layer" in selection.chosen else "setting"
         yield Note(f"{chosen} chosen on the scored split", ON_SCORED)

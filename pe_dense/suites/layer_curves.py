@@ -14,10 +14,11 @@ from pathlib import Path
 from pe_dense.files import atomic_write_bytes, atomic_write_text
 from pe_dense.results.blind import best_blind
 from pe_dense.results.metrics import metric_of
-from pe_dense.results.record import Record
+from pe_dense.results.record import Record, Selection
 from pe_dense.results.store import weights_tag
 
 COLUMNS = 3  # panels in a row
+MOST_AT_EDGE = 0.25  # share of layers whose learning rate may be an end of what was tried
 BLIND_LABEL = "without the picture"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
@@ -45,6 +46,7 @@ class LayerCurve:
             the same in all.
         chosen_on: What chose it: 'holdout', 'val' ...; '' if nothing did.
         blind: Score of the best predictor without the picture, None if the records know none.
+        at_edge: Single layers whose head was chosen at an end of the learning rates.
     """
 
     task: str
@@ -58,6 +60,21 @@ class LayerCurve:
     chosen: str | None
     chosen_on: str
     blind: float | None = None
+    at_edge: tuple[str, ...] = ()
+
+    @property
+    def is_converged(self) -> bool:
+        """Whether few enough heads were chosen at an end of the learning rates to be drawn."""
+        return len(self.at_edge) < MOST_AT_EDGE * len(self.layers)
+
+    @property
+    def edge_in_words(self) -> str:
+        """Why a curve is not drawn."""
+        return (
+            f"{len(self.at_edge)} of {len(self.layers)} layers ({', '.join(self.at_edge)}) have "
+            "the best learning rate at an end of those tried, so that their heads may not be "
+            "trained to their end; widen lrs"
+        )
 
     @property
     def best(self) -> int:
@@ -128,9 +145,15 @@ def layer_curves(records: Iterable[Record]) -> list[LayerCurve]:
                 chosen.pop() if agreed else None,
                 selections[0].on if agreed else "",
                 None if blind is None else blind.score,
+                _layers_at_edge(selections),
             )
         )  # fmt: skip
     return curves
+
+
+def _layers_at_edge(selections: Sequence[Selection]) -> tuple[str, ...]:
+    found = {layer for s in selections for layer in s.at_edge or () if "+" not in layer}
+    return tuple(sorted(found, key=int))
 
 
 def _place(layer: str) -> list[int]:

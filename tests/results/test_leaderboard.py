@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -178,7 +177,7 @@ def test_a_page_of_the_docs_gets_an_excerpt(make_record, tmp_path):
 def test_what_was_chosen_is_shown(make_record, on, words):
     selection = {
         "on": on, "metric": "AP", "candidates": 12, "chosen": {"layer": "7"},
-        "best_minus_last": 0.012, "best_minus_last_ci95": None,
+        "best_minus_last": 0.012, "best_minus_last_ci95": None, "at_edge": None,
     }  # fmt: skip
     page = render_markdown([make_record({"selection": selection})])
     assert "| Chosen |" in page and words in page
@@ -193,7 +192,7 @@ def seeds_with_evidence(make_record, root, found=(10, 9, 6), encoder="a"):
         score, curve = evidence.metrics()["AP"], {"0": 0.1, "1": 0.2 + seed / 100, "0+1": 0.3}
         selection = {
             "on": "holdout", "metric": "AP", "candidates": 3, "chosen": {"layer": "0+1"},
-            "best_minus_last": 0.1 + seed / 100, "best_minus_last_ci95": None,
+            "best_minus_last": 0.1 + seed / 100, "best_minus_last_ci95": None, "at_edge": None,
         }  # fmt: skip
         changes = {
             "encoder.name": encoder, "seed": seed, "scores": {"AP": score}, "by_layer": {"AP": curve},
@@ -582,7 +581,12 @@ def test_user_errors_are_one_sentence(make_record, tmp_path):
         assert_refused(run_tool(tmp_path, command), "bad.json: ", odd)
 
 
-def test_help_is_quick(tmp_path):
-    begin = time.monotonic()
-    assert "build --check" in run_tool(tmp_path, "--help").stdout
-    assert time.monotonic() - begin < 1
+def test_help_loads_nothing_heavy():
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{str(REPO / 'tools/leaderboard.py')!r}, '--help']\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit:\n    print(sorted({'numpy', 'torch', 'mmengine'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "build --check" in done.stdout and done.stdout.splitlines()[-1] == "[]"

@@ -264,7 +264,7 @@ def test_what_schema_3_did_not_keep_is_not_known(record_data, make_record):
     old = as_schema_3(record_data(changes))
     old["content_sha256"] = content_sha256(old)
     new = record_from_json(json.dumps(old))
-    chosen = {**chosen, "best_minus_last_ci95": {**bounds, **UNKNOWN}}
+    chosen = {**chosen, "best_minus_last_ci95": {**bounds, **UNKNOWN}, "at_edge": None}
     now = {"ci95": {"AP": [{**bounds, **UNKNOWN}]}, "selection": chosen}
     assert new == make_record({**now, **NOT_KEPT})
 
@@ -289,7 +289,7 @@ def test_what_was_chosen_is_kept(record_data, make_record):
     gap = {"low": -0.1, "high": 0.3, "unit": "image", "num_units": 9, "resamples": 100, **MADE}
     selection = {
         "on": "holdout", "metric": "mIoU", "candidates": 72, "chosen": {"layer": "7"},
-        "best_minus_last": 0.1, "best_minus_last_ci95": gap,
+        "best_minus_last": 0.1, "best_minus_last_ci95": gap, "at_edge": None,
     }  # fmt: skip
     record = make_record({"selection": selection})
     assert record.selection.best_minus_last_ci95.low == -0.1

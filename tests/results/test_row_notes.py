@@ -22,6 +22,7 @@ UNCOUNTED = {"unit": None, "done": None, "planned": None, "rule": ""}
 LAYERS = {
     "metric": "AP", "candidates": 12, "chosen": {"layer": "7"}, "best_minus_last": None,
     "best_minus_last_ci95": None,
+    "at_edge": None,
 }  # fmt: skip
 
 
@@ -72,6 +73,17 @@ def test_a_sound_row_of_one_seed_says_only_that(make_record):
             "held out: 279 of 2,975 training images (9.38 %), 3 of 18 sequences",
         ),
         ({"options": {"amp": "bfloat16"}}, "amp bfloat16"),
+        ({"blind": {"a map": 0.41, "a constant": 0.1}}, "not above blind"),
+        (
+            {
+                "selection": {
+                    **LAYERS,
+                    "on": "holdout",
+                    "at_edge": {"7": "lr 0.1, the largest of 3"},
+                }
+            },
+            "learning rate at the edge",
+        ),
         ({"selection": {**LAYERS, "on": "test"}}, "layer chosen on the scored split"),
         ({"ci95": {"AP": [{**INTERVAL, "num_units": 29}]}}, "fewer than 30 images"),
         (
@@ -131,3 +143,19 @@ def test_the_page_on_reading_knows_every_column(make_record, make_reported):
     header = set(section.tables[0].header) - {"Encoder", "Weights", "AP", "95 %"}
     assert header == {"Group", "vs reported", "Seeds", "Notes", "Chosen", "Train", "Commit", "Date"}
     assert all(name in READING for name in header)
+
+
+@pytest.mark.parametrize("blind", [None, {}, {"a map": 0.39}, {"a map": 0.39, "another": 0.2}])
+def test_what_clears_the_blind_line_says_nothing(make_record, blind):
+    assert words(make_record({"blind": blind})) == ["one seed"]
+
+
+def test_errors_clear_the_blind_line_from_below(make_record):
+    depth = {
+        "protocol.metric": "rmse",
+        "protocol.higher_is_better": False,
+        "scores": {"rmse": 0.45},
+    }
+    depth |= {"ci95": {"rmse": [INTERVAL]}}
+    assert words(make_record({**depth, "blind": {"mean map": 0.51}})) == ["one seed"]
+    assert "not above blind" in words(make_record({**depth, "blind": {"mean map": 0.49}}))

@@ -117,3 +117,25 @@ def test_layers_for_a_config_without_a_layer():
     run = {**suite.runs[0], "layers": 3}
     with pytest.raises(ValueError, match="has no 'layer'"):
         plan.make_jobs(dataclasses.replace(suite, runs=(run,)), ["pe_spatial_t16_512"])
+
+
+def test_curves_of_heads_at_an_edge_are_told_apart(published):
+    record = record_of(published, "segmentation", {str(i): 0.1 for i in range(8)}, chosen="1")
+    words = "lr 0.01, the largest of 3"
+    for layers, is_converged in (((), True), (("3",), True), (("3", "0", "0+1"), False)):
+        selection = dataclasses.replace(record.selection, at_edge=dict.fromkeys(layers, words))
+        (curve,) = layer_curves([dataclasses.replace(record, selection=selection)])
+        assert curve.is_converged == is_converged
+    assert curve.at_edge == ("0", "3") and "2 of 8 layers (0, 3) have" in curve.edge_in_words
+
+
+def test_the_line_without_the_picture_is_drawn(published, tmp_path):
+    scores = {"0": 0.2, "1": 0.3}
+    record = record_of(published, "segmentation", scores, chosen="1")
+    blind = {"mean map": 0.25, "most frequent class": 0.03}
+    (curve,) = layer_curves([dataclasses.replace(record, blind=blind)])
+    assert curve.blind == 0.25
+    write_layer_curves([curve], tmp_path / "layers")
+    assert "without the picture" in (tmp_path / "layers.svg").read_text()
+    write_layer_curves(layer_curves([record]), tmp_path / "none")
+    assert "without the picture" not in (tmp_path / "none.svg").read_text()
