@@ -50,6 +50,7 @@ Kind = Literal["maps", "boxes"]
 SIDE_STEP = 112  # 8 patches of 14 pixels, 7 of 16
 BASE_BATCH = 16
 WARMUP_SHARE = 0.05
+LEAST_ITERS = 3  # MMEngine's linear warm-up takes two steps to rise
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Schedule:
         planned_for: 'gpu' or 'cpu'.
         image_side: Pixels.
         batch_size: Images of a step.
-        max_iters: Steps, a multiple of `val_interval`.
+        max_iters: Steps; a multiple of `val_interval` unless a person said how many.
         val_interval: Steps between two validations.
         warmup_iters: Steps in which the learning rate rises.
         lr: Learning rate of what begins at random.
@@ -101,6 +102,7 @@ def suggested(
     kind: Kind = "maps",
     longer_side: int | None = None,
     batch_size: int | None = None,
+    max_iters: int | None = None,
     lr_factor: float = 1.0,
 ) -> Schedule:
     """The plan for a training set; see the module for the rules.
@@ -111,10 +113,11 @@ def suggested(
         kind: 'maps': segmentation and depth; 'boxes': detection and tracking.
         longer_side: Median of the longer sides of the images in pixels; None: not known.
         batch_size: Images of a step, where a person says; steps and rate follow.
+        max_iters: Steps, where a person says; validations and warm-up follow.
         lr_factor: What the recipe multiplies the rate with.
 
     Raises:
-        ValueError: If there is no image, or the batch is not 1 or more.
+        ValueError: If there is no image, the batch is not 1 or more, or steps are not 3 or more.
 
     Example:
         >>> suggested(100, on_gpu=False)  # doctest: +NORMALIZE_WHITESPACE
@@ -125,21 +128,28 @@ def suggested(
     """
     if num_images < 1:
         raise ValueError(f"{num_images} images are too few to plan a training; give at least one")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} is no number of images; give 1 or more")
+    for name, value, what in (
+        ("batch_size", batch_size, "images"), ("max_iters", max_iters, "steps")
+    ):  # fmt: skip
+        least = 1 if name == "batch_size" else LEAST_ITERS
+        if value is not None and (type(value) is not int or value < least):
+            raise ValueError(f"{name}={value!r} is no number of {what}; give {least} or more")
     rule = _RULES[kind, "gpu" if on_gpu else "cpu"]
     batch = batch_size or max(1, min(rule.batch, num_images // 2))
     fewest, most = rule.seen
     seen = min(max(rule.epochs * num_images, fewest), most)
-    val_interval = max(1, math.ceil(seen / batch / rule.validations))
-    max_iters = val_interval * rule.validations
+    if max_iters is None:
+        val_interval = max(1, math.ceil(seen / batch / rule.validations))
+        max_iters = val_interval * rule.validations
+    else:
+        val_interval = max(1, math.ceil(max_iters / rule.validations))
     return Schedule(
         planned_for="gpu" if on_gpu else "cpu",
         image_side=_side(rule.side, longer_side),
         batch_size=batch,
         max_iters=max_iters,
         val_interval=val_interval,
-        warmup_iters=math.ceil(WARMUP_SHARE * max_iters),
+        warmup_iters=max(2, math.ceil(WARMUP_SHARE * max_iters)),
         lr=_two_digits(lr_factor * rule.base_lr * math.sqrt(batch / BASE_BATCH)),
     )
 
@@ -165,8 +175,8 @@ def schedule_facts(
     """The plan as facts of the data: what the function of a config's `data_facts` adds to its own.
 
     Args:
-        names: What that function was given; read are `planned_for`, `batch_size` and `lr_factor`,
-            which may be absent or None.
+        names: What that function was given; read are `planned_for`, `batch_size`, `max_iters` and
+            `lr_factor`, which may be absent or None.
         num_images: See `suggested`.
         kind: See `suggested`.
         longer_side: See `suggested`.
@@ -184,9 +194,6 @@ def schedule_facts(
         device = "gpu" if torch.cuda.is_available() else "cpu"
     if device not in get_args(Device):
         raise ValueError(f"planned_for={device!r} is not known; use one of {get_args(Device)}")
-    batch_size = names.get("batch_size")
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int)):
-        raise ValueError(f"batch_size={batch_size!r} is no number of images; give 1 or more")
     factor = names.get("lr_factor")
     return asdict(
         suggested(
@@ -194,7 +201,8 @@ def schedule_facts(
             device == "gpu",
             kind,
             longer_side,
-            batch_size,
+            names.get("batch_size"),
+            names.get("max_iters"),
             1.0 if factor is None else factor,
         )
     )

@@ -9,6 +9,7 @@ from pe_dense.depth import (  # noqa: F401
     dpt_head,
     estimator,
     mmcv1_schedules,
+    own_data,
     released_heads,
 )
 from pe_dense.openmmlab import (  # noqa: F401

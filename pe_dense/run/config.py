@@ -73,8 +73,10 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
     ),
     "pe_dense.suites and tools": ("layer", "report", "seeds"),
     "functions of data_facts and data_check": (
-        "batch_size", "classes", "data_root", "dataset_type", "lr_factor", "max_depth",
-        "num_classes", "planned_for", "train_images", "train_json", "val_images", "val_json",
+        "batch_size", "classes", "data_root", "dataset_type", "depth_scale", "depths",
+        "found", "image_side", "images", "lr_factor", "masks", "max_depth", "max_iters",
+        "names_file", "num_classes", "planned_for", "split", "split_group", "split_seed",
+        "train_images", "train_json", "unlabelled", "val_images", "val_json",
     ),
     # Nobody reads it; it tells protocols apart whose data differ in nothing but the folder.
     "the hash of a protocol": ("dataset",),

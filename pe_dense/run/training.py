@@ -94,7 +94,8 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     require_gpu_for_float16(cfg, request.config)
     if plan is not None and is_first_process():
         other = ", another total batch than the recipe's: its protocol id will end in .mod"
-        if plan.total_batch != recipe_total(load_template(request.config)):
+        recipe = recipe_total(load_template(request.config))  # None: follows from the data
+        if recipe is not None and plan.total_batch != recipe:
             print_log(plan.words() + other, level=logging.WARNING)
     facts = dataclasses.replace(facts, accepted=check_data(cfg, ("train", "val")))
     facts = dataclasses.replace(facts, validated_on=validation_data(cfg, facts))

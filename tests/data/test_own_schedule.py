@@ -34,6 +34,16 @@ def test_steps_and_rate_follow_a_batch_that_was_set():
     assert smaller.lr == usual.lr / 2
 
 
+def test_validations_and_warm_up_follow_steps_that_were_set():
+    for steps in (3, 4, 20, 5000):
+        plan = suggested(1000, on_gpu=False, max_iters=steps)
+        assert plan.max_iters == steps
+        assert 1 <= plan.val_interval <= steps
+        assert plan.warmup_iters < steps
+    facts = schedule_facts({"max_iters": 20}, 99)
+    assert (facts["max_iters"], facts["val_interval"], facts["warmup_iters"]) == (20, 4, 2)
+
+
 def test_the_machine_can_be_said():
     assert schedule_facts({}, 99)["planned_for"] == "cpu"  # tests see no GPU
     facts = schedule_facts({"planned_for": "gpu", "batch_size": 8, "lr_factor": 0.1}, 99)
@@ -47,6 +57,7 @@ def test_the_machine_can_be_said():
         ({"planned_for": "tpu"}, 9, "planned_for='tpu' is not known"),
         ({"batch_size": 0}, 9, "batch_size=0 is no number of images"),
         ({"batch_size": "4x"}, 9, "batch_size='4x' is no number of images"),
+        ({"max_iters": 0}, 9, "max_iters=0 is no number of steps"),
         ({}, 0, "0 images are too few"),
     ],
 )
