@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import cv2
 
 from pe_dense.files import file_sha256
 from pe_dense.predict.folder_prediction import Outcome, predict_pictures
-from pe_dense.predict.inputs import find_inputs
+from pe_dense.predict.inputs import find_inputs, output_stems
 from pe_dense.predict.journal import Journal
 from pe_dense.predict.model import open_trained
 from pe_dense.predict.predictor import Predictor
@@ -25,7 +26,7 @@ from pe_dense.predict.summary import (
     write_index,
 )
 from pe_dense.predict.video_prediction import ImagePredictor, predict_videos, video_of
-from pe_dense.predict.writing import Writer
+from pe_dense.predict.writing import DEPTH, LABELS, OVERLAYS, Writer
 from pe_dense.results.provenance import code_state, typed
 from pe_dense.run.trained_run import TrainedRun
 
@@ -78,6 +79,7 @@ def predict(request: PredictRequest) -> Outcome:
     _require_sense(request)
     cv2.setLogLevel(0)  # each picture that fails is told of by its name
     found = find_inputs(request.inputs, request.out)
+    output_stems([source.name for source in found.pictures])  # two of one name are refused here
     run = open_trained(request.checkpoint, request.config, request.encoder, request.options)
     predictor = Predictor(run, request.device, request.amp)
     if request.steps_per_metre is not None:
@@ -91,20 +93,22 @@ def predict(request: PredictRequest) -> Outcome:
     journal = Journal(request.out, facts, request.resume)
     writer = Writer(request.out, request.overlays, request.score_thr)
     batch_size = request.batch_size or predictor.batch_size
+    videos = _predict_videos(predictor, found.videos, request) if found.videos else []
     outcome = predict_pictures(predictor, found.pictures, journal, writer, batch_size)
     journal.close()
-    if found.videos:
-        _predict_videos(predictor, found.videos, request, outcome)
+    outcome.videos = sum(not video.error for video in videos)
+    outcome.failed |= {video.input: video.error for video in videos if video.error}
     good = predicted(found.pictures, journal, outcome.failed)
-    if predictor.task == "detection":
+    if predictor.task == "detection" and found.pictures:
         write_detections(request.out, good, journal, predictor.classes, ids)
     commit, is_dirty = code_state()
+    made = [dict(input=video.input, file=video.file) for video in videos if not video.error]
     head = dict(
         command=shlex.join(typed(request.argv)), checkpoint_file=str(run.file), **facts,
-        commit=commit, dirty=is_dirty,
+        commit=commit, dirty=is_dirty, videos=made,
     )  # fmt: skip
     write_index(request.out, head, found.pictures, journal, outcome.failed)
-    if not good and not outcome.videos:
+    if outcome.failed and not good and not outcome.videos:
         (file, why), count = next(iter(outcome.failed.items())), len(outcome.failed)
         raise ValueError(
             why if count == 1 else f"none of {count} could be predicted; the first, {file}: {why}"
@@ -112,21 +116,47 @@ def predict(request: PredictRequest) -> Outcome:
     return outcome
 
 
+@dataclass(frozen=True)
+class PredictedVideo:
+    """What became of a video.
+
+    Attributes:
+        input: As it was named.
+        file: The MP4, below the folder.
+        error: Why it ended before its time; '' where it did not.
+    """
+
+    input: str
+    file: str
+    error: str = ""
+
+
 def _predict_videos(
-    predictor: Predictor, videos: Sequence[str], request: PredictRequest, outcome: Outcome
-) -> None:
-    """Frame by frame, beside the pictures; a video that is there whole is left as it is."""
-    todo = [v for v in videos if not (request.resume and video_of(request.out, v).is_file())]
-    outcome.videos = len(videos) - len(todo)
+    predictor: Predictor, videos: Sequence[str], request: PredictRequest
+) -> list[PredictedVideo]:
+    """Frame by frame, beside the pictures; of a run that goes on, what is there whole stays."""
+    results = []
+    todo = []
+    for text in videos:
+        file = video_of(request.out, text)
+        folder = file.with_suffix("")
+        if folder.name in (OVERLAYS, LABELS, DEPTH):
+            raise ValueError(
+                f"video {text} would be written into {folder}, where pictures are; rename it"
+            )
+        if request.resume and file.is_file():
+            results.append(PredictedVideo(text, file.name))
+            continue
+        if request.resume and folder.is_dir():  # half a video of a killed run
+            shutil.rmtree(folder)
+        todo.append(text)
     suffixes = (".npy",) if predictor.task == "depth" else (".png",)
-    frames = ImagePredictor(
-        predictor, suffixes, request.batch_size or predictor.batch_size, predictor.bits
-    )
-    for text, result in zip(todo, predict_videos(todo, request.out, frames), strict=False):
-        if result.error:
-            outcome.failed[text] = result.error
-        else:
-            outcome.videos += 1
+    batch_size = request.batch_size or predictor.batch_size
+    frames = ImagePredictor(predictor, suffixes, batch_size, predictor.bits)
+    for text, done in zip(todo, predict_videos(todo, request.out, frames), strict=False):
+        file = video_of(request.out, text)
+        results.append(PredictedVideo(text, file.name, done.error))
+    return results
 
 
 def facts_of(run: TrainedRun, predictor: Predictor, request: PredictRequest) -> dict[str, Any]:

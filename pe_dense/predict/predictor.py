@@ -77,6 +77,8 @@ class Predictor:
         if amp:
             encoder_settings(cfg).amp_dtype = "bfloat16"
         where = None if device is None else usable_device(device)
+        if where is not None and where.type == "cuda":
+            torch.cuda.set_device(where)  # kernels run where the process is
         loader = cfg.test_dataloader
         self.classes = tuple(map(str, cfg.get("classes") or ())) if self.task != "depth" else ()
         self.ids = self._ids(loader.dataset)

@@ -242,6 +242,38 @@ def test_ids_of_a_coco_file(deta: Saved, tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists(), "refused before anything is written"
 
 
+def test_videos_beside_pictures(deta: Saved, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from pe_dense.predict.video_mp4 import Mp4File
+
+    write_zoo(tmp_path / "in", 2)
+    for name in ("street", "overlays"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        with Mp4File(tmp_path / "in" / f"{name}.mp4", 10.0) as video:
+            for number in range(3):
+                video.add(np.full((40, 60, 3), 60 * number, np.uint8), number / 10)
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="would be written into .*overlays, where pictures are"):
+        deta.predict([tmp_path / "in"], tmp_path / "refused")
+    (tmp_path / "in" / "overlays.mp4").write_bytes(b"no video")
+    (tmp_path / "in" / "overlays.mp4").rename(tmp_path / "in" / "broken.mp4")
+    outcome = deta.predict([tmp_path / "in"], out)
+    assert (outcome.predicted, outcome.videos) == (2, 1)
+    assert set(outcome.failed) == {str(tmp_path / "in" / "broken.mp4")}
+    index = index_of(out)
+    street = str(tmp_path / "in" / "street.mp4")
+    assert index["videos"] == [dict(input=street, file="street.mp4")]
+    assert [row["file"] for row in index["failed"]] == list(outcome.failed)
+    rows = json.loads((out / "street" / "detections.json").read_text())
+    assert {row["image_id"] for row in rows} == {0, 1, 2}
+    (out / "street.mp4").unlink()  # as a kill would leave it
+    again = deta.predict([street], out, resume=True)
+    assert again.videos == 1 and (out / "street.mp4").is_file() and not again.failed
+    at = (out / "street.mp4").stat().st_mtime_ns
+    assert deta.predict([street], out, resume=True).videos == 1
+    assert (out / "street.mp4").stat().st_mtime_ns == at
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
