@@ -4,6 +4,7 @@ python tools/prepare_data.py mini
 python tools/prepare_data.py coco DIR              (or lvis, or objects365)
 python tools/prepare_data.py coco-format DIR       any classes
 python tools/prepare_data.py coco-format DIR --split 0.2 --seed 0
+python tools/prepare_data.py convert DIR NEW_DIR   YOLO, VOC, CVAT, Label Studio, labelme ... labels
 python tools/prepare_data.py nyu DIR               (or kitti) depth
 python tools/prepare_data.py nyu NEW_DIR --from-mat nyu_depth_v2_labeled.mat --splits-mat splits.mat
 python tools/prepare_data.py ade20k DIR            segmentation (or voc, or cityscapes)
@@ -171,6 +172,59 @@ def run_coco_format(args: argparse.Namespace) -> int:
     return report(found, args)
 
 
+def add_convert_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `convert`."""
+    from pe_dense.data.convert.form_names import FORMS, TARGETS
+
+    parser.add_argument("source", type=Path, metavar="DIR", help="pictures and their labels")
+    parser.add_argument("target", type=Path, metavar="NEW_DIR", help="a new folder to write")
+    parser.add_argument(
+        "--from", dest="form", choices=FORMS, help="format of the labels; found by looking"
+    )
+    parser.add_argument(
+        "--to",
+        choices=TARGETS,
+        default="coco",
+        help="COCO JSON of boxes and masks, or label maps of classes",
+    )
+    parser.add_argument(
+        "--split",
+        type=float,
+        metavar="SHARE",
+        help="divide anew, this share to val, whole sequences where names tell them; by default "
+        "the splits that are there, or 0.2",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the division")
+    parser.add_argument(
+        "--accept", action="append", default=[], metavar="NAME", help="of what is refused"
+    )
+    parser.add_argument("--copy", action="store_true", help="copy pictures instead of linking")
+    parser.add_argument(
+        "--no-background", action="store_true", help="label maps: 255 where there is no object"
+    )
+    parser.add_argument(
+        "--voc-origin", type=int, choices=(0, 1), help="VOC: number of the first pixel; found"
+    )
+    parser.set_defaults(all_classes=False)
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Converts a folder of labels, and looks through what was written."""
+    from pe_dense.data.checks.inspection import inspect_folder
+    from pe_dense.data.convert.conversion import convert
+
+    done = convert(
+        args.source, args.target, args.form, args.to, args.split, args.seed, args.accept,
+        args.voc_origin, not args.no_background, args.copy,
+    )  # fmt: skip
+    print("\n".join([*done.lines, ""]))
+    if args.to == "semantic" or not (args.target / "annotations" / "val.json").is_file():
+        print(f"{args.target}: written")
+        return 0
+    args.root = args.target
+    return report(inspect_folder(args.target, late_progress), args)
+
+
 def add_depth_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `kitti`, and those that `nyu` shares with it."""
     add_folder_options(parser, ("train", "test"))
@@ -297,6 +351,11 @@ COMMANDS = {
         "check a folder of COCO-format data with any classes, or split it",
         add_coco_format_options,
         run_coco_format,
+    ),
+    "convert": (
+        "turn labels of YOLO, VOC, CVAT, Label Studio, labelme ... into COCO or label maps",
+        add_convert_options,
+        run_convert,
     ),
     "nyu": ("check an NYUv2 depth folder, or make its test set", add_nyu_options, run_nyu),
     "kitti": ("check a KITTI depth folder (Eigen split)", add_depth_options, run_depth),

@@ -54,7 +54,7 @@ def source_of(name: str) -> str:
 
 
 def divide(labelled: LabelledSet, val_share: float, seed: int) -> None:
-    """Give each picture 'train' or 'val', whole sequences where there are some.
+    """Give each picture 'train' or 'val', whole sequences where there are some, or a video's end.
 
     Of 100 shuffles of the sequences the one is taken that comes nearest to the share in pictures
     and in objects of every class.
@@ -65,7 +65,7 @@ def divide(labelled: LabelledSet, val_share: float, seed: int) -> None:
         seed: The same seed divides the same set in the same way.
 
     Raises:
-        ValueError: If the share cannot be used, or there are fewer than two sequences.
+        ValueError: If the share cannot be used, or there is but one picture.
     """
     if not 0.0 < val_share < 1.0:
         raise ValueError(f"--split is {val_share}, but must be between 0 and 1, for example 0.2")
@@ -81,11 +81,17 @@ def divide(labelled: LabelledSet, val_share: float, seed: int) -> None:
             words = "sequences, by the name before the number"
         groups = by_name or [source_of(name) for name in names]
     group_names, group_I = np.unique(groups, return_inverse=True)
+    if len(images) < 2:
+        raise ValueError(f"{labelled.root} has one picture; at least two are needed to divide")
     if len(group_names) < 2:
-        raise ValueError(
-            f"{labelled.root} has {len(group_names)} video or picture to divide; at least two are "
-            "needed"
+        first_val = min(max(round((1 - val_share) * len(images)), 1), len(images) - 1)
+        for k, image in enumerate(images):
+            image.split = "val" if k >= first_val else "train"
+        labelled.how.append(
+            f"divided: the last {len(images) - first_val} of {len(images)} frames to val; they are "
+            "of one video with those trained on, so that scores say little of other videos"
         )
+        return
     place = {name: k for k, name in enumerate(labelled.classes)}
     counts_GK = np.zeros((len(group_names), 1 + len(place)))
     for g, image in zip(group_I, images, strict=True):

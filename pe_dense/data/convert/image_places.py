@@ -37,11 +37,16 @@ class ImagePlaces:
 
     Args:
         root: Folder of the set.
+        without: Folders of label maps, whose files are no pictures.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, without: Sequence[Path] = ()) -> None:
         self.root = root
-        self.files = files_below(root, SUFFIXES)
+        self.files = [
+            file
+            for file in files_below(root, SUFFIXES)
+            if not any(file.is_relative_to(folder) for folder in without)
+        ]
         self._paths = {_key(file.relative_to(root).as_posix()): file for file in self.files}
         self._names: dict[str, list[Path]] = defaultdict(list)
         self._stems: dict[str, list[Path]] = defaultdict(list)

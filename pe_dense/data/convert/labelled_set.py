@@ -140,6 +140,10 @@ class LabelledSet:
     how: list[str] = field(default_factory=list)
     read: list[Path] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Findings without a file of their own are of the folder."""
+        self.found.file = str(self.root)
+
     def add_image(
         self, file: Path, split: str | None, sequence: str | None = None
     ) -> LabelledImage:
@@ -158,15 +162,13 @@ class LabelledSet:
         """Sort the pictures, and name the classes: those given, or those of shapes, sorted.
 
         Raises:
-            ValueError: If there is no picture or no class, or a class is given twice.
+            ValueError: If there is no picture, a class is given twice, or one is not in the list.
         """
         if not self.images:
             raise ValueError(f"{self.root} has no picture with labels in the format {self.form}")
         self.images.sort(key=lambda image: image.name)
         used = Counter(shape.label for image in self.images for shape in image.shapes)
         self.classes = list(classes) if classes else sorted(used)
-        if not self.classes:
-            raise ValueError(f"{self.root} has no labelled object; there is nothing to learn from")
         twice = [name for name, count in Counter(self.classes).items() if count > 1]
         if twice:
             raise ValueError(f"{self.root} names the class {twice[0]!r} twice; give each one name")
@@ -203,6 +205,7 @@ def clean(text: str) -> str:
 
 def bounds(parts: Iterable[Sequence[float]]) -> tuple[float, float, float, float]:
     """The upright box around outlines of x and y in turn."""
+    parts = list(parts)
     xs = [x for part in parts for x in part[0::2]]
     ys = [y for part in parts for y in part[1::2]]
     return min(xs), min(ys), max(xs), max(ys)

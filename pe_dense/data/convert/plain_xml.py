@@ -11,11 +11,16 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 
+class NoXmlError(ValueError):
+    """A file that is no XML at all."""
+
+
 def read_xml(file: Path) -> Element:
     """The root element of a file.
 
     Raises:
-        ValueError: If it is no XML, or declares a document type.
+        NoXmlError: If it is no XML.
+        ValueError: If it declares a document type.
     """
     builder = TreeBuilder()
     parser = expat.ParserCreate()
@@ -35,7 +40,7 @@ def read_xml(file: Path) -> Element:
     try:
         parser.Parse(file.read_bytes(), True)
     except expat.ExpatError as error:
-        raise ValueError(f"{file} is no XML ({error}); export it again") from None
+        raise NoXmlError(f"{file} is no XML ({error}); export it again") from None
     return builder.close()
 
 

@@ -32,7 +32,7 @@ from pe_dense.data.convert.labelled_set import (
     split_of_path,
 )
 from pe_dense.data.convert.outlines import rectangle
-from pe_dense.data.convert.plain_xml import number, read_xml
+from pe_dense.data.convert.plain_xml import NoXmlError, number, read_xml
 
 PARTS = Rule("parts-of-objects", "parts of objects (head, hand ...), not read", is_problem=False)
 DIFFICULT = Rule(
@@ -230,6 +230,6 @@ def is_voc(root: Path) -> bool:
         try:
             if read_xml(file).tag == "annotation":
                 return True
-        except ValueError:
+        except NoXmlError:
             continue
     return False
