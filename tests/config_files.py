@@ -11,6 +11,7 @@ NOT_RUN = {"_base_", "suites"}  # parts of configs, and lists of configs
 OWN_DATA = {
     "pe_dense.data.checks.coco_folder:facts": "coco",
     "pe_dense.tracking.own_video_facts:facts": "davis",
+    "pe_dense.tracking.own_sequences:facts": "mot/test",
 }
 CONFIGS = sorted(p for p in (REPO / "configs").rglob("*.py") if not NOT_RUN & set(p.parts))
 

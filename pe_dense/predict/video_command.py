@@ -68,7 +68,23 @@ def follow(request: VideoRequest) -> list[VideoOutcome]:
             request.config, request.mask, request.encoder, request.weights, request.options
         )
     else:
-        raise ValueError(f"config {request.config} of {kind} takes no --mask; leave it out")
+        from pe_dense.predict.video_tracks import open_track_predictor  # heavy
+        from pe_dense.run.tracked_detector import takes_any_detector
+
+        if not takes_any_detector(request.config):
+            raise ValueError(
+                f"config {request.config} scores one detector on one data set; track videos with "
+                "configs/tracking/mot_custom.py, which takes any detector"
+            )
+        if request.mask is not None or request.weights is not None:
+            raise ValueError("a tracker finds objects itself; leave --mask and --weights out")
+        if len(request.words) < 2:
+            raise ValueError("name the checkpoint of a detector and then videos")
+        checkpoint, *videos = request.words
+        _require_videos(videos, request)
+        predictor = open_track_predictor(
+            request.config, Path(checkpoint), request.encoder, request.options
+        )
     outcomes = predict_videos(videos, request.out, predictor)
     if outcomes and all(outcome.error for outcome in outcomes) and len(outcomes) == 1:
         raise ValueError(outcomes[0].error)

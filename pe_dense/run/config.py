@@ -66,7 +66,8 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
         "val_evaluator", "visualizer", "work_dir",
     ),
     "pe_dense.run": (
-        "accept", "canvas", "classes", "data_check", "data_facts", "data_root", "encoder",
+        "accept", "canvas", "classes", "data_check", "data_facts", "data_root",
+        "detector_of_checkpoint", "encoder", "tracked",
         "evaluation_only", "image_bits", "journal_dir", "layer", "processes", "protocol",
         "results_dir", "sharding", "start_without", "total_batch", "trained_with", "training_free",
         "tta_model", "tune", "vis_backends", "weights",

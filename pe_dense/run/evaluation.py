@@ -91,9 +91,14 @@ def evaluate(
     for name, value in scores.items():
         print(f"{name:>16} {value:.4f}")
     blind = blind_line(whole, scores) if scores else None
-    if (written := getattr(model, "written_to", None)) is not None:
-        note = "" if scores else "; there is nothing to score: no video has masks of later frames"
-        print(f"masks: {written}{note}")
+    for part in (model, *runner.test_evaluator.metrics):
+        if (written := getattr(part, "written_to", None)) is not None:
+            note = (
+                ""
+                if scores
+                else "; there is nothing to score: no video has annotated frames for it"
+            )
+            print(f"results: {written}{note}")
     print(beside_score(protocol, run.cfg.encoder, run.facts.scored_weights, run.file is not None))
     if records is not None and scores:
         record = record_of(

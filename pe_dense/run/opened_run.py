@@ -39,6 +39,7 @@ from pe_dense.run.saved_run import (
     with_found_root,
 )
 from pe_dense.run.stored_rules import of_project, require_harmless_options, require_trusted
+from pe_dense.run.tracked_detector import open_tracker, takes_any_detector
 from pe_dense.run.trained_run import TrainedRun, use_plain_weights
 
 # Endings of files that a tool takes for a checkpoint where a config may stand.
@@ -88,6 +89,8 @@ def open_run(request: RunRequest, checkpoint: Path | None = None) -> TrainedRun:
             "own"
         )
     file = checkpoint_file(checkpoint)
+    if takes_any_detector(request.config):
+        return open_tracker(request, file)
     if not request.config:
         run = open_saved(file, request.options, request.accept, with_data=True)
         _require_encoder(run.facts, request.encoder or run.facts.encoder, file)

@@ -68,6 +68,8 @@ def of_config(cfg: Config) -> tuple[dict[str, float], list[Path]]:
         from pe_dense.tracking.blind_tracks import static_boxes
 
         frames = [video["images"] for video in videos]
+        if cfg.test_evaluator.get("partial"):
+            frames = [f for f in frames if Path(f[0]["sequence_dir"], "gt", "gt.txt").is_file()]
         folders = [Path(part[0]["sequence_dir"]) for part in frames]
         read = [folder / name for folder in folders for name in ("gt/gt.txt", "seqinfo.ini")]
         return static_boxes(frames, cfg.test_evaluator.benchmark, metric), read

@@ -45,6 +45,7 @@ class MOTChallengeScores(BaseMetric):
             nothing that was there is read or replaced. 'tracks/data/<sequence>.txt' in it can be
             sent to the server of MOTChallenge.
         benchmark: Whose rules apply: 'MOT15', 'MOT16', 'MOT17' or 'MOT20'.
+        partial: Whether sequences may be without ground truth: they are written and not scored.
         collect_device: Where results of several processes meet, 'cpu' or 'gpu'.
         prefix: Name in front of every metric.
 
@@ -58,6 +59,7 @@ class MOTChallengeScores(BaseMetric):
         self,
         out_dir: str = "work_dirs/mot_results",
         benchmark: str = "MOT17",
+        partial: bool = False,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
@@ -69,7 +71,7 @@ class MOTChallengeScores(BaseMetric):
                 "pip install 'pe_dense[mot]'"
             )
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.out_dir, self.benchmark = Path(out_dir), benchmark
+        self.out_dir, self.benchmark, self.partial = Path(out_dir), benchmark, partial
         self.folder: Path | None = None  # of the last evaluation
         self._evidence: TrackingEvidence | None = None
 
@@ -113,12 +115,21 @@ class MOTChallengeScores(BaseMetric):
         """
         self.out_dir.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix="mot-", dir=self.out_dir))
-        lengths = write_evaluation_files(self.folder, results)
+        lengths = write_evaluation_files(self.folder, results, self.partial)
         print_log(
             f"tracks of {len(lengths)} sequences: {self.folder / 'tracks' / 'data'}", "current"
         )
+        if self.partial:
+            lengths = {k: n for k, n in lengths.items() if (self.folder / "gt" / k).is_dir()}
+            if not lengths:
+                return {}
         self._evidence = score_files(self.folder, lengths, self.benchmark)
         return self._evidence.metrics()
+
+    @property
+    def written_to(self) -> Path | None:
+        """Folder of the tracks of the last evaluation."""
+        return None if self.folder is None else self.folder / "tracks" / "data"
 
     def evidence(self) -> TrackingEvidence:
         """Counts by sequence of the last evaluation.
@@ -131,10 +142,13 @@ class MOTChallengeScores(BaseMetric):
         return self._evidence
 
 
-def write_evaluation_files(folder: Path, frames: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def write_evaluation_files(
+    folder: Path, frames: Sequence[Mapping[str, Any]], partial: bool = False
+) -> dict[str, int]:
     """Write 'tracks/data/<sequence>.txt', then 'gt/<sequence>/gt/gt.txt' of the same frames.
 
-    Frames are numbered from 1 in what was tracked of a sequence, in both files.
+    Frames are numbered from 1 in what was tracked of a sequence, in both files. With `partial` a
+    sequence without ground truth gets tracks alone.
 
     Returns:
         Frames of each sequence, by name.
@@ -169,6 +183,8 @@ def write_evaluation_files(folder: Path, frames: Sequence[Mapping[str, Any]]) ->
         spans[place] = first, numbers[-1]
     for place, (first, last) in spans.items():
         source = Path(place)
+        if partial and not (source / "gt" / "gt.txt").is_file():
+            continue
         info = read_sequence_info(source)
         rows = read_ground_truth(source / "gt" / "gt.txt", info.num_frames)
         target = folder / "gt" / source.name / "gt"

@@ -119,7 +119,7 @@ def _made(
         )
     target = place / kind / f"{name}-{digest[:16]}"
     if not (target / LINE).is_file():
-        with _new_folder(target) as folder:
+        with new_folder(target) as folder:
             write(folder)
             count = len(list(folder.glob("*.png")))
             (folder / LINE).write_text(f"{count}\n")
@@ -130,7 +130,7 @@ def _made(
 
 
 @contextlib.contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path) -> Iterator[Path]:
     """A folder that takes its name when it is complete; of several processes the first one's."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=target.parent))

@@ -273,7 +273,7 @@ def test_a_run_without_truth_ends_well_and_says_where_the_masks_are(
 
     assert scores == {}
     assert len(list((tmp_path / "masks/a").glob("*.png"))) == 5
-    assert f"masks: {tmp_path / 'masks'}; there is nothing to score" in capsys.readouterr().out
+    assert f"results: {tmp_path / 'masks'}; there is nothing to score" in capsys.readouterr().out
     assert not list((tmp_path / "records").rglob("*.json"))
 
 
