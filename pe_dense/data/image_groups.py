@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-IMAGE, SEQUENCE = "image", "sequence"
+IMAGE, SEQUENCE, FOUND = "image", "sequence", "found"
+LEAST_SEQUENCES = 4  # fewer names before a number are titles, as in IMG_0001.jpg
 
 
 def cityscapes_city(path: str) -> str | None:
@@ -64,9 +65,10 @@ def group_names(
     Args:
         infos: Samples of a data set with 'img_path'.
         rule: 'image': every image is alone, called by its file name. 'sequence': as the data set
-            says in `sequence`. Anything else is a regular expression that is searched for in the
-            path below `data_root`, with '/' between folders; what its brackets hold names the
-            group: '(clip_[0-9]+)/'.
+            says in `sequence`. 'found': as the data set says, else as names tell, else every
+            image is alone; see `told_by_names`. Anything else is a regular expression that is
+            searched for in the path below `data_root`, with '/' between folders; what its
+            brackets hold names the group: '(clip_[0-9]+)/'.
         data_root: Folder of the data set; None or '' for paths that begin there.
 
     Returns:
@@ -96,7 +98,41 @@ def _named_by(
                 "use a pattern of their paths, or 'image' if no two pictures are of one scene"
             )
         return [str(info["sequence"]) for info in infos]
+    if rule == FOUND:
+        return _found(infos, paths, data_root)
     return [_matched(rule, path, data_root) for path in paths]
+
+
+def _found(
+    infos: Sequence[Mapping[str, Any]], paths: Sequence[str], data_root: str | None
+) -> list[str]:
+    named = [name for name in map(_named, infos) if name is not None]
+    if len(named) == len(infos):
+        return named
+    below = [_posix(path) for path in paths]
+    root = PurePosixPath(_posix(data_root or ""))
+    if all(PurePosixPath(path).is_relative_to(root) for path in below):
+        below = [str(PurePosixPath(path).relative_to(root)) for path in below]
+    return told_by_names(below) or below
+
+
+def told_by_names(paths: Sequence[str]) -> list[str] | None:
+    """The sequence of each path, what stands before the last number of its name; None for none.
+
+    There must be at least four, with two pictures each on average, and none with more than half of
+    the pictures.
+
+    Example:
+        >>> told_by_names([f"{clip}/frame_{n}.png" for clip in "abcd" for n in (1, 2)])[:3]
+        ['a/frame_', 'a/frame_', 'b/frame_']
+        >>> told_by_names([f"IMG_{n}.jpg" for n in range(9)]) is None
+        True
+    """
+    found = [re.sub(r"\d+[^\d/]*$", "", path.rpartition(".")[0] or path) for path in paths]
+    sizes = Counter(found)
+    if len(sizes) < LEAST_SEQUENCES or len(paths) < 2 * len(sizes):
+        return None
+    return None if max(sizes.values()) > len(paths) / 2 else found
 
 
 def _alone(infos: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from pe_dense.results.evidence_file import load_content, load_evidence
 from pe_dense.results.item_evidence import ItemEvidence
 from pe_dense.results.rank_groups import Rank, rank_groups
-from pe_dense.results.record import ProtocolInfo, Record
+from pe_dense.results.record import BEST_ON_HELD_OUT, ProtocolInfo, Record
 from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.statistics import PairedDifference, encoder_difference, paired_difference
 from pe_dense.results.store import evidence_path, record_path
@@ -106,16 +106,22 @@ def _content(record: Record, root: str | os.PathLike[str]) -> ScoredContent | No
 
 
 def may_be_ranked(record: Record) -> bool:
-    """Whether a record may stand in a ranking: nothing but the end of a protocol's training may.
+    """Whether a record may stand in a ranking: nothing but what a protocol takes as result may.
 
-    An unfinished training is another, and a checkpoint that was chosen has a chance more. Records
-    older than schema 4 say so in their protocol's id alone.
+    That is the end of its training, or, where its rule is that, the checkpoint of the best
+    validation on held-out training images. An unfinished training is another, and a checkpoint that
+    was chosen otherwise has a chance more. Records older than schema 4 say so in their protocol's
+    id alone.
     """
     labels = record.protocol.id.split(".")[1:]
-    if any(label.startswith(("unfinished-", "chosen-on-")) for label in labels):
+    other = ("unfinished-", "chosen-on-", "end-of-training")
+    if any(label.startswith(other) for label in labels):
         return False
-    may = ("end of training", "not trained here", "nothing to train")
-    return record.training is None or record.training.chosen in may
+    if record.training is None:
+        return True
+    if record.training.chosen == "best on held-out":
+        return record.training.rule == BEST_ON_HELD_OUT
+    return record.training.chosen in ("end of training", "not trained here", "nothing to train")
 
 
 @dataclass(frozen=True, eq=False)

@@ -117,6 +117,8 @@ class TrainingInfo:
     rule: str = ""
 
 
+# The rule of protocols whose result is the checkpoint of the best validation on training images.
+BEST_ON_HELD_OUT = "best validation on held-out training images"
 CHOSEN = (
     "end of training",
     "unfinished",

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from pe_dense.encoders.low_rank import has_adapters, merged_state
@@ -25,6 +25,7 @@ from pe_dense.encoders.torch_file import (
 from pe_dense.encoders.weights import WeightsInfo, read_state_dict, require_finite
 from pe_dense.files import atomic_write_bytes
 from pe_dense.openmmlab.foreign_layouts import FOREIGN_LAYOUTS
+from pe_dense.run.validations import read_validations
 
 
 @dataclass(frozen=True)
@@ -249,9 +250,17 @@ def _is_row(values: Any) -> bool:
 
 
 def checkpoint_file(checkpoint: Path) -> Path:
-    """The file itself, or the newest checkpoint of a work dir."""
+    """The file itself, or of a work dir the best checkpoint where it was chosen, else the newest.
+
+    Chosen is what `keep_best.KeepBest` keeps; which one it took is said.
+    """
     if not checkpoint.is_dir():
         return checkpoint
+    validations = read_validations(checkpoint)
+    best = None if validations is None else validations.best_file()
+    if validations is not None and best is not None and (checkpoint / best).is_file():
+        print_log(f"{checkpoint / best}: {validations.in_words()}", logger="current")
+        return checkpoint / best
     newest = newest_checkpoint(checkpoint)
     if newest is None:
         raise ValueError(f"{checkpoint} holds no finished checkpoint; train there first")

@@ -1,8 +1,9 @@
-"""How a scored checkpoint came about, and the labels that set it apart from a finished training.
+"""How a scored checkpoint came about, and the labels that set it apart from a protocol's result.
 
-A score under a protocol is that of the end of its training. A checkpoint of an earlier step, or one
-that was chosen by scores, is something else: the id of its protocol gets a label, so that it stands
-in a table of its own, and it never enters a ranking.
+A score under a protocol is that of the end of its training, or, where the training keeps it, of the
+checkpoint whose validation on held-out training images was best. A checkpoint of an earlier step,
+or one that was chosen otherwise, is something else: the id of its protocol gets a label, so that it
+stands in a table of its own, and it never enters a ranking.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 
 from mmengine.config import Config
 
-from pe_dense.results.record import TrainingInfo
+from pe_dense.results.record import BEST_ON_HELD_OUT, TrainingInfo
 from pe_dense.run.checkpoint import RunFacts
+from pe_dense.run.validations import read_validations
 
 SCORED, HELD_OUT = "the scored split", "held-out"
+BEST = "best"  # what a training says of its result where it keeps the best checkpoint
 SAVED_AS = "saved_as"  # in the meta of a checkpoint: a file may be renamed
 
 
@@ -34,8 +37,27 @@ def loop_of(cfg: Config) -> dict[str, Any] | None:
         on = SCORED if val.get("dataset") == test.get("dataset") else HELD_OUT
     for key, unit in (("max_epochs", "epoch"), ("max_iters", "iter")):
         if loop.get(key) is not None:
-            return {"unit": unit, "planned": int(loop[key]), "validates_on": on}
+            found = {"unit": unit, "planned": int(loop[key]), "validates_on": on}
+            return found | ({"result": BEST} if on == HELD_OUT and _keeps_best(cfg) else {})
     return None
+
+
+def _keeps_best(cfg: Config) -> bool:
+    hooks = cfg.get("custom_hooks") or ()
+    return any(hook.get("type") == "KeepBest" and hook.get("keep", True) for hook in hooks)
+
+
+def rule_of(template: Mapping[str, Any], result: str | None = None) -> str:
+    """How a protocol says to choose a checkpoint, in its words; '' for the end of the training.
+
+    Args:
+        template: A config, references in place or not.
+        result: What the training says its result is, `loop_of`'s 'result'; None: as the names at
+            the top of the config say.
+    """
+    rule = str((template.get("protocol") or {}).get("selection", ""))
+    keeps = bool(template.get("keep_best") and template.get("holdout_share"))
+    return rule or (BEST_ON_HELD_OUT if result == BEST or (result is None and keeps) else "")
 
 
 def training_info(
@@ -53,12 +75,12 @@ def training_info(
     Returns:
         None where that cannot be told, of checkpoints that say nothing of their loop.
     """
-    rule = str(cfg.protocol.get("selection", ""))
+    loop = facts.loop
+    rule = rule_of(cfg, None if loop is None else loop.get("result", ""))
     if file is None:
         return TrainingInfo("nothing to train", rule=rule)
     if "pe_dense" not in meta:
         return TrainingInfo("not trained here", rule=rule)
-    loop = facts.loop
     if loop is None:  # written before checkpoints knew
         loop = None if cfg.get("evaluation_only") else loop_of(cfg)
     if loop is None:
@@ -66,6 +88,9 @@ def training_info(
     unit, planned, done = loop["unit"], loop["planned"], meta.get(loop["unit"])
     if str(meta.get(SAVED_AS, file.name)).startswith("best_"):  # MMEngine's name of it
         chosen = "best on held-out" if loop["validates_on"] == HELD_OUT else f"best on {SCORED}"
+        validations = read_validations(file.parent) if loop.get("result") == BEST else None
+        if validations is not None and not validations.is_over and done < planned:
+            chosen = "unfinished"  # of the validations so far
     elif done is None:
         return None
     else:
@@ -74,7 +99,7 @@ def training_info(
 
 
 def labels_of(training: TrainingInfo | None) -> list[str]:
-    """What the id of a protocol gets beside its own name; nothing for the end of a training.
+    """What the id of a protocol gets beside its own name; nothing for its result.
 
     Example:
         >>> labels_of(TrainingInfo("best on the scored split", "epoch", 5, 8))
@@ -82,6 +107,8 @@ def labels_of(training: TrainingInfo | None) -> list[str]:
     """
     if training is None:
         return []
+    if training.rule == BEST_ON_HELD_OUT and training.chosen != "unfinished":
+        return ["end-of-training"] if training.chosen == "end of training" else []
     labels = []
     done, planned = training.done, training.planned
     if done is not None and planned is not None and done < planned:

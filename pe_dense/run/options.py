@@ -24,7 +24,10 @@ _MAY_BE_NONE = (
     "amp_dtype", "core_to_spatial", "half", "journal_dir", "load_from", "results_dir", "score_crop"
 )  # fmt: skip
 # Names that an option may bring though the config has none.
-_FROM_OPTIONS = ("image_bits", "tune", "vis_backends", "visualizer")
+_FROM_OPTIONS = (
+    "early_stop", "ema", "holdout_group", "holdout_share", "image_bits", "keep_best", "tune",
+    "vis_backends", "visualizer",
+)  # fmt: skip
 # Files and folders: text, though many a config has None there.
 _PATHS = (
     "ann_file", "data_root", "train_json", "val_json", "train_images", "val_images", "load_from",

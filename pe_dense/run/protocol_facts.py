@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mmengine.config import Config
 
-from pe_dense.run.checkpoint_choice import loop_of
+from pe_dense.run.checkpoint_choice import loop_of, rule_of
 from pe_dense.run.references import references, substitute
 
 # What is measured; not among the settings that are hashed, and as fixed as they are.
@@ -39,7 +39,7 @@ def protocol_facts(template: Config) -> dict[str, str]:
             facts["training"] = "" if loop is None else f"{loop['planned']} {loop['unit']}s"
     chosen_on = _chosen_on(template)
     facts |= {} if chosen_on is None else {"chosen_on": chosen_on}
-    return facts | {"rule": str(protocol.get("selection", ""))}
+    return facts | {"rule": rule_of(template)}
 
 
 def _chosen_on(template: Config) -> str | None:

@@ -19,6 +19,7 @@ from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.openmmlab.nan_stop import StopOnNaN
 from pe_dense.openmmlab.tuning import in_words
 from pe_dense.results.provenance import code_state
+from pe_dense.run.averaged_weights import AveragedWeights  # noqa: F401 (registers it)
 from pe_dense.run.batch_plan import plan_batches, recipe_total, require_schedule
 from pe_dense.run.batch_script import STOP_FILE, training_script
 from pe_dense.run.checkpoint import (
@@ -28,8 +29,9 @@ from pe_dense.run.checkpoint import (
     newest_checkpoint,
     remove_unfinished,
 )
-from pe_dense.run.checkpoint_choice import loop_of
+from pe_dense.run.checkpoint_choice import HELD_OUT, loop_of
 from pe_dense.run.config import check_data, load_template
+from pe_dense.run.keep_best import KeepBest  # noqa: F401 (registers it)
 from pe_dense.run.launch import (
     command_with_launcher,
     is_first_process,
@@ -97,7 +99,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
         recipe = recipe_total(load_template(request.config))  # None: follows from the data
         if recipe is not None and plan.total_batch != recipe:
             print_log(plan.words() + other, level=logging.WARNING)
-    facts = dataclasses.replace(facts, accepted=check_data(cfg, ("train", "val")))
+    facts = dataclasses.replace(facts, accepted=check_data(cfg, splits_read(cfg)))
     facts = dataclasses.replace(facts, validated_on=validation_data(cfg, facts))
     hooks = [hook for hook in cfg.custom_hooks if hook.type == "ExactResumeHook"]
     if not hooks:
@@ -171,6 +173,17 @@ def batch_script(request: RunRequest, nodes: int, gpus: int) -> str:
     workers = (cfg.get("train_dataloader") or {}).get("num_workers", 0)
     work_dir = request.work_dir or request.default_work_dir()
     return training_script(words, nodes, gpus, work_dir, workers)
+
+
+def splits_read(cfg: Config) -> tuple[str, ...]:
+    """Loaders whose data are checked before a training.
+
+    A person's own data are looked through as a whole: where a part of the training images is
+    validated on, those that will be scored are checked, too.
+    """
+    own = loop_of(cfg) is not None and "own_annotations" in (cfg.get("protocol") or {})
+    held = own and (loop_of(cfg) or {}).get("validates_on") == HELD_OUT
+    return ("train", "val", "test") if held else ("train", "val")
 
 
 def validation_data(cfg: Config, facts: RunFacts) -> str | None:

@@ -1,0 +1,228 @@
+"""How much of an encoder to train: frozen, LoRA, the last four blocks, all; at equal steps.
+
+    python benchmarks/experiments/tune.py --weights vit_s14.safetensors --bccd FOLDER [--seeds 0 1]
+
+Two small tasks, each with its own recipe under four values of one option, `tune`, and nothing else
+changed: segmentation of the mini world by a linear head, and boxes of blood cells (BCCD) by a small
+DETA. The commands that are run are printed; runs that have a record are skipped. At the end,
+tune.csv and tune.md are written beside this file from the records and the logs.
+
+Time is processor time of the training's own process (`minutes`), which other work on the machine
+changes less than the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import os
+import re
+import resource
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from pe_dense.files import atomic_write_text  # noqa: E402
+from pe_dense.results.record import Record  # noqa: E402
+from pe_dense.results.store import load_records  # noqa: E402
+from pe_dense.run import command_line  # noqa: E402
+
+SETTINGS = ("frozen", "lora", "layers=4", "full")
+ENCODER = "timm:vit_small_patch14_dinov2.lvd142m"
+_PARAMETERS = re.compile(r"; ([\d,]+) of ([\d,]+) parameters of the encoder")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recipe at a small size.
+
+    Attributes:
+        name: How the table calls it.
+        config: The recipe.
+        metric: Its main score.
+        options: What is changed in it, for all settings alike.
+        what: One sentence for the page.
+    """
+
+    name: str
+    config: str
+    metric: str
+    options: tuple[str, ...]
+    what: str
+
+
+# Pre-trained weights want a smaller rate than a new head: a tenth of it, and less in front.
+RATES = ("lr=1e-3", "backbone_lr_mult=0.1", "layer_decay=0.8")
+TASKS = (
+    Task(
+        "segmentation of the mini world",
+        "configs/segmentation/linear_pe_t16_mini.py",
+        "mIoU",
+        ("layers=[-1]", "image_scale=(112,112)", "crop_size=(112,112)", "warmup_iters=20",
+         "max_epochs=4", "val_interval=4", *RATES),
+        "200 training and 100 scored pictures at 112 px, linear head on the last block, batch 4, "
+        "200 steps",
+    ),
+    Task(
+        "boxes of BCCD",
+        "configs/detection/deta_pe_t16_bccd.py",
+        "AP",
+        ("image_scale=(224,168)", "train_scales=[(224,168)]", "max_epochs=2", "val_interval=2",
+         "default_hooks.logger.interval=10", *RATES),
+        "205 training and 87 scored pictures at 224 x 168 px, small DETA, batch 2, 206 steps",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run, as the CSV file has it; scores are fractions."""
+
+    task: str
+    tune: str
+    seed: int
+    metric: str
+    score: float
+    low: float
+    high: float
+    trained_parameters: int
+    encoder_parameters: int
+    minutes: float
+
+
+def main() -> None:
+    """Run what has no record yet, and write the table."""
+    parser = command_line.Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", type=Path, required=True, help=f"file for {ENCODER}")
+    parser.add_argument("--bccd", type=Path, help="folder of BCCD; without it, no boxes")
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/tune"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    args = parser.parse_args()
+    rows = []
+    data = {TASKS[0].name: mini_world(args.work_dir), TASKS[1].name: args.bccd}
+    for seed in args.seeds:
+        for task in TASKS:
+            folder = data[task.name]
+            for tune in SETTINGS if folder is not None else ():
+                rows.append(run(task, tune, seed, folder, args.weights, args.work_dir))
+                write(rows)
+
+
+def mini_world(work_dir: Path) -> Path:
+    """The folder of the mini world in ADE20K's layout, which is made the first time."""
+    root = work_dir / "mini"
+    if not (root / "ade").is_dir():
+        call(
+            [sys.executable, "tools/prepare_data.py", "mini", "--out", str(root), "--train", "200"]
+        )
+    return root / "ade"
+
+
+def run(task: Task, tune: str, seed: int, data: Path, weights: Path, work_dir: Path) -> Row:
+    """Train and score one setting, or read what was done before."""
+    place = work_dir / f"{task.metric}-{tune.replace('=', '')}-seed{seed}"
+    records, log = place / "records", place / "output.txt"
+    options = ["--cfg-options", f"data_root={data}", *task.options, f"tune={tune}"]
+    common = [task.config, "--encoder", ENCODER]
+    if not any(records.rglob("*.json")):
+        minutes = call(
+            [sys.executable, "tools/train.py", *common, "--weights", str(weights), "--seed",
+             str(seed), "--work-dir", str(place / "run"), "--resume", *options],
+            log,
+        )  # fmt: skip
+        (place / "minutes.txt").write_text(f"{minutes:.2f}\n")
+        call(
+            [sys.executable, "tools/test.py", *common, str(place / "run"), "--records",
+             str(records), *options],
+            place / "score.txt",
+        )  # fmt: skip
+    (record,) = load_records(records)
+    return row_of(
+        task, tune, seed, record, log.read_text(), float((place / "minutes.txt").read_text())
+    )
+
+
+def call(command: Sequence[str], output: Path | None = None) -> float:
+    """Run a command in the repository; its processor minutes.
+
+    Raises:
+        ValueError: If it fails, with the end of what it printed.
+    """
+    print("$", shlex.join(["python", *command[1:]]), flush=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, check=False,
+    )  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(done.stdout)
+    if done.returncode:
+        raise ValueError(f"{shlex.join(command)} failed: {done.stdout[-1500:]}")
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
+
+
+def row_of(task: Task, tune: str, seed: int, record: Record, log: str, minutes: float) -> Row:
+    """What the record and the log of a training say."""
+    found = _PARAMETERS.search(log)
+    assert found is not None, "tools/train.py says how many parameters are trained"
+    trained, every = (int(number.replace(",", "")) for number in found.groups())
+    interval = record.ci95[task.metric][0]
+    return Row(
+        task.name, tune, seed, task.metric, round(record.scores[task.metric], 4),
+        round(interval.low, 4), round(interval.high, 4), trained, every, minutes,
+    )  # fmt: skip
+
+
+def write(rows: Sequence[Row]) -> None:
+    """Write tune.csv and tune.md beside this file."""
+    here = Path(__file__)
+    text = io.StringIO()
+    table = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(row) for row in rows)
+    atomic_write_text(here.with_suffix(".csv"), text.getvalue())
+    atomic_write_text(here.with_suffix(".md"), page(rows))
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The table in Markdown."""
+    lines = [
+        "# Frozen, LoRA, the last blocks, or all",
+        "",
+        "Generated by `benchmarks/experiments/tune.py`, whose text says how; the numbers are in",
+        "`tune.csv`. A ViT-S/14 with weights that are not those of any published table, so that its",
+        "scores compare with each other and with nothing else. Brackets: 95 % intervals over the",
+        "scored pictures.",
+    ]
+    for task in TASKS:
+        own = [row for row in rows if row.task == task.name]
+        if not own:
+            continue
+        lines += [
+            "", f"## {task.name[0].upper()}{task.name[1:]}", "", f"{task.what}.", "",
+            f"| tune | seed | {task.metric} | trained parameters of the encoder | minutes |",
+            "|---|---|---|---|---|",
+        ]  # fmt: skip
+        for row in own:
+            share = 100 * row.trained_parameters / row.encoder_parameters
+            lines.append(
+                f"| `{row.tune}` | {row.seed} | {row.score:.3f} [{row.low:.3f}, {row.high:.3f}] | "
+                f"{row.trained_parameters:,} ({share:.1f} %) | {row.minutes:.1f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    command_line.run(main)
