@@ -130,25 +130,20 @@ def mini_world(work_dir: Path) -> Path:
 def run(task: Task, tune: str, seed: int, data: Path, weights: Path, work_dir: Path) -> Row:
     """Train and score one setting, or read what was done before."""
     place = work_dir / f"{task.metric}-{tune.replace('=', '')}-seed{seed}"
-    records, log = place / "records", place / "output.txt"
+    records, log, clock = place / "records", place / "output.txt", place / "minutes.txt"
     options = ["--cfg-options", f"data_root={data}", *task.options, f"tune={tune}"]
-    common = [task.config, "--encoder", ENCODER]
-    if not any(records.rglob("*.json")):
+    if not clock.is_file():
         minutes = call(
-            [sys.executable, "tools/train.py", *common, "--weights", str(weights), "--seed",
-             str(seed), "--work-dir", str(place / "run"), "--resume", *options],
+            [sys.executable, "tools/train.py", task.config, "--encoder", ENCODER, "--weights",
+             str(weights), "--seed", str(seed), "--work-dir", str(place / "run"), *options],
             log,
         )  # fmt: skip
-        (place / "minutes.txt").write_text(f"{minutes:.2f}\n")
-        call(
-            [sys.executable, "tools/test.py", *common, str(place / "run"), "--records",
-             str(records), *options],
-            place / "score.txt",
-        )  # fmt: skip
+        clock.write_text(f"{minutes:.2f}\n")
+    if not any(records.rglob("*.json")):
+        command = [sys.executable, "tools/test.py", str(place / "run"), "--records", str(records)]
+        call(command, place / "score.txt")
     (record,) = load_records(records)
-    return row_of(
-        task, tune, seed, record, log.read_text(), float((place / "minutes.txt").read_text())
-    )
+    return row_of(task, tune, seed, record, log.read_text(), float(clock.read_text()))
 
 
 def call(command: Sequence[str], output: Path | None = None) -> float:
