@@ -267,7 +267,7 @@ def resolved(template: Config, path: str | Path, data: Mapping[str, Any] | None 
         filled = given
     if filled.get("tune") is not None:
         filled = with_tuning(filled, path)
-    filled = with_training_options(filled, path)
+    filled = with_training_options(filled, path, references(cfg._cfg_dict))
     return Config(ConfigDict(filled), filename=cfg.filename)
 
 

@@ -17,22 +17,24 @@ Nothing is chosen on what is scored: `early_stop` needs held-out images, and whe
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
-
-from pe_dense.data.config_datasets import holdouts_of
 
 HELD_OUT = "held-out training images"
 OPTIONS = ("holdout_share", "holdout_group", "keep_best", "early_stop", "ema")
 
 
-def with_training_options(cfg: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+def with_training_options(
+    cfg: Mapping[str, Any], path: str | Path, used: Collection[str] = ()
+) -> dict[str, Any]:
     """A resolved config whose loaders and hooks do what its options say.
 
     Args:
         cfg: With the names above, each optional.
         path: How errors call it.
+        used: Names that the config refers to itself: one that uses `holdout_share` holds out and
+            chooses by its own rules.
 
     Raises:
         ValueError: If an option has no meaning, or does nothing in this config.
@@ -42,7 +44,7 @@ def with_training_options(cfg: Mapping[str, Any], path: str | Path) -> dict[str,
     _require_values(share, stop, ema)
     if share is None and stop is None and ema is None:
         return dict(cfg)
-    own_holdout = bool(holdouts_of(cfg))  # a config that holds out and chooses by itself
+    own_holdout = "holdout_share" in used
     asked = [name for name in ("early_stop", "ema") if cfg.get(name) is not None]
     asked += ["holdout_share"] if share and not own_holdout else []
     if not asked:
