@@ -17,7 +17,7 @@ data_facts = "pe_dense.tracking.own_sequences:facts"
 data_check = "pe_dense.tracking.own_sequences:check_config"
 evaluation_only = True
 detector_of_checkpoint = True  # with its normalisation and resizing
-tracked = None  # names of the classes that are tracked; None: all
+tracked = None  # 'person,car' or a list: the classes that are tracked; None: all
 
 out_dir = "work_dirs/mot_results"  # each run makes a folder of its own in it
 test_dataloader = dict(

@@ -12,7 +12,7 @@ Expected: depends on detector and data.
 
 Detector, normalisation and image size are the checkpoint's. What to change first: the scores that
 begin and continue a track, start and keep, when a detector is less sure of itself than 0.4;
-tracked=[person] for some of its classes.
+tracked=person,car for some of its classes.
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/own_sequences.py"]

@@ -86,15 +86,26 @@ def _resizing(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def labels_of(
-    tracked: Sequence[str] | None, classes: Sequence[str] | None, file: Path
+    tracked: str | Sequence[str] | None, classes: Sequence[str] | None, file: Path
 ) -> list[int] | None:
     """Labels of the classes that are tracked; None for all.
 
+    Args:
+        tracked: Names, also as one text with commas.
+        classes: Of the detector, in order.
+        file: How errors call its checkpoint.
+
     Raises:
         ValueError: If one is none of the detector's.
+
+    Example:
+        >>> labels_of("[car, person]", ["person", "dog", "car"], Path("a.pth"))
+        [2, 0]
     """
     if tracked is None:
         return None
+    if isinstance(tracked, str):
+        tracked = [name.strip() for name in tracked.strip("[]").split(",") if name.strip()]
     known = [str(name) for name in classes or ()]
     for name in tracked:
         if name not in known:

@@ -51,6 +51,7 @@ def test_predict_writes_the_tracks_that_the_test_scores(
     detector: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     options = dict(LOW, data_root=str(clips), out_dir=str(tmp_path / "out"))
+    options["tracked"] = "[disc,box,star]"  # as the command line gives it
     options["test_dataloader.num_workers"] = 0
 
     scores = evaluate(CONFIG, detector, options=options, records=tmp_path / "records")
