@@ -35,6 +35,7 @@ MAY_IMPORT["__main__"] = {"run"}
 MAY_IMPORT["run"] = {"files", "data", "encoders", "openmmlab", "results"}
 MAY_IMPORT["suites"] = {"files", "encoders", "pictures", "results", "run"}
 MAY_IMPORT["predict"] = {"run", *TASKS, *BUILDING_BLOCKS}
+MAY_IMPORT["report"] = {"run", *TASKS, *BUILDING_BLOCKS}
 MAY_IMPORT["export"] = {"predict", "run", *TASKS, *BUILDING_BLOCKS}
 OPEN_MMLAB = {"mmengine", "mmcv", "mmdet", "mmseg"}
 ONLY_IN = {

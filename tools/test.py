@@ -54,7 +54,9 @@ def main() -> int | None:
     args = parse_args()
     if (code := command_line.launched(args)) is not None:
         return code
-    from pe_dense.run.evaluation import evaluate  # heavy: torch
+    from pe_dense.report.run_report import report_evaluation  # heavy: torch
+    from pe_dense.run.evaluation import evaluate
+    from pe_dense.run.launch import command_with_launcher, processes
     from pe_dense.run.opened_run import config_and_checkpoint
     from pe_dense.run.request import RunRequest  # heavy: OpenMMLab
 
@@ -76,6 +78,9 @@ def main() -> int | None:
         checkpoint=checkpoint,
         records=None if args.no_record else Path(args.records),
         supersede=args.supersede,
+        afterwards=lambda done: report_evaluation(
+            done, command_with_launcher(sys.argv, args.launcher, processes(args.launcher))
+        ),
     )
     return None
 

@@ -70,7 +70,12 @@ def main() -> int | None:
     if args.print_sbatch:
         print(batch_script(request, *args.print_sbatch), end="")
     else:
-        train(request, resume=args.resume)
+        runner = train(request, resume=args.resume)
+        from pe_dense.report.run_report import report_training
+        from pe_dense.run.launch import command_with_launcher, processes
+
+        count = processes(args.launcher)
+        report_training(runner, command_with_launcher(sys.argv, args.launcher, count))
     return None
 
 

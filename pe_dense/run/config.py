@@ -377,6 +377,20 @@ def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
     return [finding.brief() for finding in accepted]
 
 
+def data_table(cfg: Config, splits: Sequence[str]) -> str:
+    """What the check of a config tells of its data, '' where there is none or it finds faults.
+
+    Looks at the data again, which takes no time where they did not change.
+    """
+    if "data_check" not in cfg:
+        return ""
+    try:
+        found = _named_function(cfg.data_check)(cfg, splits)
+    except (ValueError, OSError):
+        return ""
+    return found.table if isinstance(found, CheckedData) else ""
+
+
 def _named_function(text: str) -> Callable[..., Any]:
     module, _, function = str(text).partition(":")
     try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
+from torch import nn
 
 from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.results.blind import best_blind
@@ -33,11 +35,34 @@ from pe_dense.run.trained_run import TrainedRun, bare_model, encoder_settings
 from pe_dense.run.vis_backends import use_vis_backends
 
 
+class Evaluated(NamedTuple):
+    """A finished evaluation.
+
+    Attributes:
+        run: What was scored.
+        cfg: Its resolved config, with the training.
+        model: With the weights that were scored.
+        scores: By name.
+        protocol: That was followed.
+        work_dir: Where the evaluation wrote.
+        blind: What predictors without the picture score, by name, or None.
+    """
+
+    run: TrainedRun
+    cfg: Config
+    model: nn.Module
+    scores: dict[str, float]
+    protocol: ProtocolInfo
+    work_dir: Path
+    blind: dict[str, float] | None
+
+
 def evaluate(
     request: RunRequest,
     checkpoint: Path | None = None,
     records: Path | None = None,
     supersede: bool = False,
+    afterwards: Callable[[Evaluated], object] | None = None,
 ) -> dict[str, float]:
     """Score a checkpoint, or an encoder under a protocol without training, as `tools/test.py` does.
 
@@ -47,6 +72,7 @@ def evaluate(
             that trains nothing (`training_free = True`).
         records: Root of the records; None writes none.
         supersede: Replace an existing record.
+        afterwards: Called by the first process when all is written.
 
     Returns:
         Scores by name, fractions where the metric is one.
@@ -107,6 +133,8 @@ def evaluate(
         save_with_evidence(record, runner.test_evaluator.metrics, records, supersede, content)
     if "journal_dir" in run.cfg:  # it was for a killed run; a finished one begins anew next time
         shutil.rmtree(run.cfg.model.journal_dir, ignore_errors=True)
+    if afterwards is not None:
+        afterwards(Evaluated(run, whole, model, scores, protocol, Path(run.cfg.work_dir), blind))
     return scores
 
 

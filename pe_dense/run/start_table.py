@@ -102,12 +102,13 @@ class StartTable(Hook):
 
     def __init__(self, cfg: Config, start_from: WeightsInfo | None, plan: BatchPlan | None) -> None:
         self.cfg, self.start_from, self.plan = cfg, start_from, plan
+        self.told: list[tuple[str, str]] = []
 
     def before_train(self, runner: Runner) -> None:
         """See MMEngine."""
         if not is_main_process():
             return
-        rows = self.rows(runner)
+        rows = self.told = self.rows(runner)
         print_log("this run\n" + as_table(rows), logger=runner.logger)
         if dict(rows)["weights"] == RANDOM:
             print_log(f"weights are {RANDOM}", logger=runner.logger, level=logging.WARNING)

@@ -1,0 +1,1 @@
+"""The page of one run: what a training and its evaluation left, in one file for people."""
