@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from pe_dense.run import command_line
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
     from torch import nn
 
     from pe_dense.analysis.pictures import Views
@@ -291,7 +292,7 @@ def open_run_of(args: argparse.Namespace, task: str) -> tuple[TrainedRun, nn.Mod
         ValueError: If not.
     """
     require_images(args)
-    from pe_dense.run.config import check_data  # heavy, as the next
+    from pe_dense.run.config import check_data, load_template  # heavy, as the next
     from pe_dense.run.opened_run import config_and_checkpoint, open_run
     from pe_dense.run.request import RunRequest
     from pe_dense.run.trained_run import trained_model
@@ -299,19 +300,13 @@ def open_run_of(args: argparse.Namespace, task: str) -> tuple[TrainedRun, nn.Mod
     config, checkpoint = config_and_checkpoint(args.run)
     if checkpoint is None:
         raise ValueError(f"{config} names no checkpoint; add a .pth file or a work dir")
+    if config:  # before the checkpoint is read
+        require_one_head(load_template(config), config)
     options = command_line.parse_options(args.cfg_options)
-    run = open_run(
-        RunRequest(config, args.encoder, options=options, accept=args.accept), checkpoint
-    )
-    from pe_dense.run.task import task_of
-
-    found = task_of(run.cfg)
-    if run.cfg.model.type == "LayerProbe":
-        raise ValueError(
-            f"config {run.config} trains many heads on every layer, and no one of them gives the "
-            "picture; train and draw one with a config of a single head, such as "
-            f"{SINGLE_HEADS[found]} with --cfg-options 'layers=[INDEX]'"
-        )
+    request = RunRequest(config, args.encoder, options=options, accept=args.accept)
+    # A detector reads its annotations itself, for the truth of every image that has some.
+    run = open_run(request, checkpoint, with_data=task == "detection" or args.image is None)
+    require_one_head(run.cfg, run.config)
     require_task(run, task)
     if task != "detection":  # a detector draws single views, of annotations that it reads itself
         if "tta_model" in run.cfg:
@@ -322,6 +317,18 @@ def open_run_of(args: argparse.Namespace, task: str) -> tuple[TrainedRun, nn.Mod
         if args.image is None:
             check_data(run.cfg, ("test",))
     return run, trained_model(run)
+
+
+def require_one_head(cfg: Config, config: str) -> None:
+    """Raises ValueError if a config trains many heads, of which none is the one to draw."""
+    if cfg.get("model", {}).get("type") == "LayerProbe":
+        from pe_dense.run.task import task_of
+
+        raise ValueError(
+            f"config {config} trains many heads on every layer, and no one of them gives the "
+            "picture; train and draw one with a config of a single head, such as "
+            f"{SINGLE_HEADS[task_of(cfg)]} with --cfg-options 'layers=[INDEX]'"
+        )
 
 
 def require_task(run: TrainedRun, task: str) -> None:

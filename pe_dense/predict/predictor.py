@@ -25,6 +25,7 @@ from pe_dense.openmmlab.finite_outputs import RequireFiniteOutputs
 from pe_dense.openmmlab.named_pipeline import NamedPipeline
 from pe_dense.pixelwise.depth_errors import kb_box
 from pe_dense.predict.results import MOST_STEPS, DepthMap, Detections, LabelMap, Result
+from pe_dense.run.task import task_of
 from pe_dense.run.trained_run import TrainedRun, encoder_settings, trained_model
 
 TASKS = ("detection", "segmentation", "depth")
@@ -73,7 +74,7 @@ class Predictor:
 
     def __init__(self, run: TrainedRun, device: str | None = None, amp: bool = False) -> None:
         cfg = run.cfg
-        self.task = task_of(cfg, run)
+        self.task = task_of_pictures(cfg, run)
         if amp:
             encoder_settings(cfg).amp_dtype = "bfloat16"
         where = None if device is None else usable_device(device)
@@ -207,13 +208,13 @@ class Predictor:
         return DepthMap(*known, depth_HW, self.steps_per_metre)
 
 
-def task_of(cfg: Config, run: TrainedRun) -> str:
+def task_of_pictures(cfg: Config, run: TrainedRun) -> str:
     """The task of a run that predicts pictures.
 
     Raises:
         ValueError: For any other.
     """
-    task = cfg.protocol.task
+    task = task_of(cfg)
     if cfg.model.get("type") == "LayerProbe":
         raise ValueError(
             f"checkpoint {run.file} is a probe with many heads on every layer, and no one of them "
@@ -225,7 +226,7 @@ def task_of(cfg: Config, run: TrainedRun) -> str:
             f"checkpoint {run.file} is of {task}, and pictures are predicted by {', '.join(TASKS)};"
             " name a checkpoint of one of these"
         )
-    return str(task)
+    return task
 
 
 def usable_device(name: str) -> torch.device:

@@ -31,6 +31,7 @@ from pe_dense.run.runner import NamingRunner
 from pe_dense.run.scored_data import content_of
 from pe_dense.run.speed import use_speed_options
 from pe_dense.run.start_table import beside_score, tell_weights
+from pe_dense.run.task import tell_without_protocol
 from pe_dense.run.trained_run import TrainedRun, bare_model, encoder_settings
 from pe_dense.run.vis_backends import use_vis_backends
 
@@ -84,12 +85,16 @@ def evaluate(
     run = open_run(request, checkpoint)
     meta = (run.content or {}).get("meta", {})
     training = training_info(run.cfg, run.facts, run.file, meta)
-    protocol = followed_protocol(
-        run.config, run.template, run.cfg, run.facts, run.file, training, run.own_sha256,
-        run.trained is not None,
-    )  # fmt: skip
+    tell_without_protocol(run.cfg, run.config)
+    if run.cfg.get("protocol"):
+        protocol = followed_protocol(
+            run.config, run.template, run.cfg, run.facts, run.file, training, run.own_sha256,
+            run.trained is not None,
+        )  # fmt: skip
+    else:
+        protocol, records = None, None
     processes(request.launcher)  # a launcher without its environment is refused here
-    if run.content is not None:  # before anything is built
+    if protocol is not None and run.content is not None:  # before anything is built
         try_place(records, run.facts, protocol, supersede)
     elif records is not None and is_first_process():  # in which folder, the weights will tell
         require_writable(records / encoder_folder(run.cfg.encoder) / "weights" / "record.json")
@@ -103,7 +108,8 @@ def evaluate(
     if run.content is None:
         run = run.with_weights(model.backbone.weights_info)
         tell_weights(run.cfg.encoder, run.facts.scored_weights)
-        try_place(records, run.facts, protocol, supersede)
+        if protocol is not None:
+            try_place(records, run.facts, protocol, supersede)
     else:
         load_strictly(model, run.content, str(run.file))
     content = None
@@ -116,7 +122,6 @@ def evaluate(
         return scores
     for name, value in scores.items():
         print(f"{name:>16} {value:.4f}")
-    blind = blind_line(whole, scores) if scores else None
     for part in (model, *runner.test_evaluator.metrics):
         if (written := getattr(part, "written_to", None)) is not None:
             note = (
@@ -125,8 +130,13 @@ def evaluate(
                 else "; there is nothing to score: no video has annotated frames for it"
             )
             print(f"results: {written}{note}")
-    print(beside_score(protocol, run.cfg.encoder, run.facts.scored_weights, run.file is not None))
-    if records is not None and scores:
+    if protocol is None:
+        print(f"protocol: none, so that no record is written\nencoder: {run.cfg.encoder}")
+    else:
+        blind = blind_line(whole, scores) if scores else None
+        used = run.facts.scored_weights
+        print(beside_score(protocol, run.cfg.encoder, used, run.file is not None))
+    if protocol is not None and records is not None and scores:
         record = record_of(
             run, request, protocol, scores, runner, seconds, accepted, content, training, blind
         )

@@ -28,6 +28,7 @@ from pe_dense.run.checkpoint import RunFacts, checkpoint_file, load_checkpoint_s
 from pe_dense.run.config import load_template, overridden, read_config, resolved
 from pe_dense.run.launch import is_first_process
 from pe_dense.run.protocol import followed_sha256, protocol_sha256, require_known_training
+from pe_dense.run.protocol_facts import stated_protocol
 from pe_dense.run.recipe import Recipe, TypedOptions, with_accepted
 from pe_dense.run.request import NEEDED, RunRequest
 from pe_dense.run.saved_run import (
@@ -69,7 +70,9 @@ def config_and_checkpoint(words: Sequence[str]) -> tuple[str, Path | None]:
     return ("", path) if is_checkpoint else (words[0], None)
 
 
-def open_run(request: RunRequest, checkpoint: Path | None = None) -> TrainedRun:
+def open_run(
+    request: RunRequest, checkpoint: Path | None = None, with_data: bool = True
+) -> TrainedRun:
     """Read a checkpoint and the config that it is to be used with.
 
     Args:
@@ -77,6 +80,8 @@ def open_run(request: RunRequest, checkpoint: Path | None = None) -> TrainedRun:
             also weights, seed and amp.
         checkpoint: A checkpoint file, or a work dir whose newest one is meant. None for a config
             that trains nothing (`training_free = True`).
+        with_data: Whether the data will be read: they have to be where the options say, and what
+            the config finds in them is found again. A checkpoint of an earlier version always asks.
 
     Raises:
         ValueError: If the two do not fit.
@@ -92,17 +97,17 @@ def open_run(request: RunRequest, checkpoint: Path | None = None) -> TrainedRun:
     if takes_any_detector(request.config):
         return open_tracker(request, file)
     if not request.config:
-        run = open_saved(file, request.options, request.accept, with_data=True)
+        run = open_saved(file, request.options, request.accept, with_data=with_data)
         _require_encoder(run.facts, request.encoder or run.facts.encoder, file)
     else:
-        run = _open_with_config(request, file)
+        run = _open_with_config(request, file, with_data)
     _require_fit(run.facts, run.cfg, file)
     if not run.template.get("evaluation_only"):
         _tell_changes(run)
     return run
 
 
-def _open_with_config(request: RunRequest, file: Path) -> TrainedRun:
+def _open_with_config(request: RunRequest, file: Path, with_data: bool) -> TrainedRun:
     """The run of a checkpoint that is used with a config that a person names."""
     content = load_checkpoint_safely(str(file), map_location="cpu")
     if content.get("meta", {}).get("pe_dense") is None:
@@ -116,7 +121,11 @@ def _open_with_config(request: RunRequest, file: Path) -> TrainedRun:
     else:
         recipe = recipe_of(facts, file)
         template, trained = _with_stored(request, encoder, recipe, facts, file)
-        cfg = resolved(template, request.config, found_again(template, recipe, request.config))
+        data: Mapping[str, Any] = recipe.data
+        if with_data:
+            template = with_found_root(template, recipe, file)
+            data = found_again(template, recipe, request.config)
+        cfg = resolved(template, request.config, data)
         require_needed(cfg, request.config)
     if cfg.get("training_free"):
         raise ValueError(
@@ -161,7 +170,7 @@ def _with_stored(
     with_accepted(typed, request.accept)
     if trained is not None and request.options:
         require_no_training(now, typed, file)
-    return with_found_root(typed, recipe, file), trained
+    return typed, trained
 
 
 def _goes_over(key: str, written: Config) -> bool:
@@ -170,13 +179,14 @@ def _goes_over(key: str, written: Config) -> bool:
 
 
 def require_needed(cfg: Config, config: str) -> None:
-    """Raises ValueError if a config lacks what every run needs."""
+    """Raises ValueError if a config lacks what every run needs, or has half a protocol."""
     for name in NEEDED:
         if name not in cfg:
             raise ValueError(
                 f"config {config} has no {name!r}, which every run needs; start from one of "
                 "configs/"
             )
+    stated_protocol(cfg, config)
 
 
 def _tell_changes(run: TrainedRun) -> None:

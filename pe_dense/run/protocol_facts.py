@@ -7,6 +7,9 @@ one, or hide that the reported layer was picked on the scored data.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mmengine.config import Config
 
 from pe_dense.run.checkpoint_choice import loop_of, rule_of
@@ -15,8 +18,29 @@ from pe_dense.run.references import references, substitute
 # What is measured; not among the settings that are hashed, and as fixed as they are.
 MEASURED = ("task", "dataset", "split", "metric")
 FACTS = (*MEASURED, "training", "chosen_on", "rule")
+# What every protocol has; a config may do without one, and its scores are then of no table.
+NEEDED = ("id", "version", *MEASURED, "higher_is_better")
 # What VideoObjectMetric writes as `Selection.on` for each way of reporting.
 _REPORTED = {"best": "val", "selected": "select", "first": "", "chosen": None}  # data decide
+
+
+def stated_protocol(cfg: Config, config: str) -> Mapping[str, Any] | None:
+    """The protocol of a config; None where it has none.
+
+    Raises:
+        ValueError: If it is one in part.
+    """
+    protocol = cfg.get("protocol")
+    if not protocol:
+        return None
+    is_dict = isinstance(protocol, Mapping)
+    missing = [name for name in NEEDED if not is_dict or name not in protocol]
+    if missing:
+        raise ValueError(
+            f"the protocol of config {config} lacks {', '.join(missing)}, which records need; add "
+            "them as the configs of configs/ have them, or leave the protocol out"
+        )
+    return dict(protocol)
 
 
 def protocol_facts(template: Config) -> dict[str, str]:

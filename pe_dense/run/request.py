@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from pe_dense.run.config import facts_of_data, overridden, read_config, resolved
+from pe_dense.run.protocol_facts import stated_protocol
 from pe_dense.run.recipe import Recipe, plain, shown_name, shown_path, with_accepted
 
 NEEDED = ("model", "encoder", "weights", "randomness", "env_cfg", "custom_hooks")
@@ -85,6 +86,7 @@ class RunRequest:
                     f"config {self.config} has no {name!r}, which every run needs; start from one "
                     "of configs/"
                 )
+        stated_protocol(cfg, self.config)
         if self.seed is not None:
             if not 0 <= self.seed < 2**32:
                 raise ValueError(f"--seed {self.seed} must be 0 to 2**32 - 1")

@@ -20,6 +20,7 @@ from pe_dense.run.changed_settings import require_no_training
 from pe_dense.run.checkpoint import RunFacts, checkpoint_file, load_checkpoint_safely
 from pe_dense.run.config import facts_of_data, overridden, resolved
 from pe_dense.run.protocol import followed_sha256, protocol_sha256
+from pe_dense.run.protocol_facts import stated_protocol
 from pe_dense.run.recipe import Recipe, with_accepted
 from pe_dense.run.references import Given
 from pe_dense.run.stored_rules import (
@@ -70,6 +71,7 @@ def open_saved(
     data = found_again(now, recipe) if with_data else recipe.data
     cfg = resolved(now, recipe.config, data)
     require_harmless(cfg, file, trusted.and_of_options(options), with_data)
+    stated_protocol(cfg, recipe.config)
     use_plain_weights(cfg)
     own = protocol_sha256(recipe.as_written())
     return TrainedRun(file, content, facts, without_training(cfg), now, recipe.config, trained, own)

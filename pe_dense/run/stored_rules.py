@@ -25,8 +25,9 @@ from pe_dense.results.provenance import repository_root
 from pe_dense.run.config_files import CONFIGS
 from pe_dense.run.references import REFERENCE, Given
 
-# Parts of a config that are built to score or to predict.
-BUILT = ("model", "tta_model", "data_preprocessor", "test_dataloader", "test_evaluator", "test_cfg")
+# Parts of a config that are built to predict, and those that are read to score, too.
+BUILT = ("model", "tta_model", "data_preprocessor", "test_dataloader", "test_cfg")
+READ = ("test_evaluator", "train_dataloader", "val_dataloader", "val_evaluator")
 # Longest text and largest number of values that references may grow a config to.
 MAX_GROWN = 50_000_000
 
@@ -122,11 +123,13 @@ def require_trusted(template: Config, file: str | Path, trusted: Trusted) -> Non
     imports = template.get("custom_imports") or {}
     modules = imports.get("imports") or [] if isinstance(imports, Mapping) else [imports]
     for module in [modules] if isinstance(modules, str) else modules:
-        is_own = isinstance(module, str) and _OWN_MODULE.fullmatch(module)
-        if not is_own and module not in trusted.modules:
+        is_known = isinstance(module, str) and (
+            _OWN_MODULE.fullmatch(module) or module in trusted.modules
+        )
+        if not is_known:
             raise _refusal(file, "custom_imports", module, "code that is not of this project")
     for key in ("data_facts", "data_check"):
-        if key in template and template[key] not in trusted.functions:
+        if key in template and str(template[key]) not in trusted.functions:
             raise _refusal(file, key, template[key], "a function that is not of this project")
     scope = template.get("default_scope", "mmengine")
     if scope not in _SCOPES:
@@ -203,8 +206,9 @@ def require_harmless(cfg: Config, file: str | Path, trusted: Trusted, with_data:
     Raises:
         ValueError: Naming the first place.
     """
-    for part in BUILT:
-        if part not in cfg or (not with_data and part == "test_evaluator"):
+    parts = (*BUILT, *READ) if with_data else BUILT
+    for part in parts:
+        if part not in cfg:
             continue
         for where, node in _dicts({part: cfg[part]}):
             kind = node.get("type")
@@ -291,6 +295,8 @@ def _refusal(file: str | Path, where: str, value: Any, words: str) -> ValueError
 
 def _dicts(value: Any, where: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """All dicts in a nested value with their places."""
+    if isinstance(value, Config):
+        value = value._cfg_dict
     if isinstance(value, Mapping):
         yield where, value
         for key, item in value.items():

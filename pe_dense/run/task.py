@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import METRICS, MODELS, Registry, init_default_scope
+
+from pe_dense.run.launch import is_first_process
 
 TASKS = ("detection", "segmentation", "depth", "tracking", "alignment")
 # Packages of OpenMMLab that are for one task.
@@ -31,6 +35,22 @@ def task_of(cfg: Config) -> str:
         "the config has no protocol, and neither its test_evaluator nor its model tells the task; "
         f"add protocol = dict(task=...) with one of {', '.join(TASKS)}"
     )
+
+
+def tell_without_protocol(cfg: Config, config: str) -> None:
+    """Say, once, that a config without a protocol is scored without a record.
+
+    Raises:
+        ValueError: If its task cannot be told, which drawing and predicting need.
+    """
+    if not cfg.get("protocol"):
+        task = task_of(cfg)
+        if is_first_process():
+            print_log(
+                f"config {config} has no protocol: its scores are printed and enter no record "
+                f"(task: {task}, read off its parts)",
+                level=logging.WARNING,
+            )
 
 
 def _task_of_part(registry: Registry, part: object) -> str | None:

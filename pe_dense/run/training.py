@@ -51,6 +51,7 @@ from pe_dense.run.speed_log import SpeedLog
 from pe_dense.run.start_table import StartTable
 from pe_dense.run.step_loop import StepTrainLoop  # noqa: F401 (registers it)
 from pe_dense.run.stop_request import StopOnRequest
+from pe_dense.run.task import tell_without_protocol
 from pe_dense.run.vis_backends import use_vis_backends
 
 
@@ -68,6 +69,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     loaded = request.load_parts()
     cfg, template = loaded.cfg, loaded.template
     require_training(cfg, request.config)
+    tell_without_protocol(cfg, request.config)
     plan = plan_batches(cfg, processes(request.launcher), request.options or {}, request.config)
     require_schedule(cfg, request.config)
     if plan is not None:

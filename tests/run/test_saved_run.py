@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,10 @@ import torch
 from pe_dense.results.store import load_records
 from pe_dense.run.command_line import parse_options
 from pe_dense.run.opened_run import open_run
+from pe_dense.run.protocol import protocol_sha256
 from pe_dense.run.request import RunRequest
 from pe_dense.run.saved_run import open_saved
+from pe_dense.run.task import tell_without_protocol
 from pe_dense.run.trained_run import trained_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,8 +105,6 @@ def test_options_change_what_they_name_and_what_is_another_protocol_is_said(
     # Trained at 64 and scored at 128 is not what was trained and scored at 128.
     whole = open_run(RunRequest("", options={"data_root": str(moved)}), folder / "run")
     proper = RunRequest(CONFIG, options=parse_options([*TYPED, f"data_root={moved}"]))
-    from pe_dense.run.protocol import protocol_sha256
-
     _, template = proper.load()
     assert protocol_sha256(template, False, 4) == whole.facts.protocol_sha256
     template.image_scale = (128, 128)
@@ -129,13 +131,64 @@ def test_a_config_that_would_train_otherwise_is_refused(trained, tmp_path):
     with pytest.raises(ValueError, match=r"weight_decay is 0.01 there and 0.5 in .*own.py"):
         open_run(asked, folder / "run")
     config.write_text(head + "model = dict(test_cfg=dict(mode='slide', stride=(32, 32)))\n")
-    with pytest.raises(ValueError, match=r"do not fit|trained under other"):
-        open_run(dataclass_without_layers(asked, tmp_path), folder / "run")
+    run = open_run(asked, folder / "run")  # only scored in another way, which is another protocol
+    assert run.cfg.model.test_cfg.mode == "slide" != run.trained.model.test_cfg.mode
+    other_task = RunRequest("configs/detection/dino_pe_t16_mini.py", options=asked.options)
+    with pytest.raises(ValueError, match="trained with options that do not fit configs/detection"):
+        open_run(other_task, folder / "run")
 
 
-def dataclass_without_layers(asked, tmp_path):
-    """A config of another task, which has no `layers`."""
-    return RunRequest("configs/detection/dino_pe_t16_mini.py", options=asked.options)
+def visualize(*words):
+    command = [sys.executable, str(ROOT / "tools/visualize.py"), *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr.strip().splitlines()
+
+
+def test_pictures_are_drawn_as_the_run_was_trained(trained, tmp_path, monkeypatch):
+    """A config of 128 pixels, trained at 64 by an option: it was drawn at 128 without a word."""
+    folder, _ = trained
+    monkeypatch.chdir(folder)
+    options = parse_options(["data_root=2024"])
+    for config in ("", CONFIG):
+        run = open_run(RunRequest(config, options=options), Path("run"))
+        (resize,) = [t for t in run.cfg.test_dataloader.dataset.pipeline if t.type == "Resize"]
+        assert resize.scale == (64, 64)
+    code, told = visualize("segment", "run", "--images", "1", "--out", tmp_path / "alone")
+    assert code == 0, told
+    assert (tmp_path / "alone/index.txt").is_file()
+    with pytest.raises(ValueError, match="was trained under other settings than these"):
+        open_run(RunRequest(CONFIG, options=options), OLD)  # it has to be told its options
+
+
+def test_a_run_without_protocol_is_scored_without_record(trained, tmp_path, capfd):
+    folder, _ = trained
+    content = torch.load(folder / "run/epoch_1.pth", weights_only=False)
+    del content["meta"]["pe_dense"]["recipe"]["written"]["protocol"]
+    torch.save(content, tmp_path / "epoch_1.pth")
+    options = {"data_root": str(folder / "2024")}
+    capfd.readouterr()
+    scores = runs.evaluate("", tmp_path, tmp_path / "records", options=options)
+    told = "".join(capfd.readouterr())
+    assert "has no protocol: its scores are printed and enter no record" in told
+    assert "task: segmentation" in told and f"mIoU {scores['mIoU']:.4f}" in told
+    assert not (tmp_path / "records").exists()
+
+
+def test_half_a_protocol_and_an_unknown_task_are_refused_before_training(tmp_path):
+    config = tmp_path / "own.py"
+    config.write_text(f"_base_ = {str(ROOT / CONFIG)!r}\nprotocol = None\n")
+    cfg, _ = RunRequest(str(config)).load()
+    tell_without_protocol(cfg, "own.py")
+    cfg.test_evaluator, cfg.model = dict(type="DumpResults"), dict(type="BaseModel")
+    with pytest.raises(ValueError, match="neither its test_evaluator nor its model tells the task"):
+        tell_without_protocol(cfg, "own.py")
+    config.write_text(
+        f"_base_ = {str(ROOT / CONFIG)!r}\nprotocol = dict(_delete_=True, id='own', version=1)\n"
+    )
+    with pytest.raises(ValueError, match="own.py lacks task, dataset, split, metric, higher_is_b"):
+        runs.train(config, work_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_earlier_version_s_checkpoint_asks_for_its_config():
