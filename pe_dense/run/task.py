@@ -62,7 +62,10 @@ def _task_of_part(registry: Registry, part: object) -> str | None:
     if part.get("task") in TASKS:  # a probe serves several
         return str(part["task"])
     kind = part.get("type")
-    found = registry.get(kind) if isinstance(kind, str) else kind
+    found = kind
+    if isinstance(kind, str):
+        with registry.switch_scope_and_registry(None) as scoped:
+            found = scoped.get(kind)
     package, _, rest = getattr(found, "__module__", "").partition(".")
     name = rest.partition(".")[0] if package == "pe_dense" else _PACKAGES.get(package)
     return name if name in TASKS else None
