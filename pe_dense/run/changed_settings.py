@@ -21,7 +21,7 @@ from pe_dense.run.references import references
 _OF_TRAINING = (
     "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "custom_hooks",
     "auto_scale_lr", "start_without", "val_cfg", "total_batch", "processes", "train_pipeline",
-    "train_set",
+    "train_set", "tune", "ema", "early_stop", "keep_best", "holdout_share", "holdout_group",
 )  # fmt: skip
 # Parts that neither trains nor scores, or says how a checkpoint was chosen.
 _VALIDATION = ("val_dataloader", "val_evaluator")

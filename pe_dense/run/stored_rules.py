@@ -22,6 +22,7 @@ from typing import Any
 from mmengine.config import Config
 
 from pe_dense.results.provenance import repository_root
+from pe_dense.run import training_options
 from pe_dense.run.config_files import CONFIGS
 from pe_dense.run.references import REFERENCE, Given
 
@@ -98,10 +99,9 @@ class Trusted:
 
 @functools.lru_cache(maxsize=1)
 def of_project() -> Trusted:
-    """What the project's own configs name; read as text, none of them is run."""
-    texts = [
-        file.read_text(encoding="utf-8") for file in (repository_root() / CONFIGS).rglob("*.py")
-    ]
+    """What the project's own configs and their options name; read as text, nothing is run."""
+    files = [*(repository_root() / CONFIGS).rglob("*.py"), Path(training_options.__file__)]
+    texts = [file.read_text(encoding="utf-8") for file in files]
     found = [
         frozenset(name for text in texts for name in pattern.findall(text))
         for pattern in (_TYPE, _FUNCTION, _MODULE)

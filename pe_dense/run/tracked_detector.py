@@ -17,6 +17,7 @@ from mmengine.config import Config
 from pe_dense.run.config import overridden, read_config, resolved
 from pe_dense.run.request import RunRequest
 from pe_dense.run.saved_run import open_saved
+from pe_dense.run.task import task_of
 from pe_dense.run.trained_run import TrainedRun
 
 NORMALISATION = ("mean", "std", "bgr_to_rgb", "rgb_to_bgr", "pad_size_divisor", "pad_value")
@@ -42,9 +43,9 @@ def open_tracker(request: RunRequest, file: Path, with_data: bool = True) -> Tra
             that is to be tracked is none of the detector's.
     """
     detector = open_saved(file)
-    if detector.cfg.protocol.task != "detection":
+    if (task := task_of(detector.cfg)) != "detection":
         raise ValueError(
-            f"checkpoint {detector.file} is of {detector.cfg.protocol.task}, and boxes are tracked "
+            f"checkpoint {detector.file} is of {task}, and boxes are tracked "
             "with a detector; name a checkpoint of configs/detection/"
         )
     if request.encoder not in (None, detector.facts.encoder):
