@@ -42,7 +42,7 @@ def propagated_videos(cfg: Mapping[str, Any], number: int | None) -> Iterator[li
     """
     dataset = DATASETS.build(cfg["test_dataloader"]["dataset"])
     videos = [dataset.get_data_info(i) for i in range(len(dataset))]
-    reported = [video for video in videos if video["purpose"] == "report"]
+    reported = [video for video in videos if video["purpose"] != "select"]  # or written alone
     drawn = [reported[i] for i in spread(len(reported), number or len(reported))]
     model_cfg = {**cfg["model"], "journal_dir": None, "results_dir": None}
     with tempfile.TemporaryDirectory() as folder:

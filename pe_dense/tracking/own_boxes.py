@@ -265,10 +265,10 @@ def _require_single(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _files(root: Path, suffix: str) -> list[Path]:
-    places = [root, *(child for child in sorted(root.iterdir()) if child.is_dir())]
+    inner = (child for child in sorted(root.iterdir()) if child.is_dir())
     return [
         path
-        for place in places
+        for place in [root, *(child for child in inner if not child.name.startswith("."))]
         for path in sorted(place.glob(f"*{suffix}"))
         if path.is_file() and not path.name.startswith(".")
     ]

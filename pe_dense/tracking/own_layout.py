@@ -6,7 +6,7 @@ A clip is a folder of numbered frames or a video file; its name is that of the f
     JPEGImages/480p/<clip>/*.jpg                     with Annotations/480p/<clip>/*.png  (DAVIS)
     <clip>/frames/*.jpg                              with <clip>/masks/*.png
     <clip>.mp4                                       with <clip>/*.png, <clip>_masks/ or <clip>.png
-    frames/*.jpg                                     with masks/*.png: the folder is one clip
+    frames/*.jpg, or *.jpg in the folder itself      with masks/*.png: the folder is one clip
 
 A folder of masks holds one mask for each frame, or one folder for each object. Words for folders
 of frames and of masks are listed below; upper and lower case are equal. What counts, and what
@@ -109,7 +109,10 @@ def require_single_names(clips: Sequence[OwnClip]) -> None:
 def _clips_of(root: Path) -> list[OwnClip]:
     frames, masks = _child(root, FRAME_WORDS), _child(root, MASK_WORDS)
     if frames is None:
-        return _clips_in(root, masks)
+        found = _clips_in(root, masks)
+        if not found and _has_pictures(root):  # frames lie in the folder itself
+            return [OwnClip(root.resolve().name, root, _masks_in(masks))]
+        return found
     if _has_pictures(frames):  # the folder is one clip
         return [OwnClip(root.resolve().name, frames, _masks_in(masks))]
     deeper = _resolution(frames, masks)
@@ -126,7 +129,8 @@ def _clips_in(folder: Path, masks: Path | None) -> list[OwnClip]:
     clips = [OwnClip(file.stem, file, _masks_of(file.stem, folder, masks)) for file in files]
     for entry in entries:
         is_masks = entry.name.lower() in MASK_WORDS or _names_masks(entry.name)
-        if not entry.is_dir() or is_masks or entry.name in stems:
+        is_masks |= any(clip.masks == entry for clip in clips if clip.name in stems)
+        if not entry.is_dir() or is_masks:
             continue
         inner = _child(entry, FRAME_WORDS)
         if inner is not None and _has_pictures(inner):

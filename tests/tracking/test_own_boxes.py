@@ -135,6 +135,8 @@ def test_a_clip_without_boxes_is_only_tracked(tmp_path: Path) -> None:
     save_frames(root / "frames/a")
     save_frames(root / "frames/c")
     coco_of_videos(root)
+    (root / ".pe_dense").mkdir()
+    (root / ".pe_dense/answer.json").write_text('{"videos": []}')  # none of the person's
     cfg = dict(
         test_dataloader=dict(
             dataset=dict(type="OwnSequences", data_root=str(root), test_mode=True, lazy_init=False)

@@ -63,6 +63,11 @@ def one_clip(root: Path) -> None:
     save_masks(root / "Masks")
 
 
+def loose_frames(root: Path) -> None:
+    save_frames(root, suffix=".tif")
+    save_masks(root / "masks")
+
+
 def files_and_masks(root: Path) -> None:
     save_mp4(root / "videos/a.mp4")
     save_masks(root / "masks/a", first=1)  # frames of a file may count from 1
@@ -84,8 +89,8 @@ def object_folders(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "layout",
-    [davis, without_resolution, in_the_clip, one_clip, files_and_masks, beside_the_file,
-     object_folders],
+    [davis, without_resolution, in_the_clip, one_clip, loose_frames, files_and_masks,
+     beside_the_file, object_folders],
 )  # fmt: skip
 def test_each_layout_gives_the_same_clip(tmp_path: Path, layout) -> None:
     root = tmp_path / "a"
@@ -170,6 +175,12 @@ def two_of_one_name(root: Path) -> None:
     save_mp4(root / "a.mov")
 
 
+def a_file_and_its_frames(root: Path) -> None:
+    save_mp4(root / "videos/a.mp4")
+    save_frames(root / "videos/a")
+    save_masks(root / "masks/a")
+
+
 def more_masks_than_frames(root: Path) -> None:
     save_frames(root / "images/a", MAPS[:3])
     save_masks(root / "masks/a")
@@ -204,6 +215,7 @@ def unnumbered(root: Path) -> None:
         (no_clip, "holds no clip"),
         (no_mask, r"images/a has no mask; save that of its first frame as .*masks/a\.png"),
         (two_of_one_name, "are two clips of the name 'a'"),
+        (a_file_and_its_frames, "are two clips of the name 'a'"),
         (more_masks_than_frames, r"00003\.png has no frame of its number .* 0 to 2 \(5 masks"),
         (broken_video, r"a\.mp4 cannot be decoded"),
         (empty_video, r"a\.avi cannot be decoded"),
