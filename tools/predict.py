@@ -140,6 +140,8 @@ def follow_objects(config: str, words: list[str], args: argparse.Namespace) -> i
         VideoRequest(config, words, args.out, args.mask, args.encoder, args.weights, options)
     )
     failed = [outcome for outcome in outcomes if outcome.error]
+    for outcome in failed:
+        print(f"not predicted to its end: {outcome.error}", file=sys.stderr)
     return 1 if failed else 0
 
 

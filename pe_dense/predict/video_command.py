@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,10 +86,18 @@ def follow(request: VideoRequest) -> list[VideoOutcome]:
         predictor = open_track_predictor(
             request.config, Path(checkpoint), request.encoder, request.options
         )
-    outcomes = predict_videos(videos, request.out, predictor)
-    if outcomes and all(outcome.error for outcome in outcomes) and len(outcomes) == 1:
-        raise ValueError(outcomes[0].error)
+    outcomes = predict_videos(videos, request.out, predictor, tell=_tell)
+    if outcomes and all(outcome.error and not outcome.num_frames for outcome in outcomes):
+        first, count = outcomes[0].error, len(outcomes)
+        raise ValueError(first if count == 1 else f"none of {count} videos was read; {first}")
     return outcomes
+
+
+def _tell(line: str) -> None:
+    """Progress; errors are in the outcomes."""
+    if not line.startswith("error: "):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 def _require_videos(videos: Sequence[str], request: VideoRequest) -> None:

@@ -117,6 +117,29 @@ def test_masks_that_cannot_be_followed(video: Path, tmp_path: Path, mask, words:
     assert "\n" not in str(caught.value)
 
 
+def test_a_video_that_is_cut_off_is_followed_as_far_as_it_goes(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    with Mp4File(tmp_path / "whole.mp4", 12) as file:
+        for t in range(30):
+            file.add(scene(t % 6)[0])
+    content = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "clip.mp4").write_bytes(content[: len(content) * 4 // 5])
+    Image.fromarray(255 * scene(0)[1]).save(tmp_path / "first.png")
+    request = dict(config=CONFIG, out=tmp_path / "out", mask=tmp_path / "first.png", **TINY)
+
+    [found] = follow(
+        VideoRequest(words=[str(tmp_path / "clip.mp4")], options=dict(short_side=64), **request)
+    )
+
+    assert (
+        "clip.mp4 cannot be decoded" in found.error and "frames before were written" in found.error
+    )
+    written = len(list((tmp_path / "out/clip").glob("*.png")))
+    assert 0 < written == found.num_frames == len(list(read_video(tmp_path / "out/clip.mp4"))) < 30
+    assert "error" not in capsys.readouterr().out
+
+
 def test_other_configs_are_refused(video: Path) -> None:
     mask = video.with_suffix(".png")
     with pytest.raises(ValueError, match=r"12 layers x 6 settings"):
