@@ -39,7 +39,7 @@ own_set = dict(
     type="OwnLabelMaps",
     data_root="$data_root",
     ann_file="$data.list",
-    metainfo=dict(classes="$classes"),
+    metainfo=dict(classes="$classes", numbers="$data.label_numbers"),  # in the masks as they are
 )
 train_dataloader = dict(
     batch_size="$batch_size",

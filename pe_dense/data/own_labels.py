@@ -198,6 +198,13 @@ class ClassMapping:
         """Whether maps can be used as they are."""
         return all(index == number for number, index in self.of_number.items())
 
+    @property
+    def numbers(self) -> list[int]:
+        """The number of each class in the maps, the least where it has several."""
+        found = sorted(self.of_number.items(), reverse=True)
+        least = {index: number for number, index in found}
+        return [least[index] for index in range(len(self.classes))]
+
 
 def class_mapping(
     train: Numbers,

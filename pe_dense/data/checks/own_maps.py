@@ -61,11 +61,12 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
     }
     for key in ("classes", "unlabelled"):
         options[key] = _as_list(options[key])
-    question = dict(own_maps=options, split=split_options(names))
+    question = dict(own_maps=options, split=split_options(names), tells="label_numbers")
     found = remembered(root, question, functools.partial(_find_out, root, question))
     plan = schedule_facts(names, found["num_train"], "maps", found["longer_side"])
     keys = (
         "classes", "num_classes", "list", "train_sha256", "val_sha256", "holdout_share", "found",
+        "label_numbers",
     )  # fmt: skip
     return {"name": root.resolve().name, **{key: found[key] for key in keys}, **plan}
 
@@ -92,6 +93,7 @@ def _find_out(root: Path, question: Mapping[str, Any]) -> Answer:
         "train": _sha256([meaning, *_lines(groups, "train", digests)]),
         "val": _sha256([meaning, *_lines(groups, "val", digests)]),
     }
+    in_colour = of_train.are_colours or of_val.are_colours
     maps = {p.label: p.label for part in groups.values() for p in part}
     if kinds != {"plain"} or not mapping.is_dense:
         folder = cache / f"maps-{sha256['train'][:8]}{sha256['val'][:8]}"
@@ -100,7 +102,6 @@ def _find_out(root: Path, question: Mapping[str, Any]) -> Answer:
             for part, of_part in groups.items()
             for p in of_part
         }
-        in_colour = of_train.are_colours or of_val.are_colours
         write_dense(list(maps), list(maps.values()), mapping.of_number, in_colour, tick)
     listed = write_list(root, cache, parts, pairs, maps)
     counts = {part: len(of_part) for part, of_part in groups.items()}
@@ -112,6 +113,7 @@ def _find_out(root: Path, question: Mapping[str, Any]) -> Answer:
         val_sha256=sha256["val"],
         num_train=counts["train"],
         holdout_share=parts.holdout_share,
+        label_numbers=None if in_colour else mapping.numbers,
         longer_side=median_side([p.image for p in groups["train"]]),
         found=_in_words(root, pairs, parts, counts, mapping.classes, table, mapping.notes),
     )

@@ -141,6 +141,7 @@ def test_gaps_depth_and_binary_maps_become_dense(tmp_path: Path) -> None:
     root = with_values(tmp_path / "gaps", 3, 90, 200)
     assert classes_and_labels(root) == (["class_3", "class_90", "class_200"], [0, 1, 2])
     assert "3 -> 0, 90 -> 1, 200 -> 2" in found(root)["found"]
+    assert found(root)["label_numbers"] == [3, 90, 200], "as predictions are to be written"
     deep = with_values(tmp_path / "deep", 7, 1000, 65_535)
     assert classes_and_labels(deep) == (["class_7", "class_1000"], [0, 1, 255])
     binary = with_values(tmp_path / "binary", 0, 255)
@@ -183,6 +184,7 @@ def test_colours_need_a_file_that_says_what_they_mean(tmp_path: Path) -> None:
     (root / "colours.txt").write_text("0 0 0 Void\n0 0 142 car\n128 64 0 road\n")
     classes, labels = classes_and_labels(root, names_file="colours.txt")
     assert (classes, labels) == (["car", "road"], [0, 1, 255])
+    assert found(root, names_file="colours.txt")["label_numbers"] is None
     dense_HW = read_labels(rows(root, names_file="colours.txt")[0]["map"])
     assert (dense_HW[32] == 1).all() and (dense_HW[-1] == 0).all()
     (root / "colours.txt").write_text("0 0 0 Void\n0 0 142 car\n")
