@@ -3,8 +3,8 @@
 python tools/leaderboard.py build              write LEADERBOARD.md and leaderboard.html
 python tools/leaderboard.py build --check      exit 1 if those are not up to date
 python tools/leaderboard.py show               print the tables here
-python tools/leaderboard.py compare A B        paired difference of two records
-python tools/leaderboard.py export csv         or latex, or metafile
+python tools/leaderboard.py compare A B        paired difference of two encoders or records
+python tools/leaderboard.py export csv         write all records to a CSV file; latex, metafile
 python tools/leaderboard.py validate           check every record and its evidence
 python tools/leaderboard.py intervals          make all intervals again from the evidence
 python tools/leaderboard.py clean              remove what killed writers left in the store
@@ -26,6 +26,9 @@ from pe_dense.results.checked_store import CheckedStore
 from pe_dense.results.provenance import SHIPPED
 from pe_dense.results.store import DEFAULT_ROOT, OWN_ROOT
 from pe_dense.run import command_line
+
+# Format -> what `export` writes where no --out is given.
+EXPORTS = {"csv": "leaderboard.csv", "latex": "leaderboard.tex", "metafile": "leaderboard_metafile"}
 
 
 def default_root() -> str:
@@ -54,15 +57,24 @@ def build_parser() -> command_line.Parser:
     )
     command("show", "print the tables in the terminal")
     compare = command("compare", "paired difference of two records of one protocol")
-    compare.add_argument("first", metavar="A", help="record file, or its path below the root")
+    compare.add_argument(
+        "first", metavar="A", help="ENCODER, ENCODER/WEIGHTS, or a record's file below the root"
+    )
     compare.add_argument("second", metavar="B", help="the same; shown is A minus B")
+    compare.add_argument(
+        "--protocol", metavar="ID", help="where both encoders have records of several"
+    )
     compare.add_argument("--metrics", nargs="+", default=[], help="default: the main metric")
     compare.add_argument(
         "--all-seeds", action="store_true", help="means over all seeds of both, not two records"
     )
     export = command("export", "the records in another format")
     export.add_argument("format", choices=("csv", "latex", "metafile"))
-    export.add_argument("--out", help="file (metafile: folder) to write; default: print")
+    export.add_argument(
+        "--out",
+        help="file (metafile: folder) to write, '-' prints; default: "
+        + ", ".join(EXPORTS.values()),
+    )
     command("validate", "check every record and its evidence")
     command("clean", "remove files of the store that belong to no record")
     command("intervals", "make the intervals of all records again from their evidence")
@@ -143,9 +155,12 @@ def run_compare(args: argparse.Namespace, root: Path) -> int:
     """Prints the paired difference of two records."""
     from pe_dense.results.comparison import compare_encoders, compare_records
     from pe_dense.results.leaderboard import format_difference
-    from pe_dense.results.store import find_record, load_records
+    from pe_dense.results.record_choice import names_file, two_records
+    from pe_dense.results.store import load_records, record_path
 
-    first, second = (find_record(name, root) for name in (args.first, args.second))
+    first, second = two_records(args.first, args.second, root, args.protocol)
+    if not names_file(args.first, root):
+        print(f"{record_path(first)} minus {record_path(second)}")
     if args.all_seeds:
         found = compare_encoders(first, second, load_records(root), root, args.metrics)
     else:
@@ -156,7 +171,7 @@ def run_compare(args: argparse.Namespace, root: Path) -> int:
 
 
 def run_export(args: argparse.Namespace, root: Path) -> int:
-    """Writes or prints another format."""
+    """Writes another format to a file, which it names; '--out -' prints."""
     from pe_dense.files import atomic_write_text
     from pe_dense.results import exports, pages
     from pe_dense.results.findings import find
@@ -170,10 +185,11 @@ def run_export(args: argparse.Namespace, root: Path) -> int:
     else:
         files = {"": exports.render_latex(records, find(records, root))}
     for name, text in files.items():
-        if args.out is None:
+        if args.out == "-":
             sys.stdout.write(f"# {name}\n{text}" if name else text)
         else:
-            path = Path(args.out) / name if name else Path(args.out)
+            out = Path(args.out or EXPORTS[args.format])
+            path = out / name if name else out
             atomic_write_text(path, text)
             print(f"wrote {path}")
     return tell_refused(store)
