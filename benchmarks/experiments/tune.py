@@ -65,10 +65,10 @@ TASKS = (
         "segmentation of the mini world",
         "configs/segmentation/linear_pe_t16_mini.py",
         "mIoU",
-        ("layers=[-1]", "image_scale=(112,112)", "crop_size=(112,112)", "warmup_iters=20",
-         "max_epochs=4", "val_interval=4", *RATES),
-        "200 training and 100 scored pictures at 112 px, linear head on the last block, batch 4, "
-        "200 steps",
+        ("layers=[-1]", "image_scale=(84,84)", "crop_size=(84,84)", "warmup_iters=10",
+         "max_epochs=2", "val_interval=2", *RATES),
+        "200 training and 100 scored pictures at 84 px, linear head on the last block, batch 4, "
+        "100 steps",
     ),
     Task(
         "boxes of BCCD",
