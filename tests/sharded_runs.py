@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -154,6 +155,8 @@ def main(data_root: str, out: Path) -> None:
     for name, sharding in (("resumed", {}), ("resumed_plain", None)):
         prepare(name, "sharded")
         run(name, EMA, resume=True, sharding=sharding)
+    for name, sharding in (("updates", {}), ("updates_plain", None)) if find_spec("peft") else ():
+        run(name, max_epochs=1, sharding=sharding, tune="lora=4", ema=0.9)
     half = dict(param_dtype="bfloat16", cpu_offload=True)
     tuning = {
         "load_from": str(out / "sharded" / "epoch_2.pth"),

@@ -193,17 +193,34 @@ def merged_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if is_adapter_parameter(key):
             continue
         layer, base, kind = key.rpartition(_BASE)
-        if not base:
-            plain[key] = value
-            continue
-        if kind == "weight":
+        if base and kind == "weight":
             for part in (_DOWN, _UP):
                 if layer + part not in state:
                     raise ValueError(f"the LoRA layer {layer} has no {layer + part}")
             value = value + _update(state[layer + _DOWN], state[layer + _UP]).to(value.dtype)
-        joint = "_" if layer.endswith(".in_proj") else "."  # `LinearQKV`'s
-        plain[f"{layer}{joint}{kind}"] = value
+        plain[_plain_name(key)] = value
     return plain
+
+
+def _plain_name(key: str) -> str:
+    """The name that an entry has in a model without updates."""
+    layer, base, kind = key.rpartition(_BASE)
+    joint = "_" if layer.endswith(".in_proj") else "."  # `LinearQKV`'s
+    return f"{layer}{joint}{kind}" if base else key
+
+
+def adapted_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A plain state dict under the names of a model with updates, whose own updates stay.
+
+    Args:
+        state: Of a model without updates; one that has some comes back as it is.
+        own: State dict of the model that is to load it.
+    """
+    if any(map(is_adapter_parameter, state)):
+        return dict(state)
+    updates = {key: value for key, value in own.items() if is_adapter_parameter(key)}
+    names = {_plain_name(key): key for key in own.keys() - updates.keys()}
+    return {names.get(key, key): value for key, value in state.items()} | updates
 
 
 def merged(model: nn.Module) -> nn.Module:

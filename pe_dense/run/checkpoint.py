@@ -15,7 +15,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from pe_dense.encoders.low_rank import has_adapters, merged_state
+from pe_dense.encoders.low_rank import adapted_state, has_adapters, merged_state
 from pe_dense.encoders.torch_file import (
     ForeignObjectsError,
     InertHistory,
@@ -295,7 +295,8 @@ def load_strictly(
 ) -> None:
     """Load a Runner checkpoint into the model it was written from.
 
-    LoRA updates of a checkpoint become part of the weights of a model without them.
+    LoRA updates of a checkpoint become part of the weights of a model without them, and a
+    checkpoint without them leaves those of a model as they are.
 
     Args:
         model: The model.
@@ -322,8 +323,7 @@ def load_strictly(
         except ValueError as error:
             raise ValueError(f"checkpoint {filename} cannot be converted: {error}") from error
         loaded = loaded if converted is None else converted
-    if not has_adapters(model):
-        loaded = merged_state(loaded)
+    loaded = adapted_state(loaded, own) if has_adapters(model) else merged_state(loaded)
     skipped = tuple(without)
     kept = {key: value for key, value in own.items() if key.startswith(skipped)}
     state = {k: v for k, v in loaded.items() if not k.startswith(skipped)} | kept

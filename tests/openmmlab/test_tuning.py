@@ -158,6 +158,35 @@ def test_updates_are_loaded_strictly_and_merge_into_a_plain_model() -> None:
 
 
 @needs_peft
+def test_a_plain_checkpoint_is_where_updates_begin() -> None:
+    plain = backbone("full").eval()
+    for parameter in plain.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    one = backbone("lora=2").eval()
+    load_strictly(one, {"state_dict": plain.state_dict()}, "plain.pth")
+    with torch.no_grad():
+        assert all(map(torch.equal, one(images()), plain(images())))
+    less = {k: v for k, v in plain.state_dict().items() if not k.endswith("c_fc.bias")}
+    with pytest.raises(ValueError, match=r"plain\.pth does not fit .*missing: .*c_fc\.base_layer"):
+        load_strictly(one, {"state_dict": less}, "plain.pth")
+
+
+@needs_peft
+def test_a_student_is_exported_with_its_updates() -> None:
+    from pe_dense.alignment.export import student_state
+
+    one = backbone("lora=2")
+    for parameter in one.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    state = {f"backbone.{key}": value for key, value in one.state_dict().items()}
+    found, left_out = student_state(state, TINY)
+    expected = merged(one).encoder.state_dict()
+    assert found.keys() == expected.keys() and not left_out
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6)
+
+
+@needs_peft
 @pytest.mark.parametrize("tune", ["frozen", "lora=2", "layers=1"])
 def test_what_a_model_initialises_over_the_encoder_is_undone(tune: str, tmp_path: Path) -> None:
     from pe_dense.encoders.build import build_encoder

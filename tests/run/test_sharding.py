@@ -117,6 +117,17 @@ def test_resuming_goes_on_exactly_and_also_without_shards(runs: Path) -> None:
 
 
 @pytest.mark.slow
+def test_updates_beside_frozen_weights_are_sharded_too(runs: Path) -> None:
+    """LoRA, with averaged weights and recomputed blocks."""
+    pytest.importorskip("peft")
+    sharded, plain = content(runs, "updates", 1), content(runs, "updates_plain", 1)
+    for name in NUMBERS:
+        assert_same(plain[name], sharded[name], WEIGHTS_ATOL, name)
+    updates = [v for k, v in sharded["state_dict"].items() if ".lora_B." in k]
+    assert updates and all(value.abs().max() > 0 for value in updates)
+
+
+@pytest.mark.slow
 def test_fine_tuning_in_bfloat16_from_the_memory_of_the_host(runs: Path) -> None:
     """Starts from a whole checkpoint without its class branches, which are as initialised.
 
