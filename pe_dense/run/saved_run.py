@@ -74,7 +74,9 @@ def open_saved(
     stated_protocol(cfg, recipe.config)
     use_plain_weights(cfg)
     own = protocol_sha256(recipe.as_written())
-    return TrainedRun(file, content, facts, without_training(cfg), now, recipe.config, trained, own)
+    return TrainedRun(
+        file, content, facts, without_training(cfg, options), now, recipe.config, trained, own
+    )
 
 
 def facts_in(content: Mapping[str, Any], file: Path) -> RunFacts:

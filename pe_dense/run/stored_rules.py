@@ -54,6 +54,7 @@ _OF_TRAINING = (
     "efficient_conv_bn_eval", "experiment_name", "runner_type", "sync_bn", "journal_dir",
     "results_dir",
 )  # fmt: skip
+_OF_SCORING = ("evaluation_only", "training_free", "trained_with", "detector_of_checkpoint")
 _SCOPES = ("mmengine", "mmdet", "mmseg")
 _LOADED = ("model", "tta_model", "data_preprocessor")
 
@@ -131,6 +132,9 @@ def require_trusted(template: Config, file: str | Path, trusted: Trusted) -> Non
     for key in ("data_facts", "data_check"):
         if key in template and str(template[key]) not in trusted.functions:
             raise _refusal(file, key, template[key], "a function that is not of this project")
+    for key in _OF_SCORING:  # a training has none of them, and 'trained_with' is a file that is run
+        if template.get(key):
+            raise _refusal(file, key, template[key], "something that no training has")
     scope = template.get("default_scope", "mmengine")
     if scope not in _SCOPES:
         raise _refusal(file, "default_scope", scope, "a package that is not of this project")
@@ -271,10 +275,26 @@ def require_harmless_options(
                 raise _refusal(file, where, text, "something to load")
 
 
-def without_training(cfg: Config) -> Config:
-    """The config without what only training uses, what says where logs go, and how to start."""
+def without_training(cfg: Config, options: Mapping[str, Any] | None = None) -> Config:
+    """The config without what only training uses, what says where logs go, and how to start.
+
+    Args:
+        cfg: Resolved; changed in place.
+        options: What is typed now, which stays.
+
+    Raises:
+        ValueError: If an option changes a part that is taken out.
+    """
+    for key in options or {}:
+        top, dot, _ = key.partition(".")
+        if dot and top in (*_OF_TRAINING, "env_cfg", "custom_hooks"):
+            raise ValueError(
+                f"--cfg-options {key} does nothing for a checkpoint that is opened without its "
+                f"config, since {top} is not taken from there; leave it out, or name the CONFIG"
+            )
     for name in _OF_TRAINING:
-        cfg.pop(name, None)
+        if name not in (options or {}):
+            cfg.pop(name, None)
     cfg.custom_hooks = []
     cfg.load_from, cfg.resume = None, False
     backend = cfg.get("dist_backend")
