@@ -9,7 +9,7 @@ Command:  python tools/train.py configs/detection/vitdet_custom.py --cfg-options
 Cost:     as dino_custom.py, and about half as much again for the masks.
 Expected: depends on the data; scores are AP of boxes, and mask_AP beside it.
 
-Options and advice as in dino_custom.py.
+Options and advice as in dino_custom.py; from random weights unless --weights says otherwise.
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/own_data.py", "../_base_/vitdet.py"]

@@ -10,7 +10,8 @@ Command:  python tools/test.py configs/tracking/mot_custom.py work_dirs/dino_cus
 Cost:     that of the detector for each frame.
 Expected: depends on detector and data.
 
-Detector, normalisation and image size are the checkpoint's. What to change first: the scores that
+Detector, normalisation and image size are the checkpoint's (before it is read the tower has random
+weights, so that nothing is downloaded). What to change first: the scores that
 begin and continue a track, start and keep, when a detector is less sure of itself than 0.4;
 tracked=person,car for some of its classes.
 """

@@ -123,7 +123,7 @@ def open_mask_predictor(
         raise ValueError(
             f"config {config} compares {len(model.layers)} layers x {len(model.settings)} "
             "settings, and a video is predicted with one: use configs/tracking/vos_custom.py, or "
-            "--cfg-options layers=[N] where N is what the test chose"
+            "--cfg-options 'layers=[N]' where N is what the test chose"
         )
     return MaskPredictor(model.to(device_of_machine()).eval(), mask, predictor_bits)
 

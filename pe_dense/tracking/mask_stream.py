@@ -48,7 +48,7 @@ def stream_masks(
     if len(model.layers) * len(model.settings) > 1:
         raise ValueError(
             f"masks are passed on with one layer and setting, not {len(model.layers)} x "
-            f"{len(model.settings)}; name one: --cfg-options layers=[N]"
+            f"{len(model.settings)}; name one: --cfg-options 'layers=[N]'"
         )
     known_HW = np.where(first_HW == VOID, 0, first_HW).astype(np.uint8)
     if not known_HW.any():

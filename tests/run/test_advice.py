@@ -20,7 +20,7 @@ from pe_dense.run.listing import names_at_top, runnable_configs
 REPO = Path(__file__).resolve().parents[2]
 TOOLS = console.tools()
 OPTIONS = {name: set(completion.options_of(file)) for name, file in TOOLS.items()}
-NAMES = {"image_bits", "vis_backends"}.union(
+NAMES = {"image_bits", "vis_backends", "keep_best"}.union(
     *(names_at_top(file) for file in runnable_configs().values())
 )
 # Files whose words are for other programs: torchrun, Slurm, pip.

@@ -20,7 +20,16 @@ MINI = REPO / "configs/tracking/mini_v1.py"
 
 
 def header(path: Path) -> str:
-    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    """What a config says of itself, and what those say that it is made from."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = ast.get_docstring(tree) or ""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_base_":
+            bases = ast.literal_eval(node.value)
+            for base in [bases] if isinstance(bases, str) else bases:
+                if base.startswith("./"):  # another recipe
+                    text += header(path.parent / base)
+    return text
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=named)
