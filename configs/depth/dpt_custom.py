@@ -14,6 +14,7 @@ What to change first: as linear_custom.py; width for a larger head.
 
 _base_ = [
     "../_base_/runtime.py",
+    "../_base_/own_training.py",
     "../_base_/own_depths.py",
 ]
 protocol = dict(
@@ -31,6 +32,7 @@ encoder = "pe_spatial_s16_512"
 weights = "released"
 layers, num_layers = "$encoder.four_layers", 4
 lr_factor = 0.2
+holdout_share = "$data.holdout_share"  # 0.1, as whole clips can meet it
 width = 128
 model = dict(
     decode_head=dict(
@@ -41,7 +43,7 @@ model = dict(
         min_depth="$min_depth",
         max_depth="$max_depth",
         readout="ignore",
-        losses=[dict(type="ScaleInvariantLogLoss", warm_up_steps=100)],
+        losses=[dict(type="ScaleInvariantLogLoss", warm_up_steps="$warmup_iters")],
     ),
 )
 default_hooks = dict(checkpoint=dict(interval="$val_interval", by_epoch=False))

@@ -17,6 +17,7 @@ What to change first: depth_scale where the printed unit is wrong, max_depth, im
 
 _base_ = [
     "../_base_/runtime.py",
+    "../_base_/own_training.py",
     "../_base_/own_depths.py",
 ]
 protocol = dict(
@@ -34,6 +35,7 @@ encoder = "pe_spatial_s16_512"
 weights = "released"
 layers, num_layers = "$encoder.four_layers", 4
 lr_factor = 1.0
+holdout_share = "$data.holdout_share"  # 0.1, as whole clips can meet it
 num_bins = 256
 model = dict(
     decode_head=dict(
@@ -44,7 +46,7 @@ model = dict(
         batch_norm=True,
         min_depth="$min_depth",
         max_depth="$max_depth",
-        losses=[dict(type="ScaleInvariantLogLoss", warm_up_steps=100)],
+        losses=[dict(type="ScaleInvariantLogLoss", warm_up_steps="$warmup_iters")],
     ),
 )
 default_hooks = dict(checkpoint=dict(interval="$val_interval", by_epoch=False))

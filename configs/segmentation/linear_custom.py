@@ -17,6 +17,7 @@ for one layer (configs/probing/segmentation_custom.py tells which is best).
 
 _base_ = [
     "../_base_/runtime.py",
+    "../_base_/own_training.py",
     "../_base_/own_maps.py",
 ]
 protocol = dict(
@@ -34,6 +35,7 @@ encoder = "pe_spatial_s16_512"
 weights = "released"
 layers, num_layers = "$encoder.four_layers", 4
 lr_factor = 1.0
+holdout_share = "$data.holdout_share"  # 0.1, as whole clips can meet it
 model = dict(
     decode_head=dict(
         type="LinearSegHead",

@@ -16,6 +16,7 @@ layer that configs/probing/segmentation_custom.py finds best, image_side, --enco
 
 _base_ = [
     "../_base_/runtime.py",
+    "../_base_/own_training.py",
     "../_base_/own_maps.py",
 ]
 protocol = dict(
@@ -34,6 +35,7 @@ weights = "released"
 layer = -1
 layers = ["$layer"]
 lr_factor = 0.5
+holdout_share = "$data.holdout_share"  # 0.1, as whole clips can meet it
 width = 128
 model = dict(
     neck=dict(

@@ -85,6 +85,8 @@ class Schedule:
         val_interval: Steps between two validations.
         warmup_iters: Steps in which the learning rate rises.
         lr: Learning rate of what begins at random.
+        max_epochs: The same as `max_iters`, for loops that count epochs without the last images
+            that are no whole batch.
     """
 
     planned_for: Device
@@ -94,6 +96,7 @@ class Schedule:
     val_interval: int
     warmup_iters: int
     lr: float
+    max_epochs: int
 
 
 def suggested(
@@ -122,7 +125,7 @@ def suggested(
     Example:
         >>> suggested(100, on_gpu=False)  # doctest: +NORMALIZE_WHITESPACE
         Schedule(planned_for='cpu', image_side=224, batch_size=4, max_iters=500, val_interval=100,
-                 warmup_iters=25, lr=0.0005)
+                 warmup_iters=25, lr=0.0005, max_epochs=20)
         >>> suggested(20_000, on_gpu=True).max_iters
         20000
     """
@@ -151,6 +154,7 @@ def suggested(
         val_interval=val_interval,
         warmup_iters=max(2, math.ceil(WARMUP_SHARE * max_iters)),
         lr=_two_digits(lr_factor * rule.base_lr * math.sqrt(batch / BASE_BATCH)),
+        max_epochs=max(1, round(max_iters / max(1, num_images // batch))),
     )
 
 
@@ -216,6 +220,6 @@ def plan_in_words(cfg: Mapping[str, Any]) -> str:
         ...                    val_interval=100, lr=0.0005))
         'plan (cpu): image_side=224 batch_size=4 max_iters=500 val_interval=100 lr=0.0005'
     """
-    names = ("image_side", "batch_size", "max_iters", "val_interval", "lr")
+    names = ("image_side", "batch_size", "max_iters", "max_epochs", "val_interval", "lr")
     values = " ".join(f"{name}={cfg[name]}" for name in names if cfg.get(name) is not None)
     return f"plan ({cfg['planned_for']}): {values}"
