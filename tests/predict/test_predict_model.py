@@ -92,7 +92,7 @@ def test_a_checkpoint_alone(mini_root: Path, tmp_path: Path) -> None:
 def test_tasks_that_predict_no_pictures(tmp_path: Path, mini_root: Path) -> None:
     from mmengine.config import Config
 
-    from pe_dense.predict.predictor import task_of
+    from pe_dense.predict.predictor import task_of_pictures
     from pe_dense.run.config import load_template
 
     class Run:
@@ -100,10 +100,10 @@ def test_tasks_that_predict_no_pictures(tmp_path: Path, mini_root: Path) -> None
 
     probe = load_template(str(CONFIGS / "probing" / "depth_pe_t16_mini.py"))
     with pytest.raises(ValueError, match="is a probe with many heads on every layer"):
-        task_of(probe, Run())
+        task_of_pictures(probe, Run())
     tracker = Config(dict(protocol=dict(task="tracking"), model=dict(type="ByteTrack")))
     with pytest.raises(ValueError, match="is of tracking, and pictures are predicted by"):
-        task_of(tracker, Run())
+        task_of_pictures(tracker, Run())
 
 
 def test_steps_that_load_annotations_are_left_out_everywhere() -> None:
