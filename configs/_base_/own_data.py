@@ -50,7 +50,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size="$batch_size",
+    batch_size=1,  # beside a larger image there would be more padding, which an encoder sees
     num_workers=1,
     drop_last=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
