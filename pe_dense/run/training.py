@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from pe_dense.data.holdout import HoldoutSubset  # noqa: F401 (registers it)
 from pe_dense.encoders.weights import WeightsInfo
 from pe_dense.files import file_sha256
 from pe_dense.openmmlab.backbone import DenseBackbone

@@ -350,3 +350,19 @@ def test_validation_is_on_images_that_are_not_trained_on(config: Path) -> None:
     paths = [{part.get_data_info(i)["img_path"] for i in range(len(part))} for part in parts]
     assert [len(found) for found in paths] == [8, 4, 6]
     assert not paths[0] & paths[1] and not (paths[0] | paths[1]) & paths[2]
+
+
+def test_boxes_are_held_out_of_the_file_that_is_trained_on(mini_root: Path) -> None:
+    registry = pytest.importorskip("mmdet.registry").DATASETS
+    from mmengine.registry import init_default_scope
+
+    from pe_dense.run.config import check_data
+
+    options = dict(data_root=str(mini_root / "coco"), holdout_share=0.3)
+    cfg, _ = load_config(DETECTION, options=options)
+    assert check_data(cfg, ("train", "val", "test")) == []  # no 'val-is-train'
+    assert cfg.val_evaluator.ann_file.endswith("annotations/train.json")
+    init_default_scope("mmdet")
+    parts = [registry.build(cfg[f"{name}_dataloader"].dataset) for name in ("train", "val")]
+    ids = [{part.get_data_info(i)["img_id"] for i in range(len(part))} for part in parts]
+    assert [len(found) for found in ids] == [8, 4] and not ids[0] & ids[1]
