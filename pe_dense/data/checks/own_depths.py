@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_dense.data.checks.own_parts import (
+    all_there,
     in_parts,
     median_side,
     own_root,
@@ -58,7 +59,10 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
                               or not limit > 1e-3):  # fmt: skip
         raise ValueError(f"max_depth={limit!r} is no depth in metres; give a number above 0.001")
     question = dict(own_depths=options, split=split_options(names))
-    found = remembered(root, question, functools.partial(_find_out, root, question))
+    find_out = functools.partial(_find_out, root, question)
+    found = remembered(root, question, find_out)
+    if not all_there(root, found["list"]):  # somebody tidied up
+        found = find_out().value
     plan = schedule_facts(names, found["num_train"], "maps", found["longer_side"])
     given = (
         "list", "depth_scale", "steps_per_metre", "min_depth", "max_depth", "train_sha256",
@@ -131,8 +135,9 @@ def _find_out(root: Path, question: Mapping[str, Any]) -> Answer:
         found="\n".join(lines),
     )
     folders = {file.parent for p in pairs.pairs for file in (p.image, p.label)}
-    folders |= {file.parent for file in maps.values()}
-    return Answer(value, {root, *folders, *read})
+    # What was written here just now would keep the answer from being remembered.
+    read = {path for path in {root, *folders, *read} if not path.is_relative_to(cache)}
+    return Answer(value, read)
 
 
 def _pairs(root: Path, options: Mapping[str, Any]) -> tuple[OwnPairs, set[Path]]:

@@ -17,6 +17,7 @@ from typing import Any
 from pe_dense.data.checks.label_map_files import CITYSCAPES_TRAIN_IDS
 from pe_dense.data.checks.own_parts import (
     Parts,
+    all_there,
     in_parts,
     median_side,
     own_root,
@@ -62,7 +63,10 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("classes", "unlabelled"):
         options[key] = _as_list(options[key])
     question = dict(own_maps=options, split=split_options(names), tells="label_numbers")
-    found = remembered(root, question, functools.partial(_find_out, root, question))
+    find_out = functools.partial(_find_out, root, question)
+    found = remembered(root, question, find_out)
+    if not all_there(root, found["list"]):  # somebody tidied up
+        found = find_out().value
     plan = schedule_facts(names, found["num_train"], "maps", found["longer_side"])
     keys = (
         "classes", "num_classes", "list", "train_sha256", "val_sha256", "holdout_share", "found",
@@ -118,8 +122,9 @@ def _find_out(root: Path, question: Mapping[str, Any]) -> Answer:
         found=_in_words(root, pairs, parts, counts, mapping.classes, table, mapping.notes),
     )
     folders = {file.parent for p in pairs.pairs for file in (p.image, p.label)}
-    folders |= {file.parent for file in maps.values()}
-    return Answer(value, {root, *folders, *read})
+    # What was written here just now would keep the answer from being remembered.
+    read = {path for path in {root, *folders, *read} if not path.is_relative_to(cache)}
+    return Answer(value, read)
 
 
 def _labelled(

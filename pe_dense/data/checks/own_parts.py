@@ -196,6 +196,16 @@ def read_list(file: Path, root: Path, part: Part) -> list[dict[str, Any]]:
         ) from error
 
 
+def all_there(root: Path, listed: str) -> bool:
+    """Whether a list and the folders of its maps are there."""
+    try:
+        lines = (root / listed).read_text(encoding="utf-8").splitlines()
+        return all(folder.is_dir() for folder in {(root / json.loads(line)["map"]).parent
+                                                  for line in lines})  # fmt: skip
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def median_side(images: Sequence[Path]) -> int:
     """Median of the longer sides of some of the images, in pixels."""
     looked = [images[i] for i in spread(len(images), _SIZES_LOOKED_AT)]

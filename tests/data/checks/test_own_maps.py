@@ -150,6 +150,13 @@ def test_gaps_depth_and_binary_maps_become_dense(tmp_path: Path) -> None:
     assert found(binary, classes="[sky,road]")["classes"] == ["sky", "road"]
 
 
+def test_maps_that_were_tidied_away_are_written_again(tmp_path: Path) -> None:
+    root = with_values(tmp_path, 3, 90, 200)
+    before = rows(root)
+    shutil.rmtree(before[0]["map"].parents[1])
+    assert [row["map"].is_file() for row in rows(root)] == [True] * len(before)
+
+
 NAMES = {
     "classes.txt": "void\nroad\ncar\n",
     "classes.yaml": "classes: {0: unlabelled, 1: road, 2: car}\n",
