@@ -342,7 +342,8 @@ def report_evaluation(done: Evaluated, command: str) -> Path | None:
     folder = done.work_dir
     if run.file is not None and any(run.file.parent.glob("*/vis_data/scalars.json")):
         folder = run.file.parent
-    protocol = f"{done.protocol.id}-v{done.protocol.version}"
+    followed = done.protocol
+    protocol = "no protocol" if followed is None else f"{followed.id}-v{followed.version}"
     weights = weights_in_words(facts.scored_weights)
     if run.file is not None and facts.scored_weights.sha256 == "random":
         weights = "random at the start of training"

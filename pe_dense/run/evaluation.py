@@ -44,7 +44,7 @@ class Evaluated(NamedTuple):
         cfg: Its resolved config, with the training.
         model: With the weights that were scored.
         scores: By name.
-        protocol: That was followed.
+        protocol: That was followed; None where the config has none.
         work_dir: Where the evaluation wrote.
         blind: What predictors without the picture score, by name, or None.
     """
@@ -53,7 +53,7 @@ class Evaluated(NamedTuple):
     cfg: Config
     model: nn.Module
     scores: dict[str, float]
-    protocol: ProtocolInfo
+    protocol: ProtocolInfo | None
     work_dir: Path
     blind: dict[str, float] | None
 
@@ -130,6 +130,7 @@ def evaluate(
                 else "; there is nothing to score: no video has annotated frames for it"
             )
             print(f"results: {written}{note}")
+    blind = None
     if protocol is None:
         print(f"protocol: none, so that no record is written\nencoder: {run.cfg.encoder}")
     else:

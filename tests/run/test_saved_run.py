@@ -15,8 +15,10 @@ pytest.importorskip("mmseg")
 import runs
 import torch
 
+from pe_dense.report.run_report import report_evaluation
 from pe_dense.results.store import load_records
 from pe_dense.run.command_line import parse_options
+from pe_dense.run.evaluation import evaluate
 from pe_dense.run.opened_run import open_run
 from pe_dense.run.protocol import protocol_sha256
 from pe_dense.run.request import RunRequest
@@ -168,7 +170,11 @@ def test_a_run_without_protocol_is_scored_without_record(trained, tmp_path, capf
     torch.save(content, tmp_path / "epoch_1.pth")
     options = {"data_root": str(folder / "2024")}
     capfd.readouterr()
-    scores = runs.evaluate("", tmp_path, tmp_path / "records", options=options)
+    done = []
+    request = RunRequest("", options=options)
+    scores = evaluate(request, tmp_path, tmp_path / "records", afterwards=done.append)
+    (finished,) = done
+    assert finished.protocol is None and report_evaluation(finished, "a command").is_file()
     told = "".join(capfd.readouterr())
     assert "has no protocol: its scores are printed and enter no record" in told
     assert "task: segmentation" in told and f"mIoU {scores['mIoU']:.4f}" in told
