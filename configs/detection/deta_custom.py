@@ -14,7 +14,12 @@ Options and advice as in dino_custom.py. One-to-many assignment learns faster fr
 than DINO's one-to-one matching; more than 100 objects per image want a larger num_queries.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/own_data.py", "../_base_/deta_small.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/own_data.py",
+    "../_base_/own_training.py",
+    "../_base_/deta_small.py",
+]
 protocol = dict(
     id="custom-detection-deta",
     version=2,

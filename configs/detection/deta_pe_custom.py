@@ -13,3 +13,4 @@ protocol = dict(
 )
 image_scale, batch_size, max_iters, val_interval = (512, 512), 2, 3000, 500
 warmup_iters, lr = 100, 4e-4
+holdout_share = 0

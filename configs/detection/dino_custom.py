@@ -26,7 +26,12 @@ Records are filed under this protocol and the hash of the annotations, so that r
 data, or on data that were changed, are never mixed up; the whole hashes are in their notes.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/own_data.py", "../_base_/dino_small.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/own_data.py",
+    "../_base_/own_training.py",
+    "../_base_/dino_small.py",
+]
 protocol = dict(
     id="custom-detection",
     version=2,

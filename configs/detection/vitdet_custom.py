@@ -12,7 +12,12 @@ Expected: depends on the data; scores are AP of boxes, and mask_AP beside it.
 Options and advice as in dino_custom.py; from random weights unless --weights says otherwise.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/own_data.py", "../_base_/vitdet.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/own_data.py",
+    "../_base_/own_training.py",
+    "../_base_/vitdet.py",
+]
 protocol = dict(
     id="custom-instance",
     version=1,

@@ -21,6 +21,7 @@ from pe_dense.detection import (  # noqa: F401
     polygon_loading,
     repeat_factor_sampler,
     resizing,
+    tiles,
 )
 from pe_dense.openmmlab import (  # noqa: F401
     backbone,

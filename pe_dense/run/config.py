@@ -14,7 +14,8 @@ pixels, and side_over_512, the smallest whole number of patches that is not belo
 `image_bits`, which an option may bring, goes to all that decodes images: how many bits a set of
 16-bit images uses (see pe_dense.data.picture). `tune` says how much of the encoder is trained, in
 any recipe that trains one (see pe_dense.run.tune_option); `holdout_share`, `early_stop`, `ema` and
-their like say how a training chooses its result (see pe_dense.run.training_options).
+their like say how a training chooses its result (see pe_dense.run.training_options). `tile` lets
+any detector be tested in tiles (see pe_dense.run.tile_option).
 
 A base says which names it expects from the config that uses it, in a tuple of its own name:
 `REQUIRED_probing = ("encoder", "weights", "model.task_options")` in probing.py. A config that lacks
@@ -50,6 +51,7 @@ from pe_dense.run.references import (
     substitute,
     values_of,
 )
+from pe_dense.run.tile_option import with_tiles
 from pe_dense.run.training_options import with_training_options
 from pe_dense.run.tune_option import with_tuning
 from pe_dense.run.value_rules import require_data_root, require_values
@@ -72,7 +74,8 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
         "detector_of_checkpoint", "early_stop", "ema", "encoder", "evaluation_only",
         "holdout_group", "holdout_share", "image_bits", "journal_dir", "keep_best", "layer",
         "processes", "protocol", "results_dir", "sharding", "start_without", "total_batch",
-        "tracked", "trained_with", "training_free", "tta_model", "tune", "vis_backends", "weights",
+        "tracked", "trained_with", "training_free", "tile", "tile_merge", "tile_overlap", "tta_model", "tune", "vis_backends",
+        "weights",
     ),
     "pe_dense.suites and tools": ("layer", "report", "seeds"),
     "functions of data_facts and data_check": (
@@ -265,6 +268,7 @@ def resolved(template: Config, path: str | Path, data: Mapping[str, Any] | None 
                 "without a setting; save them with 8 bits"
             )
         filled = given
+    filled = with_tiles(filled, path)
     if filled.get("tune") is not None:
         filled = with_tuning(filled, path)
     filled = with_training_options(filled, path, references(cfg._cfg_dict))

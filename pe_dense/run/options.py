@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 
 from pe_dense.run.near_names import hint, near_names
 from pe_dense.run.references import REFERENCE, Given
+from pe_dense.run.tile_option import NAMES as TILE_NAMES
 from pe_dense.run.vis_backends import FORM
 
 # Text for which other configs have None, which turns something off.
@@ -25,8 +26,8 @@ _MAY_BE_NONE = (
 )  # fmt: skip
 # Names that an option may bring though the config has none.
 _FROM_OPTIONS = (
-    "early_stop", "ema", "holdout_group", "holdout_share", "image_bits", "keep_best", "tune",
-    "vis_backends", "visualizer",
+    "early_stop", "ema", "holdout_group", "holdout_share", "image_bits", "keep_best",
+    *TILE_NAMES, "tune", "vis_backends", "visualizer",
 )  # fmt: skip
 # Files and folders: text, though many a config has None there.
 _PATHS = (

@@ -50,7 +50,7 @@ _BY_NAME = (
              r"|num_pos_feats|num_classes|start_without"),
     ("test", r"test_.*|val_(?!images|maps|list|json|set|root).*|tta_.*|score_thr|max_per_img"
              r"|max_detections|size_rule|resolution|settings|evaluation_only|training_free"
-             r"|quad_scale"),
+             r"|quad_scale|tile(_overlap|_merge)?"),
     ("output", r"upsample|min_depth|max_depth"),
     ("metric", r"score_crop|metric|higher_is_better|allow_absent_classes"),
     (

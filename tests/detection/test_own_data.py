@@ -24,7 +24,7 @@ from pe_dense.run.request import RunRequest
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / "configs" / "detection"
 CONFIG = str(CONFIGS / "dino_custom.py")
-SMALL = dict(num_queries=60, image_scale=(64, 64), max_iters=2, val_interval=1, batch_size=1)
+SMALL = dict(num_queries=60, image_scale=(64, 64), max_iters=3, val_interval=3, batch_size=1)
 
 
 def options(root: Path, **more: object) -> dict[str, object]:
@@ -88,7 +88,7 @@ def test_the_table_is_printed_before_training(
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["train", "val"] in rows and ["images", "3", "2"] in rows
     assert ["disc", "3", "(3)", "2", "(2)"] in rows
-    plan = "plan (cpu): image_side=64 batch_size=1 max_iters=2 val_interval=1 lr=0.00028"
+    plan = "plan (cpu): image_side=64 batch_size=1 max_iters=3 val_interval=3 lr=0.00028"
     assert plan.split() in rows
 
 
@@ -105,7 +105,7 @@ def test_other_processes_print_nothing(
 @pytest.mark.slow
 def test_train_score_and_record(trained: tuple[Path, Path], tmp_path: Path) -> None:
     root, work = trained
-    meta = load_checkpoint_safely(str(work / "iter_2.pth"))["meta"]["pe_dense"]
+    meta = load_checkpoint_safely(str(work / "iter_3.pth"))["meta"]["pe_dense"]
     assert meta["classes"] == ["disc", "box"]
     hashes = {s: file_sha256(root / f"annotations/{s}.json") for s in ("train", "val")}
     assert meta["own_annotations"] == {**hashes, "plan": "cpu, 112 px"}
@@ -153,9 +153,9 @@ def test_very_narrow_images(config: str, size: tuple[int, int], tmp_path: Path) 
 
         edit(root / "annotations" / f"{split}.json", reshape)
         write_image(root / "images" / names[0], width, height)
-    short = dict(data_root=str(root), max_iters=2, val_interval=2, image_scale=(320, 320))
+    short = dict(data_root=str(root), max_iters=3, val_interval=3, image_scale=(320, 320))
     runner = train(str(CONFIGS / f"{config}.py"), options=short, work_dir=tmp_path / "work")
-    assert runner.iter == 2
+    assert runner.iter == 3
     assert all(bool(p.isfinite().all()) for p in runner.model.parameters())
 
 
@@ -244,7 +244,7 @@ def test_a_project_name_of_roboflow_is_no_class(tmp_path: Path) -> None:
     check_data(cfg, ("train", "val"))
 
 
-MASKS = dict(max_iters=1, val_interval=1, batch_size=1, image_scale=(64, 64), width=32)
+MASKS = dict(max_iters=3, val_interval=3, batch_size=1, image_scale=(64, 64), width=32)
 
 
 def with_masks(content: dict) -> None:
@@ -261,7 +261,7 @@ def test_own_masks_are_trained_and_scored(folder: Path, tmp_path: Path) -> None:
     cfg, _ = load_config(config, options=dict(data_root=str(folder), **MASKS))
     assert cfg.model.roi_head.mask_head.num_classes == 2
     train(config, options=dict(data_root=str(folder), **MASKS), work_dir=tmp_path / "work")
-    state = load_checkpoint_safely(str(tmp_path / "work" / "iter_1.pth"))["state_dict"]
+    state = load_checkpoint_safely(str(tmp_path / "work" / "iter_3.pth"))["state_dict"]
     assert any(name.startswith("roi_head.mask_head") for name in state)
 
 

@@ -403,10 +403,10 @@ def trains(path: Path) -> bool:
 def test_the_length_moves_the_whole_schedule(path: Path, mini_root: Path) -> None:
     name = next((n for n in ("max_iters", "total_steps") if n in load_template(path)), None)
     if name is not None:
-        cfg, _ = load_config(path, options={name: 2, **own_data(path, mini_root)})
-        assert cfg.train_cfg.max_iters == 2
+        cfg, _ = load_config(path, options={name: 3, **own_data(path, mini_root)})
+        assert cfg.train_cfg.max_iters == 3
         later = [s for s in cfg.param_scheduler if s.type != "LinearLR"]
-        assert max(s.get("end", s.get("total_steps")) for s in later) == 2
+        assert max(s.get("end", s.get("total_steps")) for s in later) == 3
         return
     cfg, _ = load_config(path, options={"max_epochs": 2})
     assert cfg.train_cfg.max_epochs == 2
