@@ -8,7 +8,8 @@ the run, and each can be set.
 
 REQUIRED_own_data = ("encoder", "weights", "model.backbone.tune")
 custom_imports = dict(
-    imports=["pe_dense.run.resume", "pe_dense.detection"], allow_failed_imports=False
+    imports=["pe_dense.run.resume", "pe_dense.detection", "pe_dense.data.holdout"],
+    allow_failed_imports=False,
 )
 data_root = None  # --cfg-options data_root=DIR
 # Below data_root; None is found by looking.

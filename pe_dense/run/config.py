@@ -74,8 +74,8 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
         "detector_of_checkpoint", "early_stop", "ema", "encoder", "evaluation_only",
         "holdout_group", "holdout_share", "image_bits", "journal_dir", "keep_best", "layer",
         "processes", "protocol", "results_dir", "sharding", "start_without", "total_batch",
-        "tracked", "trained_with", "training_free", "tile", "tile_merge", "tile_overlap", "tta_model", "tune", "vis_backends",
-        "weights",
+        "tile", "tile_merge", "tile_overlap", "tracked", "trained_with", "training_free",
+        "tta_model", "tune", "vis_backends", "weights",
     ),
     "pe_dense.suites and tools": ("layer", "report", "seeds"),
     "functions of data_facts and data_check": (

@@ -24,7 +24,8 @@ from pe_dense.run.request import RunRequest
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / "configs" / "detection"
 CONFIG = str(CONFIGS / "dino_custom.py")
-SMALL = dict(num_queries=60, image_scale=(64, 64), max_iters=3, val_interval=3, batch_size=1)
+SMALL = dict(num_queries=60, image_scale=(64, 64), max_iters=3, val_interval=3, batch_size=1,
+             holdout_share=0)  # fmt: skip
 
 
 def options(root: Path, **more: object) -> dict[str, object]:
@@ -49,8 +50,8 @@ def test_the_config_needs_only_the_folder(folder: Path) -> None:
     cfg, template = load_config(CONFIG, options={"data_root": str(folder)})
     assert cfg.classes == ["disc", "box"] and cfg.num_classes == 2
     assert cfg.model.bbox_head.num_classes == 2
-    assert cfg.train_dataloader.dataset.ann_file == "annotations/train.json"
-    assert cfg.val_evaluator.ann_file == f"{folder}/annotations/val.json"
+    assert cfg.train_dataloader.dataset.dataset.ann_file == "annotations/train.json"
+    assert cfg.test_evaluator.ann_file == f"{folder}/annotations/val.json"
     assert cfg.protocol.dataset == "Cats and dogs"
     hashes = {s: file_sha256(folder / f"annotations/{s}.json") for s in ("train", "val")}
     assert dict(cfg.protocol.own_annotations) == {**hashes, "plan": "cpu, 112 px"}
@@ -153,7 +154,9 @@ def test_very_narrow_images(config: str, size: tuple[int, int], tmp_path: Path) 
 
         edit(root / "annotations" / f"{split}.json", reshape)
         write_image(root / "images" / names[0], width, height)
-    short = dict(data_root=str(root), max_iters=3, val_interval=3, image_scale=(320, 320))
+    short = dict(
+        data_root=str(root), max_iters=3, val_interval=3, image_scale=(320, 320), holdout_share=0
+    )
     runner = train(str(CONFIGS / f"{config}.py"), options=short, work_dir=tmp_path / "work")
     assert runner.iter == 3
     assert all(bool(p.isfinite().all()) for p in runner.model.parameters())
@@ -244,7 +247,8 @@ def test_a_project_name_of_roboflow_is_no_class(tmp_path: Path) -> None:
     check_data(cfg, ("train", "val"))
 
 
-MASKS = dict(max_iters=3, val_interval=3, batch_size=1, image_scale=(64, 64), width=32)
+MASKS = dict(max_iters=3, val_interval=3, batch_size=1, image_scale=(64, 64), width=32,
+             holdout_share=0)  # fmt: skip
 
 
 def with_masks(content: dict) -> None:

@@ -127,7 +127,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     place = tmp_path_factory.mktemp("tiles")
     root = write_folder(place / "set", 2, 2)
     given = dict(data_root=str(root), masks=False, max_iters=3, val_interval=3, batch_size=1,
-                 image_scale=(64, 64), width=32)  # fmt: skip
+                 image_scale=(64, 64), width=32, holdout_share=0)  # fmt: skip
     train(CONFIG, options=given, work_dir=place / "work")
     return SimpleNamespace(root=root, options=given, work=place / "work", place=place)
 
