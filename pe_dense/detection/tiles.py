@@ -82,7 +82,7 @@ class TiledDetector(BaseTTAModel):
     """
 
     def __init__(
-        self, merge: str = "nmm", max_per_img: int = 300, views_at_once: int = 4, **kwargs: Any
+        self, merge: str = "nms", max_per_img: int = 300, views_at_once: int = 4, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         if merge not in RULES:

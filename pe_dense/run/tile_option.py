@@ -1,6 +1,6 @@
 """`tile`, an option of testing and predicting with any detector: overlapping tiles, merged.
 
-    --cfg-options "tile=(512,512)" tile_overlap=0.2 tile_merge=nmm
+    --cfg-options "tile=(512,512)" tile_overlap=0.2 tile_merge=nms
 
 puts `Tiles` behind the loading of the test's pictures and `TiledDetector` around the model (see
 pe_dense.detection.tiles). It changes what is scored, so that the score is of another protocol.
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("tile", "tile_overlap", "tile_merge")
-OVERLAP, MERGE = 0.2, "nmm"  # SAHI's
+# SAHI's overlap. Its package merges by default, but of detections with a score of 0.3 and more:
+# with all those of low scores, which AP needs, merged boxes grow and grow.
+OVERLAP, MERGE = 0.2, "nms"
 
 
 def with_tiles(cfg: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
