@@ -3,8 +3,8 @@
 Two boxes of a class match where their common area is at least half of the smaller one ('nmm') or of
 their union ('nms'). From the highest score down, a box takes all that match it and are not taken:
 'nms' drops them; 'nmm' (greedy merging, the default of SAHI's package) puts the upright box around
-it and each of them that still matches what it has grown to. That is for scores of 0.3 and more, which
-are all that SAHI takes: boxes of low scores make others grow, so that AP wants 'nms'.
+it and each of them that still matches what it has grown to. That is for scores of 0.3 and more,
+which are all that SAHI takes: boxes of low scores make others grow, so that AP wants 'nms'.
 
 Shape legend: Q detections.
 
