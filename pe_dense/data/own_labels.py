@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -271,9 +271,7 @@ def class_mapping(
                 f"label {strange[0]} of {where} has no name in {source}, which names "
                 f"{ranges(set(named))}; add it, or give unlabelled=[{strange[0]}]"
             )
-    return _numbered(
-        train, val, used, ignored, named, bool(table) or not split_is_given, notes, str
-    )
+    return _numbered(train, val, used, ignored, named, bool(table) or not split_is_given, notes)
 
 
 def _of_colours(
@@ -307,18 +305,16 @@ def _of_colours(
     used = (set(train.pixels) | set(val.pixels)) - ignored_colours
     return _numbered(
         train, val, used, ignored_colours, named, True, [], lambda n: str(_rgb(n)),
-        order=lambda n: known[n],
+        lambda n: known[n],
     )  # fmt: skip
 
 
 def _numbered(
     train: Numbers, val: Numbers, used: set[int], ignored: Collection[int],
-    named: Mapping[int, str], is_explained: bool, notes: list[str], shown: object,
-    order: object = None,
+    named: Mapping[int, str], is_explained: bool, notes: list[str],
+    say: Callable[[int], str] = str, key: Callable[[int], int] = int,
 ) -> ClassMapping:  # fmt: skip
-    """Classes counted from 0: the used labels that training has."""
-    key = order if callable(order) else int
-    say = shown if callable(shown) else str
+    """Classes counted from 0: the used labels that training has, in the order of `key`."""
     trained = sorted(used & set(train.pixels), key=key)
     absent = sorted(used - set(train.pixels), key=key)
     called = {number: named.get(number, f"class_{say(number)}") for number in used}
