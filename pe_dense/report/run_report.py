@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from pe_dense.run.start_table import (
     RANDOM,
     StartTable,
     device_in_words,
+    encoder_learns,
     parameters_in_words,
     task_in_words,
     weights_in_words,
@@ -48,16 +49,16 @@ _MAIN = ("loss", "lr", "base_lr")
 _NOT_CURVES = {"step", "iter", "epoch", "time", "data_time", "memory", "base_lr"}
 
 
-def write_report(work_dir: Path, **gathered: Any) -> Path | None:
+def write_report(work_dir: Path, gather: Callable[[], RunPage]) -> Path | None:
     """Write the page of a run; None, with a warning, where that fails.
 
     Args:
         work_dir: Folder of the run, which gets `REPORT`.
-        **gathered: Arguments of `page_of` besides.
+        gather: Makes the page.
     """
     target = work_dir / REPORT
     try:
-        atomic_write_text(target, render_run_page(page_of(work_dir, **gathered)))
+        atomic_write_text(target, render_run_page(gather()))
     except Exception as error:  # a page is never worth a run
         print_log(
             f"{target} could not be written ({type(error).__name__}: {error}); the run itself is "
@@ -321,16 +322,20 @@ def report_training(runner: Runner, command: str) -> Path | None:
     """The page at the end of a training; its model is drawn as it is in memory."""
     if not is_main_process():
         return None
-    table = next((hook for hook in runner.hooks if isinstance(hook, StartTable)), None)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    is_sharded = type(runner).__name__ == "ShardedRunner"  # no process holds the whole model
-    return write_report(
-        Path(runner.work_dir),
-        cfg=runner.cfg,
-        model=None if is_sharded else model,
-        rows=[] if table is None else table.told,
-        commands=[command],
-    )
+
+    def gather() -> RunPage:
+        table = next((hook for hook in runner.hooks if isinstance(hook, StartTable)), None)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        is_sharded = type(runner).__name__ == "ShardedRunner"  # no process holds the whole model
+        return page_of(
+            Path(runner.work_dir),
+            cfg=runner.cfg,
+            model=None if is_sharded else model,
+            rows=[] if table is None else table.told,
+            commands=[command],
+        )
+
+    return write_report(Path(runner.work_dir), gather)
 
 
 def report_evaluation(done: Evaluated, command: str) -> Path | None:
@@ -338,18 +343,34 @@ def report_evaluation(done: Evaluated, command: str) -> Path | None:
 
     It takes the place of the page of the training: the curves are in both.
     """
-    run, facts = done.run, done.run.facts
-    folder = done.work_dir
-    if run.file is not None and any(run.file.parent.glob("*/vis_data/scalars.json")):
-        folder = run.file.parent
-    followed = done.protocol
-    protocol = "no protocol" if followed is None else f"{followed.id}-v{followed.version}"
+    file, folder = done.run.file, done.work_dir
+    if file is not None and any(file.parent.glob("*/vis_data/scalars.json")):
+        folder = file.parent
+
+    def gather() -> RunPage:
+        return page_of(
+            folder,
+            cfg=done.cfg,
+            model=done.model,
+            rows=[(name, value) for name, value in rows_of(done) if value],
+            scores=done.scores,
+            commands=[done.run.facts.train_command, command],
+            splits=("test",),
+        )
+
+    return write_report(folder, gather)
+
+
+def rows_of(done: Evaluated) -> list[tuple[str, str]]:
+    """Lines at the top of the page of an evaluation."""
+    run, facts, stated = done.run, done.run.facts, done.cfg.get("protocol") or {}
+    name = None if done.protocol is None else f"{done.protocol.id}-v{done.protocol.version}"
     weights = weights_in_words(facts.scored_weights)
-    if run.file is not None and facts.scored_weights.sha256 == "random":
+    is_random = facts.scored_weights.sha256 == "random"
+    if run.file is not None and is_random and encoder_learns(done.model):
         weights = "random at the start of training"
-    stated = done.cfg.get("protocol") or {}
     rows = [
-        ("task", task_in_words(stated, protocol) if "task" in stated else protocol),
+        ("task", task_in_words(stated, name) if "task" in stated else task_of(done.cfg)),
         ("encoder", str(facts.encoder)),
         ("weights", weights),
         ("checkpoint", "" if run.file is None else str(run.file)),
@@ -361,12 +382,4 @@ def report_evaluation(done: Evaluated, command: str) -> Path | None:
     if blind is not None:
         shown = scores_in_words({stated["metric"]: blind.score}, stated)[0][1]
         rows.append(("without the picture", f"{shown} ({blind.name})"))
-    return write_report(
-        folder,
-        cfg=done.cfg,
-        model=done.model,
-        rows=[(name, value) for name, value in rows if value],
-        scores=done.scores,
-        commands=[facts.train_command, command],
-        splits=("test",),
-    )
+    return rows

@@ -30,7 +30,7 @@ from pe_dense.run.request import RunRequest
 from pe_dense.run.runner import NamingRunner
 from pe_dense.run.scored_data import content_of
 from pe_dense.run.speed import use_speed_options
-from pe_dense.run.start_table import beside_score, tell_weights
+from pe_dense.run.start_table import beside_score, encoder_learns, tell_weights
 from pe_dense.run.task import tell_without_protocol
 from pe_dense.run.trained_run import TrainedRun, bare_model, encoder_settings
 from pe_dense.run.vis_backends import use_vis_backends
@@ -136,7 +136,8 @@ def evaluate(
     else:
         blind = blind_line(whole, scores) if scores else None
         used = run.facts.scored_weights
-        print(beside_score(protocol, run.cfg.encoder, used, run.file is not None))
+        learned = run.file is not None and encoder_learns(model)
+        print(beside_score(protocol, run.cfg.encoder, used, learned))
     if protocol is not None and records is not None and scores:
         record = record_of(
             run, request, protocol, scores, runner, seconds, accepted, content, training, blind

@@ -145,6 +145,14 @@ def weights_of(model: nn.Module) -> WeightsInfo | None:
     return next((found for found in sources if isinstance(found, WeightsInfo)), None)
 
 
+def encoder_learns(model: nn.Module) -> bool:
+    """Whether a training changes the encoder of a model, or leaves it as it was loaded."""
+    for module in model.modules():
+        if isinstance(getattr(module, "weights_info", None), WeightsInfo):
+            return any(p.requires_grad for p in module.parameters())
+    return False
+
+
 def data_in_words(cfg: Config, runner: Runner) -> str:
     """Folder and number of items that are trained on."""
     dataset = getattr(runner.train_loop.dataloader, "dataset", None)
@@ -192,7 +200,7 @@ def beside_score(protocol: ProtocolInfo, encoder: str, weights: WeightsInfo, tra
         protocol: That was followed.
         encoder: Name in the zoo.
         weights: What the encoder, or the whole model, started from.
-        trained: Whether a checkpoint is scored.
+        trained: Whether the encoder learned since.
 
     Example:
         >>> protocol = ProtocolInfo("p", 1, "AP", True, "0" * 64)

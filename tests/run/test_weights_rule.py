@@ -70,6 +70,20 @@ def test_an_evaluation_says_that_the_weights_are_random_first_and_last(
     assert "Config:" in log and "System environment" in log
 
 
+def test_a_frozen_encoder_stays_random_after_a_training() -> None:
+    from torch import nn
+
+    from pe_dense.encoders.contract import WeightsInfo
+    from pe_dense.run.start_table import encoder_learns
+
+    model = nn.ModuleDict({"head": nn.Linear(2, 2), "backbone": nn.Linear(2, 2)})
+    assert not encoder_learns(model)  # nobody knows of weights
+    model["backbone"].weights_info = WeightsInfo("random", "random")
+    assert encoder_learns(model)
+    model["backbone"].requires_grad_(False)
+    assert not encoder_learns(model)
+
+
 def test_a_training_tells_what_it_does_in_a_few_lines(
     mini_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
