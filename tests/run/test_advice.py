@@ -9,6 +9,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -197,7 +198,8 @@ def test_forms_that_people_type(word: str, monkeypatch: pytest.MonkeyPatch) -> N
     from pe_dense.run import vis_backends
     from pe_dense.run.config import load_config
 
-    monkeypatch.setattr(vis_backends.importlib.util, "find_spec", lambda name: object())
+    there = SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: object()))
+    monkeypatch.setattr(vis_backends, "importlib", there)
     config = REPO / "configs/alignment/spatial_align_t16_mini.py"
     cfg, _ = load_config(config, options=parse_options([word]))
     vis_backends.use_vis_backends(cfg)
@@ -221,7 +223,8 @@ def test_tensorboard_is_an_extra_that_pip_knows(monkeypatch: pytest.MonkeyPatch)
 
     from pe_dense.run import vis_backends
 
-    monkeypatch.setattr(vis_backends.importlib.util, "find_spec", lambda name: None)
+    absent = SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None))
+    monkeypatch.setattr(vis_backends, "importlib", absent)
     with pytest.raises(ValueError, match=r'pip install "pe_dense\[tensorboard\]"$'):
         vis_backends.use_vis_backends(Config(dict(vis_backends="tensorboard")))
     assert '"tensorboard"' in (REPO / "setup.py").read_text()
