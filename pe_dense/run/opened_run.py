@@ -26,6 +26,7 @@ from pe_dense.run.changed_settings import (
 )
 from pe_dense.run.checkpoint import RunFacts, checkpoint_file, load_checkpoint_safely
 from pe_dense.run.config import load_template, overridden, read_config, resolved
+from pe_dense.run.config_files import CONFIGS
 from pe_dense.run.launch import is_first_process
 from pe_dense.run.protocol import followed_sha256, protocol_sha256, require_known_training
 from pe_dense.run.protocol_facts import stated_protocol
@@ -43,8 +44,8 @@ from pe_dense.run.stored_rules import of_project, require_harmless_options, requ
 from pe_dense.run.tracked_detector import open_tracker, takes_any_detector
 from pe_dense.run.trained_run import TrainedRun, use_plain_weights
 
-# Endings of files that a tool takes for a checkpoint where a config may stand.
-CHECKPOINTS = (".pth", ".pt", ".safetensors", ".bin")
+# Endings of files that a tool takes for a config where a checkpoint may stand.
+CONFIG_FILES = (".py", ".json", ".yaml", ".yml")
 
 
 def config_and_checkpoint(words: Sequence[str]) -> tuple[str, Path | None]:
@@ -66,8 +67,8 @@ def config_and_checkpoint(words: Sequence[str]) -> tuple[str, Path | None]:
     if len(words) == 2:
         return words[0], Path(words[1])
     path = Path(words[0]).expanduser()
-    is_checkpoint = path.suffix in CHECKPOINTS or path.is_dir()
-    return ("", path) if is_checkpoint else (words[0], None)
+    is_config = path.suffix in CONFIG_FILES or path.parts[:1] == CONFIGS.parts
+    return (words[0], None) if is_config and not path.is_dir() else ("", path)
 
 
 def open_run(

@@ -19,7 +19,7 @@ from pe_dense.report.run_report import report_evaluation
 from pe_dense.results.store import load_records
 from pe_dense.run.command_line import parse_options
 from pe_dense.run.evaluation import evaluate
-from pe_dense.run.opened_run import open_run
+from pe_dense.run.opened_run import config_and_checkpoint, open_run
 from pe_dense.run.protocol import protocol_sha256
 from pe_dense.run.request import RunRequest
 from pe_dense.run.saved_run import open_saved
@@ -195,6 +195,16 @@ def test_half_a_protocol_and_an_unknown_task_are_refused_before_training(tmp_pat
     with pytest.raises(ValueError, match="own.py lacks task, dataset, split, metric, higher_is_b"):
         runs.train(config, work_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_one_word_is_a_config_or_a_checkpoint(tmp_path):
+    assert config_and_checkpoint(["configs/detection/absent"]) == ("configs/detection/absent", None)
+    assert config_and_checkpoint(["own.py"]) == ("own.py", None)
+    for word in ("work_dirs/absent", "a/epoch_3.pth", "whole.safetensors", str(tmp_path)):
+        assert config_and_checkpoint([word]) == ("", Path(word))
+    assert config_and_checkpoint(["a.py", "b"]) == ("a.py", Path("b"))
+    with pytest.raises(ValueError, match="a config and a checkpoint at most"):
+        config_and_checkpoint(["a.py", "b.pth", "c.pth"])
 
 
 def test_an_earlier_version_s_checkpoint_asks_for_its_config():
