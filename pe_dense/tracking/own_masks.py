@@ -25,7 +25,6 @@ from pe_dense.mini_world.formats import davis_palette
 from pe_dense.tracking.frames import MAX_GREY_ID
 from pe_dense.tracking.region_and_boundary import VOID
 
-MASK_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MAX_OBJECTS = VOID - 1
 
 

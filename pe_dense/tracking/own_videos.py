@@ -26,7 +26,7 @@ from pe_dense.tracking.own_layout import OwnClip, find_clips
 from pe_dense.tracking.own_masks import object_ids
 from pe_dense.tracking.unpacked_video import indexed_masks, unpacked_frames
 
-MIN_SCORED = {"davis": 3, "youtube": 2}  # frames, and masks
+MIN_MASKS = 2  # of a clip that is scored: the one that is given, and one to score with
 Masks = dict[int, Path | dict[int, Path]]
 
 
@@ -117,7 +117,7 @@ class OwnVideos(DavisVideos):
             mask_paths=tuple(str(masks[n]) if n in masks else None for n in used),
             style="youtube",
             purpose=clip.purpose,
-            scored=len(masks) >= MIN_SCORED["youtube"],
+            scored=len(masks) >= MIN_MASKS,
             bits=None if clip.is_file else self.bits,
         )
 
