@@ -212,7 +212,9 @@ def test_without_a_rule_every_image_is_tossed_for_as_published() -> None:
 
 def test_a_toss_is_refused_where_images_share_a_sequence() -> None:
     frames = [{"img_path": f"{i}.jpg", "sequence": f"scene{i // 10}"} for i in range(400)]
-    with pytest.raises(ValueError, match="400 of them are of 40 sequences .* holdout_group=sequence"):
+    with pytest.raises(
+        ValueError, match="400 of them are of 40 sequences .* holdout_group=sequence"
+    ):
         HoldoutSubset(Infos(frames), "holdout")
     held = HoldoutSubset(Infos(frames), "holdout", group="sequence")
     assert len(held) == 40 and held.holdout.num_held_groups == 4
