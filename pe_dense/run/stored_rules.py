@@ -22,7 +22,7 @@ from typing import Any
 from mmengine.config import Config
 
 from pe_dense.results.provenance import repository_root
-from pe_dense.run import training_options
+from pe_dense.run import tile_option, training_options
 from pe_dense.run.config_files import CONFIGS
 from pe_dense.run.references import REFERENCE, Given
 
@@ -101,7 +101,8 @@ class Trusted:
 @functools.lru_cache(maxsize=1)
 def of_project() -> Trusted:
     """What the project's own configs and their options name; read as text, nothing is run."""
-    files = [*(repository_root() / CONFIGS).rglob("*.py"), Path(training_options.__file__)]
+    options = [Path(str(module.__file__)) for module in (tile_option, training_options)]
+    files = [*(repository_root() / CONFIGS).rglob("*.py"), *options]
     texts = [file.read_text(encoding="utf-8") for file in files]
     found = [
         frozenset(name for text in texts for name in pattern.findall(text))

@@ -26,6 +26,7 @@ from pe_dense.detection.tiles import TiledDetector, Tiles
 from pe_dense.run.checkpoint import load_checkpoint_safely
 from pe_dense.run.config import load_config
 from pe_dense.run.protocol import protocol_sha256
+from pe_dense.run.stored_rules import of_project
 
 CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "detection" / "vitdet_custom.py")
 
@@ -185,3 +186,8 @@ def test_the_option_is_for_detectors() -> None:
     config = Path(CONFIG).parents[1] / "segmentation" / "linear_pe_t16_mini.py"
     with pytest.raises(ValueError, match="is no detector of pictures; leave it out"):
         load_config(config, options={"tile": (64, 64)})
+
+
+def test_a_checkpoint_alone_may_be_used_in_tiles() -> None:
+    """Its stored config names no tiles; the option brings parts that are the project's own."""
+    assert {"Tiles", "TiledDetector"} <= of_project().types
