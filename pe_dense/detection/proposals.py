@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pe_dense.detection.pair_assignment import xyxy_from_cxcywh
 from pe_dense.detection.suppression import kept_boxes
+from pe_dense.encoders.traced import is_exported
 
 CANDIDATES_PER_LEVEL = 1000
 
@@ -69,7 +70,9 @@ def select_proposals(
     )
     corners = xyxy_from_cxcywh(boxes_N4.float()).clamp(0.0, 1.0)[candidates]
     candidate_scores = objectness_N[candidates]
-    kept = kept_boxes(corners, candidate_scores, level_N[candidates], iou_threshold)
+    kept = kept_boxes(
+        corners, candidate_scores, level_N[candidates], iou_threshold, num_groups=num_levels
+    )
     by_score = candidate_scores.sort(descending=True, stable=True).indices
     candidates, kept = candidates[by_score], kept[by_score]
     levels = torch.arange(num_levels, device=level_N.device)
@@ -80,7 +83,8 @@ def select_proposals(
     chosen |= rest & (rest.cumsum(0) <= num_queries - chosen.sum())
     first_chosen = chosen.to(torch.uint8).sort(descending=True, stable=True).indices
     num_kept = kept.sum()
-    _warn_of_few(num_kept, num_queries)
+    if not is_exported():
+        _warn_of_few(num_kept, num_queries)
     return torch.where(
         num_kept < num_queries,
         objectness_N.topk(num_queries).indices,

@@ -14,6 +14,7 @@ from mmcv.ops import nms
 from torch import Tensor
 
 from pe_dense.detection.pair_assignment import iou_rows
+from pe_dense.encoders.traced import is_exported
 from pe_dense.kernels import use_kernels
 
 PAIRWISE_LIMIT = 4096  # up to this many boxes of a class are compared all with all
@@ -40,13 +41,26 @@ def grouped_nms(
 
 
 def kept_boxes(
-    boxes_Q4: Tensor, scores_Q: Tensor, groups_Q: Tensor, iou_threshold: float
+    boxes_Q4: Tensor,
+    scores_Q: Tensor,
+    groups_Q: Tensor,
+    iou_threshold: float,
+    num_groups: int | None = None,
 ) -> Tensor:
     """(Q,) bool, which boxes survive `grouped_nms`; of equal scores the first counts as higher.
+
+    `num_groups` is for exporters, which cannot count: groups are the numbers below it.
 
     On a GPU with Triton all groups are handled at once, and nothing waits for the result; one by
     one they cost a launch and a wait each, most of the time of a prediction.
     """
+    if is_exported():
+        from pe_dense.openmmlab.exported_operators import kept_in_groups
+
+        assert num_groups is not None
+        by_score = scores_Q.sort(descending=True, stable=True).indices
+        kept_Q = kept_in_groups(boxes_Q4[by_score], groups_Q[by_score], num_groups, iou_threshold)
+        return torch.zeros_like(kept_Q).scatter(0, by_score, kept_Q)
     if use_kernels(boxes_Q4):
         from pe_dense.detection.grouped_nms_kernel import kept_of_sorted
 

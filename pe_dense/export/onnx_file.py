@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pe_dense.export.onnx_operators import translations
 from pe_dense.export.program import Program
 
 METADATA_KEY = "pe_dense"
@@ -33,7 +34,7 @@ def import_needed(name: str) -> ModuleType:
     """
     import importlib
 
-    assert name in NEEDED
+    assert name.partition(".")[0] in NEEDED
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -63,16 +64,18 @@ def write_onnx(program: Program, target: Path, opset: int = OPSET) -> dict[str, 
                 example,
                 dynamo=True,
                 verbose=False,
-                optimize=True,
+                optimize=False,
                 opset_version=opset,
                 input_names=list(program.inputs),
                 output_names=list(program.outputs),
                 dynamic_shapes=program.dynamic_shapes(),
-                custom_translation_table=_translations(),
+                custom_translation_table=translations(),
             )
+            assert written is not None
+            import_needed("onnxscript.optimizer").optimize_ir(written.model)
+            _keep_constants(written.model)
         except Exception as error:  # the exporter has no common class of errors
             raise ValueError(refusal(error)) from error
-    assert written is not None
     facts = dict(program.described(), operators=sorted(_operators(written.model)), opset=opset)
     written.model.metadata_props[METADATA_KEY] = json.dumps(facts, sort_keys=True)
     written.model.producer_name = "pe_dense"
@@ -80,6 +83,21 @@ def write_onnx(program: Program, target: Path, opset: int = OPSET) -> dict[str, 
     size = sum(p.numel() * p.element_size() for p in program.module.state_dict().values())
     written.save(target, external_data=size > MOST_BYTES_IN_ONE_FILE)
     return dict(_operators(written.model))
+
+
+def _keep_constants(model: Any) -> None:
+    """Constants that nodes read and the graph does not hold: folding may drop one of two equals."""
+    graph = model.graph
+    inputs = {id(value) for value in graph.inputs}
+    for node in graph.all_nodes():
+        for value in node.inputs:
+            if value is None or value.producer() is not None or id(value) in inputs:
+                continue
+            held = graph.initializers.get(value.name)
+            if held is not value and value.const_value is not None:
+                if held is not None:
+                    value.name = f"{value.name}_{len(graph.initializers)}"
+                graph.register_initializer(value)
 
 
 def _forget_the_machine(model: Any) -> None:
@@ -95,10 +113,6 @@ def _forget_the_machine(model: Any) -> None:
             value.metadata_props.clear()
     for value in model.graph.initializers.values():
         value.metadata_props.clear()
-
-
-def _translations() -> dict[Any, Any]:
-    return {}
 
 
 def _operators(model: Any) -> Counter[str]:

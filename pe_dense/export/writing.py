@@ -11,7 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pe_dense.export.agreement import Detections, detection_difference, relative_difference
+from pe_dense.export.agreement import (
+    FLOOR,
+    Detections,
+    detection_difference,
+    relative_difference,
+)
 from pe_dense.export.onnx_file import OPSET, onnx_session, outputs_of, write_onnx
 from pe_dense.export.program import Program, in_half_precision
 from pe_dense.export.torch_program_file import run_torch_program, write_torch_program
@@ -185,7 +190,9 @@ def compared(
             )
             for side in sides
         ]
-        difference = detection_difference(*sets, limit=limit)
+        seen = sets[1].scores.max(initial=0.0) >= FLOOR  # else, all that there is is compared
+        floor = FLOOR if seen else float(np.finfo(np.float32).tiny)
+        difference = detection_difference(*sets, limit=limit, floor=floor)
         largest = max(largest, difference.largest)
         numbers = [numbers[0] + difference.compared, numbers[1] + difference.alone]
     if numbers[1]:

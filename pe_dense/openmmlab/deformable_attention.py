@@ -15,8 +15,12 @@ import mmcv.ops.multi_scale_deform_attn as mmcv_module
 import torch
 from torch import Tensor, nn
 
+from pe_dense.encoders.traced import is_exported
 from pe_dense.kernels import use_kernels
 from pe_dense.openmmlab.compiled_operators import work_on
+from pe_dense.openmmlab.torch_operators.deformable_attention import (
+    deformable_attention_by_gathers,
+)
 
 plain_deformable_attention = mmcv_module.multi_scale_deformable_attn_pytorch
 IMAGES_AT_ONCE = 64  # mmcv's `im2col_step`, which must divide a larger number of images
@@ -39,6 +43,8 @@ def deformable_attention(
     Source: Deformable DETR, arXiv:2010.04159, equation 3. The reference is mmcv's PyTorch form.
     """
     inputs = values_BNMD, shapes_L2, locations_BQMLP2, weights_BQMLP
+    if is_exported():  # runtimes gather everywhere, and sample grids here and there
+        return deformable_attention_by_gathers(*inputs)
     if use_kernels(values_BNMD):
         from pe_dense.openmmlab import deformable_attention_kernel as kernel
 

@@ -180,6 +180,10 @@ IN_PYTORCH: dict[str, Callable[..., Any]] = {
 }
 
 
+def _in_order(value: Any) -> Any:
+    return value.contiguous() if isinstance(value, Tensor) else value
+
+
 def _version() -> str:
     """What `get_compiler_version` and its like say; never asked of the compiled module.
 
@@ -200,6 +204,10 @@ def call(name: str, *args: Any, **options: Any) -> Any:
     kinds = {"cpu": (torch.float32,), "cuda": (torch.float32, torch.float16)}.get(device, ())
     fits = not tensors or tensors[0].dtype in kinds or name not in IN_PYTORCH
     if fits and compiled_operators.work_on(device):
+        # They read memory in the order of the axes, whatever the strides say: maps of a norm over
+        # channels, whose channels lie side by side, would be read as other pixels.
+        args = tuple(map(_in_order, args))
+        options = {name: _in_order(value) for name, value in options.items()}
         return getattr(compiled_operators.compiled_module(), name)(*args, **options)
     if name in IN_PYTORCH:
         return IN_PYTORCH[name](*args, **options)

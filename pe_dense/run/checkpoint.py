@@ -25,6 +25,7 @@ from pe_dense.encoders.torch_file import (
 from pe_dense.encoders.weights import WeightsInfo, read_state_dict, require_finite
 from pe_dense.files import atomic_write_bytes
 from pe_dense.openmmlab.foreign_layouts import FOREIGN_LAYOUTS
+from pe_dense.run.published_folder import downloaded, is_hub_name, read_folder, weights_of_folder
 from pe_dense.run.validations import read_validations
 
 
@@ -201,7 +202,7 @@ def _read(filename: str, map_location: Any, mapped: bool) -> dict:
     if not path.is_file():
         raise ValueError(f"checkpoint {filename} does not exist; give a .pth file or a work dir")
     if path.suffix == ".safetensors":
-        return {"state_dict": read_state_dict(path)}
+        return read_folder(path) or {"state_dict": read_state_dict(path)}
     remedy = "use one that tools/train.py wrote, or delete it and continue from an earlier one"
     try:
         checkpoint = read_torch_file(path, map_location, mapped)
@@ -252,10 +253,15 @@ def _is_row(values: Any) -> bool:
 def checkpoint_file(checkpoint: Path) -> Path:
     """The file itself, or of a work dir the best checkpoint where it was chosen, else the newest.
 
-    Chosen is what `keep_best.KeepBest` keeps; which one it took is said.
+    Chosen is what `keep_best.KeepBest` keeps; which one it took is said. Of a published folder the
+    weights; 'hf://owner/name' is one that is downloaded.
     """
+    if is_hub_name(checkpoint):
+        checkpoint = downloaded(checkpoint)
     if not checkpoint.is_dir():
         return checkpoint
+    if published := weights_of_folder(checkpoint):
+        return published
     validations = read_validations(checkpoint)
     best = None if validations is None else validations.best_file()
     if validations is not None and best is not None and (checkpoint / best).is_file():

@@ -1,5 +1,6 @@
 """Small models as checkpoints, without a training, and the runner that has no torch."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -8,8 +9,9 @@ from mmengine.registry import MODELS, init_default_scope
 
 from pe_dense.encoders.contract import WeightsInfo
 from pe_dense.run.checkpoint import RunFacts
+from pe_dense.run.protocol import followed_sha256
 from pe_dense.run.request import RunRequest
-from pe_dense.run.trained_run import TrainedRun
+from pe_dense.run.saved_run import open_saved
 
 REPO = Path(__file__).resolve().parents[2]
 # A tower of two blocks whose every number a test can afford.
@@ -17,6 +19,7 @@ TINY = {
     "depth": 4, "embed_dim": 32, "num_heads": 2, "mlp_hidden": 48, "patch_size": 16,
     "image_size": 64,
 }  # fmt: skip
+DRAWN = WeightsInfo("random", "random")
 
 
 def runner_module():
@@ -26,19 +29,23 @@ def runner_module():
     return module
 
 
-def untrained_run(config, folder, seed=0, **options):
-    """A checkpoint of a config with numbers that were drawn, large enough to differ."""
+def untrained_run(config, folder, seed=0, weights=DRAWN, **options):
+    """A checkpoint of a config with numbers that were drawn, opened as any other."""
     options = {"model.backbone.encoder_options": TINY, **options}
-    cfg, template = RunRequest(str(REPO / config), options=options).load()
-    init_default_scope(cfg.get("default_scope", "mmengine"))
+    request = RunRequest(str(REPO / config), weights="random", options=options)
+    loaded = request.load_parts()
+    init_default_scope(loaded.cfg.get("default_scope", "mmengine"))
     torch.manual_seed(seed)
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(loaded.cfg.model)
     model.init_weights()
     facts = RunFacts(
-        cfg.encoder, WeightsInfo("random", "random"), None, seed, False, 1, None, "", None,
-        "0" * 40, False,
+        encoder=loaded.cfg.encoder, weights=weights, protocol_sha256=None, seed=seed, amp=False,
+        world_size=1, start_from=None, train_command="", train_seconds=None, commit="0" * 40,
+        dirty=False, recipe=request.recipe(loaded).to_meta(),
     )  # fmt: skip
-    content = dict(state_dict=model.state_dict(), meta=dict(pe_dense=facts.to_meta()))
+    sha256 = followed_sha256(loaded.template, facts)
+    facts = dataclasses.replace(facts, protocol_sha256=sha256)
     file = Path(folder) / "epoch_1.pth"
-    torch.save(content, file)
-    return TrainedRun(file, content, facts, cfg, template)
+    meta = dict(pe_dense=facts.to_meta())
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), file)
+    return open_saved(file)

@@ -190,6 +190,16 @@ def test_roi_align_and_its_gradient(either, mode: str, aligned: bool, ratio: int
     np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_maps_with_channels_side_by_side_are_read_as_any_other(either, mode: str) -> None:
+    """As a norm over channels leaves them; the compiled operator heeds no strides."""
+    maps = torch.randn(1, 3, 8, 10)
+    rois = torch.tensor([[0.0, 1, 2, 20, 17], [0, 3, 3, 30, 30]])
+    apart = maps.to(memory_format=torch.channels_last)
+    found = [roi_align(m, rois, 3, 0.25, 0, mode, True) for m in (maps, apart)]
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("ratio", [0, 2])
 def test_pixels_with_weights_equal_the_matrices(ratio: int) -> None:
     maps, rois = (array.double() for array in roi_case())
