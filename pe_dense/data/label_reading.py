@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,24 @@ def label_files(*datasets: Any) -> list[Path]:
             info = dataset.get_data_info(index)
             found += [Path(info[key]) for key in _LABELS if info.get(key)]
     return found
+
+
+def items_sha256(cfg: Config) -> str:
+    """Hash of all that the training and the scored data sets list.
+
+    A list file or a folder may name other items later, while none of the files that were read for
+    an answer changes.
+    """
+    sets = [built(leaf, []) for _, leaf, _ in datasets_of(cfg, ("train", "test"))]
+    return infos_sha256(s.get_data_info(index) for s in sets for index in range(len(s)))
+
+
+def infos_sha256(infos: Iterable[Mapping[str, Any]]) -> str:
+    """Hash of what data sets say of their items."""
+    digest = hashlib.sha256()
+    for info in infos:
+        digest.update(json.dumps(info, default=str, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def label_steps(leaf: Mapping[str, Any]) -> list[Any]:

@@ -13,6 +13,7 @@ from pe_dense.data.config_datasets import datasets_of
 from pe_dense.data.label_reading import (
     MOST_MAPS,
     built,
+    items_sha256,
     label_files,
     label_maps,
     say_how_many,
@@ -64,6 +65,11 @@ def blind_depth_errors(
         evidence = depth_evidence([str(i) for i in range(len(rows))], rows, sequence_ids=None)
         scores[name] = float(evidence.metrics()[metric])
     return scores
+
+
+def listed(cfg: Config) -> str:
+    """Hash of the items that are read: other ones make another answer."""
+    return items_sha256(cfg)
 
 
 def of_config(cfg: Config) -> tuple[dict[str, float], list[Path]]:

@@ -46,6 +46,11 @@ def layout_average_precision(
     return {NAME: average_precision(truth, detections_Q7, images)[metric]}
 
 
+def listed(_: Config) -> str:
+    """Nothing: which images there are stands in the files that are read for an answer."""
+    return ""
+
+
 def of_config(cfg: Config) -> tuple[dict[str, float], list[Path]]:
     """Scores of the blind predictors of a config, and the files of labels that they depend on."""
     evaluator = cfg.test_evaluator

@@ -21,8 +21,11 @@ import pe_dense
 from pe_dense.data.checks.remembered import Answer, remembered
 from pe_dense.data.config_datasets import datasets_of
 
-# Folders whose blind.py has `of_config(cfg)`: scores by name, and the files that they depend on.
+# Folders whose blind.py has `of_config(cfg)`: scores by name, and the files that they depend on;
+# and `listed(cfg)`: a hash of which items there are.
 TASKS = ("detection", "depth", "segmentation", "tracking")
+# What these look up in a config besides its data sets and its evaluator.
+SETTINGS = ("classes", "min_depth", "max_depth", "score_crop")
 
 
 def blind_scores(cfg: Config) -> dict[str, float]:
@@ -37,19 +40,21 @@ def blind_scores(cfg: Config) -> dict[str, float]:
     init_default_scope(cfg.get("default_scope", "mmengine"))
     if cfg.protocol.task not in TASKS:
         return {}
-    maker = importlib.import_module(f"pe_dense.{cfg.protocol.task}.blind").of_config
+    task = importlib.import_module(f"pe_dense.{cfg.protocol.task}.blind")
     question = _plain(
         {
             "task": cfg.protocol.task,
             "metric": cfg.protocol.metric,
+            "items": task.listed(cfg),
             "code": _code_sha256(cfg.protocol.task),
+            "settings": {name: cfg.get(name) for name in SETTINGS},
             "evaluator": cfg.test_evaluator,
             "train": [leaf for _, leaf, _ in datasets_of(cfg, ("train",))],
             "test": [leaf for _, leaf, held in datasets_of(cfg, ("test",)) if not held],
         }
     )
     root = Path(str(cfg.get("data_root") or "."))
-    return remembered(root, question, functools.partial(_found, maker, cfg))
+    return remembered(root, question, functools.partial(_found, task.of_config, cfg))
 
 
 @functools.lru_cache

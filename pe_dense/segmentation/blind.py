@@ -14,6 +14,7 @@ from pe_dense.data.config_datasets import datasets_of
 from pe_dense.data.label_reading import (
     MOST_MAPS,
     built,
+    items_sha256,
     label_files,
     label_maps,
     label_steps,
@@ -86,6 +87,11 @@ def blind_mean_iou(
         ids = [str(i) for i in range(len(rows))]
         scores[name] = float(counts_evidence(ids, classes, np.stack(rows)).metrics()["mIoU"])
     return scores
+
+
+def listed(cfg: Config) -> str:
+    """Hash of the items that are read: other ones make another answer."""
+    return items_sha256(cfg)
 
 
 def of_config(cfg: Config) -> tuple[dict[str, float], list[Path]]:

@@ -11,6 +11,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from pe_dense.data.label_reading import infos_sha256
 from pe_dense.tracking.annotated_video import AnnotatedVideo, read_annotated_video
 from pe_dense.tracking.frame_scorer import FrameScorer
 from pe_dense.tracking.object_statistics import evidence_of_objects, object_statistics
@@ -59,11 +60,19 @@ def _statistics(video: AnnotatedVideo) -> np.ndarray:
     return object_statistics(np.stack(rows))[0, 0]
 
 
+def listed(cfg: Config) -> str:
+    """Hash of the videos that are read: other ones make another answer."""
+    return infos_sha256(_videos(cfg))
+
+
+def _videos(cfg: Config) -> list[Any]:
+    dataset = DATASETS.build(copy.deepcopy(cfg.test_dataloader.dataset))
+    return [dataset.get_data_info(index) for index in range(len(dataset))]
+
+
 def of_config(cfg: Config) -> tuple[dict[str, float], list[Path]]:
     """Scores of the blind predictors of a config, and the files of labels that they depend on."""
-    dataset = DATASETS.build(copy.deepcopy(cfg.test_dataloader.dataset))
-    videos = [dataset.get_data_info(index) for index in range(len(dataset))]
-    metric = cfg.protocol.metric
+    videos, metric = _videos(cfg), cfg.protocol.metric
     if cfg.test_evaluator.type == "MOTChallengeScores":  # TrackEval may be absent elsewhere
         from pe_dense.tracking.blind_tracks import static_boxes
 

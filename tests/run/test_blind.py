@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -13,8 +15,10 @@ import pytest
 pytest.importorskip("mmseg")
 
 from config_files import REPO as ROOT
+from mmengine.config import Config
 
 from pe_dense.data.box_layout import mean_layout
+from pe_dense.data.checks import remembered
 from pe_dense.data.depth_map import read_depth_steps
 from pe_dense.run.blind import blind_scores
 from pe_dense.run.checkpoint import install
@@ -159,6 +163,52 @@ def test_answers_follow_the_labels(mini_root, tmp_path):
         if file.name != first.name:
             shutil.copyfile(first, file)
     assert blind("tracking/mini_v1.py", tmp_path / "davis")["first mask copied"] == 1.0
+
+
+@pytest.mark.parametrize("data", ["nyu", "davis"])
+def test_answers_follow_what_lists_name(mini_root, tmp_path, data):
+    """Files that were read stay as they are; others come to them."""
+    shutil.copytree(mini_root / data, tmp_path / data)
+    config = {
+        "nyu": "depth/linear_pe_t16_mini.py",
+        "davis": "tracking/mini_v1.py",
+    }[data]
+    lists = {"nyu": "nyu_test.txt", "davis": "ImageSets/2017/val.txt"}
+    text = (tmp_path / data / lists[data]).read_text()
+    (tmp_path / data / lists[data]).write_text(text.splitlines()[0] + "\n")
+    if data == "davis":
+        for folder in ("JPEGImages", "Annotations"):
+            inside = tmp_path / data / folder / "480p"
+            shutil.copytree(inside / "train_000", inside / "new")
+    for file in (tmp_path / data).rglob("*"):
+        os.utime(file, (1, 1))
+    with mock.patch.object(remembered, "SETTLED_S", -3600.0):  # every answer is kept
+        few = blind(config, tmp_path / data)
+        assert few == blind(config, tmp_path / data)
+        also = "new\n" if data == "davis" else ""
+        (tmp_path / data / lists[data]).write_text(also + text)
+        more = blind(config, tmp_path / data)
+    assert more != few
+
+
+def test_an_answer_follows_the_range_of_depth(mini_root, tmp_path):
+    shutil.copytree(mini_root / "nyu", tmp_path / "nyu")
+    config = "probing/depth_pe_t16_mini.py"
+    with mock.patch.object(remembered, "SETTLED_S", -3600.0):
+        far = blind(config, tmp_path / "nyu")
+        near = blind(config, tmp_path / "nyu", max_depth=5.0)
+    assert far != near
+
+
+def test_no_failure_loses_a_score(capsys):
+    from pe_dense.run.evaluation import blind_line
+
+    cfg = Config({"protocol": {"task": "detection", "metric": "AP"}})
+    for error in (KeyError("AP"), RuntimeError("no memory"), AssertionError()):
+        with mock.patch("pe_dense.run.evaluation.blind_scores", side_effect=error):
+            assert blind_line(cfg, {"AP": 1.0}) is None
+    out = capsys.readouterr().out
+    assert "no blind baseline: no memory" in out and "no blind baseline: AssertionError" in out
 
 
 def test_every_protocol_of_a_known_task_can_have_a_line():
