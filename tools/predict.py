@@ -21,10 +21,13 @@ Exit code 1 if some pictures could not be predicted, 2 if none.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
 from pe_dense.run import command_line
+
+SCORE_THR = 0.3
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on with a folder of before")
     parser.add_argument("--overlays", action="store_true", help="draw what was found")
     parser.add_argument(
-        "--score-thr", type=float, default=0.3, help="least score that is drawn (%(default)s)"
+        "--score-thr", type=float, default=SCORE_THR, help="least score that is drawn (%(default)s)"
     )
     parser.add_argument(
         "--batch-size", type=int, help="pictures that run together (default: as in the test)"
@@ -125,20 +128,43 @@ def main() -> int:
             "there, not in *.npy; give fewer steps per metre with --depth-scale"
         )
     for file, reason in outcome.failed.items():
-        print(f"not predicted: {file}: {reason}", file=sys.stderr)
+        print(f"not predicted: {on_one_line(file)}: {reason}", file=sys.stderr)
     if outcome.failed:
         print(f"{len(outcome.failed)} could not be predicted", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def on_one_line(file: str) -> str:
+    """A name whose line breaks and the like are spelt out."""
+    return re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", lambda found: repr(found[0])[1:-1], file)
 
 
 def follow_objects(config: str, words: list[str], args: argparse.Namespace) -> int:
     """Masks or boxes through videos."""
     from pe_dense.predict.video_command import VideoRequest, follow  # heavy
 
+    for option, given in (
+        ("--resume", args.resume),
+        ("--overlays", args.overlays),
+        ("--score-thr", args.score_thr != SCORE_THR),
+        ("--batch-size", args.batch_size),
+        ("--device", args.device),
+        ("--amp", args.amp),
+        ("--ids", args.ids),
+        ("--depth-scale", args.depth_scale),
+    ):
+        if given:
+            raise ValueError(
+                f"{option} is of models of pictures, and {config} follows objects through videos; "
+                "leave it out"
+            )
     options = command_line.parse_options(args.cfg_options)
-    outcomes = follow(
-        VideoRequest(config, words, args.out, args.mask, args.encoder, args.weights, options)
-    )
+    request = VideoRequest(config, words, args.out, args.mask, args.encoder, args.weights, options)
+    try:
+        outcomes = follow(request)
+    except KeyboardInterrupt:
+        print("stopped; begin again with another --out", file=sys.stderr)
+        return command_line.INTERRUPTED
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
         print(f"not predicted to its end: {outcome.error}", file=sys.stderr)

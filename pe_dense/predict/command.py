@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 
 from pe_dense.files import file_sha256
-from pe_dense.predict.folder_prediction import Outcome, predict_pictures
+from pe_dense.predict.folder_prediction import Outcome, predict_pictures, stamp_of
 from pe_dense.predict.inputs import find_inputs, output_stems
-from pe_dense.predict.journal import Journal
+from pe_dense.predict.journal import Journal, Stamp
 from pe_dense.predict.model import open_trained
 from pe_dense.predict.predictor import Predictor
 from pe_dense.predict.results import SCORE_THR
@@ -25,7 +25,13 @@ from pe_dense.predict.summary import (
     write_detections,
     write_index,
 )
-from pe_dense.predict.video_prediction import ImagePredictor, predict_videos, video_of
+from pe_dense.predict.video_prediction import (
+    ImagePredictor,
+    VideoOutcome,
+    predict_videos,
+    video_of,
+)
+from pe_dense.predict.video_source import is_camera
 from pe_dense.predict.writing import DEPTH, LABELS, OVERLAYS, Writer
 from pe_dense.results.provenance import code_state, typed
 from pe_dense.run.trained_run import TrainedRun
@@ -93,7 +99,7 @@ def predict(request: PredictRequest) -> Outcome:
     journal = Journal(request.out, facts, request.resume)
     writer = Writer(request.out, request.overlays, request.score_thr)
     batch_size = request.batch_size or predictor.batch_size
-    videos = _predict_videos(predictor, found.videos, request) if found.videos else []
+    videos = _predict_videos(predictor, found.videos, request, journal) if found.videos else []
     outcome = predict_pictures(predictor, found.pictures, journal, writer, batch_size)
     journal.close()
     outcome.videos = sum(not video.error for video in videos)
@@ -132,11 +138,14 @@ class PredictedVideo:
 
 
 def _predict_videos(
-    predictor: Predictor, videos: Sequence[str], request: PredictRequest
+    predictor: Predictor, videos: Sequence[str], request: PredictRequest, journal: Journal
 ) -> list[PredictedVideo]:
-    """Frame by frame, beside the pictures; of a run that goes on, what is there whole stays."""
+    """Frame by frame, beside the pictures.
+
+    Of a run that goes on, what came to its end and has not changed stays; the rest is done anew.
+    """
     results = []
-    todo = []
+    todo: dict[str, Stamp] = {}
     for text in videos:
         file = video_of(request.out, text)
         folder = file.with_suffix("")
@@ -144,18 +153,26 @@ def _predict_videos(
             raise ValueError(
                 f"video {text} would be written into {folder}, where pictures are; rename it"
             )
-        if request.resume and file.is_file():
+        stamp = () if is_camera(text) or not Path(text).is_file() else stamp_of(Path(text))
+        if file.is_file() and journal.videos.get(file.name) == stamp:
             results.append(PredictedVideo(text, file.name))
             continue
-        if request.resume and folder.is_dir():  # half a video of a killed run
-            shutil.rmtree(folder)
-        todo.append(text)
+        if request.resume:  # what a killed run, a broken file or an earlier state of it left
+            file.unlink(missing_ok=True)
+            if folder.is_dir():
+                shutil.rmtree(folder)
+        todo[text] = stamp
     suffixes = (".npy",) if predictor.task == "depth" else (".png",)
     batch_size = request.batch_size or predictor.batch_size
     frames = ImagePredictor(predictor, suffixes, batch_size, predictor.bits)
-    for text, done in zip(todo, predict_videos(todo, request.out, frames), strict=False):
+
+    def note(text: str, outcome: VideoOutcome) -> None:
         file = video_of(request.out, text)
-        results.append(PredictedVideo(text, file.name, done.error))
+        results.append(PredictedVideo(text, file.name, outcome.error))
+        if not outcome.error:
+            journal.add_video(file.name, todo[text])
+
+    predict_videos(list(todo), request.out, frames, note=note)
     return results
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from pe_dense.predict.inputs import Source, output_stems
-from pe_dense.predict.journal import Done, Journal
+from pe_dense.predict.journal import Done, Journal, Stamp
 from pe_dense.predict.predictor import Predictor, Prepared
 from pe_dense.predict.progress import Progress
 from pe_dense.predict.results import Result
@@ -78,14 +78,16 @@ def predict_pictures(
         else:
             todo.append(source)
     progress = Progress(len(todo))
+    stamps: dict[str, Stamp] = {}
     with _Behind(WRITERS, limit=4 * batch_size) as behind:
-        for read in _batches(_read_ahead(predictor, todo, batch_size), batch_size):
+        for read in _batches(_read_ahead(predictor, todo, batch_size, stamps), batch_size):
             for source, result in _predict(predictor, read):
                 if isinstance(result, str):
                     outcome.failed[str(source.file)] = result
                     progress.add()
                 else:
-                    behind.submit(source, _write, writer, result, stems[source.name])
+                    stamp = stamps.pop(source.name)
+                    behind.submit(source, _write, writer, result, stems[source.name], stamp)
             _note(behind.finished(), journal, outcome, progress)
         _note(behind.all(), journal, outcome, progress)
     names = {source.name for source in sources}
@@ -95,10 +97,13 @@ def predict_pictures(
     return outcome
 
 
-def stamp_of(file: Path) -> tuple[int, int]:
-    """Bytes and time of change, by which a changed file is known."""
+def stamp_of(file: Path) -> Stamp:
+    """Bytes, times of change and place on the disk, by which a changed or other file is known.
+
+    The time that tools can set is not enough: archives give all their files the same one.
+    """
     facts = file.stat()
-    return facts.st_size, facts.st_mtime_ns
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 
 def _is_done(done: Done | None, source: Source, stem: str, out: Path) -> bool:
@@ -112,12 +117,18 @@ def _is_done(done: Done | None, source: Source, stem: str, out: Path) -> bool:
 
 
 def _read_ahead(
-    predictor: Predictor, sources: Sequence[Source], batch_size: int
+    predictor: Predictor, sources: Sequence[Source], batch_size: int, stamps: dict[str, Stamp]
 ) -> Iterator[tuple[Source, Prepared | str]]:
-    """Each picture prepared, or why not, in order; some more are read while one is used."""
+    """Each picture prepared, or why not, in order; some more are read while one is used.
+
+    `stamps` gets that of each picture by name, from before it is read: what is changed later is
+    another picture.
+    """
 
     def read(source: Source) -> Prepared | str:
         try:
+            if source.file.is_file():  # `Predictor.read` says it of others
+                stamps[source.name] = stamp_of(source.file)
             return predictor.prepare(predictor.read(source.file), source.file)
         except PICTURE_ERRORS as error:
             return reason(error)
@@ -180,15 +191,12 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _write(writer: Writer, result: Result, stem: str) -> dict[str, Any] | str:
+def _write(writer: Writer, result: Result, stem: str, stamp: Stamp) -> dict[str, Any] | str:
     """The line of the journal on a picture whose files are now there, or why they are not."""
     assert result.file is not None
     height, width = result.size
     try:
-        stamp = stamp_of(result.file)
         written = writer.write(result, stem)
-    except FileNotFoundError as error:  # the picture went away meanwhile
-        return reason(error)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

@@ -1,8 +1,8 @@
 """What a folder of predictions has so far, line by line, so that a killed run goes on.
 
-The first line says which model and settings; each other line is one picture, written after its
-files. A kill can only cut the last line off, and what it said is done again. Of several lines on a
-picture the last counts.
+The first line says which model and settings; each other line is one picture or video, written
+after its files. A kill can only cut the last line off, and what it said is done again. Of several
+lines on one the last counts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 NAME = ".predicted.jsonl"
+Stamp = tuple[int, ...]  # of a file, see `folder_prediction.stamp_of`
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Done:
 
     Attributes:
         file: Its path.
-        stamp: Bytes and time of change of the file, by which a changed one is known.
+        stamp: Of the file when it was read, by which a changed one is known.
         size: Width and height in pixels.
         outputs: What was written, by kind, below the folder.
         facts: Counts that the index tells.
@@ -31,7 +32,7 @@ class Done:
     """
 
     file: str
-    stamp: tuple[int, int]
+    stamp: Stamp
     size: tuple[int, int]
     outputs: dict[str, str]
     facts: dict[str, int]
@@ -48,6 +49,7 @@ class Journal:
 
     Attributes:
         done: By name of the picture.
+        videos: Stamps of videos that were predicted to their end, by name of their MP4.
 
     Raises:
         ValueError: If the folder holds other files, an earlier run's without `resume`, or those of
@@ -57,6 +59,7 @@ class Journal:
     def __init__(self, out: Path, header: Mapping[str, Any], resume: bool) -> None:
         self.path, self.header = out / NAME, dict(header)
         self.done: dict[str, Done] = {}
+        self.videos: dict[str, Stamp] = {}
         _require_usable(out, self.path.is_file(), resume)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.is_file():
@@ -69,6 +72,11 @@ class Journal:
         """Note a picture whose files are written; keys as of `Done`, and `found`."""
         line = {"name": name, **entry}
         self.done[name] = _done(line, self._append(line))
+
+    def add_video(self, name: str, stamp: Stamp) -> None:
+        """Note a video that was predicted to its end."""
+        self._append(dict(video=name, stamp=stamp))
+        self.videos[name] = stamp
 
     def found(self, name: str) -> list[dict[str, Any]]:
         """The detections of a picture, as `Detections.coco` gives them."""
@@ -103,6 +111,8 @@ class Journal:
                     ) from error
                 if number == 0:
                     self._require_same(line)
+                elif "video" in line:
+                    self.videos[line["video"]] = tuple(map(int, line["stamp"]))
                 else:
                     self.done[line["name"]] = _done(line, whole)
                 whole += len(text)
@@ -119,8 +129,8 @@ class Journal:
 
 
 def _done(line: Mapping[str, Any], offset: int) -> Done:
-    (size, changed), (width, height) = line["stamp"], line["size"]
-    stamp, side = (int(size), int(changed)), (int(width), int(height))
+    width, height = line["size"]
+    stamp, side = tuple(map(int, line["stamp"])), (int(width), int(height))
     return Done(line["file"], stamp, side, dict(line["outputs"]), dict(line["facts"]), offset)
 
 

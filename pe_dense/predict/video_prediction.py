@@ -202,6 +202,7 @@ def predict_videos(
     fps: float | None = None,
     tell: Callable[[str], None] = print,
     open_camera: Callable[[int], Any] | None = None,
+    note: Callable[[str, VideoOutcome], None] | None = None,
 ) -> list[VideoOutcome]:
     """Predict on videos: 'OUT/<name>.mp4' and whatever the predictor writes into 'OUT/<name>/'.
 
@@ -215,9 +216,11 @@ def predict_videos(
         fps: Of the MP4 where a source has no rate of its own; None: 25.
         tell: Gets lines of progress.
         open_camera: See `open_source`.
+        note: Gets each input and its outcome as soon as it is there.
 
     Returns:
-        One outcome for each input, in order; `error` is not empty where one failed.
+        One outcome for each input, in order; `error` is not empty where one failed, and where
+        Ctrl-C came before its end or its beginning (a camera has no other end).
 
     Raises:
         ValueError: If two videos would have one name, or results of an earlier run are there.
@@ -235,17 +238,19 @@ def predict_videos(
     outcomes = []
     with _stops_on_ctrl_c(tell) as stop:
         for text, name in zip(inputs, names, strict=True):
-            if stop.is_set():
-                break
             outcome = VideoOutcome(name)
             started = time.monotonic()
             try:
+                if stop.is_set():
+                    raise ValueError(f"{text} was not begun: Ctrl-C ended the one before it")
                 source = open_source(text, predictor.as_stored, predictor.bits, open_camera)
                 _predict_one(source, out, predictor, fps, stop, outcome, tell)
             except ValueError as error:
                 outcome.error = str(error)
             outcome.seconds = time.monotonic() - started
             tell(f"error: {outcome.error}" if outcome.error else outcome.line())
+            if note is not None:
+                note(text, outcome)
             outcomes.append(outcome)
     return outcomes
 
@@ -303,8 +308,10 @@ def _predict_one(
             outcome.notes.append(
                 "the MP4 repeats the last row or column, since its sides must be even"
             )
-    if stop.is_set():
+    if stop.is_set() and source.is_live:
         outcome.notes.append("ended by Ctrl-C")
+    elif stop.is_set() and error is None and outcome.num_frames != source.num_frames:
+        error = ValueError(f"{source.where} was ended by Ctrl-C before its end")
     if error is not None:
         done = f"; the {outcome.num_frames} frames before were written" * bool(outcome.num_frames)
         raise ValueError(f"{error}{done}") from error

@@ -113,6 +113,68 @@ def test_an_earlier_run_is_refused_or_gone_on_with(linear: Saved, tmp_path: Path
         linear.predict([tmp_path / "in"], out, resume=True, overlays=True)
 
 
+def test_another_picture_of_the_same_name_bytes_and_time_is_predicted(
+    linear: Saved, tmp_path: Path
+) -> None:
+    """Archives give all their files one time, and pictures without compression have one size."""
+    for name, value in (("a", 9), ("b", 200)):
+        (tmp_path / name).mkdir()
+        picture = np.full((40, 50, 3), value, np.uint8)
+        picture[:, 25:] = 255 - value
+        Image.fromarray(picture).save(tmp_path / name / "x.bmp")
+        os.utime(tmp_path / name / "x.bmp", (1e9, 1e9))
+    linear.predict([tmp_path / "b"], tmp_path / "fresh")
+    linear.predict([tmp_path / "a"], tmp_path / "out")
+    assert linear.predict([tmp_path / "a"], tmp_path / "out", resume=True).earlier == 1
+    outcome = linear.predict([tmp_path / "b"], tmp_path / "out", resume=True)
+    assert (outcome.earlier, outcome.predicted) == (0, 1)
+    fresh, found = ((tmp_path / n / "labels/x.png").read_bytes() for n in ("fresh", "out"))
+    assert found == fresh
+
+
+def test_a_picture_that_changes_while_it_is_predicted_is_predicted_again(
+    linear: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [file] = write_zoo(tmp_path / "in", 1)
+    predict = folder_prediction.Predictor.predict
+
+    def meanwhile(self: object, items: list) -> list:
+        Image.fromarray(np.full((30, 30, 3), 9, np.uint8)).save(file)
+        return predict(self, items)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_prediction.Predictor, "predict", meanwhile)
+        linear.predict([file], tmp_path / "out")
+    assert linear.predict([file], tmp_path / "out", resume=True).predicted == 1
+
+
+def test_videos_that_broke_off_or_changed_are_predicted_again(
+    linear: Saved, tmp_path: Path
+) -> None:
+    pytest.importorskip("av")
+    from pe_dense.predict.video_mp4 import Mp4File
+
+    def save(path: Path, count: int) -> None:
+        with Mp4File(path, 10.0) as video:
+            for number in range(count):
+                video.add(np.full((40, 60, 3), 9 * number, np.uint8), number / 10)
+
+    out, cut, sound = tmp_path / "out", tmp_path / "cut.mp4", tmp_path / "sound.mp4"
+    save(cut, 25)
+    save(sound, 3)
+    content = cut.read_bytes()
+    cut.write_bytes(content[: len(content) * 9 // 10])
+    for resume in (False, True):
+        outcome = linear.predict([cut, sound], out, resume=resume)
+        assert (outcome.videos, set(outcome.failed)) == (1, {str(cut)})
+        assert index_of(out)["videos"] == [dict(input=str(sound), file="sound.mp4")]
+    cut.write_bytes(content)  # copied whole by now
+    save(sound, 5)
+    outcome = linear.predict([cut, sound], out, resume=True)
+    assert (outcome.videos, outcome.failed) == (2, {})
+    assert [len(list((out / n).glob("*.png"))) for n in ("cut", "sound")] == [25, 5]
+
+
 def test_other_files_are_never_written_over(linear: Saved, tmp_path: Path) -> None:
     write_zoo(tmp_path / "in", 1)
     (tmp_path / "out").mkdir()
@@ -177,12 +239,15 @@ def test_the_tool_tells_of_each_broken_picture(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_zoo(tmp_path / "in", 3)
-    broken = write_broken(tmp_path / "in" / "bad", 4)
+    broken = write_broken(tmp_path / "in" / "bad", 3)
+    two_lines = tmp_path / "in" / "bad" / "two\nlines.jpg"
+    two_lines.write_bytes(b"")
     run, more = [linear.config, linear.checkpoint], linear.words
     assert run_tool(monkeypatch, *run, tmp_path / "in", "--out", tmp_path / "out", *more) == 1
     told = capsys.readouterr()
     for file in broken:
         assert f"not predicted: {file}: " in told.err
+    assert f"not predicted: {two_lines.parent / 'two'}\\nlines.jpg: " in told.err
     assert "4 could not be predicted" in told.err and "3 pictures predicted" in told.out
     bad = tmp_path / "in" / "bad"
     assert run_tool(monkeypatch, *run, bad, "--out", tmp_path / "none", *more) == 2

@@ -92,6 +92,10 @@ def test_the_tool_follows_a_mask(video: Path, tmp_path: Path, monkeypatch, capsy
     monkeypatch.setattr(sys, "argv", [*words, *tiny])
     with pytest.raises(ValueError, match="name it with --mask"):
         tool.main()
+    for more in (["--resume"], ["--device", "cpu"], ["--amp"], ["--batch-size", "2"]):
+        monkeypatch.setattr(sys, "argv", [*words, "--mask", mask, *more, *tiny])
+        with pytest.raises(ValueError, match=f"{more[0]} is of models of pictures, .*leave it out"):
+            tool.main()
     monkeypatch.setattr(sys, "argv", ["predict.py", "run.pth", str(video), "--out", "x", *tiny[:4]])
     with pytest.raises(ValueError, match="name the config first"):
         tool.main()

@@ -168,6 +168,28 @@ def test_a_camera_ends_by_ctrl_c_with_whole_files(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_ctrl_c_before_the_end_of_a_file_names_what_was_not_done(tmp_path: Path) -> None:
+    class Stopped(Model):
+        def predict_batch(self, images_HW3):
+            if len(self.together) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().predict_batch(images_HW3)
+
+    clips = [save_mp4(tmp_path / f"{name}.mp4", 9) for name in "ab"]
+    noted: list[str] = []
+
+    first, second = predict_videos(
+        [str(clip) for clip in clips], tmp_path / "out", ImagePredictor(Stopped()),
+        note=lambda text, outcome: noted.append(text),
+    )  # fmt: skip
+
+    assert "a.mp4 was ended by Ctrl-C before its end; the 3 frames before" in first.error
+    assert len(list(read_video(tmp_path / "out/a.mp4"))) == first.num_frames == 3
+    assert "b.mp4 was not begun" in second.error
+    assert second.video is None
+    assert noted == [str(clip) for clip in clips]
+
+
 def test_a_camera_that_is_unplugged_ends_the_video(tmp_path: Path) -> None:
     camera = FakeCamera(until=None, frames=4)
     [found] = predict_videos(["1"], tmp_path, ImagePredictor(Model()), open_camera=lambda n: camera)
