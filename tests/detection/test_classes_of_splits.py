@@ -20,6 +20,7 @@ from pe_dense.detection.coco_dataset import CocoDataset
 from pe_dense.detection.coco_metric import average_precision
 from pe_dense.detection.ground_truth import read_ground_truth
 from pe_dense.run.config import load_config
+from pe_dense.run.training import splits_read
 
 CONFIG = Path(__file__).parents[2] / "configs/detection/deta_custom.py"
 
@@ -37,7 +38,7 @@ def only(split: Path, category_id: int) -> None:
 def found_problems(root: Path) -> list[str]:
     """Those of training, which are those of the command that looks through folders."""
     cfg, _ = load_config(CONFIG, None, "random", {"data_root": str(root)})
-    found = [f.rule.name for f in problems(check_config(cfg, ("train", "val")).findings)]
+    found = [f.rule.name for f in problems(check_config(cfg, splits_read(cfg)).findings)]
     inspected = [
         f.rule.name for fs in inspect_folder(root, silent).findings.values() for f in problems(fs)
     ]
