@@ -34,6 +34,7 @@ from pe_dense.predict.video_prediction import (
 from pe_dense.predict.video_source import is_camera
 from pe_dense.predict.writing import DEPTH, LABELS, OVERLAYS, Writer
 from pe_dense.results.provenance import code_state, typed
+from pe_dense.run.protocol import protocol_sha256
 from pe_dense.run.trained_run import TrainedRun
 
 
@@ -182,6 +183,7 @@ def facts_of(run: TrainedRun, predictor: Predictor, request: PredictRequest) -> 
     facts: dict[str, Any] = dict(
         checkpoint_sha256=file_sha256(run.file),
         encoder=run.facts.encoder,
+        settings_sha256=protocol_sha256(run.template, predictor.is_amp),
         task=predictor.task,
         amp=predictor.is_amp,
         overlays=request.overlays,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import dataclasses
 import json
 import os
 import runpy
@@ -22,7 +25,10 @@ from PIL import Image
 from saved_models import Saved, save_untrained
 
 from pe_dense.predict import folder_prediction
-from pe_dense.predict.journal import NAME
+from pe_dense.predict.command import facts_of
+from pe_dense.predict.journal import NAME, Journal
+from pe_dense.predict.model import open_trained
+from pe_dense.predict.predictor import Predictor
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -173,6 +179,21 @@ def test_videos_that_broke_off_or_changed_are_predicted_again(
     outcome = linear.predict([cut, sound], out, resume=True)
     assert (outcome.videos, outcome.failed) == (2, {})
     assert [len(list((out / n).glob("*.png"))) for n in ("cut", "sound")] == [25, 5]
+
+
+def test_other_options_do_not_go_on_with_a_folder(linear: Saved, tmp_path: Path) -> None:
+    run = open_trained(linear.checkpoint, linear.config, options=linear.options)
+    predictor = Predictor(run)
+    before = facts_of(run, predictor, linear.request([], tmp_path))
+    Journal(tmp_path / "out", before, resume=False).close()
+    for name, value in (("image_bits", 12), ("data_root", "elsewhere")):
+        template = copy.deepcopy(run.template)
+        template[name] = value
+        changed = dataclasses.replace(run, template=template)
+        now = facts_of(changed, predictor, linear.request([], tmp_path))
+        refused = pytest.raises(ValueError, match="was begun with settings_sha256")
+        with refused if name == "image_bits" else contextlib.nullcontext():
+            Journal(tmp_path / "out", now, resume=True).close()
 
 
 def test_other_files_are_never_written_over(linear: Saved, tmp_path: Path) -> None:
