@@ -254,7 +254,7 @@ def test_a_prediction_reads_nothing_back_before_suppression(arrays, monkeypatch)
 
     monkeypatch.setattr("pe_dense.openmmlab.deformable_attention.deformable_attention", zeros)
     monkeypatch.setattr("pe_dense.detection.proposals.kept_boxes",
-                        lambda boxes, *_: torch.ones(len(boxes), dtype=torch.bool))  # fmt: skip
+                        lambda b, *_, **__: torch.ones(len(b), dtype=torch.bool))  # fmt: skip
     monkeypatch.setattr("pe_dense.detection.proposals._warn_of_few", lambda *_: None)
     with torch.no_grad():
         levels = model.extract_feat(images)
