@@ -216,7 +216,8 @@ def build_runner(run: TrainedRun, request: RunRequest) -> Runner:
     use_device(cfg)
     if "tta_model" in cfg:
         cfg.model = dict(**cfg.tta_model, module=cfg.model)
-    return NamingRunner.from_cfg(cfg)
+    with run.building():
+        return NamingRunner.from_cfg(cfg)
 
 
 def remove_training(cfg: Config) -> None:

@@ -27,6 +27,7 @@ from pe_dense.run.stored_rules import (
     Trusted,
     import_modules,
     of_project,
+    refused_if_malformed,
     require_harmless,
     require_small,
     require_trusted,
@@ -59,6 +60,17 @@ def open_saved(
     """
     file = checkpoint_file(Path(checkpoint))
     content = load_checkpoint_safely(str(file), map_location="cpu")
+    with refused_if_malformed(file):
+        return _opened(file, content, options, accept, with_data)
+
+
+def _opened(
+    file: Path,
+    content: dict[str, Any],
+    options: Mapping[str, Any] | None,
+    accept: Sequence[str],
+    with_data: bool,
+) -> TrainedRun:
     facts = facts_in(content, file)
     recipe = recipe_of(facts, file)
     trusted = of_project()

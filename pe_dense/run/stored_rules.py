@@ -11,6 +11,7 @@ a stored config, and `without_training` takes it out.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import re
@@ -56,6 +57,11 @@ _OF_TRAINING = (
 )  # fmt: skip
 _OF_SCORING = ("evaluation_only", "training_free", "trained_with", "detector_of_checkpoint")
 _SCOPES = ("mmengine", "mmdet", "mmseg")
+# What building from values of a wrong kind ends in.
+_STUMBLES = (
+    TypeError, KeyError, AttributeError, IndexError, ImportError, AssertionError, ArithmeticError,
+    RecursionError,
+)  # fmt: skip
 _LOADED = ("model", "tta_model", "data_preprocessor")
 
 
@@ -67,11 +73,14 @@ class Trusted:
         types: Of registries.
         functions: 'package.module:function'.
         modules: That are imported.
+        scopes: Packages whose registries are asked; MMEngine imports the one that a dict's
+            '_scope_' names.
     """
 
     types: frozenset[str]
     functions: frozenset[str]
     modules: frozenset[str]
+    scopes: frozenset[str]
 
     def and_of(self, template: Mapping[str, Any]) -> Trusted:
         """The same with what a config uses that the user names."""
@@ -82,8 +91,12 @@ class Trusted:
         functions = {str(template[key]) for key in ("data_facts", "data_check") if key in template}
         imports = (template.get("custom_imports") or {}).get("imports") or []
         imports = [imports] if isinstance(imports, str) else imports
+        scopes = {str(scope) for _, scope in _scopes(template)}
         return Trusted(
-            self.types | types, self.functions | functions, self.modules | frozenset(imports)
+            self.types | types,
+            self.functions | functions,
+            self.modules | frozenset(imports),
+            self.scopes | scopes,
         )
 
     def and_of_options(self, options: Mapping[str, Any] | None) -> Trusted:
@@ -108,7 +121,7 @@ def of_project() -> Trusted:
         frozenset(name for text in texts for name in pattern.findall(text))
         for pattern in (_TYPE, _FUNCTION, _MODULE)
     ]
-    return Trusted(*found)
+    return Trusted(*found, scopes=frozenset(_SCOPES))
 
 
 def require_trusted(template: Config, file: str | Path, trusted: Trusted) -> None:
@@ -124,6 +137,8 @@ def require_trusted(template: Config, file: str | Path, trusted: Trusted) -> Non
     """
     imports = template.get("custom_imports") or {}
     modules = imports.get("imports") or [] if isinstance(imports, Mapping) else [imports]
+    if not isinstance(modules, str | list | tuple):
+        raise _refusal(file, "custom_imports", modules, "no modules")
     for module in [modules] if isinstance(modules, str) else modules:
         is_known = isinstance(module, str) and (
             _OWN_MODULE.fullmatch(module) or module in trusted.modules
@@ -136,9 +151,9 @@ def require_trusted(template: Config, file: str | Path, trusted: Trusted) -> Non
     for key in _OF_SCORING:  # a training has none of them, and 'trained_with' is a file that is run
         if template.get(key):
             raise _refusal(file, key, template[key], "something that no training has")
-    scope = template.get("default_scope", "mmengine")
-    if scope not in _SCOPES:
-        raise _refusal(file, "default_scope", scope, "a package that is not of this project")
+    for where, scope in _scopes(template):
+        if not isinstance(scope, str) or scope not in trusted.scopes:
+            raise _refusal(file, where, scope, "a package that is not of this project")
     encoder = template.get("encoder")
     if encoder is not None and not (isinstance(encoder, str) and _ENCODER.fullmatch(encoder)):
         raise _refusal(file, "encoder", encoder, "no name of an encoder")
@@ -312,6 +327,35 @@ def _refusal(file: str | Path, where: str, value: Any, words: str) -> ValueError
         f"checkpoint {file} holds a config with {where}={str(value)[:80]!r}, which names {words} "
         "and was not used; if you trust it, name the CONFIG that it was trained with as well"
     )
+
+
+@contextlib.contextmanager
+def refused_if_malformed(file: str | Path | None) -> Iterator[None]:
+    """Say of a stored config that is no config what is wrong, whatever stumbles over it.
+
+    Nothing in it has to be of the kind that its place asks for, and the libraries that build from
+    it raise what they like.
+
+    Raises:
+        ValueError: In the place of such errors.
+    """
+    try:
+        yield
+    except _STUMBLES as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise ValueError(
+            f"checkpoint {file} holds a config that cannot be used ({type(error).__name__}: "
+            f"{lines[0][:200]}); name the CONFIG that it was trained with as well, or do not use it"
+        ) from error
+
+
+def _scopes(template: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """All packages that a config has asked for parts, with their places."""
+    if "default_scope" in template:
+        yield "default_scope", template["default_scope"]
+    for where, node in _dicts(template):
+        if "_scope_" in node:
+            yield f"{where}._scope_".lstrip("."), node["_scope_"]
 
 
 def _dicts(value: Any, where: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

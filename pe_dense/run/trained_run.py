@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from mmengine.runner import Runner
 from pe_dense.encoders.weights import WeightsInfo
 from pe_dense.openmmlab.devices import device_of_machine
 from pe_dense.run.checkpoint import RunFacts, load_strictly
+from pe_dense.run.stored_rules import refused_if_malformed
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class TrainedRun:
         """The same with the weights of an encoder that has been built by now."""
         return dataclasses.replace(self, facts=dataclasses.replace(self.facts, weights=weights))
 
+    def building(self) -> contextlib.AbstractContextManager[None]:
+        """For what builds from the config: one of a checkpoint may be no config at all."""
+        is_stored = self.own_sha256 is not None
+        return refused_if_malformed(self.file) if is_stored else contextlib.nullcontext()
+
 
 def use_plain_weights(cfg: Config) -> None:
     """Build a model whose LoRA updates were trained without them: its checkpoint is merged.
@@ -69,7 +76,8 @@ def trained_model(run: TrainedRun) -> torch.nn.Module:
     init_default_scope(run.cfg.get("default_scope", "mmengine"))
     if run.facts.amp:
         encoder_settings(run.cfg).amp_dtype = "bfloat16"
-    model = MODELS.build(copy.deepcopy(run.cfg.model))
+    with run.building():
+        model = MODELS.build(copy.deepcopy(run.cfg.model))
     load_strictly(model, run.content, str(run.file))
     return model.to(device_of_machine()).eval()
 

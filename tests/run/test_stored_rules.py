@@ -97,6 +97,14 @@ HOSTILE = {
     "a function of ours": ({WRITTEN + "data_facts": "pe_dense.files:atomic_write_text"}, "facts"),
     "a check of the data": ({WRITTEN + "data_check": "os:system"}, "data_check"),
     "a scope": ({WRITTEN + "default_scope": "evil_module"}, "default_scope"),
+    "a scope of a part": ({MODEL + "decode_head._scope_": "evil_module"}, "head._scope_='evil_mod"),
+    "a scope of the data": (
+        {WRITTEN + "test_dataloader.dataset.pipeline": [{"type": "LoadImage", "_scope_": "this"}]},
+        r"pipeline\[0\]._scope_='this'",
+    ),
+    "a scope that was typed": (
+        {"recipe.options": {**TYPED, "model.backbone._scope_": "evil_module"}}, "backbone._scope_",
+    ),
     "an import path as type": ({MODEL + "type": "evil_module.Model"}, "evil_module.Model"),
     "a type that nobody uses": ({MODEL + "decode_head.type": "subprocess.Popen"}, "Popen"),
     "a deep type": ({MODEL + "decode_head.loss_decode": [{"type": "os.system"}]}, "os.system"),
@@ -161,6 +169,31 @@ def test_a_hostile_config_is_refused_and_runs_nothing(name, facts, state, tmp_pa
         assert "\n" not in str(caught.value) and "epoch_8.pth" in str(caught.value)
     assert not ran.exists() and "evil_module" not in sys.modules
     assert watched.found == []
+
+
+MALFORMED = {
+    "a name that MMEngine keeps for itself": {WRITTEN + "filename": 1},
+    "a backbone that is a list": {MODEL + "backbone": [1], "recipe.options": {"tune": "lora"}},
+    "imports that are a number": {WRITTEN + "custom_imports": {"imports": 5}},
+    "a module that is not there": {WRITTEN + "custom_imports": {"imports": ["pe_dense.nope.x"]}},
+    "an argument that nobody takes": {MODEL + "decode_head.foo": 3},
+    "a mean that is text": {MODEL + "data_preprocessor.mean": "abc"},
+    "blocks that are text": {MODEL + "backbone.out_indices": ["a", {}]},
+    "an option whose name is a number": {"recipe.options": {5: 6}},
+    "accepted faults that are dicts": {"recipe.accept": [{"a": 1}]},
+    "a batch that is text": {"total_batch": "x"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_config_that_is_none_is_refused_in_one_sentence(name, facts, state, tmp_path):
+    try:
+        file = forged(facts, state, tmp_path / "epoch_8.pth", MALFORMED[name])
+    except (KeyError, AttributeError, TypeError):  # the forger stumbles over it, too
+        file = forged(facts, state, tmp_path / "epoch_8.pth", MALFORMED[name], rehash=False)
+    with pytest.raises(ValueError, match=r"checkpoint \S*epoch_8.pth holds a config") as caught:
+        trained_model(open_saved(file))
+    assert "\n" not in str(caught.value)
 
 
 def test_own_parts_are_used_where_the_user_names_them(facts, state, tmp_path):
