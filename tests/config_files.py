@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pe_dense.run.config import load_template
 
@@ -10,6 +11,8 @@ REPO = Path(__file__).resolve().parents[1]
 NOT_RUN = {"_base_", "suites"}  # parts of configs, and lists of configs
 OWN_DATA = {
     "pe_dense.data.checks.coco_folder:facts": "coco",
+    "pe_dense.data.checks.own_depths:facts": "nyu",
+    "pe_dense.data.checks.own_maps:facts": "ade",
     "pe_dense.tracking.own_video_facts:facts": "davis",
     "pe_dense.tracking.own_sequences:facts": "mot/test",
 }
@@ -20,7 +23,8 @@ def named(path: Path) -> str:
     return str(path.relative_to(REPO))
 
 
-def own_data(path: Path, mini_root: Path) -> dict[str, str]:
+def own_data(path: Path, mini_root: Path) -> dict[str, Any]:
     """Data for a config that asks for the user's own; the others need none to be loaded."""
     found = OWN_DATA.get(load_template(path).get("data_facts"))
-    return {} if found is None else {"data_root": str(mini_root / found)}
+    options = {} if found is None else {"data_root": str(mini_root / found)}
+    return options | ({"unlabelled": [0]} if found == "ade" else {})

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from config_files import own_data
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, METRICS, PARAM_SCHEDULERS, init_default_scope
 from mmseg.registry import MODELS
@@ -32,10 +33,10 @@ def config_of(path: Path, **options):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_models_build_for_another_encoder(path):
+def test_models_build_for_another_encoder(path, mini_root):
     init_default_scope("mmseg")
     with torch.device("meta"):
-        model = MODELS.build(config_of(path).model)
+        model = MODELS.build(config_of(path, **own_data(path, mini_root)).model)
     assert model.backbone.embed_dim == 192
     trained = [name for name, p in model.backbone.named_parameters() if p.requires_grad]
     assert bool(trained) == (path.stem == "linear_pe_t16_mini")

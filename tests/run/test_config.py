@@ -17,6 +17,7 @@ pytest.importorskip("mmengine")
 from config_files import CONFIGS, REPO, named, own_data
 from mmengine.config import Config
 
+from pe_dense.data.config_datasets import leaf_datasets
 from pe_dense.run.command_line import parse_options
 from pe_dense.run.config import (
     READ_BY_CODE,
@@ -158,9 +159,10 @@ def test_class_names_found_in_data_may_hold_a_dollar(tmp_path: Path, mini_root: 
         content["categories"][1]["name"] = "$lr"
         file.write_text(json.dumps(content))
     cfg, _ = load_config(OWN_DATA, options={"data_root": str(folder)})
-    assert cfg.classes[:2] == cfg.train_dataloader.dataset.metainfo.classes[:2]
+    trained, _ = next(leaf_datasets(cfg.train_dataloader.dataset))
+    assert cfg.classes[:2] == trained.metainfo.classes[:2]
     assert list(cfg.classes[:2]) == ["US$cents", "$lr"]
-    assert cfg.val_evaluator.ann_file == f"{folder}/annotations/val.json"
+    assert cfg.test_evaluator.ann_file == f"{folder}/annotations/val.json"
 
 
 # Names that are required, and names that nothing reads
@@ -213,7 +215,9 @@ def test_the_table_of_names_that_code_reads_is_true() -> None:
     for name in set().union(*table.values()):
         _, _, rest = name.partition("_")  # names.get(f"{split}_images")
         read = rf'(cfg|template|names|plain)(\.|\[f?"|\.(get|pop)\(f?")({name}|{{split}}_{rest})\b'
-        assert re.search(rf'{read}|"{name}" (not )?in (cfg|plain)', code), name
+        # names.get(key) for key in (...), which makes `options`; names of a plan
+        listed = rf'(for key in|names =) \([^)]*"{name}"|options\["{name}"\]|\)\.get\("{name}"\)'
+        assert re.search(rf'{read}|"{name}" (not )?in (cfg|plain)|{listed}', code), name
 
 
 # `require_schedule` tells people to set them, so that configs must have them.
@@ -408,7 +412,7 @@ def test_the_length_moves_the_whole_schedule(path: Path, mini_root: Path) -> Non
         later = [s for s in cfg.param_scheduler if s.type != "LinearLR"]
         assert max(s.get("end", s.get("total_steps")) for s in later) == 3
         return
-    cfg, _ = load_config(path, options={"max_epochs": 2})
+    cfg, _ = load_config(path, options={"max_epochs": 2, **own_data(path, mini_root)})
     assert cfg.train_cfg.max_epochs == 2
     assert [s.end for s in cfg.param_scheduler if s.get("by_epoch")] == [2]
 

@@ -19,14 +19,15 @@ PROBING = [path for path in CONFIGS if "probing.py" in path.read_text(encoding="
 
 @pytest.mark.parametrize("encoder", ["pe_spatial_t16_512", "pe_spatial_l14_448"])
 @pytest.mark.parametrize("path", PROBING, ids=named)
-def test_probe_of_every_layer_builds(path: Path, encoder: str) -> None:
+def test_probe_of_every_layer_builds(path: Path, encoder: str, mini_root: Path) -> None:
     pytest.importorskip("mmseg")
     from mmengine.registry import METRICS, MODELS, init_default_scope
     from mmengine.utils import import_modules_from_strings
 
-    cfg, template = load_config(path, weights="random")
+    options = own_data(path, mini_root)
+    cfg, template = load_config(path, weights="random", options=options)
     if cfg.model.get("listed_depth") is None:
-        cfg, template = load_config(path, encoder=encoder, weights="random")
+        cfg, template = load_config(path, encoder=encoder, weights="random", options=options)
     settings = protocol_settings(template)
     import_modules_from_strings(**cfg.custom_imports)
     init_default_scope("mmseg")
@@ -51,7 +52,7 @@ DEPTH = [
 @pytest.mark.parametrize("encoder", ["pe_core_t16_384", "pe_spatial_g14_448"])
 @pytest.mark.parametrize("path", DEPTH, ids=named)
 def test_depth_estimator_builds_for_encoders_with_and_without_class_token(
-    path: Path, encoder: str
+    path: Path, encoder: str, mini_root: Path
 ) -> None:
     pytest.importorskip("mmseg")
     from mmengine.registry import MODELS, init_default_scope
@@ -59,7 +60,8 @@ def test_depth_estimator_builds_for_encoders_with_and_without_class_token(
     import pe_dense.depth  # noqa: F401 (registers its parts)
 
     init_default_scope("mmseg")
-    cfg, template = load_config(path, encoder=encoder, weights="random")
+    options = own_data(path, mini_root)
+    cfg, template = load_config(path, encoder=encoder, weights="random", options=options)
     settings = protocol_settings(template)
     with torch.device("meta"):
         model = MODELS.build(cfg.model)

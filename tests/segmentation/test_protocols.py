@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from config_files import own_data
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 from mmseg.registry import MODELS, TRANSFORMS
@@ -176,9 +177,10 @@ WITH_ONE_HEAD = [path for path in CONFIGS if not path.stem.endswith("_v1")]  # v
 
 
 @pytest.mark.parametrize("path", WITH_ONE_HEAD, ids=lambda path: path.stem)
-def test_models_build_for_another_encoder(path):
+def test_models_build_for_another_encoder(path, mini_root):
     init_default_scope("mmseg")
-    cfg, _ = load_config(path, encoder="pe_core_t16_384", weights="random")
+    options = own_data(path, mini_root)
+    cfg, _ = load_config(path, encoder="pe_core_t16_384", weights="random", options=options)
     if "mmdet.models" in cfg.custom_imports["imports"]:
         pytest.importorskip("mmdet.models")
     with torch.device("meta"):
@@ -187,7 +189,8 @@ def test_models_build_for_another_encoder(path):
     assert model.decode_head.num_classes == cfg.num_classes == len(cfg.classes)
     assert cfg.model.data_preprocessor.mean == [127.5] * 3
     trained = [name for name, p in model.backbone.named_parameters() if p.requires_grad]
-    assert bool(trained) == (path not in LINEAR or path.stem == "linear_pe_t16_mini")
+    if not path.stem.endswith("_custom"):  # there `tune` says it
+        assert bool(trained) == (path not in LINEAR or path.stem == "linear_pe_t16_mini")
 
 
 def test_layer_decay_of_the_fine_tuned_model():
