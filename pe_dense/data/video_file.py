@@ -25,6 +25,7 @@ import numpy as np
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".ogv",
 )  # fmt: skip
+MOST_FPS = 1000  # below it
 MISSING_PYAV = (
     "reading and writing videos needs the package 'av' (PyAV), which is not installed; run: "
     "pip install 'pe_dense[video]'"
@@ -53,7 +54,8 @@ class VideoFacts:
 
     Attributes:
         height, width: Of its frames as they are shown, upright.
-        fps: Frames a second on average; None where the file does not say.
+        fps: Frames a second on average; None where the file does not say, or names its clock
+            instead (recordings of browsers: 1000).
         stated_frames: Frames by the head of the file; None where it does not say.
         codec: Name of the decoder.
     """
@@ -97,7 +99,7 @@ def video_facts(path: Path) -> VideoFacts:
         return VideoFacts(
             height=frame.image_HW3.shape[0],
             width=frame.image_HW3.shape[1],
-            fps=None if not rate else float(rate),
+            fps=float(rate) if rate and rate < MOST_FPS else None,
             stated_frames=video.stream.frames or None,
             codec=video.stream.codec_context.name,
         )
@@ -134,6 +136,9 @@ class _Opened:
             self.container.close()
             raise _undecodable(path, "it holds no pictures")
         self.stream = self.container.streams.video[0]
+        if self.stream.codec_context is None:
+            self.container.close()
+            raise _undecodable(path, "its pictures are of a kind that FFmpeg does not know")
         self.stream.thread_type = "AUTO"
         # Damage is an error, not a guess: a decoder may otherwise fill what is lost from elsewhere.
         self.stream.codec_context.options = {"err_detect": "explode"}
@@ -172,10 +177,10 @@ class _Opened:
             raise _undecodable(
                 self.path, f"it is cut off: {packets} of {expected} coded frames are there"
             )
-        if "matroska" in self.container.format.name:
-            stated, there = matroska_size(self.path), self.path.stat().st_size
-            if stated is not None and there < stated:
-                raise _undecodable(self.path, f"it is cut off: {there} of {stated} bytes are there")
+        size_of = {"matroska,webm": matroska_size, "avi": riff_size}.get(self.container.format.name)
+        stated, there = size_of and size_of(self.path), self.path.stat().st_size
+        if stated is not None and there < stated:
+            raise _undecodable(self.path, f"it is cut off: {there} of {stated} bytes are there")
 
     def _indexed_packets(self) -> int:
         """How many coded frames the index of an MP4 or MOV lists; 0 for files without one."""
@@ -248,6 +253,20 @@ def matroska_size(path: Path) -> int | None:
             return place + size if is_known else None
         place += size
     return None
+
+
+def riff_size(path: Path) -> int | None:
+    """Bytes that an AVI should have at least by its head; None where it does not say.
+
+    Of an AVI above 1 GB this is the first of its parts. Source: Multimedia Programming Interface
+    and Data Specifications 1.0 (IBM, Microsoft): a chunk is a name, a size of 4 bytes and content.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    if len(head) < 8 or head[:4] != b"RIFF":
+        return None
+    size = int.from_bytes(head[4:], "little")
+    return 8 + size if size else None
 
 
 def rate_of(fps: float) -> Fraction:

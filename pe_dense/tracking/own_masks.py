@@ -37,12 +37,18 @@ def read_own_mask(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             mode = image.mode
+            hides = mode in ("RGBA", "LA", "PA") and _hides(image.convert("RGBA"))
             values_HWC = np.asarray(image if mode in ("P", "L", "RGB", "RGBA") else _plain(image))
     except FileNotFoundError as error:
         raise ValueError(f"mask {path} is missing") from error
     except Exception as error:  # Pillow raises many kinds for a broken file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"mask {path} cannot be decoded ({reason}); replace the file") from error
+    if hides:
+        raise ValueError(
+            f"mask {path} has transparent pixels that are not black, so it is unknown where the "
+            "object is; save it without alpha, background 0"
+        )
     if mode == "P":
         return values_HWC
     if values_HWC.ndim == 3:
@@ -95,6 +101,12 @@ def object_ids(folders: Sequence[str]) -> dict[str, int]:
     if len(set(lasts)) == len(lasts) and all(0 < n <= MAX_OBJECTS for n in lasts):
         return dict(zip(folders, lasts, strict=True))
     return {name: k for k, name in enumerate(sorted(folders), start=1)}
+
+
+def _hides(image: Image.Image) -> bool:
+    """Whether an RGBA image has pixels that are seen only without its alpha."""
+    values_HW4 = np.asarray(image)
+    return bool(((values_HW4[..., 3] == 0) & values_HW4[..., :3].any(axis=2)).any())
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -79,7 +79,7 @@ def test_frames_are_upright_as_the_file_says(tmp_path: Path, degrees: int, quart
     assert (facts.height, facts.width) == shown.shape[:2]
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".avi"])
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.97])
 def test_what_is_cut_off_is_refused_after_its_whole_frames(
     tmp_path: Path, suffix: str, share: float
@@ -96,6 +96,29 @@ def test_what_is_cut_off_is_refused_after_its_whole_frames(
 
     assert len(seen) < 20
     assert "\n" not in str(caught.value)
+
+
+def test_pictures_that_no_decoder_knows_are_refused(tmp_path: Path) -> None:
+    content = write(tmp_path / "whole.mp4", [pattern(0)]).read_bytes()
+    (tmp_path / "odd.mp4").write_bytes(content.replace(b"avc1", b"zzzz").replace(b"mp4v", b"zzzz"))
+    for read in (video_facts, lambda path: list(read_video(path))):
+        with pytest.raises(ValueError, match=r"odd.mp4 cannot be decoded \(its pictures are of"):
+            read(tmp_path / "odd.mp4")
+
+
+def test_the_clock_of_a_browser_is_no_rate(tmp_path: Path) -> None:
+    """Its recordings name milliseconds; the times of their frames hold all the same."""
+    path = tmp_path / "clip.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=1000)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for t in range(4):
+            frame = av.VideoFrame.from_ndarray(pattern(t), format="rgb24")
+            frame.pts, frame.time_base = 40 * t, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert video_facts(path).fps is None
+    assert len(list(read_video(path))) == 4
 
 
 def test_what_is_no_video_is_refused_by_name(tmp_path: Path) -> None:

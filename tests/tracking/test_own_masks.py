@@ -55,6 +55,12 @@ def test_colours_of_davis_are_their_places_in_its_palette(tmp_path: Path) -> Non
     assert read_own_mask(tmp_path / "w.png").tolist() == [[1, 0, 0], [0, 0, 0]]
 
 
+def test_alpha_of_a_black_background_is_dropped(tmp_path: Path) -> None:
+    white, alpha = Image.fromarray(grid(0, 255)), Image.fromarray(grid(0, 255))
+    Image.merge("RGBA", [white, white, white, alpha]).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_own_mask(tmp_path / "m.png"), grid(0, 1))
+
+
 def test_masks_of_single_objects_are_one_map(tmp_path: Path) -> None:
     Image.fromarray(grid(255, 255, 0, 0)).save(tmp_path / "a.png")
     Image.fromarray(grid(0, 255, 255, 0)).save(tmp_path / "b.png")
@@ -67,10 +73,11 @@ def test_masks_of_single_objects_are_one_map(tmp_path: Path) -> None:
     [
         (Image.fromarray(grid(0, 90, 200)), "grey with 2 values up to 200"),
         (Image.fromarray(np.full((2, 2, 3), 77, np.uint8)), r"\(77, 77, 77\) is none of DAVIS"),
+        (Image.merge("LA", [Image.fromarray(grid(v, 255)) for v in (255, 0)]), "transparent"),
         (b"no picture", "cannot be decoded"),
         (None, "is missing"),
     ],
-    ids=["greys", "colours", "broken", "absent"],
+    ids=["greys", "colours", "alpha", "broken", "absent"],
 )
 def test_what_names_no_object_is_refused(tmp_path: Path, picture, words: str) -> None:
     path = tmp_path / "m.png"
