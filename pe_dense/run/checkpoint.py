@@ -25,6 +25,7 @@ from pe_dense.encoders.torch_file import (
 from pe_dense.encoders.weights import WeightsInfo, read_state_dict, require_finite
 from pe_dense.files import atomic_write_bytes
 from pe_dense.openmmlab.foreign_layouts import FOREIGN_LAYOUTS
+from pe_dense.run.near_names import near_names
 from pe_dense.run.published_folder import downloaded, is_hub_name, read_folder, weights_of_folder
 from pe_dense.run.validations import read_validations
 
@@ -197,10 +198,24 @@ def load_checkpoint_safely(filename: str, map_location: Any = None, mapped: bool
     return checkpoint
 
 
+def _checkpoints_beside(path: Path) -> list[str]:
+    """Names of the checkpoints, and of the folders with some, in the folder of a file."""
+    try:
+        beside = list(path.parent.iterdir())
+        return [b.name for b in beside if b.suffix == ".pth" or next(b.glob("*.pth"), None)]
+    except OSError:
+        return []
+
+
 def _read(filename: str, map_location: Any, mapped: bool) -> dict:
     path = Path(filename).expanduser()
     if not path.is_file():
-        raise ValueError(f"checkpoint {filename} does not exist; give a .pth file or a work dir")
+        near = [] if path.exists() else near_names(path.name, _checkpoints_beside(path))
+        remedy = f"did you mean {' or '.join(str(path.parent / name) for name in near)}?"
+        raise ValueError(
+            f"checkpoint {filename} does not exist; "
+            f"{remedy if near else 'give a .pth file or a work dir'}"
+        )
     if path.suffix == ".safetensors":
         return read_folder(path) or {"state_dict": read_state_dict(path)}
     remedy = "use one that tools/train.py wrote, or delete it and continue from an earlier one"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import LoggerHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
@@ -124,6 +125,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     del opened  # so that it goes when the runner has taken it over
     use_speed_options(request.speed, runner.model)
     tell_tuning(runner)
+    log_validations_by_steps(runner)
     fill_one_batch(runner)
     if not any(isinstance(hook, StopOnNaN) for hook in runner.hooks):
         runner.register_hook(StopOnNaN())
@@ -143,6 +145,18 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     finally:
         speed.end_count()
     return runner
+
+
+def log_validations_by_steps(runner: Runner) -> None:
+    """Where a training counts steps, so do its validations.
+
+    MMEngine's LoggerHook counts them by epochs unless told otherwise, and a loop of steps is in
+    epoch 0 from its first step to its last: all validations would lie on one another.
+    """
+    if (runner.cfg.train_cfg or {}).get("max_epochs") is None:
+        for hook in runner.hooks:
+            if isinstance(hook, LoggerHook):
+                hook.log_metric_by_epoch = False
 
 
 def tell_tuning(runner: Runner) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import stat
 import subprocess
 import sys
@@ -150,6 +151,16 @@ def test_damaged_checkpoint(tmp_path: Path, spoil: object) -> None:
 def test_missing_checkpoint(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="does not exist; give a .pth file"):
         load_checkpoint_safely(str(tmp_path / name))
+
+
+def test_a_work_dir_that_is_called_otherwise_is_named(tmp_path: Path) -> None:
+    run = tmp_path / "linear_custom-pe_spatial_t16_512-random"
+    run.mkdir()
+    with pytest.raises(ValueError, match="give a .pth file"):  # nothing is in it
+        load_checkpoint_safely(str(tmp_path / "linear_custom"))
+    (run / "iter_4.pth").touch()
+    with pytest.raises(ValueError, match=re.escape(f"did you mean {run}?")):
+        load_checkpoint_safely(str(tmp_path / "linear_custom"))
 
 
 @pytest.mark.parametrize("content", [{"a": torch.zeros(2)}, [1, 2], torch.zeros(3)])

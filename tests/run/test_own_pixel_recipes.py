@@ -13,6 +13,7 @@ from config_files import REPO
 from own_folders import depths, label_map, picture
 from runs import evaluate, train
 
+from pe_dense.report.run_report import is_validation, scalars_of
 from pe_dense.run.config import load_config
 
 RECIPES = {
@@ -62,6 +63,10 @@ def test_a_folder_is_all_that_a_recipe_needs(recipe: str, folders: dict, tmp_pat
         return
     asked = dict(encoder="pe_spatial_t16_512", options=options)
     train(config, weights="random", work_dir=str(tmp_path / "run"), **asked)
+    lines = [line for line in scalars_of(tmp_path / "run") if is_validation(line)]
+    at = [line["step"] for line in lines]  # where a curve of the page has its points
+    assert at == sorted(set(at)) and 0 not in at
+    assert at[-1:] == [4] or recipe.startswith("probing")
     scores = evaluate(config, tmp_path / "run", tmp_path / "records", **asked)
     assert scores
     (file,) = [f for f in (tmp_path / "records").rglob("*.json") if "custom" in f.read_text()][:1]
