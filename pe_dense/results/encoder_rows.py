@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pe_dense.results.blind import BlindScore, best_blind, is_above
+from pe_dense.results.blind import BlindScore, best_blind, is_above, strictest
 from pe_dense.results.mean_rank import MeanRanks
 from pe_dense.results.metrics import metric_of
 from pe_dense.results.power import Detectable
@@ -178,8 +178,9 @@ def encoder_rows(records: Sequence[Record], findings: Findings = NOTHING_FOUND) 
         rank = findings.ranks.get(str(record_path(seeds[0])))
         protocol = seeds[0].protocol
         known = findings.blind.get((protocol.id, protocol.version), {})
-        own = next((record.blind for record in seeds if record.blind), known)
-        blind = best_blind(own, protocol.higher_is_better)
+        lines = [*(record.blind or {} for record in records), known]
+        better = protocol.higher_is_better
+        blind = best_blind(strictest(lines, better), better)
         rows.append(EncoderRow(tuple(seeds), mean, rank, blind))
 
     def place(row: EncoderRow) -> tuple[float, str]:

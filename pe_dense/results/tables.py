@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pe_dense.results.blind import strictest
 from pe_dense.results.encoder_rows import (
     NOTHING_FOUND,
     Bounds,
@@ -171,11 +172,11 @@ def power_text(protocol: ProtocolInfo, findings: Findings) -> str:
 
 
 def blind_scores(records: Sequence[Record], findings: Findings) -> Mapping[str, float]:
-    """Predictors without the picture of one protocol version; those of its newest record first."""
-    newest = sorted(records, key=lambda record: record.created, reverse=True)
+    """Predictors without the picture of one protocol version, each as its best record has it."""
     protocol = records[0].protocol
     known = findings.blind.get((protocol.id, protocol.version), {})
-    return next((record.blind for record in newest if record.blind), known)
+    lines = [*(record.blind or {} for record in records), known]
+    return strictest(lines, protocol.higher_is_better)
 
 
 def blind_text(records: Sequence[Record], findings: Findings) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pe_dense.files import atomic_write_bytes, atomic_write_text
-from pe_dense.results.blind import best_blind
+from pe_dense.results.blind import best_blind, strictest
 from pe_dense.results.metrics import metric_of
 from pe_dense.results.record import Record, Selection
 from pe_dense.results.store import weights_tag
@@ -134,8 +134,8 @@ def layer_curves(records: Iterable[Record]) -> list[LayerCurve]:
         chosen = {selection.chosen.get("layer") for selection in selections}
         agreed = len(chosen) == 1 and len(selections) == len(same)
         in_order = sorted(scores, key=_place)
-        known = next((record.blind for record in same if record.blind), {})
-        blind = best_blind(known, same[0].protocol.higher_is_better)
+        better = same[0].protocol.higher_is_better
+        blind = best_blind(strictest((record.blind or {} for record in same), better), better)
         curves.append(
             LayerCurve(
                 task, dataset, protocol, metric, same[0].protocol.higher_is_better,

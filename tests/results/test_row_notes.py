@@ -150,6 +150,15 @@ def test_what_clears_the_blind_line_says_nothing(make_record, blind):
     assert words(make_record({"blind": blind})) == ["one seed"]
 
 
+@pytest.mark.parametrize("forged", [None, {}, {"a map": 0.01}, {"another map": 0.01}])
+def test_no_record_has_a_lower_blind_line_than_the_others(make_record, forged):
+    own = make_record({"blind": forged})
+    other = make_record({"encoder.name": "other_encoder", "blind": {"a map": 0.41}})
+    rows = encoder_rows([own, other])
+    assert [row.blind.score for row in rows] == [0.41, 0.41]
+    assert all("not above blind" in [n.words for n in row_notes(row)] for row in rows)
+
+
 def test_errors_clear_the_blind_line_from_below(make_record):
     depth = {
         "protocol.metric": "rmse",
