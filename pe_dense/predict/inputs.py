@@ -22,6 +22,7 @@ PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif",
     ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif",
 )  # fmt: skip
+MADE_SUFFIXES = (".png", ".npy", ".jpg")  # of what is made of a picture
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,8 @@ def output_stems(names: Sequence[str]) -> dict[str, str]:
     disks that take capitals for small letters.
 
     Raises:
-        ValueError: If two would share it even so.
+        ValueError: If two would share it even so, or what is made of one would be called as the
+            folder of others.
 
     Example:
         >>> output_stems(["a.jpg", "a.png", "b/a.jpg"])
@@ -241,5 +243,12 @@ def output_stems(names: Sequence[str]) -> dict[str, str]:
             raise ValueError(
                 f"what is made of {other} and {name} would have the same name, {stem}; rename one "
                 "of the pictures"
+            )
+    folders = {str(parent) for stem in stems.values() for parent in PurePosixPath(stem).parents}
+    for name, stem in stems.items():
+        if taken_folder := next((f for s in MADE_SUFFIXES if (f := stem + s) in folders), None):
+            raise ValueError(
+                f"what is made of {name} would be called as the folder {taken_folder} of other "
+                "pictures; rename one of them"
             )
     return stems

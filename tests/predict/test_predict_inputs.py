@@ -118,3 +118,9 @@ def test_stems_that_clash_keep_their_endings() -> None:
     assert output_stems(["a.jpg", "A.png"]) == {"a.jpg": "a.jpg", "A.png": "A.png"}
     with pytest.raises(ValueError, match=r"what is made of a\.jpg and a\.jpg\.jpg would have"):
         output_stems(["a.jpg", "a.png", "a.jpg.jpg"])
+
+
+def test_a_folder_that_is_called_as_what_is_made_of_a_picture_is_refused() -> None:
+    assert len(output_stems(["x.jpg", "x/y.jpg", "b.png/x.jpg"])) == 3
+    with pytest.raises(ValueError, match=r"made of x.jpg would be called as the folder x.png"):
+        output_stems(["x.jpg", "x.png/y.jpg"])
