@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 from pathlib import Path
 
+import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
@@ -23,6 +24,8 @@ DRAWN = WeightsInfo("random", "random")
 
 
 def runner_module():
+    """docs/run_onnx.py as a module; skips where onnxruntime, of the extra `export`, is missing."""
+    pytest.importorskip("onnxruntime")
     spec = importlib.util.spec_from_file_location("run_onnx", REPO / "docs/run_onnx.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
