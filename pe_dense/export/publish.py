@@ -6,6 +6,7 @@ back bit for bit, and the config must be the one that was trained.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from pe_dense.export.facts import licence_of
+from pe_dense.export.own_folders import without_folders
 from pe_dense.files import file_sha256
 from pe_dense.results.record import Record
 from pe_dense.results.store import load_readable
@@ -48,12 +50,15 @@ def write_folder(
 
     Raises:
         ValueError: If the checkpoint does not know its config, the folder exists, or what was
-            written does not come back as it was.
+            written does not come back as it was; or if it names a folder of this machine where
+            none can be taken out.
     """
     if folder.exists() and not overwrite:
         raise ValueError(f"{folder} exists; name a new folder, or add --overwrite")
     run = open_saved(checkpoint)
     assert run.file is not None and run.content is not None
+    run = dataclasses.replace(run, facts=without_folders(run.facts, run.file))
+    assert run.file is not None
     scores = records_of(file_sha256(run.file), records)
     trial = folder.parent / f".{folder.name}.tmp"
     shutil.rmtree(trial, ignore_errors=True)

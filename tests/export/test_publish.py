@@ -1,9 +1,12 @@
 """A checkpoint as a folder for the Hub: nothing is lost, nothing in it runs, others can read it."""
 
+import dataclasses
+import importlib.util
 import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -17,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from pe_dense.encoders.contract import WeightsInfo
 from pe_dense.export import publish
+from pe_dense.export.own_folders import without_folders
 from pe_dense.predict.model import load
 from pe_dense.run.published_folder import CARD, CONFIG, WEIGHTS, from_json, to_json
 from pe_dense.run.saved_run import open_saved
@@ -49,7 +53,7 @@ def test_the_folder_is_the_checkpoint(published, tmp_path, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == [CARD, CONFIG, WEIGHTS]
     monkeypatch.chdir(tmp_path)
     again = open_saved(folder)
-    assert again.facts == run.facts
+    assert again.facts == without_folders(run.facts, run.file)
     for key, value in run.content["state_dict"].items():
         assert torch.equal(value, again.content["state_dict"][key]), key
     picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -63,7 +67,7 @@ def test_the_hub_s_name_reads_the_same_folder(published, monkeypatch):
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda *a, **k: (asked.append((a, k)), folder)[1]
     )
-    assert open_saved(f"hf://{NAME}@v1").facts == run.facts
+    assert open_saved(f"hf://{NAME}@v1").facts.encoder == run.facts.encoder
     assert asked[0][0] == (NAME,) and asked[0][1]["revision"] == "v1"
 
 
@@ -90,6 +94,83 @@ def test_what_was_changed_on_the_way_is_noticed(published, tmp_path, monkeypatch
     with pytest.raises(ValueError, match="does not come back from its folder as it was"):
         publish.write_folder(run.file, tmp_path / "hub", NAME, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_folder_of_the_machine_is_published(tmp_path):
+    (tmp_path / "my_secret" / "street").mkdir(parents=True)
+    root = tmp_path / "my_secret" / "street"
+    config = "configs/segmentation/linear_pe_t16_mini.py"
+    run = untrained_run(config, tmp_path, data_root=str(root))
+    recipe = dict(run.facts.recipe, data={"found": f"{root}: images in {root}/a"})
+    stored = dataclasses.replace(run.facts, recipe=dict(recipe, folder=str(tmp_path)))
+    clean = without_folders(stored, run.file)
+    assert clean.recipe["options"]["data_root"] == "street" and clean.recipe["folder"] == ""
+    assert clean.recipe["data"]["found"] == "street: images in street/a"
+    folder = publish.write_folder(run.file, tmp_path / "hub", NAME, tmp_path / "records")
+    for file in (CONFIG, CARD):
+        assert "my_secret" not in (folder / file).read_text()
+    assert open_saved(folder).cfg.data_root == "street"
+
+
+@pytest.mark.parametrize("text", ["/home/me/w.pt", "~/w.pt", "--a=/srv/x/w.pt", "C:\\me\\w.pt"])
+def test_a_folder_that_cannot_be_taken_out_is_refused_by_its_place(published, text):
+    run = published[0]
+    facts = dataclasses.replace(run.facts, train_command=f"python tools/train.py a.py {text}")
+    with pytest.raises(ValueError, match="names a folder of your machine in train_command"):
+        without_folders(facts, run.file)
+    typed = dataclasses.replace(run.facts, requested_weights=text.removeprefix("--a="))
+    assert without_folders(typed, run.file).requested_weights == "w.pt"
+
+
+class FakeHub:
+    """Takes what `HfApi` would send."""
+
+    refuses = None
+
+    def __init__(self):
+        self.calls = []
+
+    def create_repo(self, name, **options):
+        self.calls.append((name, options))
+        if self.refuses is not None:
+            raise self.refuses
+
+    def upload_folder(self, repo_id, folder_path, allow_patterns):
+        names = sorted(path.name for path in Path(folder_path).iterdir())
+        self.calls.append((repo_id, [name for name in names if name in allow_patterns]))
+        return f"https://huggingface.co/{repo_id}/tree/main"
+
+
+def publish_with(hub, monkeypatch, *arguments):
+    spec = importlib.util.spec_from_file_location("publish_tool", REPO / "tools/publish.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
+    monkeypatch.setattr(sys, "argv", ["tools/publish.py", *map(str, arguments)])
+    tool.main()
+
+
+def test_the_tool_sends_three_files_and_nothing_else(published, tmp_path, monkeypatch, capsys):
+    hub, folder = FakeHub(), tmp_path / "hub"
+    folder.mkdir()
+    (folder / "diary.txt").write_text("mine")
+    arguments = [published[0].file, "--name", NAME, "--out", folder, "--records", tmp_path]
+    publish_with(hub, monkeypatch, *arguments, "--overwrite", "--private")
+    assert hub.calls == [
+        (NAME, dict(private=True, exist_ok=True)), (NAME, sorted([CARD, CONFIG, WEIGHTS]))
+    ]  # fmt: skip
+    assert f"https://huggingface.co/{NAME}/tree/main" in capsys.readouterr().out
+    hub.calls.clear()
+    publish_with(hub, monkeypatch, *arguments, "--overwrite", "--dry-run")
+    assert not hub.calls and "not sent" in capsys.readouterr().out
+
+
+def test_a_hub_that_refuses_is_one_sentence(published, tmp_path, monkeypatch):
+    hub = FakeHub()
+    hub.refuses = OSError("you are not logged in\nmore")
+    arguments = [published[0].file, "--name", NAME, "--out", tmp_path / "hub"]
+    with pytest.raises(ValueError, match=r"did not take owner/street \(you are not logged in\)"):
+        publish_with(hub, monkeypatch, *arguments)
 
 
 def damage_config(folder):
