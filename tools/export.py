@@ -2,6 +2,7 @@
 
 python tools/export.py work_dirs/my_run --out model.onnx
 python tools/export.py work_dirs/my_run --out model.onnx --size 512 512 --precision fp16
+python tools/export.py work_dirs/my_run --out model.onnx --score
 python tools/export.py --encoder pe_spatial_b16_512 --layers 3 7 -1 --out encoder.onnx
 
 CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. The file takes RGB in 0..255,
@@ -13,6 +14,9 @@ kept, and the exit code is 2. docs/run_onnx.py runs it without torch.
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +64,32 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a file")
     parser.add_argument(
+        "--score",
+        nargs="?",
+        const="",
+        metavar="CONFIG",
+        help="score the file and the checkpoint as tools/test.py does (default: its own config)",
+    )
+    parser.add_argument(
         "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE"
     )
     return parser.parse_args()
+
+
+def runner() -> Callable[[Path], Any]:
+    """`ExportedModel` of docs/run_onnx.py, which has to go alone and is no part of the package.
+
+    Raises:
+        ValueError: If it is not there.
+    """
+    file = Path(__file__).resolve().parents[1] / "docs/run_onnx.py"
+    if not file.is_file():
+        raise ValueError("--score needs docs/run_onnx.py; call tools/export.py of a checkout")
+    spec = importlib.util.spec_from_file_location("run_onnx", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ExportedModel
 
 
 def main() -> None:
@@ -79,8 +106,10 @@ def main() -> None:
         )
     if args.batch is not None and args.batch < 1:
         raise ValueError(f"--batch {args.batch} is no number of pictures; 1 or more")
+    if args.score is not None and (args.encoder is not None or args.format != "onnx"):
+        raise ValueError("--score is for ONNX files of a checkpoint; leave it out")
     from pe_dense.export.checkpoint_program import Wanted  # heavy: torch
-    from pe_dense.export.command import export_checkpoint, export_encoder
+    from pe_dense.export.command import Scoring, export_checkpoint, export_encoder
     from pe_dense.export.onnx_file import OPSET
 
     wanted = Wanted(
@@ -102,7 +131,10 @@ def main() -> None:
         lines = export_encoder(args.encoder, weights, layers, args.norm, wanted, **how)
     else:
         options = command_line.parse_options(args.cfg_options)
-        lines = export_checkpoint(args.checkpoint, args.config, options, wanted, **how)
+        scoring = None
+        if args.score is not None:
+            scoring = Scoring(runner(), args.score or None, sys.argv)
+        lines = export_checkpoint(args.checkpoint, args.config, options, wanted, scoring, **how)
     print(*lines, sep="\n")
 
 

@@ -54,8 +54,7 @@ def checkpoint_program(run: TrainedRun, wanted: Wanted) -> Program:
     if isinstance(model, DepthEstimator):
         make, can_be_open = depth_program, True
     elif isinstance(model, EncoderDecoder):
-        make = segmentation_program
-        can_be_open = type(model.decode_head).__name__ != "Mask2FormerHead"
+        make, can_be_open = segmentation_program, True
     else:
         from pe_dense.export.detector_programs import detection_program
 

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pe_dense.encoders.build import build_loaded
 from pe_dense.export.checkpoint_program import Wanted, checkpoint_program
 from pe_dense.export.facts import encoder_facts
+from pe_dense.export.file_score import (
+    PictureRun,
+    score_file,
+    score_path,
+    scored_run,
+    told_scores,
+)
 from pe_dense.export.map_programs import encoder_program
 from pe_dense.export.program import Program, Sizes
 from pe_dense.export.writing import Written, write_checked
 from pe_dense.predict.model import open_trained
+from pe_dense.run.request import RunRequest
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How an exported file is scored.
+
+    Attributes:
+        runner: Makes of a file what runs it on a picture.
+        config: Config of the score; None for that of the checkpoint.
+        argv: The command line, which the scores keep.
+    """
+
+    runner: Callable[[Path], PictureRun]
+    config: str | None = None
+    argv: Sequence[str] = ("tools/export.py",)
 
 
 def export_checkpoint(
@@ -20,9 +44,18 @@ def export_checkpoint(
     config: str | None,
     options: Mapping[str, Any],
     wanted: Wanted,
+    scoring: Scoring | None = None,
     **how: Any,
 ) -> list[str]:
-    """Export a trained model; `how` is that of `write_checked`.
+    """Export a trained model.
+
+    Args:
+        checkpoint: A file, or a work dir.
+        config: Of a checkpoint that does not hold its own.
+        options: Overrides of config values.
+        wanted: What the file shall be.
+        scoring: Score the file, too; None leaves it.
+        **how: Of `write_checked`.
 
     Returns:
         Lines that tell what was written.
@@ -31,8 +64,20 @@ def export_checkpoint(
         ValueError: If the checkpoint cannot be opened or exported, or the file differs.
     """
     run = open_trained(checkpoint, config, options=options)
+    assert run.file is not None
+    scored = None
+    if scoring is not None:
+        named = scoring.config or config or ""
+        request = RunRequest(named, options=options, argv=scoring.argv)
+        scored = scored_run(request, run.file)  # what cannot be scored is said before the work
     program = checkpoint_program(run, wanted)
-    return told(program, write_checked(program, precision=wanted.precision, **how))
+    written = write_checked(program, precision=wanted.precision, **how)
+    score_path(written.file).unlink(missing_ok=True)  # it was of the file that this one replaced
+    lines = told(program, written)
+    if scoring is not None and scored is not None:
+        found = score_file(scored, request, written.file, scoring.runner(written.file))
+        lines += told_scores(found, written.file)
+    return lines
 
 
 def export_encoder(

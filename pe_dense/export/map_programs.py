@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from mmseg.models import DepthEstimator, EncoderDecoder
 from mmseg.models.decode_heads import Mask2FormerHead
 from torch import Tensor, nn
@@ -77,22 +75,9 @@ class SegmentationLogits(nn.Module):
         self.segmentor = segmentor
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
-        """(B, 3, H, W) -> (B, K, h, w); with Mask2Former (B, K, H, W), no logits but scores."""
+        """(B, 3, H, W) -> (B, K, h, w)."""
         maps = self.segmentor.extract_feat(self.normalise(image))
-        head = self.segmentor.decode_head
-        if not isinstance(head, Mask2FormerHead):
-            return (head(maps).float(),)
-        scores, masks = (found[-1] for found in head(maps, _samples(image)))
-        masks = F.interpolate(masks, tuple(image.shape[2:]), mode="bilinear", align_corners=False)
-        return (torch.einsum("bqc,bqhw->bchw", scores.softmax(-1)[..., :-1], masks.sigmoid()),)
-
-
-def _samples(image: Tensor) -> list[Any]:
-    from mmseg.structures import SegDataSample
-
-    size = tuple(image.shape[2:])
-    meta = dict(img_shape=size, pad_shape=size, batch_input_shape=size)
-    return [SegDataSample(metainfo=meta) for _ in image]
+        return (self.segmentor.decode_head(maps).float(),)
 
 
 class DepthMap(nn.Module):
@@ -157,12 +142,14 @@ def segmentation_program(
     Raises:
         ValueError: If it cannot be exported so.
     """
+    if isinstance(segmentor.decode_head, Mask2FormerHead):
+        raise ValueError(
+            f"decode_head {type(segmentor.decode_head).__name__} is not exported: its decoder asks "
+            "for numbers that a tracer does not have; linear heads and UPerNet are"
+        )
     without_checks(segmentor)
     if sizes.open_size:
         pool_by_products(segmentor.decode_head)
-    is_mask2former = isinstance(segmentor.decode_head, Mask2FormerHead)
-    if is_mask2former and sizes.open_size:
-        raise ValueError("Mask2Former is exported for one size; give --size H W without --dynamic")
     module, encoder = SegmentationLogits(segmentor), segmentor.backbone.encoder
     return Program(module, encoder, "segmentation", ("logits",), sizes, facts)
 

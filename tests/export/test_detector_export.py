@@ -99,3 +99,10 @@ def test_what_a_detector_cannot_be_is_said(tmp_path):
         checkpoint_program(run, Wanted(suppression="outside"))
     with pytest.raises(ValueError, match="is exported for one size only"):
         checkpoint_program(run, Wanted(open_size=True))
+
+
+def test_mask2former_is_refused_by_its_name(tmp_path):
+    config = "configs/segmentation/mask2former_pe_t16_mini.py"
+    run = untrained_run(config, tmp_path, layers=[0], crop_size=(64, 64), image_scale=(64, 64))
+    with pytest.raises(ValueError, match=r"decode_head \w*Mask2FormerHead is not exported"):
+        checkpoint_program(run, Wanted())
