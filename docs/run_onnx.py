@@ -97,7 +97,8 @@ class ExportedModel:
     def _windows(self, resized, name):
         """Outputs of sliding windows: (array, (top, left), (height, width)) each."""
         rule, mode = self.facts["picture"], self.facts["inference"]
-        divisor = rule["divisor"]
+        # Segmentors slide over the padded picture; depth estimators cut the padding first.
+        divisor = 1 if name == "depth" else rule["divisor"]
         sides = [-(-side // divisor) * divisor for side in resized.shape[:2]]
         sides = [max(side, crop) for side, crop in zip(sides, mode["crop"], strict=True)]
         whole = np.empty((*sides, 3), np.float32)

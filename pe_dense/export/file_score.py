@@ -73,8 +73,8 @@ def scored_run(request: RunRequest, checkpoint: Path) -> TrainedRun:
     if "tta_model" in run.cfg:
         raise ValueError(
             f"{request.config or run.file} scores several views of a picture (tiles, "
-            "augmentation), of which an exported file knows nothing; leave --score out, or name the "
-            "config without them: --score CONFIG"
+            "augmentation), of which an exported file knows nothing; leave --score out, or name "
+            "the config without them: --score CONFIG"
         )
     not_done = picture_rule(run.cfg.test_dataloader.dataset.pipeline)["not_done"]
     if not_done:

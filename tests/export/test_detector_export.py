@@ -106,3 +106,21 @@ def test_mask2former_is_refused_by_its_name(tmp_path):
     run = untrained_run(config, tmp_path, layers=[0], crop_size=(64, 64), image_scale=(64, 64))
     with pytest.raises(ValueError, match=r"decode_head \w*Mask2FormerHead is not exported"):
         checkpoint_program(run, Wanted())
+
+
+@pytest.mark.parametrize("task", ["segmentation", "depth"])
+def test_windows_lie_where_predict_has_them(task, tmp_path):
+    slide = dict(mode="slide", crop_size=(64, 64), stride=(48, 48))
+    options = {"layers": [1], "model.test_cfg": slide}
+    if task == "segmentation":
+        options["image_scale"] = (130, 100)
+    run = untrained_run(f"configs/{task}/linear_pe_t16_mini.py", tmp_path, **options)
+    picture = np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8)
+    picture[10:60, 20:80] = 200  # no multiple of the patch: padding moves the last window
+    expected = Predictor(run, "cpu").predict_batch([picture])[0]
+    found = InTorch(checkpoint_program(run, Wanted()))(picture)
+    if task == "segmentation":
+        assert (found["labels"] != expected.labels_HW).mean() < 1e-3
+    else:
+        difference = np.abs(found["depth"] - expected.depth_HW).max()
+        assert difference < 1e-3 * np.ptp(expected.depth_HW)
