@@ -74,6 +74,12 @@ def test_a_lone_record_trained_and_chose_as_its_protocol_does(
     assert named in problem and "but protocol bccd-detection-scratch-v1" in problem
 
 
+def test_a_protocol_for_own_data_leaves_their_name_open(make_record, tmp_path):
+    known = {"sha256": "c" * 64, "config": "c.py", "dataset": "$data.name"}
+    save(tmp_path, make_record, {}, evidence_case.detection(0, 30))
+    assert check_store(tmp_path, {"bccd-detection-scratch-v1": known}, now=NOW).problems == []
+
+
 @pytest.mark.parametrize(
     "command", ["make it so", "python tools/test.py", "python tools/test.py c.py && ls x.py"]
 )
