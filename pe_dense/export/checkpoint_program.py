@@ -10,6 +10,7 @@ from typing import Any
 from mmseg.models import DepthEstimator, EncoderDecoder
 from torch import nn
 
+from pe_dense.depth.dpt_head import DPTDepthHead
 from pe_dense.export.facts import run_facts
 from pe_dense.export.map_programs import depth_program, inference_facts, segmentation_program
 from pe_dense.export.picture_rule import picture_rule
@@ -52,7 +53,8 @@ def checkpoint_program(run: TrainedRun, wanted: Wanted) -> Program:
     model = float32_model(run)
     rule = picture_rule(run.cfg.test_dataloader.dataset.pipeline)
     if isinstance(model, DepthEstimator):
-        make, can_be_open = depth_program, True
+        # DPT's fusion keeps the grid that it was traced with: another size stops in the runtime.
+        make, can_be_open = depth_program, not isinstance(model.decode_head, DPTDepthHead)
     elif isinstance(model, EncoderDecoder):
         make, can_be_open = segmentation_program, True
     else:
