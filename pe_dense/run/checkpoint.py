@@ -371,4 +371,8 @@ def load_strictly(
             f"the checkpoint has {state[classes[0]].shape[0]} classes and the config "
             f"{own[classes[0]].shape[0]}; {hint}"
         )
+    downs = [key for key in shapes if ".lora_A." in key]
+    if downs:
+        rank = state[downs[0]].shape[0]
+        hint = f"its LoRA updates are of rank {rank}: give tune=lora={rank}"
     raise ValueError(f"checkpoint {filename} does not fit the model ({'; '.join(words)}); {hint}")

@@ -155,6 +155,8 @@ def test_updates_are_loaded_strictly_and_merge_into_a_plain_model() -> None:
     for other in (backbone("lora=4"), DenseBackbone(TINY, out_indices=(2,), tune="lora=2")):
         with pytest.raises(ValueError, match=r"lora\.pth does not fit the model"):
             load_strictly(other, content, "lora.pth")
+    with pytest.raises(ValueError, match="updates are of rank 2: give tune=lora=2"):
+        load_strictly(backbone("lora=4"), content, "lora.pth")
 
 
 @needs_peft
