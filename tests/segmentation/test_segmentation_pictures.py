@@ -192,7 +192,7 @@ def test_probes_of_many_layers_are_refused(
     done = run_tool(task, f"configs/{config}", tmp_path / "work", "--out", tmp_path / "out")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert f"config configs/{config} trains many heads" in done.stderr
-    assert f"configs/{instead} with --cfg-options layers=[INDEX]" in done.stderr
+    assert f"configs/{instead} with --cfg-options 'layers=[INDEX]'" in done.stderr
     assert (REPO / "configs" / instead).is_file()
 
 
