@@ -75,12 +75,14 @@ class Trusted:
         modules: That are imported.
         scopes: Packages whose registries are asked; MMEngine imports the one that a dict's
             '_scope_' names.
+        scoring: Keys of `_OF_SCORING` with their values, of a config that the user names.
     """
 
     types: frozenset[str]
     functions: frozenset[str]
     modules: frozenset[str]
     scopes: frozenset[str]
+    scoring: frozenset[str] = frozenset()
 
     def and_of(self, template: Mapping[str, Any]) -> Trusted:
         """The same with what a config uses that the user names."""
@@ -97,6 +99,7 @@ class Trusted:
             self.functions | functions,
             self.modules | frozenset(imports),
             self.scopes | scopes,
+            self.scoring | {f"{key}={template[key]!r}" for key in _OF_SCORING if key in template},
         )
 
     def and_of_options(self, options: Mapping[str, Any] | None) -> Trusted:
@@ -149,7 +152,7 @@ def require_trusted(template: Config, file: str | Path, trusted: Trusted) -> Non
         if key in template and str(template[key]) not in trusted.functions:
             raise _refusal(file, key, template[key], "a function that is not of this project")
     for key in _OF_SCORING:  # a training has none of them, and 'trained_with' is a file that is run
-        if template.get(key):
+        if template.get(key) and f"{key}={template[key]!r}" not in trusted.scoring:
             raise _refusal(file, key, template[key], "something that no training has")
     for where, scope in _scopes(template):
         if not isinstance(scope, str) or scope not in trusted.scopes:

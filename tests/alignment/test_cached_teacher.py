@@ -123,7 +123,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path, folder):
         teacher.check_image_set("0" * 64)
     images, samples = view(folder, 0, (0, 64), (0, 64), False)
     for given in (None, [samples[0].new(metainfo=dict(img_path="a"))]):
-        with pytest.raises(ValueError, match="set hash_images=True"):
+        with pytest.raises(ValueError, match=r"set train_dataloader\.dataset\.hash_images=True"):
             teacher(images, (8, 8), given)
     samples[0].set_metainfo(dict(image_sha256="0" * 64))
     with pytest.raises(ValueError, match=r"has no tokens of .*0\.png"):
