@@ -63,14 +63,22 @@ def require_values(names: Mapping[str, Any], path: object) -> None:
             raise ValueError(f"{name}={names[name]!r} of config {path} must be {words}; correct it")
 
 
+# Data sets that are drawn as a run starts, into data_root.
+DRAWN = ("MiniCaptionedImages",)
+
+
 def require_data_root(names: Mapping[str, Any]) -> None:
     """Refuse a run whose data are not there, before weights are fetched for it.
 
-    A pattern, or a list of places, is left to its reader.
+    A pattern, or a list of places, is left to its reader, and data that a run draws itself (`DRAWN`)
+    are made where they are missing.
 
     Raises:
         ValueError: If `data_root` is no file or folder.
     """
+    loader = names.get("train_dataloader") or {}
+    if loader and (loader.get("dataset") or {}).get("type") in DRAWN:
+        return
     root = names.get("data_root")
     if not isinstance(root, str) or not root or any(sign in root for sign in "*?[{,"):
         return
