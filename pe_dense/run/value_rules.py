@@ -70,8 +70,8 @@ DRAWN = ("MiniCaptionedImages",)
 def require_data_root(names: Mapping[str, Any]) -> None:
     """Refuse a run whose data are not there, before weights are fetched for it.
 
-    A pattern, or a list of places, is left to its reader, and data that a run draws itself (`DRAWN`)
-    are made where they are missing.
+    A pattern, or a list of places, is left to its reader, and data that a run draws itself
+    (`DRAWN`) are made where they are missing.
 
     Raises:
         ValueError: If `data_root` is no file or folder.
