@@ -47,8 +47,6 @@ from pe_dense.run.scored_data import note_on_published
 from pe_dense.run.speed import options_in_words
 from pe_dense.run.trained_run import TrainedRun, bare_model
 
-WITH_OPERATORS = ("detection", "tracking")  # tasks whose models call mmcv's operators
-
 
 def record_of(
     run: TrainedRun,
@@ -89,7 +87,8 @@ def record_of(
         facts.amp, facts.speed if facts.train_command else None, request.speed
     )
     operators = used_in_words("cuda" if cuda else "cpu")
-    if operators is not None and cfg.protocol.task in WITH_OPERATORS:
+    has_detector = cfg.protocol.task == "detection" or "detector" in cfg.model
+    if operators is not None and has_detector:  # other models call none of them
         options["operators"] = operators
     by_layer = None
     if isinstance(cfg.get("layer"), int):  # one point of a curve over layers
