@@ -97,6 +97,8 @@ def test_ctrl_c_tells_the_command_that_was_typed(tool: Path) -> None:
     started = subprocess.Popen(
         [sys.executable, tool.name, "waits", "--gpus", "2"],
         cwd=tool.parent, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # In a shell's background, where tests may run, Ctrl-C is ignored by all that is started.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     until = time.monotonic() + 60
     while len(list(tool.parent.glob("waits*"))) < 2:
