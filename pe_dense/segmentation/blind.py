@@ -77,10 +77,11 @@ def blind_mean_iou(
         classes: Names of the K classes.
     """
     maps = blind_maps(counts)
+    kind = np.uint8 if len(classes) <= IGNORED else np.int64  # bytes are counted faster
     found: dict[str, list[np.ndarray]] = {name: [] for name in maps}
     for labels_HW in scored:
         for name, map_GG in maps.items():
-            prediction_HW = spread(map_GG, *labels_HW.shape).astype(np.uint8)
+            prediction_HW = spread(map_GG, *labels_HW.shape).astype(kind)
             found[name].append(image_counts(prediction_HW, labels_HW, len(classes), IGNORED))
     scores = {}
     for name, rows in found.items():

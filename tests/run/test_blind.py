@@ -20,10 +20,11 @@ from mmengine.config import Config
 from pe_dense.data.box_layout import mean_layout
 from pe_dense.data.checks import remembered
 from pe_dense.data.depth_map import read_depth_steps
+from pe_dense.pixelwise.position_means import LabelCounts
 from pe_dense.run.blind import blind_scores
 from pe_dense.run.checkpoint import install
 from pe_dense.run.config import load_config
-from pe_dense.segmentation.blind import head_on_position
+from pe_dense.segmentation.blind import blind_mean_iou, head_on_position
 from pe_dense.tracking.blind import copied_first_masks
 from pe_dense.tracking.davis_dataset import DavisVideos
 
@@ -218,3 +219,11 @@ def test_every_protocol_of_a_known_task_can_have_a_line():
     nested = [{"type": "LoadImage"}, {"type": "A", "transforms": [[{"type": "LoadAnnotations"}]]}]
     assert label_steps({"pipeline": nested}) == [{"type": "LoadAnnotations"}]
     assert json.dumps(label_steps({"pipeline": []})) == "[]"
+
+
+def test_more_classes_than_a_byte_holds():
+    counts = LabelCounts(300, ignore_index=255)
+    labels_HW = np.full((8, 8), 299)
+    counts.add(labels_HW)
+    found = blind_mean_iou(counts, [labels_HW], [f"class {k}" for k in range(300)])
+    assert found["most frequent class"] == 1.0
