@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -35,11 +36,14 @@ def one_torch_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_scope_is_left() -> Iterator[None]:
-    """A test that ran a config leaves no default registry to the next one."""
+def no_run_is_left() -> Iterator[None]:
+    """A test that ran a config leaves no default registry and no silent logger to the next one."""
     yield
     if "mmengine.registry.default_scope" in sys.modules:
         sys.modules["mmengine.registry.default_scope"].DefaultScope._instance_dict.clear()
+    if "mmengine.logging" in sys.modules:
+        for logger in sys.modules["mmengine.logging"].MMLogger._instance_dict.values():
+            logger.setLevel(logging.INFO)
 
 
 @pytest.fixture(scope="session")

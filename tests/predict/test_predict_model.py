@@ -75,7 +75,7 @@ def test_a_checkpoint_alone(mini_root: Path, tmp_path: Path) -> None:
     short = dict(SEGMENTATION, layers=[0], max_epochs=1, val_interval=1, data_root=str(root))
     config = CONFIGS / "segmentation" / "linear_pe_t16_mini.py"
     train(config, options=short, work_dir=tmp_path / "work")
-    known = sorted((mini_root / "ade" / "images" / "validation").iterdir())
+    known = sorted((mini_root / "ade" / "images" / "validation").glob("[!.]*"))
     with_config = load(tmp_path / "work", str(config))(known[0])
     root.unlink()  # the data are gone
     alone = load(tmp_path / "work")
