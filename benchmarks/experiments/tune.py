@@ -16,11 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import os
 import re
-import resource
-import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -28,6 +24,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from tool_calls import call  # noqa: E402
 
 from pe_dense.files import atomic_write_text  # noqa: E402
 from pe_dense.results.record import Record  # noqa: E402
@@ -144,28 +143,6 @@ def run(task: Task, tune: str, seed: int, data: Path, weights: Path, work_dir: P
         call(command, place / "score.txt")
     (record,) = load_records(records)
     return row_of(task, tune, seed, record, log.read_text(), float(clock.read_text()))
-
-
-def call(command: Sequence[str], output: Path | None = None) -> float:
-    """Run a command in the repository; its processor minutes.
-
-    Raises:
-        ValueError: If it fails, with the end of what it printed.
-    """
-    print("$", shlex.join(["python", *command[1:]]), flush=True)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, check=False,
-    )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(done.stdout)
-    if done.returncode:
-        raise ValueError(f"{shlex.join(command)} failed: {done.stdout[-1500:]}")
-    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
 
 
 def row_of(task: Task, tune: str, seed: int, record: Record, log: str, minutes: float) -> Row:

@@ -75,7 +75,7 @@ def parameters_in_words(model: nn.Module) -> str:
         return f"{total:,}, all trained"
     if trained == 0:
         return f"{total:,}, none trained"
-    return f"{total:,}, {trained:,} trained ({100 * trained / total:.2g} %)"
+    return f"{total:,}, {trained:,} trained ({100 * trained / total:.3g} %)"
 
 
 def task_in_words(protocol: Mapping[str, Any], name: str | None = None) -> str:
