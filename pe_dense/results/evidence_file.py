@@ -28,6 +28,7 @@ from pe_dense.results.evidence import (
     VideoObjectEvidence,
 )
 from pe_dense.results.item_evidence import ItemEvidence
+from pe_dense.results.named_evidence import ClassificationEvidence, RetrievalEvidence
 from pe_dense.results.scored_content import ScoredContent
 
 KINDS: dict[str, type[ItemEvidence]] = {
@@ -38,6 +39,8 @@ KINDS: dict[str, type[ItemEvidence]] = {
         DepthEvidence,
         VideoObjectEvidence,
         TrackingEvidence,
+        ClassificationEvidence,
+        RetrievalEvidence,
     )
 }
 VERSION = 1

@@ -115,6 +115,14 @@ TABLE = (
     _fraction("F"),
     _fraction("F_recall", "F-Recall"),
     _fraction("F_decay", "F-Decay", higher_is_better=False, signed=True),
+    # classes of pictures by name, and retrieval by text
+    _fraction("top1", "top-1"),
+    _fraction("top5", "top-5"),
+    _fraction("mean_class_top1", "mean class top-1"),
+    _fraction("text_to_image_R", "text to image R"),
+    _fraction("image_to_text_R", "image to text R"),
+    _fraction("text_to_video_R", "text to video R"),
+    _fraction("video_to_text_R", "video to text R"),
     # depth; rmse_degrees is that of surface normals
     _error("abs_rel", "AbsRel"),
     _error("rmse", "RMSE", "metres"),

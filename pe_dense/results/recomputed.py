@@ -31,6 +31,7 @@ from pe_dense.results.evidence import (
 )
 from pe_dense.results.evidence_file import load_content, load_evidence
 from pe_dense.results.item_evidence import ItemEvidence
+from pe_dense.results.named_evidence import ClassificationEvidence, RetrievalEvidence
 from pe_dense.results.statistics import Interval, intervals
 from pe_dense.results.typed_json import parse
 
@@ -114,6 +115,14 @@ def _truth_sha256(evidence: ItemEvidence) -> str | None:
         boxes = (evidence.clear_tp_N + evidence.clear_fn_N).tolist()
         every = (evidence.hota_tp_NA + evidence.hota_fn_NA).tolist()
         return _text_sha256(map(str, sorted(zip(evidence.sequence_ids, boxes, every, strict=True))))
+    elif isinstance(evidence, ClassificationEvidence):
+        right = [evidence.classes[k] for k in evidence.target_N]
+        pairs = sorted(zip(evidence.image_ids, right, strict=True))
+        return _text_sha256([*sorted(evidence.classes), *map(str, pairs)])
+    elif isinstance(evidence, RetrievalEvidence):
+        return _text_sha256(
+            map(str, sorted(zip(evidence.query_ids, evidence.image_ids, strict=True)))
+        )
     else:
         return None
     images, classes, n, k, counts = rows
@@ -151,6 +160,11 @@ def _values_by_item(evidence: ItemEvidence) -> dict[str, np.ndarray]:
     if isinstance(evidence, TrackingEvidence):
         some_N = (evidence.hota_tp_NA > 0).any(axis=1)
         return {names[n]: evidence.ass_a_sum_NA[n] for n in np.flatnonzero(some_N)}
+    if isinstance(evidence, RetrievalEvidence):  # good towers find most at once, all of them
+        return {names[n]: evidence.rank_N[n : n + 1] for n in np.flatnonzero(evidence.rank_N >= 10)}
+    if isinstance(evidence, ClassificationEvidence):
+        both = np.concatenate([evidence.top_NJ.astype(np.float64), evidence.score_NJ], axis=1)
+        return dict(zip(names, both, strict=True))
     values_NM = getattr(evidence, "values_NM", None)
     if values_NM is None:
         return {}

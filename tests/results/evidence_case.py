@@ -13,6 +13,7 @@ from pe_dense.results.evidence import (
     TrackingEvidence,
     VideoObjectEvidence,
 )
+from pe_dense.results.named_evidence import ClassificationEvidence, RetrievalEvidence
 
 
 def segmentation(seed: int = 0, num: int = 12, classes: int = 5) -> SegmentationEvidence:
@@ -103,6 +104,33 @@ def detection(seed: int = 0, num: int = 12) -> DetectionEvidence:
     )
 
 
+def classification(seed: int = 0, num: int = 12) -> ClassificationEvidence:
+    """Eight classes, the last without pictures; about half is right."""
+    rng = np.random.default_rng(seed)
+    target = np.arange(num) % 7
+    order = np.argsort(rng.random((num, 8)) + 0.6 * (np.arange(8) == target[:, None]))[:, ::-1]
+    return ClassificationEvidence(
+        image_ids=[f"image{n:03d}" for n in range(num)],
+        classes=[f"class{k}" for k in range(8)],
+        target_N=target,
+        top_NJ=order[:, :5].copy(),
+        score_NJ=-np.sort(-rng.random((num, 5)), axis=1),
+    )
+
+
+def retrieval(seed: int = 0, num: int = 12) -> RetrievalEvidence:
+    """Pictures with two captions each."""
+    rng = np.random.default_rng(seed)
+    images = [f"image{n:03d}" for n in range(num)]
+    return RetrievalEvidence(
+        query_ids=[*images, *(f"{name} caption {c}" for name in images for c in range(2))],
+        image_ids=[*images, *np.repeat(images, 2)],
+        visual=("image",),
+        is_text_N=np.r_[np.zeros(num, int), np.ones(2 * num, int)],
+        rank_N=rng.integers(0, 12, 3 * num) * (rng.random(3 * num) < 0.7),
+    )
+
+
 ALL = {
     "segmentation": segmentation,
     "detection": detection,
@@ -111,6 +139,8 @@ ALL = {
     "video_object": video_object,
     "video_object_full": lambda seed=0: video_object(seed, optional=True),
     "tracking": tracking,
+    "classification": classification,
+    "retrieval": retrieval,
 }
 
 
@@ -126,6 +156,8 @@ def repeat_items(evidence, weights_N: np.ndarray):
     fields = {field.name: getattr(evidence, field.name) for field in dataclasses.fields(evidence)}
     own = {"object_ids", "sequence_ids"} if evidence.kind != "depth" else {"image_ids"}
     own |= {"image_ids"} & set(fields)
+    if evidence.kind == "retrieval":  # pictures hold several queries
+        own, fields["image_ids"] = {"query_ids"}, [evidence.image_ids[n] for n in where]
     for name, value in fields.items():
         if name in own:
             fields[name] = [f"{value[n]}#{i}" for i, n in enumerate(where)]

@@ -299,7 +299,13 @@ def test_constant_difference_is_certain():
     assert found.p_value == 2 / 1001
 
 
-@pytest.mark.parametrize("kind", ["segmentation", "depth_sequences", "video_object", "tracking"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "segmentation", "depth_sequences", "video_object", "tracking", "classification",
+        "retrieval",
+    ],
+)  # fmt: skip
 def test_order_of_items_does_not_matter(kind):
     a, b = evidence_case.ALL[kind](seed=0), evidence_case.ALL[kind](seed=1)
     order = np.random.default_rng(0).permutation(b.num_items)
