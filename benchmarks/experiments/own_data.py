@@ -5,8 +5,7 @@
 DIR has real_photos (COCO photos with maps and masks), real_depth (a room, as 7-Scenes has it),
 real_video (clips in DAVIS's layout) and bccd. Each recipe is run as a person would run it, with a
 folder and nothing else, twice: from the weights of the file and from random ones of the same
-encoder. Detection, which takes hours on two cores as planned, is shortened: what was changed is in
-the table. Each run is scored by tools/test.py, whose record has the interval over pictures and what
+encoder. What takes long on two cores as planned is shortened, and the table says how. Each run is scored by tools/test.py, whose record has the interval over pictures and what
 the best predictor without a picture scores.
 
 A run that was stopped goes on, one that has a record is skipped. At the end own_data.csv and
@@ -62,8 +61,10 @@ SHORT = ("tune=frozen", "image_side=224")
 TASKS = (
     Task("segmentation_linear", "segmentation/linear_custom.py", "real_photos"),
     Task("depth_linear", "depth/linear_custom.py", "real_depth"),
-    Task("depth_dpt", "depth/dpt_custom.py", "real_depth"),
-    Task("segmentation_upernet", "segmentation/upernet_custom.py", "real_photos"),
+    Task("depth_dpt", "depth/dpt_custom.py", "real_depth", ("max_iters=300",)),
+    Task(
+        "segmentation_upernet", "segmentation/upernet_custom.py", "real_photos", ("max_iters=300",)
+    ),
     Task("boxes_deta", "detection/deta_custom.py", "bccd", (*SHORT, "max_iters=700")),
     Task("segmentation_layers", "probing/segmentation_custom.py", "real_photos"),
     Task("depth_layers", "probing/depth_custom.py", "real_depth"),
