@@ -5,8 +5,9 @@
 DIR has real_photos (COCO photos with maps and masks), real_depth (a room, as 7-Scenes has it),
 real_video (clips in DAVIS's layout) and bccd. Each recipe is run as a person would run it, with a
 folder and nothing else, twice: from the weights of the file and from random ones of the same
-encoder. What takes long on two cores as planned is shortened, and the table says how. Each run is scored by tools/test.py, whose record has the interval over pictures and what
-the best predictor without a picture scores.
+encoder. What takes long on two cores as planned is shortened, and the table says how. Each run is
+scored by tools/test.py, whose record has the interval over pictures and what the best predictor
+without a picture scores.
 
 A run that was stopped goes on, one that has a record is skipped. At the end own_data.csv and
 own_data.md are written beside this file from the records. `minutes` is processor time.
