@@ -2,9 +2,10 @@
 
 python run_onnx.py model.onnx street.jpg more/*.png --out DIR
 
-DIR gets, for each picture, NAME.json (detections: class, score, box), NAME.png (label map, or
-depth in millimetres) or NAME.npz (features of an encoder). All that is needed lies in the file:
-how a picture is resized, padded and normalised, the classes, what becomes of the output. Copy this
+DIR gets what tools/predict.py writes: detections.json (COCO, masks as run lengths), labels/NAME.png
+(indexed, in the numbers of the training's maps), depth/NAME.npy (metres) and depth/NAME.png (16
+bits); of an encoder features/NAME.npz. All that is needed lies in the file: how a picture is
+resized, padded and normalised, the classes and their numbers, what becomes of the output. Copy this
 script wherever the file goes.
 
 Shape legend: B images, K classes, h w grid of the output, H W pixels of the input, Q detections.
@@ -39,8 +40,10 @@ class ExportedModel:
         if "pe_dense" not in metadata:
             raise ValueError(f"{path} was not written by tools/export.py: it has no 'pe_dense'")
         self.facts = json.loads(metadata["pe_dense"])
-        if self.facts["format"] != 1:
-            raise ValueError(f"{path} has format {self.facts['format']}; this script reads 1")
+        if self.facts["format"] != 2:
+            raise ValueError(
+                f"{path} has format {self.facts['format']} and this script reads 2; export it again"
+            )
         if self.facts["picture"]["not_done"]:
             names = ", ".join(self.facts["picture"]["not_done"])
             print(f"note: {path} expects pictures that {names} has prepared", file=sys.stderr)
@@ -321,30 +324,130 @@ def pasted(masks, boxes, size, threshold):
     return found
 
 
-def save(result, facts, stem):
-    """Write a result beside others, and return the path."""
-    if facts["task"] == "detection":
-        names = facts["classes"]
-        rows = [
-            dict(category=names[label], score=float(score), box=[float(v) for v in box])
-            for label, score, box in zip(
-                result["labels"], result["scores"], result["boxes"], strict=True
-            )
-        ]
-        path = stem.with_suffix(".json")
-        path.write_text(json.dumps(rows, indent=1))
+def run_lengths(mask):
+    """(H, W) bool -> COCO's compressed run lengths, `{"size": [H, W], "counts": text}`.
+
+    Runs go down the columns and begin with background; from the fourth on, each is written as its
+    difference to the one two before; a number is groups of 5 bits, the lowest first, with a sixth
+    bit where more follow, as characters from "0" (format of cocoapi's maskApi).
+    """
+    flat = np.asarray(mask, bool).ravel(order="F")
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    starts = [0, *([0] if flat.size and flat[0] else []), *ends.tolist()]
+    runs = np.diff([*starts, flat.size]).tolist()
+    text = []
+    for place, run in enumerate(runs):
+        value = run - runs[place - 2] if place > 2 else run
+        more = True
+        while more:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            text.append(chr(48 + bits + (32 if more else 0)))
+    return dict(size=list(mask.shape), counts="".join(text))
+
+
+def coco_rows(result, category_ids):
+    """Detections as COCO's annotations without ids of their own."""
+    rows = []
+    for place, label in enumerate(result["labels"].tolist()):
+        left, top, right, bottom = result["boxes"][place].astype(np.float64).tolist()
+        box = [left, top, right - left, bottom - top]
+        score = float(result["scores"][place])
+        row = dict(category_id=category_ids[label], bbox=box, score=score)
+        if "masks" in result:
+            row["segmentation"] = run_lengths(result["masks"][place])
+        rows.append(dict(row, area=box[2] * box[3], iscrowd=0))
+    return rows
+
+
+def save(result, facts, out, stem):
+    """Write the files of a picture as tools/predict.py does; none for detections."""
+    if facts["task"] == "segmentation":
+        ids, palette = facts["ids"], np.zeros((256, 3), np.uint8)
+        labels = np.array(ids, np.uint8 if max(ids) < 256 else np.uint16)[result["labels"]]
+        picture = Image.fromarray(labels)
+        if max(ids) < 256:
+            palette[ids] = facts["palette"]
+            picture = Image.fromarray(labels, "P")
+            picture.putpalette(palette.tobytes())
+        picture.save(made(out / "labels" / f"{stem}.png"))
+    elif facts["task"] == "depth":
+        np.save(made(out / "depth" / f"{stem}.npy"), result["depth"].astype(np.float32))
+        steps = np.clip(np.rint(result["depth"] * facts["steps_per_metre"]), 1, 65535)
+        Image.fromarray(steps.astype(np.uint16)).save(out / "depth" / f"{stem}.png")
     elif facts["task"] == "features":
-        path = stem.with_suffix(".npz")
-        np.savez(path, **result)
-    elif facts["task"] == "segmentation":
-        path = stem.with_suffix(".png")
-        deep = np.uint8 if len(facts["classes"]) <= 256 else np.uint16
-        Image.fromarray(result["labels"].astype(deep)).save(path)
-    else:
-        path = stem.with_suffix(".png")
-        millimetres = np.clip(np.rint(result["depth"] * 1000), 0, 65535)
-        Image.fromarray(millimetres.astype(np.uint16)).save(path)
+        np.savez(made(out / "features" / f"{stem}.npz"), **result)
+
+
+def made(path):
+    """The path, whose folder exists now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def stems_of(pictures):
+    """What the files of each picture are called: as it, with its ending where two share a name."""
+    stems = [path.stem for path in pictures]
+    stems = [p.name if stems.count(s) > 1 else s for p, s in zip(pictures, stems, strict=True)]
+    for stem, path in zip(stems, pictures, strict=True):
+        if stems.count(stem) > 1:
+            raise ValueError(f"two pictures are called {path.name}; run them into two folders")
+    return stems
+
+
+def ids_of(pictures, classes, known, file):
+    """Ids of pictures and classes: from 1, or those of a COCO file where one is given."""
+    if file is None:
+        return list(range(1, len(pictures) + 1)), known
+    by_end = {}
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        by_class = {one["name"]: one["id"] for one in data["categories"]}
+        for image in data["images"]:
+            by_end.setdefault(Path(image["file_name"]).name, []).append(image["id"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"--ids {file} is no COCO file ({error!r})") from error
+    for path in pictures:
+        if len(by_end.get(path.name, [])) != 1:
+            raise ValueError(f"--ids {file} has not one image {path.name}; leave --ids out")
+    for name in classes:
+        if name not in by_class:
+            raise ValueError(f"--ids {file} has no category {name!r}; leave --ids out")
+    return [by_end[path.name][0] for path in pictures], [by_class[name] for name in classes]
+
+
+def run_all(model, pictures, out, ids_file=None):
+    """Run a file on pictures and write what is found; returns why each of some failed."""
+    facts, stems = model.facts, stems_of(pictures)
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} holds files; name a new or an empty folder")
+    is_detector = facts["task"] == "detection"
+    if ids_file is not None and not is_detector:
+        raise ValueError(f"--ids is for detections, and this file is of {facts['task']}")
+    if is_detector:
+        ids, categories = ids_of(pictures, facts["classes"], facts["ids"], ids_file)
+    out.mkdir(parents=True, exist_ok=True)
+    failed, images, rows = {}, [], []
+    for place, (path, stem) in enumerate(zip(pictures, stems, strict=True)):
+        try:
+            picture = read_picture(path, is_turned=is_detector)
+            result = model(picture)
+        except (ValueError, OSError) as error:
+            failed[path] = str(error)
+            continue
+        save(result, facts, out, stem)
+        if is_detector:
+            height, width = picture.shape[:2]
+            image = dict(id=ids[place], file_name=path.name, width=width, height=height)
+            images.append(image)
+            for row in coco_rows(result, categories):
+                rows.append(dict(row, id=len(rows) + 1, image_id=image["id"]))
+    if is_detector:
+        named = zip(categories, facts["classes"], strict=True)
+        known = [dict(id=category, name=name) for category, name in named]
+        content = dict(images=images, categories=known, annotations=rows)
+        (out / "detections.json").write_text(json.dumps(content), encoding="utf-8")
+    return failed
 
 
 def main():
@@ -354,16 +457,17 @@ def main():
     )
     parser.add_argument("model")
     parser.add_argument("pictures", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="a new or an empty folder")
+    parser.add_argument("--ids", type=Path, help="COCO file whose ids detections shall have")
     args = parser.parse_args()
     try:
-        model = ExportedModel(args.model)
-        args.out.mkdir(parents=True, exist_ok=True)
-        for path in args.pictures:
-            picture = read_picture(path, is_turned=model.facts["task"] == "detection")
-            print(save(model(picture), model.facts, args.out / path.stem))
+        failed = run_all(ExportedModel(args.model), args.pictures, args.out, args.ids)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    for path, reason in failed.items():
+        print(f"failed: {path}: {reason}", file=sys.stderr)
+    print(f"{len(args.pictures) - len(failed)} of {len(args.pictures)} pictures: {args.out}")
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from mmseg.models import DepthEstimator, EncoderDecoder
 from torch import nn
 
 from pe_dense.depth.dpt_head import DPTDepthHead
-from pe_dense.export.facts import run_facts
+from pe_dense.export.facts import file_facts, run_facts
 from pe_dense.export.map_programs import depth_program, inference_facts, segmentation_program
 from pe_dense.export.picture_rule import picture_rule
 from pe_dense.export.program import Program, Sizes
@@ -45,6 +46,12 @@ def checkpoint_program(run: TrainedRun, wanted: Wanted) -> Program:
     Raises:
         ValueError: If models of this kind are not exported, or not as they are wanted.
     """
+    program = _program(run, wanted)
+    facts = {**program.facts, **file_facts(run.cfg, program.task)}
+    return dataclasses.replace(program, facts=facts)
+
+
+def _program(run: TrainedRun, wanted: Wanted) -> Program:
     if "tta_model" in run.cfg:
         raise ValueError(
             f"{run.file} is tested with augmentation, which is no part of an exported file; "

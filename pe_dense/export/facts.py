@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.config import Config
+
 from pe_dense.encoders.contract import WeightsInfo
 from pe_dense.encoders.zoo import LICENCES, find_encoder
 from pe_dense.export.program import INPUT_RANGE, Sizes
 from pe_dense.files import file_sha256
+from pe_dense.predict.predictor import steps_per_metre
 from pe_dense.results.provenance import code_state, library_versions
 from pe_dense.run.trained_run import TrainedRun
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def encoder_facts(name: str, weights: WeightsInfo, sizes: Sizes, precision: str) -> dict[str, Any]:
@@ -35,6 +38,26 @@ def run_facts(run: TrainedRun, sizes: Sizes, precision: str) -> dict[str, Any]:
         "checkpoint_sha256": file_sha256(run.file),
         "protocol": protocol,
     }
+
+
+def file_facts(cfg: Config, task: str) -> dict[str, Any]:
+    """How `tools/predict.py` writes what a model finds.
+
+    Returns:
+        `ids`, the number of each class in label maps and COCO files; `palette`, RGB of each class
+        in label maps; `steps_per_metre` of 16-bit depth.
+    """
+    classes = tuple(map(str, cfg.get("classes") or ()))
+    if task == "detection":
+        return dict(ids=list(range(1, len(classes) + 1)))
+    if task == "depth":
+        return dict(steps_per_metre=steps_per_metre(cfg))
+    from pe_dense.segmentation.label_ids import label_ids  # heavy: mmseg
+    from pe_dense.segmentation.pictures import palette_of
+
+    dataset = cfg.test_dataloader.dataset
+    palette = palette_of(dataset, classes).tolist()
+    return dict(ids=list(label_ids(dataset, classes)), palette=palette)
 
 
 def _common(name: str, weights: WeightsInfo, sizes: Sizes, precision: str) -> dict[str, Any]:

@@ -52,3 +52,29 @@ def untrained_run(config, folder, seed=0, weights=DRAWN, **options):
     meta = dict(pe_dense=facts.to_meta())
     torch.save(dict(state_dict=model.state_dict(), meta=meta), file)
     return open_saved(file)
+
+
+def spread(run):
+    """Numbers large enough that what a model finds differs; the checkpoint has them, too."""
+    torch.manual_seed(1)
+    for value in run.content["state_dict"].values():
+        if value.is_floating_point():
+            value.add_(0.1 * torch.randn_like(value))
+    torch.save(run.content, run.file)
+    return run
+
+
+def in_torch(program):
+    """The runner with a program in the place of a file."""
+
+    class InTorch(runner_module().ExportedModel):
+        def __init__(self):
+            self.facts = program.described()
+
+        def _run(self, **arrays):
+            inputs = (torch.from_numpy(arrays[name]) for name in program.inputs)
+            with torch.no_grad():
+                found = program.module(*inputs)
+            return {k: v.numpy() for k, v in zip(program.outputs, found, strict=True)}
+
+    return InTorch()

@@ -6,7 +6,7 @@ import torch
 
 pytest.importorskip("mmdet")
 
-from export_case import runner_module, untrained_run
+from export_case import in_torch, spread, untrained_run
 from torch import nn
 
 from pe_dense.export.agreement import Detections, detection_difference
@@ -22,29 +22,6 @@ CASES = {
     "dino": ("configs/detection/dino_pe_t16_mini.py", dict(SMALL, num_queries=8)),
     "vitdet": ("configs/detection/vitdet_pe_t16_mini.py", dict(SMALL, canvas=64)),
 }
-runner = runner_module()
-
-
-class InTorch(runner.ExportedModel):
-    """The runner with the program in the place of a file."""
-
-    def __init__(self, program):
-        self.program, self.facts = program, program.described()
-
-    def _run(self, **arrays):
-        inputs = (torch.from_numpy(arrays[name]) for name in self.program.inputs)
-        with torch.no_grad():
-            found = self.program.module(*inputs)
-        return {k: v.numpy() for k, v in zip(self.program.outputs, found, strict=True)}
-
-
-def spread(run):
-    """Numbers large enough that detections differ."""
-    torch.manual_seed(1)
-    for value in run.content["state_dict"].values():
-        if value.is_floating_point():
-            value.add_(0.1 * torch.randn_like(value))
-    return run
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -57,7 +34,7 @@ def test_a_program_finds_what_predict_finds(name, tmp_path):
     for where in ("inside",) if name == "vitdet" else ("inside", "outside"):
         program = checkpoint_program(run, Wanted(suppression=where))
         assert (program.sizes.height, program.sizes.width) == (64, 64)
-        found = InTorch(program)(picture)
+        found = in_torch(program)(picture)
         sides = [
             Detections(boxes / 64, scores, labels)
             for boxes, scores, labels in (
@@ -118,7 +95,7 @@ def test_windows_lie_where_predict_has_them(task, tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8)
     picture[10:60, 20:80] = 200  # no multiple of the patch: padding moves the last window
     expected = Predictor(run, "cpu").predict_batch([picture])[0]
-    found = InTorch(checkpoint_program(run, Wanted()))(picture)
+    found = in_torch(checkpoint_program(run, Wanted()))(picture)
     if task == "segmentation":
         assert (found["labels"] != expected.labels_HW).mean() < 1e-3
     else:

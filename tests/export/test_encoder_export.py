@@ -36,7 +36,7 @@ SIZES = Sizes(48, 32)
 
 
 def program(sizes=SIZES, layers=(0, -1)):
-    facts = dict(encoder=NAME, format=1, input=dict(open_size=False, height=48, width=32))
+    facts = dict(encoder=NAME, format=2, input=dict(open_size=False, height=48, width=32))
     return encoder_program(tiny(), layers, sizes, facts)
 
 
