@@ -12,23 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 from pe_dense.encoders.contract import WeightsInfo
 from pe_dense.encoders.weights import load_weights
-from pe_dense.encoders.zoo import TEXT_TOWERS, find_encoder
+from pe_dense.encoders.zoo import BOTH_TOWERS, TEXT_TOWERS, find_encoder
 
 if TYPE_CHECKING:
+    from pe_dense.encoders.open_clip_text import OpenClipImageText
+    from pe_dense.encoders.open_clip_vision import OpenClipEncoder
     from pe_dense.encoders.pe import PerceptionEncoder
     from pe_dense.encoders.text_tower import ImageTextModel
     from pe_dense.encoders.timm_vit import TimmEncoder
 
 
-def build_encoder(name: str, **options: Any) -> PerceptionEncoder | TimmEncoder:
+def build_encoder(name: str, **options: Any) -> PerceptionEncoder | TimmEncoder | OpenClipEncoder:
     """Build an encoder by name with random weights; see `build_loaded` for others.
 
     Parameters are drawn from the global generator, on PyTorch's default device ('meta' gives an
     encoder without values, to read its sizes).
 
     Args:
-        name: A name of the zoo, or 'timm:<model name>'.
-        **options: Keyword arguments of `PerceptionEncoder` (or `TimmEncoder`) that override the
+        name: A name of the zoo, 'timm:<model name>', or 'open_clip:<model>[.<tag>]'.
+        **options: Keyword arguments of `PerceptionEncoder` (or of the adapter) that override the
             row, for example `depth=6`, `window_size=24, cls_token=False`, `remainder='pad'`.
 
     Returns:
@@ -41,7 +43,11 @@ def build_encoder(name: str, **options: Any) -> PerceptionEncoder | TimmEncoder:
     if spec.family == "pe":
         from pe_dense.encoders.pe import PerceptionEncoder
 
-        encoder_class: type[PerceptionEncoder | TimmEncoder] = PerceptionEncoder
+        encoder_class: type[PerceptionEncoder | TimmEncoder | OpenClipEncoder] = PerceptionEncoder
+    elif spec.family == "open_clip":
+        from pe_dense.encoders.open_clip_vision import OpenClipEncoder
+
+        encoder_class = OpenClipEncoder
     else:
         from pe_dense.encoders.timm_vit import TimmEncoder
 
@@ -73,11 +79,11 @@ def build_loaded(
     weights: str = "released",
     weights_options: Mapping[str, Any] | None = None,
     **options: Any,
-) -> tuple[PerceptionEncoder | TimmEncoder, WeightsInfo]:
+) -> tuple[PerceptionEncoder | TimmEncoder | OpenClipEncoder, WeightsInfo]:
     """Build an encoder and load its weights.
 
     Args:
-        name: A name of the zoo, or 'timm:<model name>'.
+        name: A name of the zoo, 'timm:<model name>', or 'open_clip:<model>[.<tag>]'.
         weights: 'released' (what the zoo names), 'random', a path, or 'hf://repo[:file]'.
         weights_options: Further arguments of `weights.load_weights`.
         **options: As for `build_encoder`.
@@ -96,12 +102,18 @@ def build_loaded(
     return encoder, load_weights(encoder, source, **(weights_options or {}))
 
 
-def build_image_text(name: str, weights: str = "random") -> tuple[ImageTextModel, WeightsInfo]:
-    """Build a PE Core model of both towers, and load the official file whole.
+def build_image_text(
+    name: str, weights: str = "random", image_size: int | None = None
+) -> tuple[ImageTextModel | OpenClipImageText, WeightsInfo]:
+    """Build a model of both towers, and load its file whole.
+
+    Whatever the family, the model has `encode_image`, `encode_video`, `encode_text`, `logits`,
+    `tokenize`, `text.context_length`, and `visual`, an encoder with `mean`, `std` and `native_hw`.
 
     Args:
-        name: One of `zoo.TEXT_TOWERS`.
+        name: One of `zoo.TEXT_TOWERS`, or 'open_clip:<model>[.<tag>]'.
         weights: 'random', 'released', a path, or 'hf://repo[@revision][:file]'.
+        image_size: Native side in pixels of the position grid; None keeps the released one.
 
     Raises:
         ValueError: For an encoder without a text tower, or a file that cannot be used.
@@ -111,11 +123,17 @@ def build_image_text(name: str, weights: str = "random") -> tuple[ImageTextModel
         >>> model.text.context_length, info.source
         (32, 'random')
     """
+    spec = find_encoder(name)
+    file = spec.weights if weights == "released" else weights
+    if spec.family == "open_clip":
+        from pe_dense.encoders.open_clip_text import OpenClipImageText
+
+        whole = OpenClipImageText(name, image_size)
+        return whole, load_weights(whole, file)
+    if name not in TEXT_TOWERS:
+        raise ValueError(_without_text(name))
     from pe_dense.encoders.text_tower import ImageTextModel, TextTower, load_image_text
 
-    spec = find_encoder(name)
-    if name not in TEXT_TOWERS:
-        raise ValueError(f"{name} has no text tower; those that do: {', '.join(TEXT_TOWERS)}")
     context_length, embed_dim, depth, num_heads = TEXT_TOWERS[name]
     text = TextTower(
         context_length=context_length,
@@ -124,5 +142,15 @@ def build_image_text(name: str, weights: str = "random") -> tuple[ImageTextModel
         num_heads=num_heads,
         output_dim=spec.arch["output_dim"],
     )
-    model = ImageTextModel(build_encoder(name), text)
-    return model, load_image_text(model, spec.weights if weights == "released" else weights)
+    options = {} if image_size is None else {"image_size": image_size}
+    model = ImageTextModel(build_encoder(name, **options), text)
+    return model, load_image_text(model, file)
+
+
+def _without_text(name: str) -> str:
+    if name in BOTH_TOWERS:
+        return f"{name} is a vision tower alone; the model of both towers is {BOTH_TOWERS[name]}"
+    return (
+        f"{name} has no text tower; those that do: {', '.join(TEXT_TOWERS)}, and models of "
+        "open_clip as open_clip:<model>"
+    )

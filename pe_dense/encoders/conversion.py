@@ -293,6 +293,23 @@ def official_to_timm(state: Mapping[str, Tensor]) -> State:
     return timm
 
 
+def both_towers_to_official(state: Mapping[str, Tensor]) -> State:
+    """A model of both towers in open_clip's layout of PE Core, in the official one.
+
+    open_clip keeps the vision tower as timm's under 'visual.trunk.' and the text tower under
+    'text.'. A state in another layout comes back as it is.
+
+    Raises:
+        ValueError: If the vision head has a bias other than zero, for which PE has no place.
+    """
+    trunk = "visual.trunk."
+    if not any(key.startswith(trunk) for key in state):
+        return dict(state)
+    visual = timm_to_official({k.removeprefix(trunk): v for k, v in state.items() if trunk in k})
+    rest = {k.removeprefix("text."): v for k, v in state.items() if trunk not in k}
+    return {**rest, **{f"visual.{key}": value for key, value in visual.items()}}
+
+
 def timm_to_official(state: Mapping[str, Tensor]) -> State:
     """Rename a timm `vit_pe_*` tower to the official layout; the inverse of `official_to_timm`.
 

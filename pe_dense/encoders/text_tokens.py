@@ -43,9 +43,7 @@ def tokenize(texts: Sequence[str], context_length: int) -> Tokens:
         raise ValueError(
             f"a context of {context_length} tokens has no room for a word; use 3 or more"
         )
-    for place, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"text {place} is {text!r}; give a text with a word in it")
+    require_texts(texts)
     tokenizer = _tokenizer()
     rows = torch.zeros(len(texts), context_length, dtype=torch.long)
     num_cut = 0
@@ -55,6 +53,17 @@ def tokenize(texts: Sequence[str], context_length: int) -> Tokens:
         ids = [tokenizer.sot_token_id, *words[: context_length - 2], tokenizer.eot_token_id]
         row[: len(ids)] = torch.tensor(ids)
     return Tokens(rows, num_cut)
+
+
+def require_texts(texts: Sequence[str]) -> None:
+    """Refuse what is no text or has no word.
+
+    Raises:
+        ValueError: With the place of the first.
+    """
+    for place, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"text {place} is {text!r}; give a text with a word in it")
 
 
 @functools.lru_cache

@@ -11,7 +11,7 @@ parameter names. Licence of the released weights: Apache-2.0.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pe_dense.encoders.contract import WeightsInfo
-from pe_dense.encoders.conversion import State, shorten
+from pe_dense.encoders.conversion import State, both_towers_to_official, shorten
 from pe_dense.encoders.pe import MLP, PerceptionEncoder, SelfAttention, Transformer
+from pe_dense.encoders.text_tokens import Tokens, tokenize
 from pe_dense.encoders.weights import (
     fit_to_tower,
     read_state_dict,
@@ -181,6 +182,10 @@ class ImageTextModel(nn.Module):
         """How errors call it: by its vision tower."""
         return self.visual.name
 
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Token ids of some texts for this tower, and how many of them were cut."""
+        return tokenize(texts, self.text.context_length)
+
     def encode_image(self, images_B3HW: Tensor, normalize: bool = False) -> Tensor:
         """Image embeddings (B, D)."""
         return self.visual.encode_image(images_B3HW, normalize)
@@ -210,7 +215,7 @@ class ImageTextModel(nn.Module):
         return {"logit_scale": self.logit_scale.detach(), **text, **visual}
 
     def load_official_state(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:
-        """Fill both towers from an official state dict, strictly.
+        """Fill both towers from an official state dict, or open_clip's of its port, strictly.
 
         The vision tower is adapted as it was built (patch, grid, cls token), the text tower not.
 
@@ -221,6 +226,7 @@ class ImageTextModel(nn.Module):
             ValueError: If something is missing, left over or of another shape; nothing has changed
                 then.
         """
+        state = both_towers_to_official(state)
         visual = {k.removeprefix(VISUAL): v for k, v in state.items() if k.startswith(VISUAL)}
         rest = {k: v for k, v in state.items() if not k.startswith(VISUAL)}
         wanted = {"logit_scale": self.logit_scale, **self.text.state_dict()}

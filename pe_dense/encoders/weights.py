@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from pe_dense.encoders import conversion, sam3_layout
 from pe_dense.encoders.contract import WeightsInfo, check_choice
 from pe_dense.encoders.conversion import State, TowerLayout, read_layout, shorten
+from pe_dense.encoders.open_clip_names import released_file
 from pe_dense.encoders.published import require_published, revision_of
 from pe_dense.encoders.torch_file import read_torch_file
 from pe_dense.encoders.zoo import ENCODERS
@@ -217,7 +218,8 @@ def load_weights(
 
     Args:
         encoder: Fulfils the contract, or is a module with `load_weights_file(path)`.
-        weights: 'random' (nothing is loaded), a path, or 'hf://repo[@revision][:file]'.
+        weights: 'random' (nothing is loaded), a path, 'hf://repo[@revision][:file]', or
+            'open_clip:<model>.<tag>'.
         patch_resample: 'bicubic' or 'pseudo-inverse', see `conversion.resample_patch`.
         position_resample: 'bicubic', as PE's converter does, or 'bilinear', as the tower does
             at run time. None is 'bicubic', but 'bilinear' with core_to_spatial='preserve', so
@@ -233,11 +235,12 @@ def load_weights(
     """
     if str(weights) == "random":
         return WeightsInfo("random", "random")
-    path = resolve_weights(weights)
-    is_hub_name = str(weights).startswith("hf://")
+    place = released_file(str(weights))
+    path = resolve_weights(place)
+    is_hub_name = place.startswith("hf://")
     sha256 = file_sha256(path)
     is_published = is_hub_name and require_published(
-        path, sha256, str(weights), _full_hub_name(str(weights)) if is_hub_name else None
+        path, sha256, str(weights), _full_hub_name(place) if is_hub_name else None
     )
     source = str(weights) if is_hub_name else path.name
     options = {"patch_resample": patch_resample} if patch_resample != "bicubic" else {}

@@ -24,9 +24,10 @@ class EncoderSpec:
 
     Attributes:
         name: Name in this project, for example 'pe_spatial_b16_512'.
-        family: 'pe' or 'timm'.
-        arch: Keyword arguments of `PerceptionEncoder`, or {'model_name': ...} of a timm model.
-        weights: Where the released weights are: 'hf://repo:file', or 'timm' for timm's own hub.
+        family: 'pe', 'timm' or 'open_clip'.
+        arch: Keyword arguments of `PerceptionEncoder`, or {'model_name': ...} of the others.
+        weights: Where the released weights are: 'hf://repo:file', 'timm' for timm's own hub, or
+            the name of open_clip, which knows.
         licence: Licence of the weights, a key of `LICENCES`.
         sha256: Published hash of that file; None where none is known here. The hub's cache has
             one of its own for whatever is downloaded, see `published`.
@@ -60,6 +61,7 @@ LICENCES = {
 }
 NON_COMMERCIAL = frozenset({"CC-BY-NC-4.0", "FAIR Noncommercial Research License"})
 UNKNOWN_LICENCE = "see the timm model card"  # of timm models without a row
+OPEN_CLIP_LICENCE = "see the model card"  # of open_clip's
 
 # name: patch, width, depth, heads, MLP hidden, native side, cls token, LayerScale, output width
 _PE_ROWS = {
@@ -87,6 +89,18 @@ TEXT_TOWERS: Mapping[str, tuple[int, int, int, int]] = MappingProxyType(
         "pe_core_b16_224": (32, 1024, 24, 16),
         "pe_core_s16_384": (32, 512, 12, 8),
         "pe_core_t16_384": (32, 512, 12, 8),
+    }
+)
+
+# Models of both towers behind rows that are vision towers alone: the same weights, as open_clip has
+# them. The two hold them under names of their own, so that a record says which one was run.
+BOTH_TOWERS: Mapping[str, str] = MappingProxyType(
+    {
+        "clip_b16": "open_clip:ViT-B-16-quickgelu.openai",
+        "clip_l14": "open_clip:ViT-L-14-quickgelu.openai",
+        "siglip2_b16_512": "open_clip:ViT-B-16-SigLIP2-512.webli",
+        "siglip2_l16_512": "open_clip:ViT-L-16-SigLIP2-512.webli",
+        "siglip2_so400m_16_512": "open_clip:ViT-SO400M-16-SigLIP2-512.webli",
     }
 )
 
@@ -218,7 +232,7 @@ ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType(
 
 
 def find_encoder(name: str) -> EncoderSpec:
-    """Look an encoder up; 'timm:<model name>' is any timm model.
+    """Look an encoder up; 'timm:<model name>' is any timm model, 'open_clip:<model>' of open_clip.
 
     Raises:
         ValueError: If the name is unknown; the message lists near names.
@@ -229,6 +243,9 @@ def find_encoder(name: str) -> EncoderSpec:
     """
     if name.startswith("timm:"):
         return _timm_spec(name, name.removeprefix("timm:"), UNKNOWN_LICENCE)
+    if name.startswith("open_clip:"):
+        arch = MappingProxyType({"model_name": name.removeprefix("open_clip:")})
+        return EncoderSpec(name, "open_clip", arch, name, OPEN_CLIP_LICENCE)
     if name not in ENCODERS:
         plain = name.lower().replace("-", "_")
         begun = [known for known in ENCODERS if plain and known.startswith(plain)]
@@ -236,7 +253,7 @@ def find_encoder(name: str) -> EncoderSpec:
         near = list(dict.fromkeys([*begun, *alike]))[:4]
         raise ValueError(
             f"unknown encoder {name!r}; did you mean {', '.join(near or sorted(ENCODERS))}? "
-            "(any timm ViT works as timm:<model name>)"
+            "(any timm ViT works as timm:<model name>, any of open_clip as open_clip:<model>)"
         )
     return ENCODERS[name]
 
