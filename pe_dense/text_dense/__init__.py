@@ -1,0 +1,1 @@
+"""Patch labels from texts, with nothing trained: read-outs of a contrastive tower, and scores."""
