@@ -27,7 +27,7 @@ STEPS = (
 COLUMNS = ["step", "reference", "there", "here", "same"]
 
 # Configs of this project alone: generated data, a user's data, and protocols named by a version.
-OWN_BY_NAME = re.compile(r"_v\d+$|_mini$|^mini_|_bccd$|_custom$")
+OWN_BY_NAME = re.compile(r"_v\d+$|_mini2?$|^mini2?_|_bccd$|_custom$")
 
 # Recipes of this project although they use a published method: no paper says these settings.
 OWN = {

@@ -1,6 +1,6 @@
 """Prepares data sets: generates the mini world, checks folders of data that are there, splits them.
 
-python tools/prepare_data.py mini
+python tools/prepare_data.py mini                  (or mini2: the courtyard, world 2)
 python tools/prepare_data.py coco DIR              (or lvis, or objects365)
 python tools/prepare_data.py coco-format DIR       any classes
 python tools/prepare_data.py coco-format DIR --split 0.2 --seed 0
@@ -32,7 +32,18 @@ if TYPE_CHECKING:
 
 def add_mini_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mini`."""
-    parser.add_argument("--out", type=Path, default=Path("data/mini"), help="folder to write")
+    add_world_options(parser, 1, Path("data/mini"))
+
+
+def add_mini2_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `mini2`."""
+    add_world_options(parser, 2, Path("data/mini2"))
+
+
+def add_world_options(parser: argparse.ArgumentParser, world: int, out: Path) -> None:
+    """Adds what both versions of the mini world share."""
+    parser.set_defaults(world=world)
+    parser.add_argument("--out", type=Path, default=out, help="folder to write")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
     parser.add_argument("--train", type=int, default=400, help="number of training pictures")
     parser.add_argument("--val", type=int, default=100, help="number of validation pictures")
@@ -49,7 +60,7 @@ def run_mini(args: argparse.Namespace) -> None:
     from pe_dense.mini_world.preview import write_contact_sheet
 
     config = MiniWorldConfig(
-        args.seed, args.train, args.val, args.clips, args.frames, args.image_size
+        args.seed, args.train, args.val, args.clips, args.frames, args.image_size, args.world
     )
     if args.preview and args.preview.suffix.lower() not in (".png", ".jpg"):
         raise ValueError(f"--preview is {args.preview}, but must end in .png or .jpg")
@@ -344,6 +355,11 @@ def report(inspection: "Inspection", args: argparse.Namespace) -> int:
 
 COMMANDS = {
     "mini": ("generate the mini world (no download)", add_mini_options, run_mini),
+    "mini2": (
+        "generate world 2 of it, in which position says little (no download)",
+        add_mini2_options,
+        run_mini,
+    ),
     "coco": ("check a COCO 2017 folder", add_known_options, run_known),
     "lvis": ("check an LVIS v1 folder (with COCO's images)", add_known_options, run_known),
     "objects365": ("check an Objects365 v2 folder", add_objects365_options, run_objects365),

@@ -1,6 +1,6 @@
 """Captions of the mini world, made from what a frame knows about itself.
 
-A caption first counts the shapes, in the order of `THING_NAMES`; then it can list every object,
+A caption first counts the shapes, in the order of their classes; then it can list every object,
 the largest first, with its colour, its place and its distance, and what lies behind:
 
     two discs and one star : red disc left near , grey star middle far , blue disc right far
@@ -19,28 +19,20 @@ import colorsys
 import numpy as np
 
 from pe_dense.mini_world.render import Frame, FrameObject
-from pe_dense.mini_world.scene import STUFF_NAMES, THING_NAMES
+from pe_dense.mini_world.worlds import WORLDS, World
 
 NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MANY = "many"  # ten and more
 NOTHING = "nothing"
-PLURALS = tuple(
-    "boxes" if n == "box" else f"{n}es" if n == "cross" else f"{n}s" for n in THING_NAMES
-)
 COLOURS = ("black", "grey", "white", "red", "orange", "yellow", "green", "teal", "blue", "purple",
            "pink")  # fmt: skip
 PLACES = ("left", "middle", "right")
 DISTANCES = ("near", "far")
-FAR_FROM_M = 5.0  # about the middle of where objects stand
 PAD = 0
-VOCABULARY = (
-    "<pad>", NOTHING, "and", ":", ",", *NUMBER_WORDS, MANY, *THING_NAMES, *PLURALS, *COLOURS,
-    *PLACES, *DISTANCES, *STUFF_NAMES,
-)  # fmt: skip
 MIN_STUFF_SHARE = 0.02  # of the picture, for a part of the backdrop to be spoken of
-MAX_TOKENS = 80  # of the longest captions: 6 shapes, 9 objects and 4 parts of the backdrop
+MAX_TOKENS = 80  # of the longest captions: 8 shapes, 9 objects and 4 parts of the backdrop
 
-_TOKEN = {word: index for index, word in enumerate(VOCABULARY)}
+_FIRST = WORLDS[1]
 _SWAPPED = {"left": "right", "right": "left"}
 _LIST = " : "
 _HUES = (
@@ -49,27 +41,48 @@ _HUES = (
 )  # fmt: skip
 
 
+def vocabulary_of(world: World) -> tuple[str, ...]:
+    """All words of the captions of a world; a token is an index of it."""
+    return (
+        "<pad>", NOTHING, "and", ":", ",", *NUMBER_WORDS, MANY, *world.thing_names,
+        *map(_plural, world.thing_names), *COLOURS, *PLACES, *DISTANCES, *world.stuff_names,
+    )  # fmt: skip
+
+
+def _plural(name: str) -> str:
+    return f"{name}es" if name in ("box", "cross") else f"{name}s"
+
+
+VOCABULARY = vocabulary_of(_FIRST)
+
+
 def caption_of(
-    frame: Frame, places: bool = True, colours: bool = True, backdrop: bool = True
+    frame: Frame,
+    places: bool = True,
+    colours: bool = True,
+    backdrop: bool = True,
+    world: World = _FIRST,
 ) -> str:
     """The caption of a frame.
 
     Args:
         frame: A picture and its labels.
         places: Say of every object whether it is left, in the middle or right (thirds of the
-            width, by the centre of its box), and near or far (median distance below 5 m).
+            width, by the centre of its box), and near or far (median distance below `far_from_m`
+            of the world: 5 m in the first).
         colours: Say the colour of every object, from the mean of its visible pixels.
         backdrop: Say which of sky, wall, ground and path cover at least 2 % of the picture, and
             their mean colours.
+        world: That drew the frame.
 
     Example:
         >>> from pe_dense.mini_world.world import make_image
         >>> caption_of(make_image(0, "train", 0, image_size=64), False, False, False)
         'one ring and one cross'
     """
-    parts = [_objects(frame, places, colours)]
+    parts = [_objects(frame, places, colours, world)]
     if backdrop:
-        masks = ((name, frame.semantic == k) for k, name in enumerate(STUFF_NAMES, start=1))
+        masks = ((name, frame.semantic == k) for k, name in enumerate(world.stuff_names, start=1))
         seen = [
             f"{colour_word(frame.image[mask_HW].mean(axis=0))} {name}"
             for name, mask_HW in masks
@@ -79,22 +92,22 @@ def caption_of(
     return _LIST.join(parts)
 
 
-def _objects(frame: Frame, places: bool, colours: bool) -> str:
+def _objects(frame: Frame, places: bool, colours: bool, world: World) -> str:
     seen = sorted(
         (item for item in frame.objects if item.is_annotated),
         key=lambda item: (-item.area_px, item.track_id),
     )
     if not seen:
         return NOTHING
-    counts = np.bincount([item.class_id for item in seen], minlength=len(THING_NAMES) + 1)[1:]
+    counts = np.bincount([item.class_id for item in seen], minlength=len(world.thing_names) + 1)[1:]
     text = " and ".join(
-        f"{_number(int(n))} {THING_NAMES[k] if n == 1 else PLURALS[k]}"
-        for k, n in enumerate(counts)
+        f"{_number(int(n))} {name if n == 1 else _plural(name)}"
+        for name, n in zip(world.thing_names, counts, strict=True)
         if n
     )
     if not (places or colours):
         return text
-    return text + _LIST + " , ".join(_phrase(frame, item, places, colours) for item in seen)
+    return text + _LIST + " , ".join(_phrase(frame, item, places, colours, world) for item in seen)
 
 
 def mirrored_caption(caption: str) -> str:
@@ -107,8 +120,10 @@ def mirrored_caption(caption: str) -> str:
     return " ".join(_SWAPPED.get(word, word) for word in caption.split())
 
 
-def caption_tokens(caption: str, length: int = MAX_TOKENS) -> np.ndarray:
-    """Indices into `VOCABULARY`, (L,) int64, filled up with `PAD`; what is longer is cut off.
+def caption_tokens(
+    caption: str, length: int = MAX_TOKENS, vocabulary: tuple[str, ...] = VOCABULARY
+) -> np.ndarray:
+    """Indices into the vocabulary, (L,) int64, filled up with `PAD`; what is longer is cut off.
 
     Raises:
         ValueError: If the caption is empty, a word is unknown, or the length is below 1.
@@ -118,7 +133,8 @@ def caption_tokens(caption: str, length: int = MAX_TOKENS) -> np.ndarray:
         [1, 0, 0]
     """
     words = caption.split()
-    unknown = [word for word in words if word not in _TOKEN or word == VOCABULARY[PAD]]
+    token = {word: index for index, word in enumerate(vocabulary)}
+    unknown = [word for word in words if word not in token or word == vocabulary[PAD]]
     if unknown or not words:
         raise ValueError(
             f"caption {caption!r} {'has unknown words' if unknown else 'is empty'}; use captions "
@@ -127,7 +143,7 @@ def caption_tokens(caption: str, length: int = MAX_TOKENS) -> np.ndarray:
     if length < 1:
         raise ValueError(f"length={length} holds no token; use 1 or more")
     tokens_L = np.full(length, PAD, np.int64)
-    known = [_TOKEN[word] for word in words[:length]]
+    known = [token[word] for word in words[:length]]
     tokens_L[: len(known)] = known
     return tokens_L
 
@@ -151,9 +167,9 @@ def _number(count: int) -> str:
     return NUMBER_WORDS[count - 1] if count <= len(NUMBER_WORDS) else MANY
 
 
-def _phrase(frame: Frame, item: FrameObject, places: bool, colours: bool) -> str:
+def _phrase(frame: Frame, item: FrameObject, places: bool, colours: bool, world: World) -> str:
     mask_HW = frame.ids == item.track_id
-    words = [THING_NAMES[item.class_id - 1]]
+    words = [world.thing_names[item.class_id - 1]]
     if colours:
         words.insert(0, colour_word(frame.image[mask_HW].mean(axis=0)))
     if places:
@@ -161,5 +177,6 @@ def _phrase(frame: Frame, item: FrameObject, places: bool, colours: bool) -> str
         twice_centre, width = 2 * x + box_width, frame.ids.shape[1]
         # In whole numbers, so that a mirrored picture has exactly the mirrored place.
         place = (3 * twice_centre >= 2 * width) + (3 * twice_centre > 4 * width)
-        words += [PLACES[place], DISTANCES[int(np.median(frame.depth_m[mask_HW]) >= FAR_FROM_M)]]
+        is_far = np.median(frame.depth_m[mask_HW]) >= world.far_from_m
+        words += [PLACES[place], DISTANCES[int(is_far)]]
     return " ".join(words)

@@ -31,15 +31,8 @@ from numpy.typing import NDArray
 
 from pe_dense.files import file_sha256
 from pe_dense.mini_world.render import Frame, FrameObject
-from pe_dense.mini_world.scene import SEMANTIC_NAMES, THING_NAMES
-from pe_dense.mini_world.world import (
-    FRAME_RATE,
-    GENERATOR_VERSION,
-    MAX_IMAGE_SIZE,
-    MIN_IMAGE_SIZE,
-    make_clip,
-    make_image,
-)
+from pe_dense.mini_world.world import FRAME_RATE, MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
+from pe_dense.mini_world.worlds import World, world_of
 
 GENERATOR = "pe_dense mini world"
 DEPTH_SCALE = 1000  # NYU depth PNGs are in millimetres
@@ -53,7 +46,7 @@ _FOLDERS = {  # our split -> names in ADE, NYU
 
 @dataclass(frozen=True)
 class MiniWorldConfig:
-    """Size and seed of a mini world.
+    """Version, size and seed of a mini world.
 
     Raises:
         ValueError: If a number is out of range.
@@ -65,9 +58,11 @@ class MiniWorldConfig:
     clips: int = 12
     frames: int = 24
     image_size: int = 256
+    world: int = 1
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
+        world_of(self.world)
         limits = {
             "seed": (0, 2**63 - 1),
             "train": (1, VAL_ID_OFFSET),
@@ -81,6 +76,18 @@ class MiniWorldConfig:
             if not low <= value <= high:
                 option = "--" + name.replace("_", "-")
                 raise ValueError(f"{option} is {value}, but must be {low} to {high}")
+
+    @property
+    def drawn(self) -> World:
+        """The version that is drawn."""
+        return world_of(self.world)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a manifest says of it: the version of the generator, then all numbers."""
+        numbers = asdict(self)
+        del numbers["world"]
+        return {"version": self.drawn.generator_version, **numbers}
 
     @property
     def num_val_clips(self) -> int:
@@ -226,7 +233,7 @@ def _is_already_there(out_dir: Path, config: MiniWorldConfig, overwrite: bool) -
         raise ValueError(f"{error} and is not empty; pass another folder with --out") from None
     if overwrite:
         return False
-    wanted = {"version": GENERATOR_VERSION, **asdict(config)}
+    wanted = config.settings
     other = {k: found.get(k) for k, v in wanted.items() if found.get(k) != v}
     if other:
         difference = ", ".join(f"{k} {v} instead of {wanted[k]}" for k, v in other.items())
@@ -313,10 +320,9 @@ def _manifest(config: MiniWorldConfig, sha256: dict[str, str]) -> dict[str, Any]
 
     return {
         "generator": GENERATOR,
-        "version": GENERATOR_VERSION,
-        **asdict(config),
-        "class_names": list(THING_NAMES),
-        "semantic_names": list(SEMANTIC_NAMES),
+        **config.settings,
+        "class_names": list(config.drawn.thing_names),
+        "semantic_names": list(config.drawn.semantic_names),
         "depth_scale": DEPTH_SCALE,
         "made_with": {
             "numpy": np.__version__,
@@ -365,7 +371,7 @@ def _write_images(
     annotations: list[dict[str, Any]] = []
     nyu_lines = []
     for index in range(count):
-        frame = make_image(config.seed, split, index, config.image_size)
+        frame = config.drawn.make_image(config.seed, split, index, config.image_size)
         image_id = index + 1 + (VAL_ID_OFFSET if split == "val" else 0)
         jpg = f"coco/images/{split}/{image_id:012d}.jpg"
         sink.write(jpg, encode_image(".jpg", frame.image))
@@ -391,14 +397,14 @@ def _write_images(
     coco = {
         "info": {
             "description": GENERATOR,
-            "version": GENERATOR_VERSION,
+            "version": config.drawn.generator_version,
             "seed": config.seed,
             "split": split,
         },
         "licenses": [],
         "categories": [
             {"id": i, "name": name, "supercategory": "thing"}
-            for i, name in enumerate(THING_NAMES, start=1)
+            for i, name in enumerate(config.drawn.thing_names, start=1)
         ],
         "images": images,
         "annotations": annotations,
@@ -412,8 +418,11 @@ def _write_clips(
     """Writes one split of clips as DAVIS and MOTChallenge."""
     count = config.num_val_clips if split == "val" else config.clips - config.num_val_clips
     names = [f"{split}_{index:03d}" for index in range(count)]
+    thing_names = config.drawn.thing_names
     for index, name in enumerate(names):
-        frames = make_clip(config.seed, f"clip_{split}", index, config.image_size, config.frames)
+        frames = config.drawn.make_clip(
+            config.seed, f"clip_{split}", index, config.image_size, config.frames
+        )
         mot = f"mot/{'test' if split == 'val' else 'train'}/{name}"
         for t, frame in enumerate(frames):
             jpg = f"davis/JPEGImages/480p/{name}/{t:05d}.jpg"
@@ -424,7 +433,7 @@ def _write_clips(
         rows = [mot_line(t, item) for t, f in enumerate(frames, start=1) for item in f.objects]
         sink.write(f"{mot}/gt/gt.txt", ("\n".join(rows) + "\n").encode("ascii"))
         classes = [
-            f"{o.track_id},{o.class_id},{THING_NAMES[o.class_id - 1]}\n" for o in frames[0].objects
+            f"{o.track_id},{o.class_id},{thing_names[o.class_id - 1]}\n" for o in frames[0].objects
         ]
         sink.write(f"{mot}/gt/classes.txt", "".join(classes).encode("ascii"))
         sink.write(f"{mot}/seqinfo.ini", _seqinfo(name, config).encode("ascii"))

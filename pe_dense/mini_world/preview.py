@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pe_dense.data.image_files import spread
 from pe_dense.files import atomic_write_bytes
 from pe_dense.mini_world.formats import DEPTH_SCALE, load_manifest
-from pe_dense.mini_world.scene import SEMANTIC_NAMES, STUFF_NAMES, THING_NAMES
 from pe_dense.pictures.boxes import Boxes, draw_boxes
 from pe_dense.pictures.colours import (
     DEPTH_COLOURS,
@@ -55,15 +54,15 @@ def write_contact_sheet(root: str | Path, path: str | Path, num_columns: int = 6
     manifest, path = load_manifest(root), Path(path)
     if path.suffix.lower() not in (".png", ".jpg") or path.is_dir():
         raise ValueError(f"--preview is {path}, but must be a file name that ends in .png or .jpg")
-    rows = _image_rows(Path(root), min(num_columns, manifest["val"]))
+    rows = _image_rows(Path(root), manifest, min(num_columns, manifest["val"]))
     rows += _clip_rows(Path(root), spread(manifest["frames"], num_columns))
     sheet, _ = below(stacked(rows), MARGIN)
     atomic_write_bytes(path, encoded(np.asarray(sheet), path.suffix.lower(), QUALITY))
 
 
-def semantic_palette() -> NDArray[np.uint8]:
+def semantic_palette(num_things: int, num_stuff: int) -> NDArray[np.uint8]:
     """RGB of each semantic label: things as their boxes, stuff pale, grey for 'other'."""
-    first, last = len(THING_NAMES), len(THING_NAMES) + len(STUFF_NAMES)
+    first, last = num_things, num_things + num_stuff
     things, stuff = (
         np.array([class_colour(k) for k in labels]) for labels in (range(first), range(first, last))
     )
@@ -71,11 +70,13 @@ def semantic_palette() -> NDArray[np.uint8]:
     return np.concatenate([[UNKNOWN], pale, things]).astype(np.uint8)
 
 
-def _image_rows(root: Path, count: int) -> list[NDArray[np.uint8]]:
+def _image_rows(root: Path, manifest: dict[str, Any], count: int) -> list[NDArray[np.uint8]]:
     from pycocotools import mask as coco_mask
 
     coco = json.loads((root / "coco/annotations/val.json").read_text(encoding="ascii"))
-    palette, colours = semantic_palette(), colour_table(DEPTH_COLOURS)
+    things, labels = manifest["class_names"], manifest["semantic_names"]
+    palette = semantic_palette(len(things), len(labels) - len(things))
+    colours = colour_table(DEPTH_COLOURS)
     pictures, instances, semantics, boxes, depths = [], [], [], [], []
     for index, info in enumerate(coco["images"][:count]):
         picture = _read(root / "coco/images/val" / info["file_name"])[..., ::-1].copy()
@@ -92,13 +93,13 @@ def _image_rows(root: Path, count: int) -> list[NDArray[np.uint8]]:
         pictures.append(large)
         instances.append(draw_identities(faint_grey(picture), numbers, scale))
         semantics.append(class_map(resized(semantic, scale, is_nearest=True), large, palette))
-        boxes.append(draw_boxes(picture, Boxes(xyxy_Q4, labels_Q), THING_NAMES, scale))
+        boxes.append(draw_boxes(picture, Boxes(xyxy_Q4, labels_Q), things, scale))
         depth_m = _read(root / f"nyu/test/sync_depth_{index:05d}.png") / DEPTH_SCALE
         depths.append(resized(depth_m, scale, is_nearest=True))
     known = np.concatenate([depth[depth > 0] for depth in depths])
     limits = (float(known.min()), float(known.max()))
     depths = [filled(coloured(d, limits, colours), d == 0, UNKNOWN) for d in depths]
-    names = ["other", *SEMANTIC_NAMES]
+    names = ["other", *labels]
     legend = [(tuple(colour), name) for colour, name in zip(palette.tolist(), names, strict=True)]
     return [
         _row("pictures", pictures),

@@ -6,14 +6,14 @@ things are smoothed by their analytic distance, textures fade out where pixels g
 Shape legend: H W pixels, h w a window of them, P outline points, S any shape.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from pe_dense.mini_world.patterns import paint
 from pe_dense.mini_world.scene import (
     FIRST_THING,
     GROUND,
@@ -22,11 +22,10 @@ from pe_dense.mini_world.scene import (
     SKY,
     WALL,
     Camera,
-    Light,
     Scene,
-    Texture,
     Thing,
 )
+from pe_dense.mini_world.sensor import expose
 
 FloatArray = NDArray[Any]  # float32
 
@@ -83,12 +82,13 @@ def render_scene(scene: Scene, rng: Generator) -> Frame:
         depth_HW[window][mask] = depth[mask]
         ids_HW[window][mask] = thing.track_id
         semantic_HW[window][mask] = FIRST_THING + thing.class_id if thing.class_id else 0
-    objects = _visible_objects(scene.things, ids_HW, full_area_px)
+    classes = {thing.track_id: thing.class_id for thing in scene.things if thing.class_id}
+    objects = visible_objects(classes, ids_HW, full_area_px)
     for item in objects:
         if not item.is_annotated:
             semantic_HW[ids_HW == item.track_id] = 0
     depth_HW[~np.isfinite(depth_HW)] = 0.0
-    image_u8 = _expose(image_HW3, depth_HW, scene.light, rng)
+    image_u8 = expose(image_HW3, depth_HW, scene.light, rng)
     return Frame(image_u8, ids_HW, semantic_HW, depth_HW, objects, scene.camera.focal_px)
 
 
@@ -140,14 +140,14 @@ def _thing_window(camera: Camera, thing: Thing) -> tuple[slice, slice] | None:
     return slice(top, bottom), slice(left, right)
 
 
-def _ellipse_distance(x: FloatArray, y: FloatArray, radii_2: FloatArray) -> FloatArray:
+def ellipse_distance(x: FloatArray, y: FloatArray, radii_2: FloatArray) -> FloatArray:
     """Returns the signed distance to an ellipse along the ray from its centre; as x and y."""
     ratio = np.hypot(x / radii_2[0], y / radii_2[1]) + np.float32(1e-6)
     distance: FloatArray = np.hypot(x, y) * (1.0 - 1.0 / ratio)
     return np.where(ratio < 1e-3, -radii_2.min(), distance)
 
 
-def _polygon_distance(x: FloatArray, y: FloatArray, points_P2: FloatArray) -> FloatArray:
+def polygon_distance(x: FloatArray, y: FloatArray, points_P2: FloatArray) -> FloatArray:
     """Returns the signed distance to a closed polygon, negative inside; shape as x and y."""
     nearest = np.full(x.shape, np.inf, np.float32)
     inside = np.zeros(x.shape, bool)
@@ -163,79 +163,6 @@ def _polygon_distance(x: FloatArray, y: FloatArray, points_P2: FloatArray) -> Fl
 
 
 # Drawing -----------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def _noise_tile() -> FloatArray:
-    """Returns (1024, 1024) smooth noise in 0..1 that repeats at its borders."""
-    cycles = np.fft.fftfreq(1024, d=1 / 1024)
-    spectrum = np.fft.fft2(np.random.default_rng(7).standard_normal((1024, 1024)))
-    spectrum /= 1.0 + (np.hypot(cycles[:, None], cycles[None, :]) / 8.0) ** 2.3
-    smooth = np.fft.ifft2(spectrum).real
-    tile: FloatArray = np.clip(0.5 + 0.22 * smooth / smooth.std(), 0.0, 1.0).astype(np.float32)
-    return tile
-
-
-def _noise(p: FloatArray, q: FloatArray) -> FloatArray:
-    column, row = ((96.0 * v).astype(np.int32) & 1023 for v in (p, q))
-    value: FloatArray = _noise_tile()[row, column]
-    return value
-
-
-def _square_wave(p: FloatArray, softness: FloatArray) -> FloatArray:
-    return np.clip(0.5 + np.sin(2 * np.pi * p) / (0.3 + 6.0 * softness), 0.0, 1.0)
-
-
-def _bricks(p: FloatArray, q: FloatArray, softness: FloatArray) -> FloatArray:
-    row = np.floor(2.0 * q)
-    p, q = p + 0.5 * row, 2.0 * q - row
-    gap = np.minimum(0.5 - np.abs(p - np.floor(p) - 0.5), 0.5 * (0.5 - np.abs(q - 0.5)))
-    weight: FloatArray = np.clip(0.5 + (0.05 - gap) / (0.04 + softness), 0.0, 1.0)
-    return weight
-
-
-def _dots(p: FloatArray, q: FloatArray, softness: FloatArray) -> FloatArray:
-    radius = np.hypot(p - np.floor(p) - 0.5, q - np.floor(q) - 0.5)
-    weight: FloatArray = np.clip(0.5 + (0.3 - radius) / (0.05 + softness), 0.0, 1.0)
-    return weight
-
-
-_PATTERNS: dict[str, Callable[[FloatArray, FloatArray, FloatArray], FloatArray]] = {
-    "plain": lambda p, q, s: np.zeros_like(p),
-    "stripes": lambda p, q, s: _square_wave(p, s),
-    "checks": lambda p, q, s: np.abs(_square_wave(0.5 * p, s) - _square_wave(0.5 * q, s)),
-    "dots": _dots,
-    "bricks": _bricks,
-    "noise": lambda p, q, s: np.clip(3.0 * _noise(p, q) - 1.0, 0.0, 1.0),
-    "speckle": lambda p, q, s: np.clip(4.0 * _noise(4.0 * p, 4.0 * q) - 2.2, 0.0, 1.0),
-}
-
-
-def _paint(texture: Texture, u_m: FloatArray, v_m: FloatArray, pixel_m: FloatArray) -> FloatArray:
-    """Returns RGB of a texture at plane coordinates; fades to its mean where pixels are coarse.
-
-    Args:
-        texture: What to paint.
-        u_m: First coordinate on the plane, any shape S.
-        v_m: Second coordinate, S.
-        pixel_m: Width of a pixel on the plane, S.
-
-    Returns:
-        Colours in 0..1, S + (3,).
-    """
-    sin_a, cos_a = np.sin(texture.angle_rad), np.cos(texture.angle_rad)
-    period = np.float32(texture.period_m)
-    p = np.float32(cos_a) * u_m / period - np.float32(sin_a) * v_m / period
-    q = np.float32(sin_a) * u_m / period + np.float32(cos_a) * v_m / period
-    p, q = p + np.float32(texture.offset[0] + 64.0), q + np.float32(texture.offset[1] + 64.0)
-    softness = pixel_m / period
-    weight = _PATTERNS[texture.kind](p, q, softness)
-    mean = np.float32(weight.mean()) if weight.size else np.float32(0)
-    weight = mean + (weight - mean) * np.clip(1.6 - 2.5 * softness, 0.0, 1.0)
-    a, b = np.array((texture.colour_a, texture.colour_b), np.float32)
-    grain = 1.0 + np.float32(2 * texture.grain) * (_noise(2.5 * q, 2.5 * p) - 0.5)
-    colour: FloatArray = (a + weight[..., None] * (b - a)) * grain[..., None]
-    return colour
 
 
 def _draw_backdrop(
@@ -254,23 +181,23 @@ def _draw_backdrop(
 
     at = np.flatnonzero(is_sky)
     side, rise = x[at] / z[at], -y[at] / z[at]
-    sky = _paint(back.sky, 9.0 * side, 14.0 * rise, np.zeros_like(rise))
+    sky = paint(back.sky, 9.0 * side, 14.0 * rise, np.zeros_like(rise))
     image[at] = sky * (0.85 + 0.6 * rise)[:, None]
 
     at = np.flatnonzero(~is_ground & ~is_sky)
     t = wall_depth[at]
-    image[at] = _paint(back.wall, t * x[at], t * y[at], t / camera.focal_px)
+    image[at] = paint(back.wall, t * x[at], t * y[at], t / camera.focal_px)
 
     at = np.flatnonzero(is_ground)
     t = ground_depth[at]
     x_m, z_m = t * x[at], t * z[at]
     pixel_m = t * t / (camera.focal_px * camera.height_m)
-    colour = _paint(back.ground, x_m, z_m, pixel_m)
+    colour = paint(back.ground, x_m, z_m, pixel_m)
     sin_a, cos_a = np.sin(back.path_angle_rad), np.cos(back.path_angle_rad)
     off_axis = np.float32(cos_a) * x_m + np.float32(sin_a) * (z_m - 4.5) - back.path_offset_m
     is_path = np.abs(off_axis) < back.path_half_width_m
     on_path = np.flatnonzero(is_path)
-    colour[on_path] = _paint(back.path, x_m[on_path], z_m[on_path], pixel_m[on_path])
+    colour[on_path] = paint(back.path, x_m[on_path], z_m[on_path], pixel_m[on_path])
     light = np.ones_like(x_m)
     for thing in scene.things:  # a soft shadow where each thing touches the ground
         width, length = 0.44 * thing.size_m, 0.28 * thing.size_m
@@ -299,15 +226,15 @@ def _draw_thing(
     local_x, local_y = (cos_s * u_m + sin_s * v_m) / half, (cos_s * v_m - sin_s * u_m) / half
     outline_P2 = np.array(thing.outline, np.float32)
     if thing.is_round:
-        distance = _ellipse_distance(local_x, local_y, outline_P2.max(axis=0))
+        distance = ellipse_distance(local_x, local_y, outline_P2.max(axis=0))
     else:
-        distance = _polygon_distance(local_x, local_y, outline_P2)
+        distance = polygon_distance(local_x, local_y, outline_P2)
     if thing.hole:
         distance = np.maximum(distance, thing.hole - np.hypot(local_x, local_y))
     pixel_m = depth / np.float32(scene.camera.focal_px)
     alpha = np.clip(0.5 - distance * half / pixel_m, 0.0, 1.0)
 
-    colour = _paint(thing.texture, local_x * half, local_y * half, pixel_m)
+    colour = paint(thing.texture, local_x * half, local_y * half, pixel_m)
     light_x, light_y = scene.light.direction_xy
     slope_y, slope_x = np.gradient(distance)
     steep = np.hypot(slope_x, slope_y) + 1e-6
@@ -316,38 +243,20 @@ def _draw_thing(
     return alpha, depth, colour * shade[..., None]
 
 
-def _expose(
-    image_HW3: FloatArray, depth_m_HW: FloatArray, light: Light, rng: Generator
-) -> NDArray[np.uint8]:
-    """Returns the 8-bit picture that the sensor gives: haze, blur, vignette, gain, gamma, noise."""
-    far_HW = np.where(depth_m_HW > 0, depth_m_HW, np.float32(10.0)) / 10.0
-    haze_HW1 = (np.float32(light.haze) * far_HW * far_HW)[..., None]
-    image_HW3 = image_HW3 * (1.0 - haze_HW1) + 0.7 * haze_HW1
-    side = np.float32(light.blur)
-    blurred_HW3 = (1 - 2 * side) * image_HW3  # the outermost pixels stay as they are
-    blurred_HW3[1:-1] += side * (image_HW3[:-2] + image_HW3[2:])
-    image_HW3[1:-1, 1:-1] = (1 - 2 * side) * blurred_HW3[1:-1, 1:-1] + side * (
-        blurred_HW3[1:-1, :-2] + blurred_HW3[1:-1, 2:]
-    )
-    position = np.linspace(-1.0, 1.0, len(image_HW3), dtype=np.float32)
-    edge_HW = position[:, None] ** 2 + position[None, :] ** 2
-    image_HW3 *= (1.0 - 0.5 * np.float32(light.vignette) * edge_HW)[..., None]
-    image_HW3 *= 4095 * np.array(light.gain_rgb, np.float32)
-    curve = 255.0 * np.linspace(0.0, 1.0, 4096, dtype=np.float32) ** np.float32(light.gamma)
-    image_HW3 = curve[np.clip(image_HW3, 0, 4095).astype(np.int16)]
-    noise_HW3 = rng.standard_normal(image_HW3.shape, dtype=np.float32)
-    image_HW3 += np.float32(255.0 * light.noise) * noise_HW3
-    picture: NDArray[np.uint8] = np.clip(np.rint(image_HW3), 0, 255).astype(np.uint8)
-    return picture
-
-
-def _visible_objects(
-    things: tuple[Thing, ...], ids_HW: NDArray[np.uint8], full_area_px: dict[int, int]
+def visible_objects(
+    classes: Mapping[int, int], ids_HW: NDArray[np.uint8], full_area_px: Mapping[int, int]
 ) -> tuple[FrameObject, ...]:
+    """What can be seen of each object, by track id.
+
+    Args:
+        classes: Track id -> class id; no clutter.
+        ids_HW: Track id of each pixel.
+        full_area_px: Track id -> pixels inside the frame if nothing stood in front.
+    """
     objects = []
-    for thing in sorted(things, key=lambda thing: thing.track_id):
-        mask_HW = ids_HW == thing.track_id
-        if thing.class_id == 0 or not mask_HW.any():
+    for track_id, class_id in sorted(classes.items()):
+        mask_HW = ids_HW == track_id
+        if not mask_HW.any():
             continue
         rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
         box_xywh = (
@@ -356,6 +265,6 @@ def _visible_objects(
             int(columns[-1] - columns[0] + 1),
             int(rows[-1] - rows[0] + 1),
         )
-        area_px, full_px = int(mask_HW.sum()), full_area_px[thing.track_id]
-        objects.append(FrameObject(thing.track_id, thing.class_id, box_xywh, area_px, full_px))
+        area_px, full_px = int(mask_HW.sum()), full_area_px[track_id]
+        objects.append(FrameObject(track_id, class_id, box_xywh, area_px, full_px))
     return tuple(objects)

@@ -54,7 +54,7 @@ def make_image(seed: int, split: str, index: int, image_size: int = 256) -> Fram
         >>> frame.image.shape, frame.depth_m.dtype.name
         ((64, 64, 3), 'float32')
     """
-    rng = _rng_for(seed, split, index, image_size)
+    rng = rng_for(seed, split, index, image_size)
     return render_scene(sample_scene(rng, image_size), rng)
 
 
@@ -75,7 +75,7 @@ def make_clip(
     Raises:
         ValueError: If seed, split or image_size is out of range.
     """
-    scenes = sample_clip(_rng_for(seed, split, index, image_size), image_size, num_frames)
+    scenes = sample_clip(rng_for(seed, split, index, image_size), image_size, num_frames)
     return [
         render_scene(scene, np.random.default_rng((seed, _SPLIT_CODES[split], index, t)))
         for t, scene in enumerate(scenes)
@@ -115,16 +115,37 @@ def sample_clip(rng: Generator, image_size: int = 256, num_frames: int = 24) -> 
     ]
 
 
-def _rng_for(seed: int, split: str, index: int, image_size: int) -> Generator:
-    if seed < 0:
-        raise ValueError(f"seed is {seed}, but must be 0 or more")
-    if split not in _SPLIT_CODES:
-        raise ValueError(f"split is {split!r}, but must be one of {', '.join(_SPLIT_CODES)}")
+def rng_for(seed: int, split: str, index: int, image_size: int, *stream: int) -> Generator:
+    """The random numbers of one picture or clip.
+
+    Args:
+        seed: Seed of the world, >= 0.
+        split: "train", "val", "clip_train" or "clip_val".
+        index: Number of the picture or clip in its split, from 0.
+        image_size: Side of the square picture in pixels.
+        *stream: What sets another world apart from the first.
+
+    Raises:
+        ValueError: If seed, split or image_size is out of range.
+    """
     if not MIN_IMAGE_SIZE <= image_size <= MAX_IMAGE_SIZE:
         raise ValueError(
             f"image_size is {image_size}, but must be {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels"
         )
-    return np.random.default_rng((seed, _SPLIT_CODES[split], index))
+    return np.random.default_rng(stream_of(seed, split, index, *stream))
+
+
+def stream_of(seed: int, split: str, index: int, *stream: int) -> tuple[int, ...]:
+    """The seed of those random numbers.
+
+    Raises:
+        ValueError: If seed or split is out of range.
+    """
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, but must be 0 or more")
+    if split not in _SPLIT_CODES:
+        raise ValueError(f"split is {split!r}, but must be one of {', '.join(_SPLIT_CODES)}")
+    return (seed, _SPLIT_CODES[split], index, *stream)
 
 
 def _swing(

@@ -26,7 +26,7 @@ from pe_dense.results.row_notes import Note, row_notes
 from pe_dense.results.store import encoder_of_folder, record_path, weights_tag
 
 # Data sets of generated scenes: good for checking code, so their tables come last.
-GENERATED = ("mini", "mini-mot")
+GENERATED = ("mini", "mini-mot", "mini2", "mini2-mot")
 ABSENT = "-"
 
 

@@ -17,6 +17,13 @@ cv2 = pytest.importorskip("cv2")
 Image = pytest.importorskip("PIL.Image")
 coco_mask = pytest.importorskip("pycocotools.mask")
 
+from class_guessing import (  # noqa: E402
+    class_mean_accuracy,
+    colours_of,
+    nearest_neighbour_accuracy,
+    shape_of,
+)
+
 from pe_dense.mini_world.formats import (  # noqa: E402
     DEPTH_SCALE,
     MiniWorldConfig,
@@ -155,25 +162,6 @@ def test_all_classes_sizes_and_occlusion_occur(frames):
     assert 3 < len(objects) / len(frames) < 5
 
 
-def nearest_neighbour_accuracy(features, labels, k=7):
-    """Accuracy on odd items of a vote among the k nearest even items."""
-    features = (features - features.mean(0)) / (features.std(0) + 1e-9)
-    train, test = features[::2], features[1::2]
-    distance = ((test[:, None] - train[None]) ** 2).sum(-1)
-    votes = labels[::2][np.argsort(distance, axis=1)[:, :k]]
-    chosen = np.array([np.bincount(v).argmax() for v in votes])
-    return (chosen == labels[1::2]).mean()
-
-
-def class_mean_accuracy(features, labels):
-    """Accuracy on odd items of the nearest class mean of even items."""
-    features = (features - features.mean(0)) / (features.std(0) + 1e-9)
-    classes = np.unique(labels)
-    means = np.stack([features[::2][labels[::2] == c].mean(0) for c in classes])
-    distance = ((features[1::2][:, None] - means[None]) ** 2).sum(-1)
-    return (classes[distance.argmin(1)] == labels[1::2]).mean()
-
-
 def test_shape_gives_the_class_away_but_colour_does_not(frames):
     colours, shapes, labels = [], [], []
     for frame in frames:
@@ -181,16 +169,8 @@ def test_shape_gives_the_class_away_but_colour_does_not(frames):
             if item.area_px < 80 or item.visibility < 0.9:
                 continue
             mask = frame.ids == item.track_id
-            pixels = frame.image[mask]
-            bins = (pixels // 64).astype(int) @ (16, 4, 1)
-            histogram = np.bincount(bins, minlength=64) / len(pixels)
-            colours.append([*(pixels.mean(0) / 255), *(pixels.std(0) / 255), *histogram])
-            hu = cv2.HuMoments(cv2.moments(mask.astype(np.uint8), binaryImage=True)).ravel()
-            outline = cv2.findContours(
-                mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-            )[0]
-            hull_area = cv2.contourArea(cv2.convexHull(np.concatenate(outline))) + 1
-            shapes.append([*np.log(hu[:3] + 1e-5), item.area_px / hull_area])
+            colours.append(colours_of(frame.image[mask]))
+            shapes.append(shape_of(mask))
             labels.append(item.class_id)
     colours, shapes, labels = np.array(colours), np.array(shapes), np.array(labels)
     chance = np.bincount(labels).max() / len(labels)
