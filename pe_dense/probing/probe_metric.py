@@ -269,6 +269,10 @@ class ProbeMetric(BaseMetric):
         """Per-image evidence of the reported head."""
         return _of_source(self._of_seed(None), self.summary().source)
 
+    def evidence_by_source(self) -> dict[str, ItemEvidence]:
+        """Evidence of the chosen head of every source, with the reported seed."""
+        return dict(self._of_seed(None))
+
     def evidence_by_seed(self) -> dict[int, ItemEvidence]:
         """Evidence of the chosen source and setting with every seed of the bank."""
         source = self.summary().source

