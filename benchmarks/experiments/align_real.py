@@ -56,13 +56,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from layers_real import MODEL, RANDOM, blind_clips, score_clips, tell
 from real_encoder import (
-    ALL,
     NEIGHBOURS,
     REAL,
     ROOT,
-    Cell,
     Sizes,
-    Table,
     Tower,
     built,
     depth_folder,
@@ -73,6 +70,7 @@ from real_encoder import (
     random_weights,
     tokens,
 )
+from real_table import ALL, Cell, Table
 
 from pe_dense.run import command_line
 
@@ -126,23 +124,27 @@ def measured(
     take_over(table, out / "layers_real.csv", last)
     teacher = teacher_block(table, before[0], sizes, photos)
     blind_clips(table, sizes, data, work)
-    towers = list(before)
-    for tower in before:
-        score_clips(table, tower, sizes, data, range(last, last + 1), work / "clips" / tower.name)
-    for seed in seeds:
-        for arm in ARMS:
-            place = work / f"{arm}-seed{seed}"
-            start = drawn if arm == "random_masks" else weights
-            if not table.has(measure="J&F", model=arm, seed=seed):
-                tell("training", Tower(f"{arm} seed {seed}", ""))
-            file = aligned(place, arm, start, seed, teacher, data, sizes, training)
-            towers.append(Tower(arm, str(file), seed))
-            score_clips(table, towers[-1], sizes, data, range(last, last + 1), place / "clips")
-    for tower in towers:
+    block = range(last, last + 1)
+    score_clips(table, before[0], sizes, data, block, work / "clips" / MODEL)
+    asked = ["J&F", "knn", *(("mIoU", "rmse") if secondary else ())]
+    towers = [Tower(arm, "", seed) for seed in seeds for arm in ARMS]
+    for i, tower in enumerate(towers):
+        if all(table.has(measure=m, model=tower.name, seed=tower.seed) for m in asked):
+            continue
+        tell(f"aligned with seed {tower.seed}", tower)
+        start = weights
+        if tower.name == "random_masks":
+            start = drawn
+            score_clips(table, before[1], sizes, data, block, work / "clips" / RANDOM)
+        place = work / f"{tower.name}-seed{tower.seed}"
+        file = aligned(place, tower, start, teacher, data, sizes, training)
+        towers[i] = Tower(tower.name, str(file), tower.seed)
+        score_clips(table, towers[i], sizes, data, block, place / "clips")
+    for tower in (*before, *towers):
         if not table.has(measure="knn", model=tower.name, seed=tower.seed):
             table.add(neighbours(tower, sizes, photos, [last]))
     if secondary:
-        linear_probes(table, towers, sizes, data, photos, work)
+        linear_probes(table, (*before, *towers), sizes, data, photos, work)
     return table
 
 
@@ -204,9 +206,8 @@ def teacher_block(table: Table, tower: Tower, sizes: Sizes, photos: Path) -> int
 
 def aligned(
     place: Path,
-    arm: str,
+    arm: Tower,
     start: Path,
-    seed: int,
     teacher: int,
     data: Path,
     sizes: Sizes,
@@ -217,14 +218,36 @@ def aligned(
 
     from pe_dense.alignment.export import student_state
     from pe_dense.run.checkpoint import load_checkpoint_safely
-    from pe_dense.run.request import RunRequest
     from pe_dense.run.training import train
 
     file = place / "encoder.safetensors"
     if file.is_file():
         return file
     register_other_picture()
-    teachers, losses = teachers_of(arm, start, teacher, sizes, training)
+    train(request_of(place, arm, start, teacher, data, sizes, training), resume=True)
+    last = place / f"iter_{training.steps}.pth"
+    state, _ = student_state(
+        load_checkpoint_safely(str(last), "cpu")["state_dict"], sizes.encoder, last
+    )
+    part = file.with_suffix(".part")
+    save_file({key: value.contiguous().clone() for key, value in state.items()}, part)
+    part.replace(file)
+    return file
+
+
+def request_of(
+    place: Path,
+    arm: Tower,
+    start: Path,
+    teacher: int,
+    data: Path,
+    sizes: Sizes,
+    training: Training,
+) -> Any:
+    """The training of an arm, as tools/train.py would be asked for it."""
+    from pe_dense.run.request import RunRequest
+
+    teachers, losses = teachers_of(arm.name, start, teacher, sizes, training)
     every = {f"model.backbone.encoder_options.{k}": v for k, v in sizes.encoder_options.items()}
     options = {
         **every,
@@ -246,24 +269,15 @@ def aligned(
         "teachers": teachers,
         "losses": losses,
     }
-    request = RunRequest(
+    return RunRequest(
         config=str(ROOT / CONFIG),
         encoder=sizes.encoder,
         weights=str(start),
         options=options,
         work_dir=place,
-        seed=seed,
+        seed=arm.seed,
         amp=sizes.amp,
     )
-    train(request, resume=True)
-    last = place / f"iter_{training.steps}.pth"
-    state, _ = student_state(
-        load_checkpoint_safely(str(last), "cpu")["state_dict"], sizes.encoder, last
-    )
-    part = file.with_suffix(".part")
-    save_file({key: value.contiguous().clone() for key, value in state.items()}, part)
-    part.replace(file)
-    return file
 
 
 def teachers_of(

@@ -26,18 +26,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from real_encoder import (
-    ALL,
-    BLIND,
     REAL,
     ROOT,
-    Cell,
     Sizes,
-    Table,
     Tower,
     blind_probe,
     clip_means,
@@ -46,25 +43,28 @@ from real_encoder import (
     depth_folder,
     keep_evidence,
     neighbours,
-    over_clips,
     photo_folder,
     probed,
     random_weights,
     with_interval,
 )
+from real_table import ALL, BLIND, Cell, Table, over_clips
 
 from pe_dense.run import command_line
 
 NAME = "layers_real"
 MODEL = "imgfocus_vit_s14"
 RANDOM = "random"
+MEASURES = ("J&F", "mIoU", "knn", "rmse")
 EVERY = 6  # block of the random tower is followed through the clips, the slowest measure
 
 
 def main() -> None:
     """Measure what is not in the table yet, and write the page."""
     args = parse_args()
-    table = measured(args.weights, args.data, args.work_dir, args.out, REAL, args.measures)
+    table = measured(
+        args.weights, args.data, args.work_dir, args.out, REAL, args.measures, args.towers
+    )
     from layers_real_report import write
 
     write(table, REAL, args.out)
@@ -76,13 +76,15 @@ def measured(
     work: Path,
     out: Path,
     sizes: Sizes,
-    measures: tuple[str, ...] = ("J&F", "mIoU", "knn", "rmse"),
+    measures: Sequence[str] = MEASURES,
+    models: Sequence[str] = (MODEL, RANDOM),
 ) -> Table:
     """The table with everything that was asked for."""
     table = Table(out / f"{NAME}.csv", sizes.name)
     work = work.resolve()
     drawn = random_weights(sizes, work / "random-seed0.safetensors", 0)
-    towers = (Tower(MODEL, str(weights)), Tower(RANDOM, str(drawn)))
+    towers = [Tower(MODEL, str(weights)), Tower(RANDOM, str(drawn))]
+    towers = [tower for tower in towers if tower.name in models]
     blocks = range(sizes.depth)
     for measure in measures:
         if measure == "J&F":
@@ -136,7 +138,7 @@ def blind_clips(table: Table, sizes: Sizes, data: Path, work: Path) -> None:
     def cell(score: float, low: float | None, high: float | None) -> Cell:
         return Cell(sizes.name, "J&F", BLIND, 0, -1, ALL, score, low, high, "first mask copied")
 
-    table.add([with_interval(cell, over_clips(table, BLIND, 0, -1), "J&F")])
+    table.add([with_interval(cell, over_clips(table, BLIND, [0], -1), "J&F")])
 
 
 def tell(what: str, tower: Tower) -> None:
@@ -154,9 +156,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs" / NAME)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="of the results")
     parser.add_argument(
-        "--measures", nargs="+", default=["J&F", "mIoU", "knn", "rmse"],
-        choices=["J&F", "mIoU", "knn", "rmse"], help="what is measured (default: all)",
-    )  # fmt: skip
+        "--measures", nargs="+", default=MEASURES, choices=MEASURES, help="(default: all)"
+    )
+    parser.add_argument("--towers", nargs="+", default=(MODEL, RANDOM), choices=(MODEL, RANDOM))
     return parser.parse_args()
 
 

@@ -22,18 +22,18 @@ Shape legend: L blocks, S settings, K objects of a clip, N tokens, C width, H W 
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from real_table import ALL, BLIND, Cell, Table, over_clips  # noqa: E402
 
 from pe_dense.files import atomic_write_bytes, atomic_write_text  # noqa: E402
 
@@ -42,8 +42,6 @@ PROBE_CONFIGS = {
     "mIoU": "configs/probing/segmentation_custom.py",
     "rmse": "configs/probing/depth_custom.py",
 }
-BLIND = "without the picture"
-ALL = "all"  # unit of a score over everything that is scored
 NEIGHBOURS = 5
 
 
@@ -94,97 +92,6 @@ REAL = Sizes(
     lrs={"mIoU": (3e-2, 1e-2, 3e-3), "rmse": (1e-2, 3e-3, 1e-3)},
     amp=True,
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number.
-
-    Attributes:
-        setting: `Sizes.name`.
-        measure: 'J&F', 'J', 'F', 'mIoU', 'knn' or 'rmse'; behind it what kind, such as
-            'J&F minus before'.
-        model: What was measured.
-        seed: Of its training; of the draw for random weights.
-        block: 0-based; -1 where the score belongs to none.
-        unit: Clip, or `ALL`.
-        score: Fraction; metres for rmse.
-        low, high: 95 % interval over clips or pictures; None where nothing can be resampled.
-        note: What else belongs to the number.
-    """
-
-    setting: str
-    measure: str
-    model: str
-    seed: int
-    block: int
-    unit: str
-    score: float
-    low: float | None = None
-    high: float | None = None
-    note: str = ""
-
-
-class Table:
-    """The CSV file: what is in it is not measured again.
-
-    Args:
-        path: Made with the first cell.
-        setting: `Sizes.name`; rows of another one are refused.
-
-    Raises:
-        ValueError: If the file holds rows of other sizes.
-    """
-
-    def __init__(self, path: Path, setting: str) -> None:
-        self.path, self.setting, self.cells = path, setting, []
-        if path.is_file():
-            with path.open(newline="", encoding="ascii") as file:
-                self.cells = [_cell(row) for row in csv.DictReader(file)]
-        strange = {cell.setting for cell in self.cells} - {setting}
-        if strange:
-            raise ValueError(
-                f"{path} holds numbers of {sorted(strange)[0]!r}, not of {setting!r}; name another "
-                "--out"
-            )
-
-    def add(self, cells: Sequence[Cell]) -> None:
-        """Keep cells, in the place of those of the same name, and write the file whole."""
-        new = {_name(cell): cell for cell in cells}
-        self.cells = [cell for cell in self.cells if _name(cell) not in new] + list(cells)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [f.name for f in fields(Cell)], lineterminator="\n")
-        writer.writeheader()
-        for cell in sorted(self.cells, key=_name):
-            row = {k: "" if v is None else v for k, v in asdict(cell).items()}
-            for key in ("score", "low", "high"):
-                row[key] = row[key] if row[key] == "" else f"{row[key]:.6f}"
-            writer.writerow(row)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(self.path, text.getvalue())
-
-    def find(self, **wanted: Any) -> list[Cell]:
-        """Cells with these values, in order of blocks and units."""
-        found = [c for c in self.cells if all(getattr(c, k) == v for k, v in wanted.items())]
-        return sorted(found, key=_name)
-
-    def has(self, **wanted: Any) -> bool:
-        """Whether there is such a cell."""
-        return bool(self.find(**wanted))
-
-
-def _name(cell: Cell) -> tuple[Any, ...]:
-    return cell.measure, cell.model, cell.seed, cell.block, cell.unit
-
-
-def _cell(row: Mapping[str, str]) -> Cell:
-    def number(text: str) -> float | None:
-        return float(text) if text else None
-
-    return Cell(
-        row["setting"], row["measure"], row["model"], int(row["seed"]), int(row["block"]),
-        row["unit"], float(row["score"]), number(row["low"]), number(row["high"]), row["note"],
-    )  # fmt: skip
 
 
 # What is scored
@@ -340,20 +247,6 @@ def copied_masks(sizes: Sizes, data: Path, work: Path) -> list[Cell]:
     return cells
 
 
-def over_clips(table: Table, model: str, seed: int, block: int) -> Any:
-    """Evidence of the clips of a model and block, for intervals and paired differences."""
-    from pe_dense.results.evidence import VideoObjectEvidence
-
-    j, f = (table.find(measure=m, model=model, seed=seed, block=block) for m in ("J", "F"))
-    assert [c.unit for c in j] == [c.unit for c in f], "clips are written with both"
-    return VideoObjectEvidence(
-        video_ids=tuple(cell.unit for cell in j),
-        object_ids=tuple("1" for _ in j),
-        j_N=np.array([cell.score for cell in j]),
-        f_N=np.array([cell.score for cell in f]),
-    )
-
-
 def with_interval(cell_of: Any, evidence: Any, metric: str) -> Cell:
     """A cell over everything: `cell_of(score, low, high)` with the evidence's numbers."""
     from pe_dense.results.statistics import intervals
@@ -369,7 +262,7 @@ def clip_means(table: Table, tower: Tower, sizes: Sizes, blocks: Sequence[int]) 
     """J&F over all clips, with intervals by clip."""
 
     def cell(block: int) -> Cell:
-        evidence = over_clips(table, tower.name, tower.seed, block)
+        evidence = over_clips(table, tower.name, [tower.seed], block)
 
         def of(score: float, low: float | None, high: float | None) -> Cell:
             note = f"{len(evidence.video_ids)} clips"
@@ -393,6 +286,7 @@ def probed(
     from pe_dense.run.config import check_data
     from pe_dense.run.evaluation import build_runner
     from pe_dense.run.opened_run import open_run
+    from pe_dense.run.request import RunRequest
     from pe_dense.run.trained_run import bare_model
     from pe_dense.run.training import train
 
@@ -411,9 +305,10 @@ def probed(
     request = opened(tower, sizes, PROBE_CONFIGS[measure], options, work)
     train(request, resume=True)
     install()
-    run = open_run(opened(tower, sizes, PROBE_CONFIGS[measure], options, work / "test"), work)
+    scoring = RunRequest("", work_dir=work / "test")  # everything else is in the checkpoint
+    run = open_run(scoring, work)
     check_data(run.cfg, ("test",))
-    runner = build_runner(run, request)
+    runner = build_runner(run, scoring)
     load_strictly(bare_model(runner), run.content, str(run.file))
     runner.test()
     metric = runner.test_evaluator.metrics[0]

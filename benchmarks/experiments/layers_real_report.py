@@ -1,0 +1,253 @@
+"""The page and the figure of layers_real.py, from its table alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from real_encoder import Sizes
+from real_table import ALL, BLIND, Cell, Table, evidence_of_clips, over_clips
+
+from pe_dense.files import atomic_write_bytes, atomic_write_text
+
+NAME = "layers_real"
+MODEL, RANDOM = "imgfocus_vit_s14", "random"
+TOWERS = {MODEL: "pretrained (imgfocus_vit_s14)", RANDOM: "the same tower, random weights"}
+COLOURS = {MODEL: "#0072b2", RANDOM: "#d55e00"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a measure is called on page and figure."""
+
+    key: str
+    title: str
+    axis: str
+    scale: float
+    digits: int
+    is_better: int  # 1: higher, -1: lower
+    what: str
+
+
+MEASURES = (
+    Measure(
+        "J&F", "label propagation on clips", "J&F (%)", 100, 1, 1,
+        "DAVIS's J&F of the first mask propagated by nearest tokens, nothing trained "
+        "(`davis-layers-pe` at short side 224 px). Intervals: over clips.",
+    ),
+    Measure(
+        "knn", "5 nearest tokens on photos", "mIoU of tokens (%)", 100, 1, 1,
+        "Every token of 100 validation photos takes the class that most of its 5 nearest tokens "
+        "of the 100 training photos have. Nothing is trained, and nothing is drawn; without an "
+        "interval.",
+    ),
+    Measure(
+        "mIoU", "linear segmentation of photos", "mIoU (%)", 100, 1, 1,
+        "Linear heads on frozen tokens (`custom-segmentation-probe`), learning rate chosen on a "
+        "fifth of the training photos. Intervals: over the 100 validation photos, for one seed of "
+        "the heads.",
+    ),
+    Measure(
+        "rmse", "linear depth in one room", "RMSE (m)", 1, 3, -1,
+        "Linear heads on frozen tokens (`custom-depth-probe`). One walk through one room: its end "
+        "is scored after a gap, so that nothing can be resampled and there is no interval.",
+    ),
+)  # fmt: skip
+
+
+def write(table: Table, sizes: Sizes, out: Path) -> None:
+    """Write layers_real.md and layers_real.png."""
+    out.mkdir(parents=True, exist_ok=True)
+    atomic_write_bytes(out / f"{NAME}.png", draw(table))
+    atomic_write_text(out / f"{NAME}.md", page(table, sizes))
+
+
+def shown(table: Table) -> list[Measure]:
+    """Measures that the pretrained tower has."""
+    return [m for m in MEASURES if table.has(measure=m.key, model=MODEL, unit=ALL)]
+
+
+def curve(table: Table, measure: Measure, model: str) -> list[Cell]:
+    """Cells over everything, by block."""
+    return table.find(measure=measure.key, model=model, seed=0, unit=ALL)
+
+
+def best(cells: Sequence[Cell], measure: Measure) -> Cell:
+    """The best block; of equal ones the first."""
+    return max(cells, key=lambda cell: measure.is_better * cell.score)
+
+
+# What came out
+
+
+def by_others(table: Table, blocks: Sequence[int]) -> tuple[Any, list[int]]:
+    """Evidence of clips, each with the block that is best on all other clips; and those blocks."""
+    every = [over_clips(table, MODEL, [0], block) for block in blocks]
+    j_LN, f_LN = (np.stack([getattr(e, name) for e in every]) for name in ("j_N", "f_N"))
+    both_LN, chosen = (j_LN + f_LN) / 2, []
+    for n in range(both_LN.shape[1]):
+        others_L = np.delete(both_LN, n, axis=1).mean(axis=1)
+        chosen.append(int(others_L.argmax()))
+    places = np.arange(len(chosen))
+    evidence = evidence_of_clips(every[0].video_ids, j_LN[chosen, places], f_LN[chosen, places])
+    return evidence, [blocks[i] for i in chosen]
+
+
+def clips_in_words(table: Table) -> list[str]:
+    """Is the last block worse than an inner one, on clips?"""
+    from pe_dense.results.statistics import paired_difference
+
+    blocks = [cell.block for cell in curve(table, MEASURES[0], MODEL)]
+    last = over_clips(table, MODEL, [0], blocks[-1])
+    evidence, chosen = by_others(table, blocks)
+    if len(evidence.video_ids) < 2:
+        return []
+    found = paired_difference(evidence, last, "J&F")
+    names = sorted(set(chosen))
+    above = ((evidence.j_N + evidence.f_N) - (last.j_N + last.f_N) > 0).sum()
+    sides = "lies above 0" if found.low > 0 else "holds 0" if found.high > 0 else "lies below 0"
+    return [
+        f"The block that is best on the other clips (of {len(chosen)} choices: "
+        + ", ".join(f"block {b} {chosen.count(b)} times" for b in names)
+        + f") minus the last block: {100 * found.difference:+.1f} J&F "
+        f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}], paired by clip; better on {above} of "
+        f"{len(chosen)} clips. The interval {sides}."
+    ]
+
+
+def best_in_words(table: Table, measure: Measure) -> str:
+    """Best and last block, blind line and random tower."""
+    cells = curve(table, measure, MODEL)
+    top, last = best(cells, measure), cells[-1]
+    words = (
+        f"Best block: {top.block}, {number(top, measure)}; last block: {number(last, measure)}. "
+        "The best one is picked on what is scored, which favours it."
+    )
+    drawn, blind = curve(table, measure, RANDOM), curve(table, measure, BLIND)
+    if drawn:
+        words += f" Random weights: at best {number(best(drawn, measure), measure)}."
+    if blind:
+        words += f" Without the picture ({blind[0].note}): {number(blind[0], measure)}."
+    else:
+        words += " No line without the picture was computed: random weights are the control."
+    edges = [str(cell.block) for cell in cells if "largest" in cell.note]
+    if edges:
+        words += (
+            f" In blocks {', '.join(edges)} the largest learning rate was chosen: these heads may "
+            "not be trained to their end."
+        )
+    return words
+
+
+def number(cell: Cell, measure: Measure) -> str:
+    """'74.0 [70.1, 78.2]' in the unit of the measure."""
+    text = f"{measure.scale * cell.score:.{measure.digits}f}"
+    if cell.low is None or cell.high is None:
+        return text
+    low, high = (f"{measure.scale * v:.{measure.digits}f}" for v in (cell.low, cell.high))
+    return f"{text} [{low}, {high}]"
+
+
+def page(table: Table, sizes: Sizes) -> str:
+    """The page in Markdown."""
+    lines = [
+        "# Layer curves of a real encoder on real pictures",
+        "",
+        "Generated by `benchmarks/experiments/layers_real.py`, whose text says what was asked and "
+        f"how; every number is in `{NAME}.csv`. The encoder is a ViT-S/14 out of a package of the "
+        "index (`imgfocus_weights.py`): its scores compare with each other and with nothing "
+        "published. Brackets: 95 % intervals. Blocks are counted from 0.",
+        "",
+        f"![Scores by block]({NAME}.png)",
+    ]
+    missing = [m.title for m in MEASURES if m not in shown(table)]
+    if missing:
+        lines += ["", f"Not measured yet: {', '.join(missing)}."]
+    lines += ["", "Not measured: detection with frozen features."]
+    for measure in shown(table):
+        title = measure.title[0].upper() + measure.title[1:]
+        lines += ["", f"## {title}", "", measure.what, "", best_in_words(table, measure)]
+        if measure.key == "J&F":
+            lines += ["", *clips_in_words(table)]
+        cells = {model: {c.block: c for c in curve(table, measure, model)} for model in TOWERS}
+        lines += ["", f"| block | {' | '.join(TOWERS.values())} |", "|---|---|---|"]
+        for block, cell in cells[MODEL].items():
+            drawn = cells[RANDOM].get(block)
+            other = "" if drawn is None else number(drawn, measure)
+            lines.append(f"| {block} | {number(cell, measure)} | {other} |")
+    return "\n".join([*lines, "", *setting_in_words(sizes)]) + "\n"
+
+
+def setting_in_words(sizes: Sizes) -> list[str]:
+    """Sizes, for the end of the page."""
+    rates = "; ".join(f"{m}: {', '.join(map(str, v))}" for m, v in sizes.lrs.items())
+    epochs = "; ".join(f"{m}: {n}" for m, n in sizes.epochs.items())
+    return [
+        "## Setting",
+        "",
+        f"- Frames: short side {sizes.video_side} px; photos and depth: {sizes.photo_side} px.",
+        f"- Encoder `{sizes.encoder}`{', in bfloat16' if sizes.amp else ''}; one random tower, "
+        "gains of its branches 1.",
+        f"- Classes of photos: those that at least {sizes.fewest} training photos show.",
+        f"- Heads: batch {sizes.batch_size}, passes over the training pictures {epochs}; learning "
+        f"rates tried {rates}.",
+    ]
+
+
+# The figure
+
+
+def draw(table: Table) -> bytes:
+    """Panels of curves with intervals, the random tower and the blind line, as PNG."""
+    from matplotlib.figure import Figure
+
+    measures = shown(table)
+    columns = min(2, max(len(measures), 1))
+    rows = -(-max(len(measures), 1) // columns)
+    figure = Figure(figsize=(5.4 * columns, 3.3 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    handles: dict[str, Any] = {}
+    for axis, measure in zip(axes, measures, strict=False):
+        panel(axis, table, measure)
+        found = axis.get_legend_handles_labels()
+        handles |= dict(zip(found[1], found[0], strict=True))
+    for axis in axes[len(measures) :]:
+        axis.set_axis_off()
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=3, fontsize=8,
+        frameon=False,
+    )  # fmt: skip
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
+    return content.getvalue()
+
+
+def panel(axis: Any, table: Table, measure: Measure) -> None:
+    """One measure."""
+    for model, label in TOWERS.items():
+        cells = curve(table, measure, model)
+        if not cells:
+            continue
+        x, y = [c.block for c in cells], [measure.scale * c.score for c in cells]
+        axis.plot(x, y, "o-", color=COLOURS[model], ms=3.5, lw=1.5, label=label)
+        if cells[0].low is not None:
+            low = [measure.scale * (c.low if c.low is not None else c.score) for c in cells]
+            high = [measure.scale * (c.high if c.high is not None else c.score) for c in cells]
+            axis.fill_between(x, low, high, color=COLOURS[model], alpha=0.18, lw=0)
+    for cell in curve(table, measure, BLIND)[:1]:
+        axis.axhline(
+            measure.scale * cell.score, color="#555555", ls=":", lw=1.4, label="without the picture"
+        )
+    if measure.is_better < 0:
+        axis.invert_yaxis()
+    axis.set_title(measure.title, fontsize=10)
+    turned = "; turned: better is up" if measure.is_better < 0 else ""
+    axis.set_ylabel(measure.axis + turned, fontsize=9)
+    axis.set_xlabel("block (0-based)", fontsize=9)
+    axis.set_xticks([c.block for c in curve(table, measure, MODEL)])
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.25)
