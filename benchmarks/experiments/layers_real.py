@@ -119,13 +119,14 @@ def score_clips(
     table: Table, tower: Tower, sizes: Sizes, data: Path, blocks: range, work: Path
 ) -> None:
     """All clips that are not in the table, then the means over clips."""
-    done = [cell.unit for cell in table.find(measure="F", model=tower.name, block=blocks[-1])]
+    own = {"model": tower.name, "seed": tower.seed, "block": blocks[-1]}
+    done = [cell.unit for cell in table.find(measure="F", **own)]
+    found = 0
     for cells in clips(tower, sizes, data, blocks, work / f"clips-{tower.name}", done):
         table.add(cells)
+        found += 1
         tell(f"clip {cells[0].unit}", tower)
-    if done != [c.unit for c in table.find(measure="F", model=tower.name, block=blocks[-1])] or (
-        not table.has(measure="J&F", model=tower.name)
-    ):
+    if found or not table.has(measure="J&F", **own):
         table.add(clip_means(table, tower, sizes, blocks))
 
 

@@ -208,6 +208,18 @@ def test_alignment_from_end_to_end(study, layers, sizes, data, weights, out, tmp
     assert len(again.cells) == len(table.cells)
 
 
+def test_another_seed_is_scored_beside_the_first(study, sizes, data, weights, tmp_path):
+    table = study.real_table.Table(tmp_path / "t.csv", "tiny")
+    for seed in (0, 1):
+        tower = study.real_encoder.Tower("block", str(weights), seed)
+        study.layers_real.score_clips(
+            table, tower, sizes, data, range(11, 12), tmp_path / f"{seed}"
+        )
+    first, second = (table.find(measure="J&F", model="block", seed=s) for s in (0, 1))
+    assert [cell.unit for cell in table.find(measure="J", seed=1)] == ["a", "b"]
+    assert first[0].score == second[0].score  # the same weights
+
+
 def made_up(study: ModuleType, path: Path, gains: dict[str, float], seeds: int) -> object:
     """A table of the last block on eight clips; every arm differs from before by its gain."""
     Cell = study.real_table.Cell
