@@ -63,7 +63,8 @@ class ProbeSummary:
         by_seed: What every seed would choose alone.
         last: The last single layer that was probed, None if there is none.
         best_minus_last: Score of the chosen source minus that of the last layer, each with its
-            own setting, on the same images, with the heads of `seed`; None without such a layer.
+            own setting, on the same images, with the heads of `seed`; None without such a layer,
+            or where the images are one sequence, of which nothing can be resampled.
         at_edge: Sources whose chosen learning rate is an end of three or more, in words.
     """
 
@@ -219,6 +220,9 @@ class ProbeMetric(BaseMetric):
         chosen = self.settings[self._head(setting, 0)]
         single = [source[0] for source in self.sources if len(source) == 1]
         last = str(max(single)) if single else None
+        gap = None
+        if last is not None and can_be_resampled(self._of_seed(None)[last]):
+            gap = self.difference(names[best], last)
         return ProbeSummary(
             metric=self.metric,
             selected_on=self.select_on,
@@ -236,7 +240,7 @@ class ProbeMetric(BaseMetric):
                 for head in [self.settings[self._head(t, 0)]]
             ),
             last=last,
-            best_minus_last=None if last is None else self.difference(names[best], last),
+            best_minus_last=gap,
             at_edge={
                 name: words
                 for name, setting in zip(names, selection.setting_S, strict=True)
@@ -287,10 +291,15 @@ class ProbeMetric(BaseMetric):
         Raises:
             ValueError: If the seed was not probed.
         """
-        summary = self.summary()
-        gap = None
+        summary, gap, bounds = self.summary(), None, None
         if summary.last is not None:
-            gap = self.difference(summary.source, summary.last, seed=seed)
+            best, last = (self._of_seed(seed)[name] for name in (summary.source, summary.last))
+            if can_be_resampled(last):
+                found = self.difference(summary.source, summary.last, seed=seed)
+                gap, bounds = found.difference, interval_info(found, summary.metric)
+            else:
+                values = (e.metrics(names=[summary.metric])[summary.metric] for e in (best, last))
+                gap = float(next(values) - next(values))
         return Selection(
             on=summary.selected_on,
             metric=summary.metric,
@@ -300,8 +309,8 @@ class ProbeMetric(BaseMetric):
                 "lr": f"{summary.lr:g}",
                 "weight_decay": f"{summary.weight_decay:g}",
             },
-            best_minus_last=None if gap is None else gap.difference,
-            best_minus_last_ci95=None if gap is None else interval_info(gap, summary.metric),
+            best_minus_last=gap,
+            best_minus_last_ci95=bounds,
             at_edge=summary.at_edge,
         )
 
@@ -347,6 +356,11 @@ def edge_in_words(value: float, tried: Sequence[float]) -> str:
     """
     ends = {max(tried): "largest", min(tried): "smallest"} if len(set(tried)) > 2 else {}
     return f"lr {value:g}, the {ends[value]} of {len(set(tried))}" if value in ends else ""
+
+
+def can_be_resampled(evidence: ItemEvidence) -> bool:
+    """Whether the items are of two units or more; frames of one sequence are of one."""
+    return len(set(evidence.unit_labels[evidence.unit])) > 1
 
 
 def _of_source(of_seed: dict[str, ItemEvidence], source: str) -> ItemEvidence:

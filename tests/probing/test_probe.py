@@ -11,6 +11,7 @@ from test_head_bank import train_bank
 from pe_dense.data.holdout import HoldoutSubset, toss
 from pe_dense.pixelwise import upsampled_loss
 from pe_dense.pixelwise.banded_inference import BandedLogits, reference_labels
+from pe_dense.pixelwise.depth_errors import depth_error_sums
 from pe_dense.pixelwise.mean_iou import image_counts
 from pe_dense.pixelwise.windows import PixelBox, windows_of
 from pe_dense.probing.head_bank import head_settings
@@ -260,3 +261,19 @@ def test_labels_of_all_heads_are_those_of_each(monkeypatch, flip, band) -> None:
         for p in range(3):
             expected = reference_labels([logits[p]], windows, image, label, flip)
             assert (found[p] == expected).float().mean() > 0.99  # ties by rounding
+
+
+def test_frames_of_one_sequence_have_a_gap_without_an_interval() -> None:
+    """Nothing can be resampled there; such a depth probe once ended in an error after training."""
+    metric, truth_HW = ProbeMetric("depth", 2), torch.full((4, 4), 2.0)
+    for n in range(4):
+        errors = [depth_error_sums(truth_HW + e + 0.01 * n, truth_HW) for e in (0.1, 0.3)]
+        counts = np.array([[found.row] for found in errors])  # (S, P, Q)
+        held = {"probe_split": "holdout"} if n < 2 else {}
+        sample = {"img_path": f"walk/{n}.png", "sequence": "walk", "probe_counts": counts}
+        metric.process(None, [sample | held])
+    scores = metric.compute_metrics(metric.results)
+    assert metric.summary().source == "0" and metric.summary().best_minus_last is None
+    selection, curve = metric.selection(), metric.by_layer()["rmse"]
+    assert selection.best_minus_last == pytest.approx(scores["rmse"] - curve["1"]) != 0
+    assert selection.best_minus_last_ci95 is None
