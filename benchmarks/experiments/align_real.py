@@ -98,7 +98,7 @@ def main() -> None:
     args = parse_args()
     table = measured(
         args.weights, args.data, args.work_dir, args.out, REAL, Training(), args.seeds,
-        args.secondary,
+        args.secondary, args.arms,
     )  # fmt: skip
     from align_real_report import write
 
@@ -114,6 +114,7 @@ def measured(
     training: Training,
     seeds: Sequence[int],
     secondary: bool = False,
+    arms: Sequence[str] = ARMS,
 ) -> Table:
     """The table with everything that was asked for, seed by seed."""
     table = Table(out / f"{NAME}.csv", sizes.name)
@@ -127,7 +128,7 @@ def measured(
     block = range(last, last + 1)
     score_clips(table, before[0], sizes, data, block, work / "clips" / MODEL)
     asked = ["J&F", "knn", *(("mIoU", "rmse") if secondary else ())]
-    towers = [Tower(arm, "", seed) for seed in seeds for arm in ARMS]
+    towers = [Tower(arm, "", seed) for seed in seeds for arm in arms]
     for i, tower in enumerate(towers):
         if all(table.has(measure=m, model=tower.name, seed=tower.seed) for m in asked):
             continue
@@ -339,6 +340,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, required=True, help="file of imgfocus_vit_s14")
     parser.add_argument("--data", type=Path, required=True, help="see real_encoder.py")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS, help="(default: all)")
     parser.add_argument("--secondary", action="store_true", help="linear probes as well")
     parser.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs" / NAME)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="of the results")

@@ -190,12 +190,13 @@ def test_rows_of_other_sizes_are_refused(study, layers, out):
         study.real_table.Table(out / "layers_real.csv", "large")
 
 
-def test_alignment_from_end_to_end(study, layers, sizes, data, weights, out, tmp_path, monkeypatch):
+def test_alignment_from_end_to_end(study, sizes, data, weights, tmp_path, monkeypatch):
     align = study.align_real
     training = align.Training(steps=2, batch=4, side=SIDE, points_per_side=4)
-    work = tmp_path / "align"
-    table = align.measured(weights, data, work, out, sizes, training, [0])
-    for arm in align.ARMS:
+    work, out = tmp_path / "work", tmp_path / "out"
+    arms = ("shuffled", "both")
+    table = align.measured(weights, data, work, out, sizes, training, [0], arms=arms)
+    for arm in arms:
         assert table.has(measure="J&F", model=arm, seed=0, block=11, unit="all"), arm
         assert table.has(measure="knn", model=arm, seed=0, block=11), arm
     study.align_real_report.write(table, sizes, training, out)
@@ -204,7 +205,7 @@ def test_alignment_from_end_to_end(study, layers, sizes, data, weights, out, tmp
     assert (out / "align_real.png").stat().st_size > 10_000
     for name in ("request_of", "neighbours", "built"):
         monkeypatch.setattr(align, name, forbidden)
-    again = align.measured(weights, data, work, out, sizes, training, [0])
+    again = align.measured(weights, data, work, out, sizes, training, [0], arms=arms)
     assert len(again.cells) == len(table.cells)
 
 
