@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from layers_real_report import MODEL, RANDOM
 from real_encoder import Sizes
-from real_table import ALL, BLIND, Table, over_clips
+from real_table import ALL, BLIND, Cell, Table, over_clips
 
 from pe_dense.files import atomic_write_bytes, atomic_write_text
 
@@ -25,6 +25,7 @@ ARMS = {
     "random_masks": "control: random tower, masks",
 }
 CONTROLS = ("last", "shuffled")
+ASKED = ("block", "masks", "both")
 SEEDS_NEEDED = 3  # before anything is said to have helped
 TEACHER_CHOICE = "knn on held-out training photos"
 SECONDARY = {
@@ -57,7 +58,8 @@ class Gap:
 def write(table: Table, sizes: Sizes, training: Any, out: Path) -> None:
     """Write align_real.md and align_real.png."""
     out.mkdir(parents=True, exist_ok=True)
-    if finished(table, sizes):
+    if finished(table):
+        table.add(differences(table, sizes))
         atomic_write_bytes(out / f"{NAME}.png", draw(table, sizes))
     atomic_write_text(out / f"{NAME}.md", page(table, sizes, training))
 
@@ -67,7 +69,7 @@ def seeds_of(table: Table, arm: str) -> list[int]:
     return sorted({cell.seed for cell in table.find(measure="J&F", model=arm, unit=ALL)})
 
 
-def finished(table: Table, sizes: Sizes) -> list[str]:
+def finished(table: Table) -> list[str]:
     """Arms that have the seeds of the others, in the order of the page.
 
     An arm with fewer seeds than another is compared on the seeds that all have.
@@ -75,9 +77,9 @@ def finished(table: Table, sizes: Sizes) -> list[str]:
     return [arm for arm in ARMS if seeds_of(table, arm)]
 
 
-def common_seeds(table: Table, sizes: Sizes) -> list[int]:
+def common_seeds(table: Table) -> list[int]:
     """Seeds that every arm with any has."""
-    every = [set(seeds_of(table, arm)) for arm in finished(table, sizes)]
+    every = [set(seeds_of(table, arm)) for arm in finished(table)]
     return sorted(set.intersection(*every)) if every else []
 
 
@@ -99,6 +101,20 @@ def gap(table: Table, arm: str, other: str, seeds: Sequence[int], last: int) -> 
     return Gap(100 * found.difference, 100 * found.low, 100 * found.high, by_clip)
 
 
+def differences(table: Table, sizes: Sizes) -> list[Cell]:
+    """What the page says of the primary measure, for those who read the table."""
+    last, seeds, cells = sizes.depth - 1, common_seeds(table), []
+    for arm in finished(table) if seeds else ():
+        others = {"before": start_of(arm)}
+        others |= {c: c for c in CONTROLS if arm in ASKED and seeds_of(table, c)}
+        for name, other in others.items():
+            found = gap(table, arm, other, seeds, last)
+            numbers = (v / 100 for v in (found.mean, found.low, found.high))
+            note = f"mean over seeds {' '.join(map(str, seeds))}"
+            cells.append(Cell(sizes.name, f"J&F minus {name}", arm, -1, last, ALL, *numbers, note))
+    return cells
+
+
 # What came out
 
 
@@ -112,11 +128,11 @@ def verdict(table: Table, arm: str, seeds: Sequence[int], last: int) -> str:
     )
     against = []
     for control in CONTROLS:
-        if arm in ("block", "masks", "both") and seeds_of(table, control):
+        if arm in ASKED and seeds_of(table, control):
             found = gap(table, arm, control, seeds, last)
             against.append(found)
             words += f"; against `{control}` {found.in_words}"
-    if arm not in ("block", "masks", "both"):
+    if arm not in ASKED:
         return words + "."
     if len(seeds) < SEEDS_NEEDED:
         return words + f". {len(seeds)} seed of {SEEDS_NEEDED}: this decides nothing."
@@ -126,7 +142,7 @@ def verdict(table: Table, arm: str, seeds: Sequence[int], last: int) -> str:
 
 def page(table: Table, sizes: Sizes, training: Any) -> str:
     """The page in Markdown."""
-    last, arms, seeds = sizes.depth - 1, finished(table, sizes), common_seeds(table, sizes)
+    last, arms, seeds = sizes.depth - 1, finished(table), common_seeds(table)
     lines = [
         "# Spatial alignment of a real encoder, on photos",
         "",
@@ -241,12 +257,12 @@ def draw(table: Table, sizes: Sizes) -> bytes:
     """J&F of the last block of every arm, and differences from before, clip by clip, as PNG."""
     from matplotlib.figure import Figure
 
-    last, arms, seeds = sizes.depth - 1, finished(table, sizes), common_seeds(table, sizes)
+    last, arms, seeds = sizes.depth - 1, finished(table), common_seeds(table)
     figure = Figure(figsize=(10.5, 0.5 * len(arms) + 2.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(arms))[::-1]
     for place, arm in zip(places, arms, strict=True):
-        colour = "#0072b2" if arm in ("block", "masks", "both") else "#777777"
+        colour = "#0072b2" if arm in ASKED else "#777777"
         own = over_clips(table, arm, seeds, last)
         left.plot(100 * own.metrics()["J&F"], place, "o", color=colour)
         found = gap(table, arm, start_of(arm), seeds, last)
