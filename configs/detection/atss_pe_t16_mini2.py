@@ -11,7 +11,7 @@ protocol = dict(
     id="mini2-detection",
     dataset="mini2",
     # The world of seed 0 in its default size; any other is another protocol.
-    annotations_sha256="e817d53fcaa91c4024e2766d5a9405b1d5e021497aab4a39557fdfb86f51de3d",
+    annotations_sha256="d1362add2876ab39247fc76a4323c7f9e74d3ec94ef406c806a39c3cf734e68c",
 )
 
 data_root = "data/mini2/coco"

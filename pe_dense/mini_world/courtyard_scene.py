@@ -2,7 +2,8 @@
 
 A paved yard within four walls, under the sky; thick solids float in it, turned in any direction,
 and a camera looks from anywhere to anywhere. What a solid looks like does not depend on its class
-but for the outline: colours, patterns, sizes, places and light are drawn before it.
+but for the outline: colours, patterns, sizes, places and light are drawn before it. Parts of the
+yard have a pattern each (bricks, speckle, checks, clouds) in any colour.
 
 World axes: x right, y down, z forward, in metres; the ground is at y = 0 and the camera above it.
 """
@@ -22,7 +23,7 @@ SEMANTIC_NAMES = STUFF_NAMES + THING_NAMES  # label i + 1 in a semantic map; 0 i
 
 MOST_THINGS, MOST_CLUTTER = 8, 3
 NEAR_M, FAR_M = 1.5, 5.5  # where solids may float, along the optical axis
-_PATTERNS = ("plain", "stripes", "checks", "dots", "noise", "bricks", "speckle")
+_PATTERNS = ("plain", "stripes", "dots", "noise", "zigzag", "grid")  # never those of the yard
 _TRIES = 30  # for a place that is free
 
 Vector = tuple[float, float, float]
@@ -251,9 +252,9 @@ def _sample_yard(rng: Generator) -> Yard:
         path_half_width_m=float(rng.uniform(0.6, 1.1)),
         path_bend_m=float(rng.uniform(0.0, 0.5)),
         sky=_sample_texture(rng, ("noise",), (1.0, 2.2), (0.2, 0.5), (0.62, 0.85), contrast=0.6),
-        wall=_sample_texture(rng, ("bricks", "stripes"), (0.4, 0.7), pale, light, contrast=0.45),
-        ground=_sample_texture(rng, ("speckle", "noise"), (0.5, 1.0), pale, light, contrast=0.45),
-        path=_sample_texture(rng, ("checks", "dots"), (0.3, 0.5), pale, light, contrast=0.45),
+        wall=_sample_texture(rng, ("bricks",), (0.4, 0.6), pale, light, contrast=0.45),
+        ground=_sample_texture(rng, ("speckle",), (0.4, 0.8), pale, light, contrast=0.45),
+        path=_sample_texture(rng, ("checks",), (0.35, 0.55), pale, light, contrast=0.6),
     )
 
 

@@ -45,6 +45,17 @@ def _bricks(p: FloatArray, q: FloatArray, softness: FloatArray) -> FloatArray:
     return weight
 
 
+def _zigzag(p: FloatArray, q: FloatArray, softness: FloatArray) -> FloatArray:
+    bend = np.abs(p - np.floor(p) - 0.5)
+    return _square_wave(q + bend, softness)
+
+
+def _grid(p: FloatArray, q: FloatArray, softness: FloatArray) -> FloatArray:
+    line = np.minimum(np.abs(p - np.floor(p) - 0.5), np.abs(q - np.floor(q) - 0.5))
+    weight: FloatArray = np.clip(0.5 + (0.1 - line) / (0.05 + softness), 0.0, 1.0)
+    return weight
+
+
 def _dots(p: FloatArray, q: FloatArray, softness: FloatArray) -> FloatArray:
     radius = np.hypot(p - np.floor(p) - 0.5, q - np.floor(q) - 0.5)
     weight: FloatArray = np.clip(0.5 + (0.3 - radius) / (0.05 + softness), 0.0, 1.0)
@@ -56,6 +67,8 @@ _PATTERNS: dict[str, Callable[[FloatArray, FloatArray, FloatArray], FloatArray]]
     "stripes": lambda p, q, s: _square_wave(p, s),
     "checks": lambda p, q, s: np.abs(_square_wave(0.5 * p, s) - _square_wave(0.5 * q, s)),
     "dots": _dots,
+    "zigzag": _zigzag,
+    "grid": _grid,
     "bricks": _bricks,
     "noise": lambda p, q, s: np.clip(3.0 * noise(p, q) - 1.0, 0.0, 1.0),
     "speckle": lambda p, q, s: np.clip(4.0 * noise(4.0 * p, 4.0 * q) - 2.2, 0.0, 1.0),

@@ -94,7 +94,7 @@ def drawn(module):
     ("module", "known"),
     [
         (world, "8341a6348ff0dfea2c8ba8c527b67580ed358cc1e91a9e984553939f07d55544"),
-        (courtyard, "53addbb80dcfc627d07890738b4a3b367fa37e3ddca2a8988c4acdbfc815a52a"),
+        (courtyard, "1b4a551960aa39e784b63650f08d22fc24224dea07158788aad27376524d32da"),
     ],
     ids=["world 1", "world 2"],
 )

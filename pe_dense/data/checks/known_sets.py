@@ -159,7 +159,7 @@ KNOWN_SETS = {
 KNOWN_CONTENT: dict[tuple[str, str, str], str | None] = {
     ("depth", "kitti-eigen", "test"): None,
     ("depth", "mini", "val"): "9b47306daa9d58a2c14fec971137cda02b6871bf7c7bfcda7d79a5cccaca2c24",
-    ("depth", "mini2", "val"): ("f64528de146c423ce04e6b0d77d9b08bf050aa01df20a68c50b7d8d8d58ed50e"),
+    ("depth", "mini2", "val"): ("6e9d7557bfeeb634c44c7834314272da5e917db95e818da2395641f57f35a63b"),
     ("depth", "nyu", "test"): None,
     ("depth", "sun-rgbd", "test"): None,
     ("detection", "bccd", "val"): (
@@ -171,7 +171,7 @@ KNOWN_CONTENT: dict[tuple[str, str, str], str | None] = {
         "b03527876642472b2817f4a6023f517242a8f470143a3635183ec03a3d0092f8"
     ),
     ("detection", "mini2", "val"): (
-        "32e9b2f4bd3a8edfe5538542cff8625e892faacd13be9a2c560deb05103033cc"
+        "8b0b4d6057b7c32189fdc0a76ee0f6843536e94758e5b057d02bbd2538d307db"
     ),
     ("detection", "objects365", "val"): None,
     ("segmentation", "ade20k", "val"): None,
@@ -180,19 +180,19 @@ KNOWN_CONTENT: dict[tuple[str, str, str], str | None] = {
         "661b7834da6a0c8a503153761d035eb88ec0c48e3e130a564f3d4ad4e7d18d11"
     ),
     ("segmentation", "mini2", "val"): (
-        "e68e50a6f7897855c44eec287796699f10e550a5fbb52ee9f3393f2d987f9c89"
+        "1469582d65c428fdb38f61b5fd3ed30ba0228a14bca4299ac30d61d0a88ecd25"
     ),
     ("segmentation", "voc2012", "val"): None,
     ("tracking", "davis2017", "val"): None,
     ("tracking", "mini", "val"): "8dc06277599a347985ffb91668466a4a5fc81592df2d7a74da81ae852e440ad6",
     ("tracking", "mini2", "val"): (
-        "57de1f3f6d73f20994d5d8945c63c54cdf0637ff6e49265045be3bd1bcea1598"
+        "fefc874896b69d756cf41d18b26070d2540372085ce9e3d6400b27f039677166"
     ),
     ("tracking", "mini-mot", "val"): (
         "7fd859097ea0d7376a19c5d6321ebd0d4431d4455f0c69cca9290c8dbffb7734"
     ),
     ("tracking", "mini2-mot", "val"): (
-        "12f1b5019e45af5567cbd36d322bc478a49521f37ae6fda13030ca73ee02ea2d"
+        "d3c40372904cfb78590f346d42c99283a56d43f292e3fcc74c4f83439a9b271d"
     ),
     ("tracking", "mose", "train, 20 % by hash"): None,
     ("tracking", "mot17", "train, second halves"): None,
