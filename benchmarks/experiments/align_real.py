@@ -50,35 +50,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).parent))
 
 from layers_real import MODEL, RANDOM, blind_clips, score_clips, tell
 from real_encoder import (
-    NEIGHBOURS,
     REAL,
     ROOT,
     Sizes,
     Tower,
-    built,
     depth_folder,
     keep_evidence,
-    neighbours,
     photo_folder,
     probed,
     random_weights,
-    tokens,
 )
-from real_table import ALL, Cell, Table
+from real_neighbours import blind_neighbours, chosen_block, minus_before, neighbours
+from real_table import Table
 
 from pe_dense.run import command_line
 
 NAME = "align_real"
 CONFIG = "configs/alignment/spatial_align_t16_mini.py"
 ARMS = ("block", "last", "shuffled", "masks", "both", "random_masks")
-TEACHER_CHOICE = "knn on held-out training photos"
-EVERY = 5  # photo that asks, where the teacher's block is chosen
 
 
 @dataclass(frozen=True)
@@ -123,7 +116,7 @@ def measured(
     drawn = random_weights(sizes, work / "random-seed0.safetensors", 0)
     before = (Tower(MODEL, str(weights)), Tower(RANDOM, str(drawn)))
     take_over(table, out / "layers_real.csv", last)
-    teacher = teacher_block(table, before[0], sizes, photos)
+    teacher = chosen_block(table, before[0], sizes, photos)
     blind_clips(table, sizes, data, work)
     block = range(last, last + 1)
     score_clips(table, before[0], sizes, data, block, work / "clips" / MODEL)
@@ -141,11 +134,15 @@ def measured(
         file = aligned(place, tower, start, teacher, data, sizes, training)
         towers[i] = Tower(tower.name, str(file), tower.seed)
         score_clips(table, towers[i], sizes, data, block, place / "clips")
-    for tower in (*before, *towers):
-        if not table.has(measure="knn", model=tower.name, seed=tower.seed):
-            table.add(neighbours(tower, sizes, photos, [last]))
+    blind_neighbours(table, sizes, photos)
+    for tower in (*before, *(tower for tower in towers if tower.weights)):
+        neighbours(table, tower, sizes, photos, [last], work)
+    for tower in towers:
+        start = before[tower.name == "random_masks"]
+        minus_before(table, tower, start, sizes, last, work)
     if secondary:
-        linear_probes(table, (*before, *towers), sizes, data, photos, work)
+        trained = [tower for tower in towers if tower.weights]
+        linear_probes(table, (*before, *trained), sizes, data, photos, work)
     return table
 
 
@@ -174,35 +171,8 @@ def take_over(table: Table, layers: Path, last: int) -> None:
         known = table.has(
             measure=cell.measure, model=cell.model, seed=cell.seed, block=cell.block, unit=cell.unit
         )
-        same_heads = cell.measure in ("J&F", "J", "F", "knn")  # heads there choose among blocks
-        if cell.block in (-1, last) and same_heads and not known:
+        if cell.block in (-1, last) and cell.measure in ("J&F", "J", "F") and not known:
             table.add([cell])
-
-
-def teacher_block(table: Table, tower: Tower, sizes: Sizes, photos: Path) -> int:
-    """The inner block whose tokens find each other best on training photos."""
-    if not table.has(measure=TEACHER_CHOICE):
-        import torch
-
-        from pe_dense.probing.neighbour_probe import TokenSet, probe_neighbours
-
-        classes = len((photos / "classes.txt").read_text(encoding="utf-8").splitlines())
-        blocks, cells = range(sizes.depth), []
-        with torch.inference_mode():
-            features, labels_N = tokens(
-                built(tower, sizes), sizes, photos, "train", blocks, classes
-            )
-        per_photo = (sizes.photo_side // sizes.patch_size) ** 2
-        asks_N = np.arange(len(labels_N)) // per_photo % EVERY == 0
-        for block, tokens_NC in zip(blocks, features, strict=True):
-            bank, queries = (
-                TokenSet(tokens_NC[part], labels_N[part]) for part in (~asks_N, asks_N)
-            )
-            score = probe_neighbours(bank, queries, classes, ks=(NEIGHBOURS,))[f"knn_{NEIGHBOURS}"]
-            cells.append(Cell(sizes.name, TEACHER_CHOICE, tower.name, 0, block, ALL, score))
-        table.add(cells)
-    inner = [c for c in table.find(measure=TEACHER_CHOICE) if c.block < sizes.depth - 1]
-    return max(inner, key=lambda cell: cell.score).block
 
 
 def aligned(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from layers_real_report import MODEL, RANDOM
 from real_encoder import Sizes
+from real_neighbours import CHOICE, MINUS_BEFORE
 from real_table import ALL, BLIND, Cell, Table, over_clips
 
 from pe_dense.files import atomic_write_bytes, atomic_write_text
@@ -27,7 +28,6 @@ ARMS = {
 CONTROLS = ("last", "shuffled")
 ASKED = ("block", "masks", "both")
 SEEDS_NEEDED = 3  # before anything is said to have helped
-TEACHER_CHOICE = "knn on held-out training photos"
 SECONDARY = {
     "knn": ("5 nearest tokens, mIoU (%)", 100, 1),
     "mIoU": ("linear segmentation, mIoU (%)", 100, 1),
@@ -153,7 +153,7 @@ def page(table: Table, sizes: Sizes, training: Any) -> str:
         "counted from 0.",
         "",
     ]
-    chosen = table.find(measure=TEACHER_CHOICE, model=MODEL)
+    chosen = table.find(measure=CHOICE, model=MODEL)
     if not arms or not seeds:
         return "\n".join([*lines, "No arm is finished.", ""])
     plural = "s" if len(seeds) > 1 else ""
@@ -212,14 +212,19 @@ def table_of_arms(
 
 
 def mean_of(table: Table, kind: str, model: str, seeds: Sequence[int], last: int) -> str:
-    """A secondary score, mean over seeds; '' where one lacks it."""
+    """A secondary score, mean over seeds, '' where one lacks it; seeds against before behind it."""
     _, scale, digits = SECONDARY[kind]
     found = [
         cell.score
         for seed in seeds
         for cell in table.find(measure=kind, model=model, seed=seed, block=last, unit=ALL)
     ]
-    return f"{scale * np.mean(found):.{digits}f}" if len(found) == len(seeds) else ""
+    if len(found) < len(seeds):
+        return ""
+    minus = table.find(measure=MINUS_BEFORE, model=model) if kind == "knn" else []
+    words = [f"{100 * c.score:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]" for c in minus]
+    change = f" ({', '.join(words)})" if words else ""
+    return f"{scale * np.mean(found):.{digits}f}{change}"
 
 
 def table_of_clips(table: Table, arms: Sequence[str], seeds: Sequence[int], last: int) -> list[str]:

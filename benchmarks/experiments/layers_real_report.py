@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 from real_encoder import Sizes
+from real_neighbours import CHOICE, MINUS_LAST
 from real_table import ALL, BLIND, Cell, Table, evidence_of_clips, over_clips
 
 from pe_dense.files import atomic_write_bytes, atomic_write_text
 
 NAME = "layers_real"
 MODEL, RANDOM = "imgfocus_vit_s14", "random"
-MINUS_LAST = "J&F minus the last block"
 BY_OTHERS = "J&F of the block best on other clips, minus the last"
 TOWERS = {MODEL: "pretrained (imgfocus_vit_s14)", RANDOM: "the same tower, random weights"}
 COLOURS = {MODEL: "#0072b2", RANDOM: "#d55e00"}
@@ -32,29 +32,30 @@ class Measure:
     scale: float
     digits: int
     is_better: int  # 1: higher, -1: lower
+    unit: str
     what: str
 
 
 MEASURES = (
     Measure(
-        "J&F", "label propagation on clips", "J&F (%)", 100, 1, 1,
+        "J&F", "label propagation on clips", "J&F (%)", 100, 1, 1, "clip",
         "DAVIS's J&F of the first mask propagated by nearest tokens, nothing trained "
         "(`davis-layers-pe` at short side 224 px). Intervals: over clips.",
     ),
     Measure(
-        "knn", "5 nearest tokens on photos", "mIoU of tokens (%)", 100, 1, 1,
+        "knn", "5 nearest tokens on photos", "mIoU of tokens (%)", 100, 1, 1, "photo",
         "Every token of 100 validation photos takes the class that most of its 5 nearest tokens "
-        "of the 100 training photos have. Nothing is trained, and nothing is drawn; without an "
-        "interval.",
+        "of the 100 training photos have. Nothing is trained, and nothing is drawn. Intervals: "
+        "over the validation photos.",
     ),
     Measure(
-        "mIoU", "linear segmentation of photos", "mIoU (%)", 100, 1, 1,
+        "mIoU", "linear segmentation of photos", "mIoU (%)", 100, 1, 1, "photo",
         "Linear heads on frozen tokens (`custom-segmentation-probe`), learning rate chosen on a "
         "fifth of the training photos. Intervals: over the 100 validation photos, for one seed of "
         "the heads.",
     ),
     Measure(
-        "rmse", "linear depth in one room", "RMSE (m)", 1, 3, -1,
+        "rmse", "linear depth in one room", "RMSE (m)", 1, 3, -1, "frame",
         "Linear heads on frozen tokens (`custom-depth-probe`). One walk through one room: its end "
         "is scored after a gap, so that nothing can be resampled and there is no interval.",
     ),
@@ -119,7 +120,7 @@ def differences(table: Table, sizes: Sizes) -> list[Cell]:
         if block == -1:
             times = ", ".join(f"block {b}: {chosen.count(b)}" for b in sorted(set(chosen)))
             note += f"; {times}"
-        kind = MINUS_LAST if block != -1 else BY_OTHERS
+        kind = f"J&F{MINUS_LAST}" if block != -1 else BY_OTHERS
         cells.append(
             Cell(
                 sizes.name,
@@ -149,6 +150,22 @@ def clips_in_words(table: Table) -> list[str]:
         "Is the last block worse than an inner one? For every clip the block is taken that is best "
         f"on the other clips ({times}). Minus the last block this is {points(cell)} J&F, paired by "
         f"clip; {above}. The interval {sides}."
+    ]
+
+
+def choice_in_words(table: Table, measure: Measure) -> list[str]:
+    """The block that training photos choose, minus the last one: nothing scored chose it."""
+    inner = [cell for cell in table.find(measure=CHOICE) if cell.block >= 0][:-1]
+    if not inner:
+        return []
+    block = max(inner, key=lambda cell: cell.score).block
+    found = table.find(measure=f"{measure.key}{MINUS_LAST}", model=MODEL, block=block)
+    if not found:
+        return []
+    return [
+        "",
+        f"Block {block}, which every fifth training photo chooses among the inner blocks, minus "
+        f"the last: {points(found[0])} points, paired by {measure.unit}.",
     ]
 
 
@@ -212,6 +229,7 @@ def page(table: Table, sizes: Sizes) -> str:
         lines += ["", f"## {title}", "", measure.what, "", best_in_words(table, measure)]
         if measure.key == "J&F":
             lines += ["", *clips_in_words(table)]
+        lines += choice_in_words(table, measure)
         lines += ["", *table_of_blocks(table, measure)]
     return "\n".join([*lines, "", *setting_in_words(sizes)]) + "\n"
 
@@ -219,9 +237,8 @@ def page(table: Table, sizes: Sizes) -> str:
 def table_of_blocks(table: Table, measure: Measure) -> list[str]:
     """Every block of both towers; on clips also the difference to the last block."""
     cells = {model: {c.block: c for c in curve(table, measure, model)} for model in TOWERS}
-    gaps = {}
-    if measure.key == "J&F":
-        gaps = {c.block: points(c) for c in table.find(measure=MINUS_LAST, model=MODEL)}
+    minus = table.find(measure=f"{measure.key}{MINUS_LAST}", model=MODEL)
+    gaps = {cell.block: points(cell) for cell in minus}
     names = [*TOWERS.values(), *(["pretrained, minus its last block"] if gaps else [])]
     lines = [f"| block | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for block, cell in cells[MODEL].items():

@@ -5,7 +5,7 @@ that one core can score, run through the project's own runner; nothing is measur
 
     J&F     configs/tracking/davis2017_layers_pe.py, short side 224 px, frozen, by clip
     mIoU    configs/probing/segmentation_custom.py, linear heads
-    knn     pe_dense/probing/neighbour_probe.py, 5 nearest tokens, no training
+    knn     pe_dense/probing/neighbour_probe.py, 5 nearest tokens, no training (real_neighbours.py)
     rmse    configs/probing/depth_custom.py, linear heads, metres
 
 The folder of pictures holds
@@ -42,7 +42,6 @@ PROBE_CONFIGS = {
     "mIoU": "configs/probing/segmentation_custom.py",
     "rmse": "configs/probing/depth_custom.py",
 }
-NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
@@ -373,55 +372,6 @@ def built(tower: Tower, sizes: Sizes) -> Any:
     if tower.weights != "random":
         load_weights(encoder, Path(tower.weights))
     return encoder
-
-
-def neighbours(tower: Tower, sizes: Sizes, folder: Path, blocks: Sequence[int]) -> list[Cell]:
-    """mIoU over tokens of the votes of the nearest training tokens; nothing is trained."""
-    import torch
-
-    from pe_dense.probing.neighbour_probe import TokenSet, probe_neighbours
-
-    encoder = built(tower, sizes)
-    num_classes = len((folder / "classes.txt").read_text(encoding="utf-8").splitlines())
-    with torch.inference_mode():
-        bank, queries = (tokens(encoder, sizes, folder, s, blocks, num_classes) for s in PARTS)
-        cells = []
-        for i, block in enumerate(blocks):
-            sets = [TokenSet(features[i], labels_N) for features, labels_N in (bank, queries)]
-            found = probe_neighbours(*sets, num_classes, ks=(NEIGHBOURS,))
-            score = found[f"knn_{NEIGHBOURS}"]
-            cells.append(Cell(sizes.name, "knn", tower.name, tower.seed, block, ALL, score))
-    return cells
-
-
-PARTS = ("train", "val")
-
-
-def tokens(
-    encoder: Any, sizes: Sizes, folder: Path, part: str, blocks: Sequence[int], num_classes: int
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Tokens (N, C) of every block and their classes (N,), from square views of the photos."""
-    import cv2
-    import torch
-
-    from pe_dense.alignment.frozen_teacher import normalised
-    from pe_dense.data.picture import read_picture
-    from pe_dense.probing.neighbour_probe import token_labels
-
-    side, found, labels = sizes.photo_side, [[] for _ in blocks], []
-    for file in sorted((folder / "images" / part).glob("*.jpg")):
-        image_HW3 = read_picture(file)
-        map_HW = cv2.imread(str(folder / "masks" / part / f"{file.stem}.png"), cv2.IMREAD_UNCHANGED)
-        image_HW3 = cv2.resize(image_HW3, (side, side), interpolation=cv2.INTER_AREA)
-        map_HW = cv2.resize(map_HW, (side, side), interpolation=cv2.INTER_NEAREST)
-        labels.append(token_labels(map_HW.astype(np.int64), sizes.patch_size, num_classes).ravel())
-        image_13HW = torch.from_numpy(image_HW3.copy()).permute(2, 0, 1)[None].float() / 255
-        image_13HW = normalised(image_13HW, encoder.mean, encoder.std)
-        with torch.autocast("cpu", torch.bfloat16, enabled=sizes.amp):
-            maps = encoder.forward_intermediates(image_13HW, tuple(blocks))
-        for kept, map_1Chw in zip(found, maps, strict=True):
-            kept.append(map_1Chw[0].flatten(1).T.float().numpy())
-    return [np.concatenate(kept) for kept in found], np.concatenate(labels)
 
 
 def keep_evidence(path: Path, evidence: Any) -> None:

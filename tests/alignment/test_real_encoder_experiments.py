@@ -18,8 +18,8 @@ from PIL import Image
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "benchmarks/experiments"
 SIDE = 32
-NAMES = ("real_table", "real_encoder", "layers_real", "layers_real_report", "align_real",
-         "align_real_report")  # fmt: skip
+NAMES = ("real_table", "real_encoder", "real_neighbours", "layers_real", "layers_real_report",
+         "align_real", "align_real_report")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_every_measure_has_every_block_and_its_blind_line(study, layers):
         assert [cell.block for cell in found] == list(range(12)), measure
         assert all(np.isfinite(cell.score) for cell in found)
     assert all(table.has(measure=m, model=study.layers_real.RANDOM) for m in ("J&F", "knn"))
-    for measure in ("J&F", "mIoU", "rmse"):
+    for measure in ("J&F", "mIoU", "knn", "rmse"):
         assert table.has(measure=measure, model="without the picture", unit="all")
 
 
@@ -152,12 +152,29 @@ def test_means_over_clips_are_those_of_the_rows(study, layers):
     assert mean.low <= mean.score <= mean.high
 
 
+def test_neighbours_score_as_the_probe_does(study, layers, sizes, weights):
+    """Photo by photo, for intervals, against pe_dense's own probe over all tokens at once."""
+    from pe_dense.probing.neighbour_probe import TokenSet, probe_neighbours
+
+    table, work = layers
+    encoder = study.real_encoder.built(study.real_encoder.Tower("m", str(weights)), sizes)
+    parts = (
+        study.real_neighbours.photos(encoder, sizes, work / "photos", part, [5])
+        for part in ("train", "val")
+    )
+    sets = [TokenSet(part.features[0], part.labels_N) for part in parts]
+    (cell,) = table.find(measure="knn", model=study.layers_real.MODEL, block=5)
+    assert cell.score == pytest.approx(probe_neighbours(*sets, 2, ks=(5,))["knn_5"], abs=1e-6)
+    assert cell.low <= cell.score <= cell.high
+
+
 def test_a_finished_table_is_not_measured_again(
     study, layers, sizes, data, weights, out, monkeypatch
 ):
     table, work = layers
-    for name in ("probed", "neighbours", "clip_means", "copied_masks", "blind_probe"):
+    for name in ("probed", "clip_means", "copied_masks", "blind_probe"):
         monkeypatch.setattr(study.layers_real, name, forbidden)
+    monkeypatch.setattr(study.real_neighbours, "photos", forbidden)
     models = [study.layers_real.MODEL]
     again = study.layers_real.measured(weights, data, work, out, sizes, models=models)
     name = study.real_table._name
@@ -206,8 +223,8 @@ def test_alignment_from_end_to_end(study, sizes, data, weights, tmp_path, monkey
     page = (out / "align_real.md").read_text()
     assert "1 seed of 3: this decides nothing" in page and "It helped" not in page
     assert (out / "align_real.png").stat().st_size > 10_000
-    for name in ("request_of", "neighbours", "built"):
-        monkeypatch.setattr(align, name, forbidden)
+    monkeypatch.setattr(align, "request_of", forbidden)
+    monkeypatch.setattr(study.real_neighbours, "photos", forbidden)
     again = align.measured(weights, data, work, out, sizes, training, [0], arms=arms)
     assert len(again.cells) == len(table.cells)
 
@@ -266,13 +283,13 @@ def test_helped_is_said_by_the_rule_alone(study, sizes, tmp_path, gains, seeds, 
 
 
 def test_teacher_is_an_inner_block(study, sizes, tmp_path):
-    align = study.align_real
+    near = study.real_neighbours
     table = study.real_table.Table(tmp_path / "t.csv", "tiny")
-    cell = study.real_table.Cell("tiny", align.TEACHER_CHOICE, "m", 0, 0, "all", 0.5)
+    cell = study.real_table.Cell("tiny", near.CHOICE, "m", 0, 0, "all", 0.5)
     scores = [0.1] * 7 + [0.4, 0.3, 0.2, 0.1, 0.9]
     table.add([dataclasses.replace(cell, block=b, score=s) for b, s in enumerate(scores)])
     tower = study.real_encoder.Tower("m", "random")
-    assert align.teacher_block(table, tower, sizes, tmp_path) == 7
+    assert near.chosen_block(table, tower, sizes, tmp_path) == 7
 
 
 def test_teacher_of_another_picture(study, sizes, weights):
