@@ -48,7 +48,7 @@ VERSION = re.search(
 )[1]
 README = ROOT / "README.md"
 
-EXTRAS = ("timm", "sam", "mot", "video", "lora", "tensorboard", "export", "dev")
+EXTRAS = ("timm", "sam", "mot", "video", "lora", "tensorboard", "export", "text", "dev")
 
 setup(
     name="pe_dense",
@@ -59,7 +59,7 @@ setup(
     license="Apache-2.0",
     python_requires=f">=3.{PYTHONS[0][1]},<3.{PYTHONS[1][1] + 1}",
     packages=find_packages(include=["pe_dense", "pe_dense.*"]),
-    package_data={"pe_dense.results": ["page/*"]},
+    package_data={"pe_dense.results": ["page/*"], "pe_dense.zero_shot": ["prompts/*.json"]},
     cmdclass={"build_py": WithRepository},
     entry_points={"console_scripts": ["pe-dense = pe_dense.run.console:main"]},
     # pip builds onedl-mmcv apart from torch, hence without its operators, in seconds.

@@ -121,6 +121,8 @@ def files_of(info: Mapping[str, Any]) -> tuple[tuple[str, ...], bool] | None:
         return (*(str(frame["img_path"]) for frame in frames), *labels), True
     if "img_path" not in info:
         return None
+    if "class_folder" in info:  # the name says the class
+        return (str(info["img_path"]),), True
     labels = next((info[k] for k in ("seg_map_path", "depth_map_path") if info.get(k)), None)
     own = () if labels is None else (str(labels),)
     return (str(info["img_path"]), *own), labels is not None

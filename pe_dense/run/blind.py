@@ -23,7 +23,8 @@ from pe_dense.data.config_datasets import datasets_of
 
 # Folders whose blind.py has `of_config(cfg)`: scores by name, and the files that they depend on;
 # and `listed(cfg)`: a hash of which items there are.
-TASKS = ("detection", "depth", "segmentation", "tracking")
+TASKS = ("detection", "depth", "segmentation", "tracking", "zero_shot", "retrieval")
+PACKAGES = {"retrieval": "zero_shot"}  # of tasks that share one with another
 # What these look up in a config besides its data sets and its evaluator.
 SETTINGS = ("classes", "min_depth", "max_depth", "score_crop")
 
@@ -40,13 +41,14 @@ def blind_scores(cfg: Config) -> dict[str, float]:
     init_default_scope(cfg.get("default_scope", "mmengine"))
     if cfg.protocol.task not in TASKS:
         return {}
-    task = importlib.import_module(f"pe_dense.{cfg.protocol.task}.blind")
+    package = PACKAGES.get(cfg.protocol.task, cfg.protocol.task)
+    task = importlib.import_module(f"pe_dense.{package}.blind")
     question = _plain(
         {
             "task": cfg.protocol.task,
             "metric": cfg.protocol.metric,
             "items": task.listed(cfg),
-            "code": _code_sha256(cfg.protocol.task),
+            "code": _code_sha256(package),
             "settings": {name: cfg.get(name) for name in SETTINGS},
             "evaluator": cfg.test_evaluator,
             "train": [leaf for _, leaf, _ in datasets_of(cfg, ("train",))],

@@ -4,6 +4,7 @@ A metric may have, besides what MMEngine asks of it:
     evidence(): the per-item evidence of its scores;
     by_layer(): scores of every layer, {metric: {block index: score}};
     selection(): how the scored variant was chosen, a `Selection`;
+    notes(): what the record should say besides, in words;
     evidence_by_seed(): {0: evidence, 1: ...} where one run holds several seeds; by_layer and
         selection then take the seed whose scores they are to give.
 """
@@ -126,8 +127,19 @@ def record_of(
         versions=provenance.library_versions(),
         hardware=provenance.hardware(gpu=torch.cuda.get_device_name() if cuda else None),
         cost=Cost(facts.train_seconds, seconds, memory),
-        notes="; ".join(filter(None, [*notes_of(run, accepted), held_out, published])),
+        notes="; ".join(
+            filter(
+                None,
+                [*notes_of(run, accepted), *notes_of_metrics(runner), held_out, published],
+            )
+        ),
     )
+
+
+def notes_of_metrics(runner: Runner) -> list[str]:
+    """What the metrics of an evaluation want said, such as captions that were cut."""
+    metrics = runner.test_evaluator.metrics
+    return [note for metric in metrics if hasattr(metric, "notes") for note in metric.notes()]
 
 
 def num_scored(runner: Runner) -> int:

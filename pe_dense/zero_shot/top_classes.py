@@ -5,6 +5,7 @@ Shape legend: N pictures, K classes, D width of the embedding, J best classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,7 @@ class TopClasses(NamedTuple):
 
 def top_classes(
     images_ND: Tensor, classes_KD: Tensor, target_N: Tensor, kept: int = MOST_KEPT,
-    chunk: int = 4096,
+    chunk: int = 4096, silent: Sequence[int] = (),
 ) -> TopClasses:  # fmt: skip
     """Scores of unit vectors, and what is kept of them.
 
@@ -44,6 +45,8 @@ def top_classes(
         target_N: Right classes, int64.
         kept: J at most; there are no more than classes.
         chunk: Pictures that are scored together.
+        silent: Classes that are never said, as those whose name stands before: `argmax` over equal
+            scores takes the first.
 
     Raises:
         ValueError: If shapes do not fit, or a vector is not finite.
@@ -63,15 +66,17 @@ def top_classes(
     for what, values in (("picture", images_ND), ("class", classes_KD)):
         if not bool(torch.isfinite(values).all()):
             raise ValueError(f"the vector of a {what} is not finite; its tower is broken")
-    kept = min(kept, len(classes_KD))
+    kept = min(kept, len(classes_KD) - len(silent))
     parts = []
     for start in range(0, len(images_ND), chunk):
         target_n1 = target_N[start : start + chunk, None]
         score_nK = images_ND[start : start + chunk] @ classes_KD.T
+        score_nK[:, list(silent)] = -torch.inf
         right_n1 = score_nK.gather(1, target_n1)
         rank_n = (score_nK >= right_n1).sum(dim=1) - 1
         behind_nK = score_nK.to(torch.float64, copy=True)
-        behind_nK.scatter_(1, target_n1, right_n1.double() - TIE * right_n1.double().abs() - 1e-300)
+        step_n1 = (TIE * right_n1.double().abs() + 1e-300).nan_to_num(posinf=0.0)
+        behind_nK.scatter_(1, target_n1, right_n1.double() - step_n1)
         class_nJ = behind_nK.topk(kept, dim=1).indices
         parts.append((class_nJ, score_nK.gather(1, class_nJ), rank_n))
     if not parts:

@@ -1,0 +1,30 @@
+"""Flickr30k, the 1,000 test pictures of Karpathy's split: captions to images and back, re-weighted.
+
+Paper:    CLIP (arXiv:2103.00020); PE (arXiv:2504.13181).
+Data:     dataset_flickr30k.json of Karpathy's splits, and flickr30k-images below DIR.
+Command:  python tools/test.py configs/retrieval/flickr30k_reweighted.py \\
+              --encoder pe_core_b16_224 --cfg-options data_root=DIR
+Cost:     not measured; one encoder pass over 1,000 pictures and 5,000 captions.
+Expected: not known here.
+Differs:  float32, not half precision; ties count against the query.
+
+Scores are re-weighted by a softmax over all queries of the test set, as PE's published ones: they
+see all queries at once, as no search does. The same captions share their pictures.
+"""
+
+_base_ = ["../_base_/runtime.py", "../_base_/retrieval.py"]
+protocol = dict(
+    id="flickr30k-retrieval-reweighted",
+    version=1,
+    task="retrieval",
+    dataset="flickr30k",
+    split="Karpathy test",
+    metric="text_to_image_R@1",
+    higher_is_better=True,
+)
+
+encoder = "pe_core_b16_224"
+weights = "released"
+data_root = "data/flickr30k"
+captions, style, folder, num_items = "dataset_flickr30k.json", "karpathy", "flickr30k-images", 1000
+fit, reweight = "squash", 1.0

@@ -1,0 +1,34 @@
+"""Your own pictures by their captions, and captions by their pictures.
+
+Paper:    retrieval as CLIP (arXiv:2103.00020) and PE (arXiv:2504.13181) score it: a query counts if
+          one of its right answers is among the first k.
+Data:     DIR/captions.jsonl, one line for each picture: {"image": "a.jpg", "captions": ["...",
+          "..."]}, names of files below DIR. Another file: captions=FILE (below DIR).
+Command:  python tools/test.py configs/retrieval/pairs_custom.py --encoder pe_core_b16_224 \\
+              --cfg-options data_root=DIR
+Cost:     one encoder pass over the pictures and one over the captions.
+Expected: depends on the data; above drawing by lot, which needs trained weights.
+
+Scores are plain cosines; reweight=1.0 re-weights them as PE's published numbers are, which sees
+all queries at once. Records are filed under this protocol and the hash of the file of captions.
+"""
+
+_base_ = ["../_base_/runtime.py", "../_base_/retrieval.py"]
+protocol = dict(
+    id="custom-retrieval",
+    version=1,
+    task="retrieval",
+    dataset="$data.name",
+    split="own",
+    metric="text_to_image_R@1",
+    higher_is_better=True,
+    own_annotations=dict(val="$data.sha256"),
+)
+
+encoder = "pe_core_b16_224"
+weights = "released"
+data_root = None  # --cfg-options data_root=DIR
+data_facts = "pe_dense.zero_shot.own_facts:caption_facts"
+captions, style, folder = "captions.jsonl", "jsonl", ""
+fit, reweight = "squash", None
+as_stored = False

@@ -1,0 +1,35 @@
+"""HMDB51 by the names of its classes, frames squashed to the square.
+
+Paper:    CLIP (arXiv:2103.00020, section 3.1.4: 48 sentences); PE (arXiv:2504.13181).
+Data:     a folder for each class below DIR/videos, and testTrainMulti_7030_splits
+Command:  python tools/test.py configs/zero_shot/hmdb51.py \\
+              --encoder pe_core_b16_224 --cfg-options data_root=DIR
+Cost:     not measured; one encoder pass over 8 frames of 1,530 videos, one over 2,448 sentences.
+Expected: not known here.
+Differs:  float32, not half precision; ties count against the right class; every frame is decoded,
+          no video is replaced; names and test list, see below.
+
+PE's evaluation reads names from a list that is not published; here they are the words of the
+folders, and the videos are those of the first test split.
+"""
+
+_base_ = ["../_base_/runtime.py", "../_base_/zero_shot.py"]
+protocol = dict(
+    id="hmdb51-zero-shot",
+    version=1,
+    task="zero_shot",
+    dataset="hmdb51",
+    split="test 1",
+    metric="top1",
+    higher_is_better=True,
+)
+
+encoder = "pe_core_b16_224"
+weights = "released"
+data_root = "data/hmdb51"
+folder, names, num_classes = "videos", "words", 51
+media = "video"
+lists = "testTrainMulti_7030_splits/*_test_split1.txt"
+templates = "clip_action_templates"
+templates_sha256 = "e74acb70d4fb680e89bcce5107dbb736e425fa3fbd4365b8bc5eabcf218e2349"
+fit = "squash"
