@@ -5,7 +5,7 @@ Paper:    bins and scale-invariant loss as DINOv2 (arXiv:2304.07193), batch norm
 Data:     a folder: images/ and depth/, frames beside their maps (a.color.jpg, a.depth.png), or
           lists of pairs as NYUv2; 16-bit PNG, EXR, npy, npz; docs/own_data.md has layouts, options.
 Command:  python tools/train.py configs/depth/linear_custom.py --cfg-options data_root=DIR
-          python tools/test.py configs/depth/linear_custom.py work_dirs/linear_custom \\
+          python tools/test.py configs/depth/linear_custom.py work_dirs/depth_linear_custom \\
               --cfg-options data_root=DIR
 Cost:     at most 12,000 images seen on a CPU, 320,000 on a GPU; minutes for some hundred photos.
 Expected: depends on the data; what predictors without the picture get stands beside the score.

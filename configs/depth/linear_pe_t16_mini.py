@@ -5,7 +5,7 @@ Paper:    linear head as DINOv2 (arXiv:2304.07193) on PE Spatial (arXiv:2504.131
 Data:     python tools/prepare_data.py mini
 Command:  python tools/train.py configs/depth/linear_pe_t16_mini.py
           python tools/test.py configs/depth/linear_pe_t16_mini.py \\
-              work_dirs/linear_pe_t16_mini
+              work_dirs/depth_linear_pe_t16_mini
 Cost:     about 3 min on 2 quiet CPU cores (0.22 s per iteration); 7 min in the recorded run.
 Expected: RMSE 0.98 [0.91, 1.06] m; the best constant has 2.9.
 """

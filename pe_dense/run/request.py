@@ -10,8 +10,10 @@ from typing import Any
 from mmengine.config import Config
 
 from pe_dense.run.config import facts_of_data, overridden, read_config, resolved
+from pe_dense.run.config_files import find_config
 from pe_dense.run.protocol_facts import stated_protocol
 from pe_dense.run.recipe import Recipe, plain, shown_name, shown_path, with_accepted
+from pe_dense.run.task import TASKS
 
 NEEDED = ("model", "encoder", "weights", "randomness", "env_cfg", "custom_hooks")
 
@@ -109,14 +111,28 @@ class RunRequest:
     def default_work_dir(self) -> Path:
         """work_dirs/<config>[-<encoder>][-<weights>][-seed<n>]: variants of a recipe stay apart.
 
+        Where several tasks have a config of one name, the first of `TASKS` has the plain name, and
+        the others have theirs in front.
+
         Example:
             >>> RunRequest("configs/a.py", encoder="timm:vit", seed=1).default_work_dir().as_posix()
             'work_dirs/a-timm+vit-seed1'
+            >>> RunRequest("configs/depth/linear_custom.py").default_work_dir().as_posix()
+            'work_dirs/depth_linear_custom'
         """
-        name = Path(self.config).stem
+        name = _work_name(find_config(self.config))
         for part in (self.encoder, Path(self.weights).name if self.weights else None):
             if part is not None:
                 name += "-" + part.replace(":", "+").replace("/", "=")
         if self.seed is not None:
             name += f"-seed{self.seed}"
         return Path("work_dirs") / name
+
+
+def _work_name(config: Path) -> str:
+    """The stem of a config, with its task where a task before it has a config of that name."""
+    folder = config.resolve().parent
+    task = folder.name
+    before = TASKS[: TASKS.index(task)] if task in TASKS else ()
+    is_second = any((folder.parent / other / config.name).is_file() for other in before)
+    return f"{task}_{config.stem}" if is_second else config.stem
