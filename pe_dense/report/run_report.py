@@ -227,7 +227,7 @@ def scores_in_words(
 def drawer_of(model: torch.nn.Module, cfg: Config) -> Any:
     """What draws items of a task, as tools/visualize.py does; None where nothing does."""
     task = task_of(cfg)
-    if cfg.model.type == "LayerProbe" or "tta_model" in cfg:
+    if cfg.model.type in ("LayerProbe", "TextSegmentor") or "tta_model" in cfg:
         return None
     init_default_scope(cfg.get("default_scope", "mmengine"))
     if task == "segmentation":

@@ -118,6 +118,8 @@ def encoder_facts(name: str, options: Mapping[str, Any] | None = None) -> dict[s
         "half_width": encoder.embed_dim // 2,
         "dpt_readout": "project" if encoder.has_class_token else "ignore",
         "four_layers": four_layers(encoder.depth),
+        "native_side": min(encoder.native_hw),
+        "side_of_1_5_windows": 3 * min(encoder.native_hw) // 2,
         "side_of_8_tokens": 8 * encoder.patch_size,
         "side_of_32_tokens": 32 * encoder.patch_size,
         "side_of_64_tokens": 64 * encoder.patch_size,

@@ -16,6 +16,8 @@ from pe_dense.segmentation import (  # noqa: F401
     label_map_data,
     linear_head,
     own_data,
+    readout_metric,
     segmentor,
     test_time_augmentation,
+    text_segmentor,
 )
