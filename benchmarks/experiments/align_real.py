@@ -135,7 +135,8 @@ def measured(
         towers[i] = Tower(tower.name, str(file), tower.seed)
         score_clips(table, towers[i], sizes, data, block, place / "clips")
     blind_neighbours(table, sizes, photos)
-    for tower in (*before, *(tower for tower in towers if tower.weights)):
+    needed = before if "random_masks" in arms else before[:1]
+    for tower in (*needed, *(tower for tower in towers if tower.weights)):
         neighbours(table, tower, sizes, photos, [last], work)
     for tower in towers:
         start = before[tower.name == "random_masks"]
