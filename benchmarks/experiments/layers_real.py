@@ -111,7 +111,7 @@ def measured(
         if measure == "knn":
             blind_neighbours(table, sizes, folder)
             take_choice(table, out / "align_real.csv")
-            chosen_block(table, towers[0], sizes, folder)
+            chosen_block(table, Tower(MODEL, str(weights)), sizes, folder)
         for tower in towers:
             if measure == "knn":
                 neighbours(table, tower, sizes, folder, some(tower, blocks), work)
