@@ -115,8 +115,8 @@ def measured(
     photos = photo_folder(data, work / "photos", sizes.fewest)
     drawn = random_weights(sizes, work / "random-seed0.safetensors", 0)
     before = (Tower(MODEL, str(weights)), Tower(RANDOM, str(drawn)))
-    take_over(table, out / "layers_real.csv", last)
     teacher = chosen_block(table, before[0], sizes, photos)
+    take_over(table, out / "layers_real.csv", (-1, last, teacher))
     blind_clips(table, sizes, data, work)
     block = range(last, last + 1)
     score_clips(table, before[0], sizes, data, block, work / "clips" / MODEL)
@@ -164,15 +164,15 @@ def linear_probes(
             table.add(cells)
 
 
-def take_over(table: Table, layers: Path, last: int) -> None:
-    """What layers_real.py measured of the towers that nothing aligned, last block."""
+def take_over(table: Table, layers: Path, blocks: Sequence[int]) -> None:
+    """What layers_real.py measured on the clips before, of these blocks; -1 is the blind line."""
     if not layers.is_file():
         return
     for cell in Table(layers, table.setting).cells:
         known = table.has(
             measure=cell.measure, model=cell.model, seed=cell.seed, block=cell.block, unit=cell.unit
         )
-        if cell.block in (-1, last) and cell.measure in ("J&F", "J", "F") and not known:
+        if cell.block in blocks and cell.measure in ("J&F", "J", "F") and not known:
             table.add([cell])
 
 

@@ -83,6 +83,12 @@ def common_seeds(table: Table) -> list[int]:
     return sorted(set.intersection(*every)) if every else []
 
 
+def teacher_of(table: Table, sizes: Sizes) -> int | None:
+    """The inner block that training photos chose, None before it was."""
+    inner = [c for c in table.find(measure=CHOICE, model=MODEL) if c.block < sizes.depth - 1]
+    return max(inner, key=lambda cell: cell.score).block if inner else None
+
+
 def start_of(arm: str) -> str:
     """What an arm is compared with."""
     return RANDOM if arm == "random_masks" else MODEL
@@ -153,7 +159,6 @@ def page(table: Table, sizes: Sizes, training: Any) -> str:
         "counted from 0.",
         "",
     ]
-    chosen = table.find(measure=CHOICE, model=MODEL)
     if not arms or not seeds:
         return "\n".join([*lines, "No arm is finished.", ""])
     plural = "s" if len(seeds) > 1 else ""
@@ -174,12 +179,12 @@ def page(table: Table, sizes: Sizes, training: Any) -> str:
     lines += ["", "## J&F of the last block on 14 clips, the primary measure", ""]
     lines += [f"- {verdict(table, arm, seeds, last)}" for arm in arms]
     lines += ["", *table_of_arms(table, sizes, arms, seeds)]
-    if chosen:
-        inner = max(chosen[:-1], key=lambda cell: cell.score)
+    chosen, teacher = table.find(measure=CHOICE, model=MODEL), teacher_of(table, sizes)
+    if teacher is not None:
         lines += [
             "",
-            f"The teacher is block {inner.block} (5 nearest tokens on held-out training photos: "
-            f"mIoU {100 * inner.score:.1f}; last block {100 * chosen[-1].score:.1f}).",
+            f"The teacher is block {teacher} (5 nearest tokens on held-out training photos: mIoU "
+            f"{100 * chosen[teacher].score:.1f}; last block {100 * chosen[-1].score:.1f}).",
         ]
     lines += ["", "## Clip by clip", "", *table_of_clips(table, arms, seeds, last)]
     return "\n".join([*lines, "", *setting_in_words(sizes, training)]) + "\n"
@@ -201,6 +206,11 @@ def table_of_arms(
     if blind:
         cells = f"{100 * blind[0].score:.1f} | " + " | ".join("" for _ in kinds)
         lines.append(f"| without the picture ({blind[0].note}) | {cells} |")
+    teacher = teacher_of(table, sizes)
+    if teacher is not None and table.has(measure="J&F", model=MODEL, block=teacher):
+        score = 100 * float(over_clips(table, MODEL, [0], teacher).metrics()["J&F"])
+        cells = " | ".join("" for _ in names)
+        lines.append(f"| before, but block {teacher}, the teacher | {score:.1f} | {cells} |")
     for model in (*models, *arms):
         own = seeds if model in ARMS else [0]
         score = float(over_clips(table, model, own, last).metrics()["J&F"])
@@ -278,11 +288,15 @@ def draw(table: Table, sizes: Sizes) -> bytes:
             fmt="o", color=colour, capsize=4, lw=2,
         )  # fmt: skip
     for model, colour, label in (
-        (MODEL, "#222222", "before"), (RANDOM, "#d55e00", "random weights, before"),
+        (MODEL, "#222222", "before, last block"), (RANDOM, "#d55e00", "random weights, before"),
     ):  # fmt: skip
         if table.has(measure="J&F", model=model, block=last):
             score = 100 * float(over_clips(table, model, [0], last).metrics()["J&F"])
             left.axvline(score, color=colour, lw=1.4, ls="--", label=label)
+    teacher = teacher_of(table, sizes)
+    if teacher is not None and table.has(measure="J&F", model=MODEL, block=teacher):
+        score = 100 * float(over_clips(table, MODEL, [0], teacher).metrics()["J&F"])
+        left.axvline(score, color="#009e73", lw=1.4, ls="-.", label=f"before, block {teacher}")
     for cell in table.find(measure="J&F", model=BLIND, unit=ALL):
         left.axvline(100 * cell.score, color="#555555", lw=1.4, ls=":", label="without the picture")
     left.set_yticks(places, [ARMS[arm] for arm in arms], fontsize=9)
@@ -300,7 +314,7 @@ def draw(table: Table, sizes: Sizes) -> bytes:
         axis.tick_params(labelsize=8)
         axis.grid(axis="x", alpha=0.25)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
     return content.getvalue()

@@ -305,3 +305,13 @@ def test_teacher_of_another_picture(study, sizes, weights):
     other = MODELS.build({"type": "OtherPictureTeacher", **config})
     images = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(other(images, (2, 2)), own(images, (2, 2)).roll(1, 0))
+
+
+def test_committed_pages_are_what_their_tables_say(study):
+    real, training = study.real_encoder.REAL, study.align_real.Training()
+    layers = study.real_table.Table(EXPERIMENTS / "layers_real.csv", real.name)
+    page = study.layers_real_report.page(layers, real)
+    assert page == (EXPERIMENTS / "layers_real.md").read_text()
+    aligned = study.real_table.Table(EXPERIMENTS / "align_real.csv", real.name)
+    page = study.align_real_report.page(aligned, real, training)
+    assert page == (EXPERIMENTS / "align_real.md").read_text()
