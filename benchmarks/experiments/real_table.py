@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from pe_dense.files import atomic_write_text
 
 BLIND = "without the picture"
+NUMBERS, DIGITS = ("score", "low", "high"), 6
 ALL = "all"  # unit of a score over everything that is scored
 
 
@@ -70,16 +71,19 @@ class Table:
             )
 
     def add(self, cells: Sequence[Cell]) -> None:
-        """Keep cells, in the place of those of the same name, and write the file whole."""
-        new = {_name(cell): cell for cell in cells}
-        self.cells = [cell for cell in self.cells if _name(cell) not in new] + list(cells)
+        """Keep cells, in the place of those of the same name, and write the file whole.
+
+        What is kept is as the file has it, so that a page says the same whenever it is made.
+        """
+        new = {_name(cell): _as_written(cell) for cell in cells}
+        self.cells = [cell for cell in self.cells if _name(cell) not in new] + [*new.values()]
         text = io.StringIO()
         writer = csv.DictWriter(text, [f.name for f in fields(Cell)], lineterminator="\n")
         writer.writeheader()
         for cell in sorted(self.cells, key=_name):
             row = {k: "" if v is None else v for k, v in asdict(cell).items()}
-            for key in ("score", "low", "high"):
-                row[key] = row[key] if row[key] == "" else f"{row[key]:.6f}"
+            for key in NUMBERS:
+                row[key] = row[key] if row[key] == "" else f"{row[key]:.{DIGITS}f}"
             writer.writerow(row)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(self.path, text.getvalue())
@@ -96,6 +100,11 @@ class Table:
 
 def _name(cell: Cell) -> tuple[Any, ...]:
     return cell.measure, cell.model, cell.seed, cell.block, cell.unit
+
+
+def _as_written(cell: Cell) -> Cell:
+    numbers = {key: getattr(cell, key) for key in NUMBERS}
+    return replace(cell, **{k: v if v is None else round(v, DIGITS) for k, v in numbers.items()})
 
 
 def _cell(row: Mapping[str, str]) -> Cell:
