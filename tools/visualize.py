@@ -10,6 +10,7 @@ python tools/visualize.py track CONFIG --out DIR
 python tools/visualize.py features ENCODER --image a.jpg b.jpg --out DIR [--layers -1 5]
 python tools/visualize.py similarity ENCODER --image a.jpg b.jpg --point X Y --out DIR
 python tools/visualize.py attention ENCODER --image a.jpg --out DIR [--point X Y [--heads]]
+python tools/visualize.py text ENCODER --image a.jpg --prompts "a cat,the sky" --out DIR
 
 CHECKPOINT is a file, or a work dir whose newest checkpoint is meant. It knows its config and the
 options of its training; --cfg-options go on top. A config may stand before it, and has to for a
@@ -101,7 +102,7 @@ def run_depth(args: argparse.Namespace) -> None:
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     """Adds what the views of an encoder take: the encoder, images, layers, where pictures go."""
-    parser.add_argument("encoder", help="zoo name, or timm:<model>")
+    parser.add_argument("encoder", help="zoo name, timm:<model> or open_clip:<model>")
     parser.add_argument(
         "--weights",
         default="released",
@@ -178,6 +179,40 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
         help="what this pixel attends to (default: what every token receives)",
     )
     parser.add_argument("--heads", action="store_true", help="with --point: every head as well")
+
+
+def add_text_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `text`."""
+    add_encoder_options(parser)
+    parser.add_argument(
+        "--prompts",
+        nargs="+",
+        required=True,
+        metavar="TEXT",
+        help="texts, separated by commas; a heat map for each",
+    )
+    parser.add_argument(
+        "--readout",
+        default="maskclip",
+        help="layer, maskclip, sclip or clearclip: how a patch is read (%(default)s)",
+    )
+
+
+def run_text(args: argparse.Namespace) -> None:
+    """Writes how near every patch is to some texts."""
+    require_images(args)
+    if args.encoder_options:
+        raise ValueError("the towers of `text` are built as they are; leave --encoder-options out")
+    texts = [text.strip() for given in args.prompts for text in given.split(",")]
+    from pe_dense.analysis.encoder_images import open_image_text  # heavy: torch
+    from pe_dense.analysis.pictures import Views, write_text_pictures
+
+    model, info = open_image_text(args.encoder, args.weights, args.seed)
+    is_random = args.weights == "random"
+    weights = f"random weights, seed {args.seed}" if is_random else f"weights {info.source}"
+    given = (f"{args.encoder}, {weights}, {args.readout}", args.short_side, show_progress)
+    views = Views(args.out, model.visual, args.image, args.layers, *given)
+    report_views(views, write_text_pictures(views, model, texts, args.readout))
 
 
 def run_features(args: argparse.Namespace) -> None:
@@ -382,6 +417,7 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "features": ("feature maps of an encoder as colours", add_features_options, run_features),
     "similarity": ("what looks like a point to it", add_similarity_options, run_similarity),
     "attention": ("where it looks, and global tokens", add_attention_options, run_attention),
+    "text": ("what in an image is near to some texts", add_text_options, run_text),
 }
 
 

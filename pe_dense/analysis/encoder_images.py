@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pe_dense.data.picture import read_picture
-from pe_dense.encoders.build import build_loaded
+from pe_dense.encoders.build import build_image_text, build_loaded
 from pe_dense.encoders.contract import WeightsInfo
 
 
@@ -55,6 +55,25 @@ def open_encoder(
         torch.manual_seed(seed)
         encoder, info = build_loaded(name, weights, **(options or {}))
     return encoder.eval(), info
+
+
+def open_image_text(
+    name: str, weights: str = "released", seed: int = 0
+) -> tuple[nn.Module, WeightsInfo]:
+    """A model of both towers in eval mode, and where its parameters came from.
+
+    Args:
+        name: See `build_image_text`.
+        weights: As for `open_encoder`, of both towers.
+        seed: Of random weights.
+
+    Raises:
+        ValueError: If the name has no text tower, or the weights are unusable.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, info = build_image_text(name, weights)
+    return model.eval(), info
 
 
 def read_for_encoder(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
@@ -30,7 +31,8 @@ from pe_dense.analysis.feature_colours import (
 )
 from pe_dense.analysis.global_tokens import MIN_REACH, MIN_RECEIVED, token_statistics
 from pe_dense.analysis.similarity import similarity_map, token_at
-from pe_dense.encoders.contract import resolve_indices
+from pe_dense.encoders.contract import check_choice, resolve_indices
+from pe_dense.encoders.token_parts import token_parts
 from pe_dense.pictures.colours import (
     OUTSIDE,
     SHARE_COLOURS,
@@ -48,6 +50,8 @@ from pe_dense.pictures.drawing import (
     with_scale_bar,
 )
 from pe_dense.pictures.folder import Folder
+from pe_dense.text_dense.patch_scores import name_vectors, patch_cosines
+from pe_dense.text_dense.readouts import READOUTS, patch_embeddings
 
 TABLE = "global_tokens.tsv"
 LAYERS_AT_ONCE = 8  # whose queries and keys are in memory together
@@ -182,6 +186,70 @@ def write_similarity_pictures(views: Views, point_xy: tuple[float, float]) -> li
         name = folder.add(number, image.file.stem, picture)
         lines.append(f"{name}  mean cosine: {', '.join(means)}  {image.file}")
     return folder.close(lines, views.heading)
+
+
+@torch.no_grad()
+def write_text_pictures(
+    views: Views, model: nn.Module, prompts: Sequence[str], readout: str = "maskclip"
+) -> list[str]:
+    """Cosine of every patch with some texts: a heat map for every prompt and layer.
+
+    Cosines of images and texts lie in a narrow band, another one for every tower: colours go from
+    the least to the largest of a picture, which the bar says.
+
+    Args:
+        views: The vision tower of the model, images, layers.
+        model: Of both towers.
+        prompts: Texts as they are, without a template.
+        readout: One of `text_dense.readouts.READOUTS`.
+
+    Returns:
+        A line for each picture: of how many patches each prompt is the nearest, layer by layer.
+
+    Raises:
+        ValueError: For unusable images, layers, prompts or read-outs; nothing is written then.
+    """
+    check_choice("readout", readout, READOUTS)
+    if not prompts or len(set(prompts)) < len(prompts):
+        raise ValueError(f"prompts {list(prompts)} must be one or more texts, each once")
+    parts, indices = token_parts(views.encoder), views.indices()
+    device = next(model.parameters()).device
+    ids_QL, num_cut = model.tokenize(prompts)
+    if num_cut:
+        raise ValueError(
+            f"{num_cut} of the prompts have more than the {model.text.context_length} tokens of "
+            "the text tower; shorten them"
+        )
+    row_of = {prompt: row for row, prompt in enumerate(prompts)}
+
+    def encode(texts: Sequence[str]) -> torch.Tensor:
+        return model.encode_text(ids_QL[[row_of[text] for text in texts]].to(device))
+
+    names_QD = name_vectors(encode, prompts, ["{}"])
+    folder, lines = Folder(views.out), []
+    for number, image in enumerate(views.images(), start=1):
+        streams, grid_hw = parts.streams(image.normalised_3HW[None].to(device))
+        panels, shares, found = [_image_panel(image)], [], []
+        for layer in indices:
+            embedding_BDhw = patch_embeddings(parts, streams, grid_hw, readout, layer)
+            found.append(patch_cosines(embedding_BDhw, names_QD)[0].float().cpu().numpy())
+            nearest = np.bincount(found[-1].argmax(axis=0).ravel(), minlength=len(prompts))
+            words = (f"{p} {n / nearest.sum():.0%}" for p, n in zip(prompts, nearest, strict=True))
+            shares.append(f"layer {layer}: {', '.join(words)}")
+        limits = _distinct(min(f.min() for f in found), max(f.max() for f in found))
+        for layer, cosine_Qhw in zip(indices, found, strict=True):
+            for prompt, cosine_hw in zip(prompts, cosine_Qhw, strict=True):
+                heading = prompt if len(indices) == 1 else f"{prompt}, layer {layer}"
+                panels.append(_heat_panel(cosine_hw, limits, image, heading))
+        picture = _with_bar(panels, limits, f"cosine with the text, by {readout}")
+        name = folder.add(number, image.file.stem, picture)
+        lines.append(f"{name}  nearest text: {'; '.join(shares)}  {image.file}")
+    return folder.close(lines, views.heading)
+
+
+def _distinct(low: float, high: float) -> tuple[float, float]:
+    """Ends of a scale of colours, which must differ."""
+    return float(low), float(high) if high > low else float(low) + 1e-6
 
 
 def write_attention_pictures(
