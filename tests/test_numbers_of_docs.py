@@ -29,7 +29,7 @@ MADE_FROM = {
     ],
     "docs/analysis.md": ["benchmarks/speed/probing_cpu.csv", f"{RECORDS}/*/*/mini-*-probe-*.json"],
     "docs/leaderboard.md": ["benchmarks/LEADERBOARD.md"],
-    "docs/mini_world.md": ["benchmarks/blind.json", f"{RECORDS}/*/*/mini-*.json"],
+    "docs/mini_world.md": ["benchmarks/blind.json", f"{RECORDS}/*/*/mini*.json"],
     "docs/recipes.md": [f"{RECORDS}/*/*/*.json"],
     "docs/speed.md": ["benchmarks/speed/*.csv"],
     "docs/tune.md": ["benchmarks/experiments/tune.md", "benchmarks/blind.json"],

@@ -4,8 +4,10 @@ python tools/prepare_data.py mini && python tools/prepare_data.py mini2
 python benchmarks/experiments/mini_worlds.py data/mini data/mini2
 
 Beside them stands the T/16 that was trained from random weights, where its record is published.
-Writes mini_worlds.csv. About 10 s a world on one core. `tools/protocols.py blind CONFIG` has the mean over all classes
-alone; things are apart here, because four parts of a backdrop hide them in that mean.
+Writes mini_worlds.csv. About 10 s a world on one core.
+
+`tools/protocols.py blind CONFIG` has the mean over all classes alone; things are apart here,
+because four parts of a backdrop hide them in that mean.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def label_maps(root: Path, split: str) -> list[np.ndarray]:
 
 
 def blind_rows(root: Path) -> tuple[float, list[Row]]:
-    """Share of labelled training pixels that are things, and every predictor without the picture."""
+    """Share of labelled training pixels that are things; all predictors without the picture."""
     names = load_manifest(root)
     num_classes = len(names["semantic_names"])
     num_stuff = num_classes - len(names["class_names"])
