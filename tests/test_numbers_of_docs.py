@@ -68,6 +68,10 @@ EXPLAINED = {
     },
     "docs/platforms.md": dict.fromkeys(("2.1", "3.10", "3.11", "3.12", "3.13"), VERSION),
     "docs/speed.md": {"0.36": OVER_PLAIN, "0.07": OVER_PLAIN},
+    "docs/text_prompts.md": {
+        "16.45": "SCLIP's own README", "59.63": "SCLIP's own README", "0.1": SETTING,
+        "0.3": SETTING, "0.5": SETTING, "0.7": SETTING, "0.9": SETTING,
+    },
 }  # fmt: skip
 CODE = re.compile(r"^(```|~~~).*?^\1|`[^`\n]*\n?[^`\n]*`", re.MULTILINE | re.DOTALL)
 # Papers' numbers, addresses and names with digits are no results.
