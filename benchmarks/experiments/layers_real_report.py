@@ -190,6 +190,8 @@ def best_in_words(table: Table, measure: Measure) -> str:
         words += f" Without the picture ({blind[0].note}): {number(blind[0], measure)}."
     else:
         words += " No line without the picture was computed: random weights are the control."
+    if len({cell.low is None for cell in cells}) == 2:
+        words += " Blocks without brackets were measured without an interval."
     edges = [str(cell.block) for cell in cells if "largest" in cell.note]
     if edges:
         words += (
@@ -300,10 +302,14 @@ def panel(axis: Any, table: Table, measure: Measure) -> None:
             continue
         x, y = [c.block for c in cells], [measure.scale * c.score for c in cells]
         axis.plot(x, y, "o-", color=COLOURS[model], ms=3.5, lw=1.5, label=label)
-        if cells[0].low is not None:
-            low = [measure.scale * (c.low if c.low is not None else c.score) for c in cells]
-            high = [measure.scale * (c.high if c.high is not None else c.score) for c in cells]
+        known = [c for c in cells if c.low is not None and c.high is not None]
+        x, y = [c.block for c in known], [measure.scale * c.score for c in known]
+        low, high = ([measure.scale * getattr(c, end) for c in known] for end in ("low", "high"))
+        if len(known) == len(cells) > 2:
             axis.fill_between(x, low, high, color=COLOURS[model], alpha=0.18, lw=0)
+        elif known:
+            bars = [np.subtract(y, low), np.subtract(high, y)]
+            axis.errorbar(x, y, bars, fmt="none", color=COLOURS[model], capsize=3, lw=1.2)
     for cell in curve(table, measure, BLIND)[:1]:
         axis.axhline(
             measure.scale * cell.score, color="#555555", ls=":", lw=1.4, label="without the picture"
