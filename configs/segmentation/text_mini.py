@@ -7,7 +7,7 @@ Command:  python tools/train.py configs/alignment/contrastive_t16_mini.py
               --weights work_dirs/contrastive_t16_mini/iter_900.pth
 Cost:     about a minute on one CPU core, after 9 to 20 minutes of training.
 Expected: mIoU 0.046 [0.039, 0.053] with towers of 300 iterations, 0.028 with random weights; a
-          linear head on position, which sees no picture, has 0.213: no use yet. docs/text_prompts.md
+          linear head on position, which sees no picture, has 0.213: no use yet.
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/segmentation_text.py"]

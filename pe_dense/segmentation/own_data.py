@@ -58,5 +58,6 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
         ValueError: As there.
     """
     checked = map_check.check_config(cfg, splits)
-    lines = [cfg["found"], checked.table, plan_in_words(cfg)]
+    plan = plan_in_words(cfg) if "planned_for" in cfg else ""  # none where nothing is trained
+    lines = [cfg["found"], checked.table, plan]
     return dataclasses.replace(checked, table="\n".join(filter(None, lines)))

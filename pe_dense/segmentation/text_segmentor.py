@@ -26,6 +26,7 @@ from pe_dense.pixelwise.windows import mirrored, unpadded_size, window_outputs, 
 from pe_dense.text_dense.patch_scores import (
     Background,
     class_logits,
+    listed,
     name_vectors,
     names_of,
     patch_cosines,
@@ -218,10 +219,8 @@ def candidates_of(
         >>> [c.layer for c in candidates_of(["layer"], [-1, 0], (), 12)]
         [11, 0]
     """
-    readouts = READOUTS if readouts == "all" else readouts
+    readouts = READOUTS if readouts == "all" else listed(readouts, "readouts")
     blocks = list(range(depth)) if layers == "all" else resolve_indices(layers, depth)
-    if isinstance(readouts, str):
-        raise ValueError(f"readouts={readouts!r} is one text; give a list, or 'all'")
     for readout in readouts:
         check_choice("readout", readout, READOUTS)
     found = tuple(

@@ -64,9 +64,7 @@ def names_of(classes: Sequence[str], other_names: Mapping[str, Sequence[str]] | 
     names: list[str] = []
     class_of: list[int] = []
     for index, name in enumerate(classes):
-        own = other_names.get(name, [name])
-        if isinstance(own, str):
-            raise ValueError(f"names of {name!r} are one text; give a list")
+        own = listed(other_names.get(name, [name]), f"names of {name!r}")
         for each in own:
             if each in names:
                 first = classes[class_of[names.index(each)]]
@@ -74,6 +72,23 @@ def names_of(classes: Sequence[str], other_names: Mapping[str, Sequence[str]] | 
             names.append(each)
             class_of.append(index)
     return Names(tuple(names), tuple(class_of))
+
+
+def listed(given: str | Sequence[str], what: str) -> list[str]:
+    """A list of words as a config has it, or as a command line does: '[a,b c]'.
+
+    Raises:
+        ValueError: If it is one text without brackets.
+
+    Example:
+        >>> listed("[television,tv set]", "names"), listed(["a"], "names"), listed("[]", "names")
+        (['television', 'tv set'], ['a'], [])
+    """
+    if not isinstance(given, str):
+        return [str(word) for word in given]
+    if not (given.startswith("[") and given.endswith("]")):
+        raise ValueError(f"{what} are one text, {given!r}; give a list, such as [{given}]")
+    return [word.strip().strip("'\"") for word in given[1:-1].split(",") if word.strip()]
 
 
 def name_vectors(

@@ -135,7 +135,7 @@ def test_what_cannot_be_scored_is_one_sentence():
     with pytest.raises(ValueError, match="2 read-outs are to be chosen among"):
         metric.evaluate(1)
     for options, words in (
-        (dict(readouts="sclip"), "is one text; give a list"),
+        (dict(readouts="sclip"), "readouts are one text, .sclip.; give a list"),
         (dict(readouts=["pool"]), "readout='pool' is not one of"),
         (dict(layers=[7]), "block index 7 is outside"),
         (dict(layers=[1, -1]), "or one twice"),
@@ -147,6 +147,7 @@ def test_what_cannot_be_scored_is_one_sentence():
     with pytest.raises(ValueError, match="unknown|not know"):
         segmentor(names={"sky": ["blue heaven"]}).name_vectors()
     assert candidates_of(["layer"], [0], [0.1, 0.2], 3)[1] == ("layer", 0, 0.2)
+    assert candidates_of("[layer,sclip]", [0], (), 3)[1] == ("sclip", 0, None)  # as typed
 
 
 TEXT_CONFIGS = [path for path in CONFIGS if path.stem.startswith("text_") or "_text_" in path.stem]

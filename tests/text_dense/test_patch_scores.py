@@ -37,7 +37,7 @@ def test_names_of_classes():
     for classes, other, words in (
         (["a"], {"b": ["c"]}, "names are given for 'b', which is none"),
         (["a", "b"], {"b": ["a"]}, "'a' is a name of 'a' and of 'b'; keep one"),
-        (["a"], {"a": "c"}, "are one text; give a list"),
+        (["a"], {"a": "c"}, "are one text, .c.; give a list"),
     ):
         with pytest.raises(ValueError, match=words):
             names_of(classes, other)
