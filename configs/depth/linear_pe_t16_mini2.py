@@ -7,6 +7,7 @@ Command:  python tools/train.py configs/depth/linear_pe_t16_mini2.py
           python tools/test.py configs/depth/linear_pe_t16_mini2.py \\
               work_dirs/linear_pe_t16_mini2
 Cost:     about 3 min on 2 quiet CPU cores.
+Expected: not measured yet; the mean map of the training depth has an RMSE of 1.45 m.
 """
 
 _base_ = ["./linear_pe_t16_mini.py"]

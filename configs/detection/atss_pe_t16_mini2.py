@@ -4,6 +4,7 @@ Data:     python tools/prepare_data.py mini2
 Command:  python tools/train.py configs/detection/atss_pe_t16_mini2.py
           python tools/test.py configs/detection/atss_pe_t16_mini2.py work_dirs/atss_pe_t16_mini2
 Cost:     3 min on 2 CPU cores.
+Expected: not measured yet; the mean layout of the training boxes has an AP of 0.000.
 """
 
 _base_ = ["./atss_pe_t16_mini.py"]

@@ -7,6 +7,7 @@ Command:  python tools/train.py configs/segmentation/linear_pe_t16_mini2.py
           python tools/test.py configs/segmentation/linear_pe_t16_mini2.py \\
               work_dirs/linear_pe_t16_mini2
 Cost:     about 3 min on 2 quiet CPU cores.
+Expected: mIoU 0.070 [0.060, 0.080], of things 0.000; without the picture 0.022.
 """
 
 _base_ = ["./linear_pe_t16_mini.py"]

@@ -5,6 +5,7 @@ Command:  python tools/train.py configs/detection/atss_pe_t16_mini2.py
           python tools/test.py configs/tracking/bytetrack_pe_t16_mini2.py \\
               work_dirs/atss_pe_t16_mini2
 Cost:     10 s on one CPU core.
+Expected: not measured yet; static boxes of the other sequences have a HOTA of 0.084.
 """
 
 _base_ = ["./bytetrack_pe_t16_mini.py"]

@@ -4,6 +4,7 @@ Paper:    propagation as DINO and DINOv3 (arXiv:2104.14294, arXiv:2508.10104), a
 Data:     python tools/prepare_data.py mini2
 Command:  python tools/test.py configs/tracking/mini2_v1.py --weights released
 Cost:     about 5 min on 2 busy CPU cores.
+Expected: not measured yet; first mask copied 0.087.
 """
 
 _base_ = ["./mini_v1.py"]
