@@ -186,10 +186,10 @@ def best_in_words(table: Table, measure: Measure) -> str:
     drawn, blind = curve(table, measure, RANDOM), curve(table, measure, BLIND)
     if drawn:
         words += f" Random weights: at best {number(best(drawn, measure), measure)}."
+    else:
+        words += " The tower with random weights, the control, was not measured yet."
     if blind:
         words += f" Without the picture ({blind[0].note}): {number(blind[0], measure)}."
-    else:
-        words += " No line without the picture was computed: random weights are the control."
     if len({cell.low is None for cell in cells}) == 2:
         words += " Blocks without brackets were measured without an interval."
     edges = [str(cell.block) for cell in cells if "largest" in cell.note]
