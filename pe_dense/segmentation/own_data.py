@@ -11,6 +11,7 @@ from mmseg.registry import DATASETS
 
 from pe_dense.data.checks.own_parts import Part, read_list
 from pe_dense.data.checks.rules import CheckedData
+from pe_dense.data.own_layers import layers_in_words
 from pe_dense.data.own_schedule import plan_in_words
 from pe_dense.segmentation import map_check
 from pe_dense.segmentation.label_map_data import PairedFiles
@@ -59,5 +60,6 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     """
     checked = map_check.check_config(cfg, splits)
     plan = plan_in_words(cfg) if "planned_for" in cfg else ""  # none where nothing is trained
-    lines = [cfg["found"], checked.table, plan]
+    layers = layers_in_words(cfg, "segmentation") if plan else ""
+    lines = [cfg["found"], checked.table, plan, layers]
     return dataclasses.replace(checked, table="\n".join(filter(None, lines)))
