@@ -66,7 +66,7 @@ def test_a_part_is_written_compared_and_timed(script, tmp_path) -> None:
     program = script.program_of(script.PARTS["segmentation-linear"], 32, tmp_path, tower)
     assert (program.sizes.height, program.sizes.open_size) == (32, False)
     row = script.measure_part(program, "fp32", 0.01)
-    assert row["onnx_ms"] > 0 and row["torch_ms"] > 0 and row["repeats"] == 2
+    assert row["onnx_ms"] > 0 and row["torch_ms"] > 0 and row["repeats"] >= 2
     assert 0 < float(row["difference"]) < 1e-4 == float(row["limit"])
 
 
