@@ -204,7 +204,7 @@ def table_of_arms(
     ]
     blind = table.find(measure="J&F", model=BLIND, unit=ALL)
     if blind:
-        cells = f"{100 * blind[0].score:.1f} | " + " | ".join("" for _ in kinds)
+        cells = f"{100 * blind[0].score:.1f} | " + " | ".join("" for _ in names)
         lines.append(f"| without the picture ({blind[0].note}) | {cells} |")
     teacher = teacher_of(table, sizes)
     if teacher is not None and table.has(measure="J&F", model=MODEL, block=teacher):
