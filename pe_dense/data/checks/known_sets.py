@@ -174,6 +174,12 @@ KNOWN_CONTENT: dict[tuple[str, str, str], str | None] = {
         "8b0b4d6057b7c32189fdc0a76ee0f6843536e94758e5b057d02bbd2538d307db"
     ),
     ("detection", "objects365", "val"): None,
+    ("retrieval", "coco", "Karpathy test"): None,
+    ("retrieval", "flickr30k", "Karpathy test"): None,
+    ("retrieval", "mini", "val"): (
+        "b56297e6969e4e502e98fa64be94ed672129e871f75e2792170a18746a9488bb"
+    ),
+    ("retrieval", "msrvtt", "1k-A test"): None,
     ("segmentation", "ade20k", "val"): None,
     ("segmentation", "cityscapes", "val"): None,
     ("segmentation", "mini", "val"): (
@@ -197,6 +203,18 @@ KNOWN_CONTENT: dict[tuple[str, str, str], str | None] = {
     ("tracking", "mose", "train, 20 % by hash"): None,
     ("tracking", "mot17", "train, second halves"): None,
     ("tracking", "youtube-vos", "train, 20 % by hash"): None,
+    ("zero_shot", "hmdb51", "test 1"): None,
+    ("zero_shot", "imagenet", "val"): None,
+    ("zero_shot", "imagenet-a", "test"): None,
+    ("zero_shot", "imagenet-r", "test"): None,
+    ("zero_shot", "imagenet-sketch", "test"): None,
+    ("zero_shot", "imagenet-v2", "test"): None,
+    ("zero_shot", "kinetics400", "val"): None,
+    ("zero_shot", "mini", "val"): (
+        "7bcf3dc1edc5978f49ca490f6c592b9e2f618531b0c2dc11906a730fcc332219"
+    ),
+    ("zero_shot", "objectnet", "test"): None,
+    ("zero_shot", "ucf101", "test 1"): None,
 }
 
 
