@@ -3,7 +3,8 @@
 Paper:    retrieval as CLIP (arXiv:2103.00020) and PE (arXiv:2504.13181) score it: a query counts if
           one of its right answers is among the first k.
 Data:     DIR/captions.jsonl, one line for each picture: {"image": "a.jpg", "captions": ["...",
-          "..."]}, names of files below DIR. Another file: captions=FILE (below DIR).
+          "..."]}; or DIR/captions.json as COCO's captions are; pictures in DIR or DIR/images.
+          Another file below DIR: captions=FILE.
 Command:  python tools/test.py configs/retrieval/pairs_custom.py --encoder pe_core_b16_224 \\
               --cfg-options data_root=DIR
 Cost:     one encoder pass over the pictures and one over the captions.
@@ -29,6 +30,9 @@ encoder = "pe_core_b16_224"
 weights = "released"
 data_root = None  # --cfg-options data_root=DIR
 data_facts = "pe_dense.zero_shot.own_facts:caption_facts"
-captions, style, folder = "captions.jsonl", "jsonl", ""
+captions, style, folder = None, None, None  # found by looking
+test_dataloader = dict(
+    dataset=dict(ann_file="$data.captions", style="$data.style", folder="$data.folder")
+)
 fit, reweight = "squash", None
 as_stored = False

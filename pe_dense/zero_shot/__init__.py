@@ -9,5 +9,6 @@ from pe_dense.zero_shot import (  # noqa: F401
     class_folders,
     image_text_backbone,
     image_text_scorer,
+    mini_pictures,
     retrieval_metric,
 )

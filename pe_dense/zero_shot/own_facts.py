@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pe_dense.files import file_sha256
+from pe_dense.zero_shot.caption_files import read_captions
+
+FILES = ("captions.jsonl", "captions.json", "dataset.json", "captions.csv")
+FOLDERS = ("", "images", "pictures", "videos", "JPEGImages")
 
 
 def class_facts(names: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,22 +46,48 @@ def caption_facts(names: Mapping[str, Any]) -> dict[str, Any]:
     """The `data_facts` of configs/retrieval/*_custom.py.
 
     Args:
-        names: Of the config: `data_root`, `captions`.
+        names: Of the config: `data_root`, and `captions`, `style` and `folder` where a person knows
+            better than what is found by looking.
 
     Returns:
-        name: of the folder; sha256: of the file of captions.
+        name: of the folder; captions: the file of captions below it, the first of `FILES` that is
+        there; style: by its ending and content; folder: of the pictures, the first of `FOLDERS`
+        that has the first one; sha256: of the file of captions.
 
     Raises:
-        ValueError: If data_root is not given, or the file is not there.
+        ValueError: If data_root is not given, no file is there, or it cannot be read.
     """
     root = _own_root(names)
-    file = root / str(names["captions"])
-    if not file.is_file():
+    given = names.get("captions")
+    file = next((name for name in ([given] if given else FILES) if (root / name).is_file()), None)
+    if file is None:
         raise ValueError(
-            f'{file} does not exist; write one line for each picture, {{"image": "a.jpg", '
-            '"captions": ["..."]}, or name the file with --cfg-options captions=FILE'
+            f"{root / (given or FILES[0])} does not exist; write one line for each picture, "
+            '{"image": "a.jpg", "captions": ["..."]}, or name the file with --cfg-options '
+            "captions=FILE"
         )
-    return dict(name=root.resolve().name, sha256=file_sha256(file))
+    style = names.get("style") or _style(root / file)
+    folder = names.get("folder")
+    if folder is None:
+        first = read_captions(root / file, style)[0].name
+        folder = next((name for name in FOLDERS if (root / name / first).is_file()), "")
+    return dict(
+        name=root.resolve().name,
+        captions=file,
+        style=style,
+        folder=folder,
+        sha256=file_sha256(root / file),
+    )
+
+
+def _style(file: Path) -> str:
+    if file.suffix in (".jsonl", ".csv"):
+        return "jsonl" if file.suffix == ".jsonl" else "msrvtt"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is no JSON ({error}); correct it") from error
+    return "coco" if isinstance(content, dict) and "annotations" in content else "karpathy"
 
 
 def _own_root(names: Mapping[str, Any]) -> Path:

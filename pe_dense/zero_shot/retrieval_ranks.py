@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 ROWS = 1024  # texts that are compared with all pictures together
-MOST_HELD = 2**29  # bytes of scores; of larger sets they are computed again for each look at them
+MOST_HELD = 2**28  # bytes of scores; of larger sets they are computed again for each look at them
 
 
 class Ranks(NamedTuple):
