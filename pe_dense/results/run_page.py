@@ -60,6 +60,7 @@ class RunPage:
         worst: The items with the lowest scores, the worst first.
         best: The items with the highest, the best first.
         seen: Of which items worst and best are, in words.
+        pictures: Further pictures: heading, what they show, and the pictures, by section.
         confusion: What was taken for what.
         data: Table of the data as the run printed it.
         commands: Command lines, to be typed.
@@ -75,6 +76,7 @@ class RunPage:
     worst: Sequence[Picture] = ()
     best: Sequence[Picture] = ()
     seen: str = ""
+    pictures: Sequence[tuple[str, str, Sequence[Picture]]] = ()
     confusion: Confusion | None = None
     data: str = ""
     commands: Sequence[str] = ()
@@ -100,6 +102,7 @@ def render_run_page(page: RunPage) -> str:
         f'<p class="about">{_text(page.about)}</p>' if page.about else "",
         _facts(page.facts, page.loud),
         _section("Scores", _facts(page.scores)) if page.scores else "",
+        *(_pictures(heading, shown, about) for heading, about, shown in page.pictures),
         _curves(page.curves),
         _pictures("Worst items", page.worst, page.seen),
         _pictures("Best items", page.best, page.seen),
