@@ -33,9 +33,12 @@ class ExportedModel:
     def __init__(self, path, threads=0):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(
-            str(path), options, providers=onnxruntime.get_available_providers()
-        )
+        providers = onnxruntime.get_available_providers()
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # its classes have no common base
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path} cannot be opened by onnxruntime: {reason}") from error
         metadata = self.session.get_modelmeta().custom_metadata_map
         if "pe_dense" not in metadata:
             raise ValueError(f"{path} was not written by tools/export.py: it has no 'pe_dense'")
@@ -432,8 +435,8 @@ def run_all(model, pictures, out, ids_file=None):
         try:
             picture = read_picture(path, is_turned=is_detector)
             result = model(picture)
-        except (ValueError, OSError) as error:
-            failed[path] = str(error)
+        except Exception as error:  # of PIL or onnxruntime: one picture stops no other
+            failed[path] = str(error) or type(error).__name__
             continue
         save(result, facts, out, stem)
         if is_detector:
@@ -463,7 +466,8 @@ def main():
     try:
         failed = run_all(ExportedModel(args.model), args.pictures, args.out, args.ids)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     for path, reason in failed.items():
         print(f"failed: {path}: {reason}", file=sys.stderr)
     print(f"{len(args.pictures) - len(failed)} of {len(args.pictures)} pictures: {args.out}")

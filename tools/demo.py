@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -27,6 +28,7 @@ VIDEO = "configs/tracking/mini2_one_layer.py"
 NEEDED = ("timm", "onnx")  # for the pretrained tower, and for the file that it is in
 SMALL = ("pe_spatial_t16_512", "pe_core_t16_384")
 SHOWN = 4
+Pictures = dict[str, tuple[str, list[Path]]]  # heading -> what they show, files
 
 
 class StepError(Exception):
@@ -45,8 +47,6 @@ def parse_args() -> argparse.Namespace:
         "--small", action="store_true", help=f"{' and '.join(SMALL)} from random weights"
     )
     add("--work-dir", type=Path, default=Path("work_dirs/demo"), help="folder (%(default)s)")
-    add("--train", type=int, default=200, help="training scenes (%(default)s)")
-    add("--clips", type=int, default=18, help="clips, of which a third is left out (%(default)s)")
     return parser.parse_args()
 
 
@@ -55,9 +55,7 @@ def main() -> int:
     args = parse_args()
     demo = Demo(args.work_dir)
     try:
-        demo.tool(
-            "prepare_data", "mini2", "--out", DATA, "--train", args.train, "--clips", args.clips
-        )
+        demo.tool("prepare_data", "mini2", "--out", DATA)
         absent = [] if args.small else [name for name in NEEDED if find_spec(name) is None]
         if absent:
             print(
@@ -126,72 +124,90 @@ class Demo:
         return weights
 
     def compare(self, encoders: list[tuple[str, str]]) -> None:
-        """Score the encoders, draw what the first of them finds, and write the page."""
+        """Score the encoders, draw what they find, and write the page."""
         records = self.work_dir / "records"
         named = [f"{encoder}={weights}" for encoder, weights in encoders]
         self.tool(
             "benchmark", "--suite", "demo", "--encoders", *named,
             "--work-dir", self.work_dir, "--records", records,
         )  # fmt: skip
-        pictures, trained = self.drawn(encoders), self.trained(*encoders[0])
+        pictures = {**self.label_maps(*encoders[0])}
+        for encoder, weights in encoders:
+            pictures |= self.tracks(encoder, weights)
         self.tool("leaderboard", "show", "--records", records)
         print(f"The table as a page: {self.work_dir / 'leaderboard.html'}")
-        print(f"Pictures, curves and scores: {self.page(records, trained, pictures)}")
+        print(f"Pictures, curves and scores: {self.page(encoders, records, pictures)}")
 
-    def drawn(self, encoders: list[tuple[str, str]]) -> dict[str, tuple[str, list[Path]]]:
-        """Heading -> what the pictures show, and their files; drawn once."""
-        found = {}
-        out = self.work_dir / "pictures" / "labels"
+    def label_maps(self, encoder: str, weights: str) -> Pictures:
+        """What the linear head on an encoder finds in scenes that were held back."""
+        out = self.work_dir / "pictures" / "labels" / work_name(encoder, weights)
         scenes = sorted((DATA / "ade/images/validation").glob("[!.]*"))[:SHOWN]
-        if not out.is_dir():
-            trained = self.trained(*encoders[0])
-            self.tool("predict", trained, *scenes, "--overlays", "--out", out)
-        found["Label maps of scenes that were held back"] = (
-            f"A linear head on frozen features: {encoders[0][0]}, {Path(encoders[0][1]).name}.",
-            sorted((out / "overlays").rglob("*.jpg")),
-        )
-        for encoder, weights in encoders:
-            name = "random weights" if weights == "random" else Path(weights).name
-            out = self.work_dir / "pictures" / f"{encoder.replace(':', '+')}-{Path(weights).stem}"
-            if not out.is_dir():
-                self.tool(
-                    "visualize", "track", VIDEO, "--encoder", encoder, "--weights", weights,
-                    "--videos", SHOWN // 2, "--out", out,
-                )  # fmt: skip
-            sheets = sorted(out.rglob("*.png"))[:SHOWN]
-            found[f"Masks followed through clips: {encoder}, {name}"] = (
-                "The truth, and what became of the masks of the first frame; nothing was trained.",
-                sheets,
-            )
-        return found
+        trained = self.trained(encoder, weights)
+        self.tool("predict", trained, *scenes, "--overlays", "--resume", "--out", out)
+        about = f"A linear head on frozen features: {in_words(encoder, weights)}."
+        return {"Label maps of scenes that were held back": (about, sorted(out.rglob("*.jpg")))}
+
+    def tracks(self, encoder: str, weights: str) -> Pictures:
+        """Masks that an encoder carries through clips; drawn once."""
+        from pe_dense.files import file_sha256
+        from pe_dense.pictures.folder import INDEX
+
+        tag = "random" if weights == "random" else file_sha256(weights)[:8]
+        out = self.work_dir / "pictures" / "clips" / work_name(encoder, weights) / tag
+        if not (out / INDEX).is_file():  # it is written last
+            shutil.rmtree(out, ignore_errors=True)
+            self.tool(
+                "visualize", "track", VIDEO, "--encoder", encoder, "--weights", weights,
+                "--videos", SHOWN // 2, "--out", out,
+            )  # fmt: skip
+        about = "Truth and what became of the masks of the first frame; nothing was trained."
+        heading = f"Masks through clips: {in_words(encoder, weights)}"
+        return {heading: (about, sorted(out.rglob("*.png")))}
 
     def trained(self, encoder: str, weights: str) -> Path:
         """The work dir of an encoder's segmentation in the suite."""
-        from pe_dense.results.store import encoder_folder
-
-        folders = (self.work_dir / "demo" / encoder_folder(encoder)).glob(f"*/*{SEGMENTED}*")
-        is_random = weights == "random"
-        [found] = [path for path in folders if (path.parent.name == "random") == is_random]
+        folder = self.work_dir / "demo" / work_name(encoder, weights)
+        [found] = folder.glob(f"*{SEGMENTED}-v*")
         return found
 
-    def page(
-        self, records: Path, trained: Path, pictures: dict[str, tuple[str, list[Path]]]
-    ) -> Path:
+    def page(self, encoders: list[tuple[str, str]], records: Path, pictures: Pictures) -> Path:
         """Write the page; its file."""
-        from pe_dense.files import atomic_write_text
+        from pe_dense.files import atomic_write_text, file_sha256
         from pe_dense.report.demo_page import demo_page
         from pe_dense.results.run_page import render_run_page
         from pe_dense.results.store import load_records
 
-        found = load_records(records)
-        target = self.work_dir / "demo.html"
+        wanted = {
+            (name, weights if weights == "random" else file_sha256(weights))
+            for name, weights in encoders
+        }
+        found = [
+            record
+            for record in load_records(records)
+            if (record.encoder.name, record.encoder.weights_sha256) in wanted
+        ]
         about = (
-            "Frozen features of one encoder under two tasks on generated scenes in which position "
-            "says little, beside the best predictor that never sees a picture."
+            f"{' and '.join(in_words(*one) for one in encoders)}: what their frozen features are "
+            "worth on generated scenes in which position says little, beside the best predictor "
+            "that never sees a picture. Random weights of a ViT of DINOv2's shape are those that "
+            "timm draws, whose LayerScale of 1e-5 leaves a token little more than its own patch."
         )
-        page = demo_page(found, trained, pictures, self.commands, about)
+        target = self.work_dir / "demo.html"
+        page = demo_page(found, self.trained(*encoders[0]), pictures, self.commands, about)
         atomic_write_text(target, render_run_page(page))
         return target
+
+
+def work_name(encoder: str, weights: str) -> Path:
+    """Folder of an encoder with some weights, as the suite calls it."""
+    from pe_dense.results.store import encoder_folder
+
+    return Path(encoder_folder(encoder)) / Path(weights).name
+
+
+def in_words(encoder: str, weights: str) -> str:
+    """'pe_spatial_t16_512 with random weights'."""
+    return f"{encoder} with {'random weights' if weights == 'random' else Path(weights).name}"
 
 
 if __name__ == "__main__":

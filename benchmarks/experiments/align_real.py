@@ -1,6 +1,7 @@
 """Does spatial alignment bring a real encoder's own best features to its last block? On photos.
 
-    python benchmarks/experiments/align_real.py --weights vit_s14.safetensors --data DIR --seeds 0
+    python benchmarks/experiments/align_real.py --weights vit_s14.safetensors --data DIR --out OUT \
+        --seeds 0
 
 The claim is that of Perception Encoder (arXiv:2504.13181): the best features for dense tasks lie
 before the last block, and alignment with an inner block and with masks brings them to the last. The
@@ -314,7 +315,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS, help="(default: all)")
     parser.add_argument("--secondary", action="store_true", help="linear probes as well")
     parser.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs" / NAME)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="of the results")
+    parser.add_argument("--out", type=Path, required=True, help="folder of table, page and curves")
     return parser.parse_args()
 
 

@@ -1,6 +1,6 @@
 """Which block of a real encoder is best, on real clips, photos and depth maps; beside a random one.
 
-    python benchmarks/experiments/layers_real.py --weights vit_s14.safetensors --data DIR
+    python benchmarks/experiments/layers_real.py --weights vit_s14.safetensors --data DIR --out OUT
 
 Asked: in Perception Encoder (arXiv:2504.13181) the best features for dense tasks lie before the
 last block. Is it so for another pretrained tower, measured block by block, on pictures that nobody
@@ -186,7 +186,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, required=True, help="file of imgfocus_vit_s14")
     parser.add_argument("--data", type=Path, required=True, help="see real_encoder.py")
     parser.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs" / NAME)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="of the results")
+    parser.add_argument("--out", type=Path, required=True, help="folder of table, page and curves")
     parser.add_argument(
         "--measures", nargs="+", default=MEASURES, choices=MEASURES, help="(default: all)"
     )

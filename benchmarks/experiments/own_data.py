@@ -10,7 +10,8 @@ scored by tools/test.py, whose record has the interval over pictures and what th
 without a picture scores.
 
 A run that was stopped goes on, one that has a record is skipped. At the end own_data.csv and
-own_data.md are written beside this file from the records. `minutes` is processor time.
+own_data.md are written beside this file from the records of this work dir, and of it alone.
+`minutes` is processor time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -94,7 +96,7 @@ class Row:
     data: str
     options: str
     protocol: str
-    minutes: float
+    minutes: float  # nan: of a run that was stopped and went on
 
 
 def main() -> None:
@@ -128,8 +130,13 @@ def run(task: Task, arm: str, weights: str, data: Path, place: Path) -> Row:
     if not task.trains:
         scored = [config, "--records", str(records), *asked, f"results_dir={place / 'maps'}"]
     if task.trains and not clock.is_file():
+        started = place / "started.txt"  # of a run that went on, the whole time is not known
+        went_on = started.exists()
+        place.mkdir(parents=True, exist_ok=True)
+        started.touch()
         command = [sys.executable, "tools/train.py", config, "--resume", *asked]
-        clock.write_text(f"{call(command, place / 'training.txt'):.2f}\n")
+        minutes = call(command, place / "training.txt")
+        clock.write_text("nan\n" if went_on else f"{minutes:.2f}\n")
     if not any(records.rglob("*.json")):
         minutes = call([sys.executable, "tools/test.py", *scored], place / "scoring.txt")
         if not task.trains:
@@ -188,12 +195,16 @@ def page(rows: Sequence[Row]) -> str:
         cells = [_score(own.get(arm)) for arm in ARMS]
         blind = "-" if one.blind is None else f"{one.blind:.3f} ({one.blind_name})"
         minutes = sum(row.minutes for row in own.values())
+        spent = f"{minutes:.0f}" if math.isfinite(minutes) else "not known"
         changed = f"`{one.options}`" if one.options else "nothing"
         items = f"{one.num_items} {one.unit or 'image'}s"
         lines.append(
             f"| `{task.config}` | {one.data}, {items} | {one.metric} | "
-            f"{' | '.join(cells)} | {blind} | {changed} | {minutes:.0f} |"
+            f"{' | '.join(cells)} | {blind} | {changed} | {spent} |"
         )
+    left = [task.name for task in TASKS if not any(row.task == task.name for row in rows)]
+    if left:
+        lines += ["", f"Not run yet: {', '.join(left)}."]
     return "\n".join(lines) + "\n"
 
 

@@ -103,14 +103,18 @@ def photo_folder(data: Path, out: Path, fewest: int) -> Path:
     not annotated. Without that, most classes would be learned from one photo and scored on none.
 
     Raises:
-        ValueError: If the photos are not there, or no class is shown often enough.
+        ValueError: If the photos are not there, no class is shown often enough, or `out` was made
+            from others.
     """
     import cv2
     import yaml
 
-    if (out / "classes.txt").is_file():
-        return out
     source = data / "real_photos"
+    made_from = f"{source.resolve()}, {fewest}\n"
+    if (out / "classes.txt").is_file():
+        if (out / "made_from.txt").read_text(encoding="utf-8") != made_from:
+            raise ValueError(f"{out} was made from other photos; name another --work-dir")
+        return out
     maps = {s: sorted((source / "semantic" / s).glob("*.png")) for s in ("train", "val")}
     if not all(maps.values()):
         raise ValueError(f"{source / 'semantic'} has no label maps in train and val; check --data")
@@ -129,6 +133,7 @@ def photo_folder(data: Path, out: Path, fewest: int) -> Path:
         for file in files:
             cv2.imwrite(str(out / "masks" / part / file.name), classes_256[read[file]])
             link(source / "images" / f"{file.stem}.jpg", out / "images" / part)
+    atomic_write_text(out / "made_from.txt", made_from)
     atomic_write_text(out / "classes.txt", "".join(f"{names[n]}\n" for n in kept))
     return out
 

@@ -195,12 +195,13 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
             f"| {float(row['onnx_ms']):,.0f} | {float(row['torch_ms']):,.0f} "
             f"| {row['onnx_over_torch']} | {float(row['file_mb']):,.0f} |"
         )
-    last = rows[-1]
+    machines = "; ".join(dict.fromkeys(row["hardware"] for row in rows))
+    versions = "; ".join(dict.fromkeys(f"opset {row['opset']} ({row['versions']})" for row in rows))
     loads = [float(load) for row in rows for load in row["load"].split(" to ")]
-    end = f"load {min(loads):g} to {max(loads):g}; opset {last['opset']} ({last['versions']})."
+    end = f"load {min(loads):g} to {max(loads):g}; {versions}."
     if max(loads) > BUSY:
         end += " Other programs were at work: a single ratio may be theirs."
-    lines += ["", f"Measured on {last['hardware']}, {end}"]
+    lines += ["", f"Processor time, the fastest of several runs. Measured on {machines}, {end}"]
     if left := not_measured(rows):
         lines += ["", f"Not measured yet: {'; '.join(left)}."]
     return "\n".join(lines)

@@ -1,6 +1,9 @@
 """The demo's suite: what frozen features are worth on mini world 2, in two tasks. `make demo`.
 
-Data:     python tools/prepare_data.py mini2 --train 200 --clips 18
+Random weights of a ViT of DINOv2's shape are a weak control: timm draws LayerScales of 1e-5, which
+leave a token little more than its own patch.
+
+Data:     python tools/prepare_data.py mini2
 Command:  python tools/benchmark.py --suite demo --encoders NAME=FILE NAME=random
 Cost:     about 2 min per encoder on 2 CPU cores with a ViT-S/14.
 """

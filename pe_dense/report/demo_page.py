@@ -55,7 +55,8 @@ def scores_in_words(records: Sequence[Record]) -> list[tuple[str, str]]:
         for record in sorted(own, key=lambda r: r.scores[metric], reverse=higher):
             interval = record.ci95[metric][0] if record.ci95 else None
             bounds = "" if interval is None else f" [{interval.low:.3f}, {interval.high:.3f}]"
-            name = f"{record.task}, {metric}: {record.encoder.weights}"
+            encoder = f"{record.encoder.name} ({record.encoder.weights})"
+            name = f"{record.task}, {metric}: {encoder}"
             lines.append((name, f"{record.scores[metric]:.3f}{bounds}"))
         blind = best_blind(own[0].blind or {}, higher)
         if blind is not None:

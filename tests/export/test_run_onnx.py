@@ -95,3 +95,16 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), file)
     with pytest.raises(ValueError, match="not written by tools/export.py"):
         runner.ExportedModel(file)
+
+
+def test_a_file_that_is_none_ends_with_a_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "broken.onnx").write_bytes(b"no graph")
+    for name in ("broken.onnx", "absent.onnx"):
+        words = ["run_onnx.py", str(tmp_path / name), "a.jpg", "--out", str(tmp_path / "out")]
+        monkeypatch.setattr("sys.argv", words)
+        with pytest.raises(SystemExit) as ended:
+            runner.main()
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and f"{name} cannot be opened by onnxruntime" in said
+        assert said.count("\n") == 1
