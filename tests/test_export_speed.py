@@ -50,7 +50,8 @@ def test_the_table_of_rows(script, tmp_path) -> None:
     assert (
         made[3] == "| DETA | 512 x 512 | fp16 | 1 has a partner, 2 none | 1,234 | 617 | 2.0 | 100 |"
     )
-    assert made[5] == "Measured on a CPU, load 0.1 to 2; opset 20 (torch 2)."
+    said = "Measured on a CPU, load 0.1 to 2; opset 20 (torch 2)."
+    assert made[5] == f"Processor time, the fastest of several runs. {said}"
     assert made[-1].startswith("Not measured yet: encoder, last layer (224 fp32, 448 fp32, 224 fp")
     every = [
         row | dict(part=p, side=str(s), precision=k) for p, s, k in script.rows_of(script.PARTS)
