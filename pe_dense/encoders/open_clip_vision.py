@@ -89,11 +89,11 @@ class OpenClipEncoder(nn.Module):
         cls, model: nn.Module, name: str, mean: Sequence[float], std: Sequence[float]
     ) -> OpenClipEncoder:
         """The tower of a model that is already built; it stays the model's."""
-        encoder = cls.__new__(cls)
-        nn.Module.__init__(encoder)
-        encoder.name, encoder._cut_keys = name, set()
-        encoder._adopt(model, mean, std, "error")
-        return encoder
+        tower = cls.__new__(cls)
+        nn.Module.__init__(tower)
+        tower.name, tower._cut_keys = name, set()
+        tower._adopt(model, mean, std, "error")
+        return tower
 
     def _adopt(
         self,

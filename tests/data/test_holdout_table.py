@@ -38,7 +38,9 @@ def test_every_protocol_of_this_project_is_there(script: ModuleType) -> None:
         path.relative_to(ROOT / "configs").as_posix()[:-3]
         for path in ROOT.glob("configs/*/*_v1.py")
     }
-    assert configs - {"tracking/mini_v1"} == {*script.PROBES, *script.VIDEOS}
+    # Labels by text choose a read-out on the very parts that the linear recipes hold out.
+    other = {name for name in configs if "/mini" in name or name.endswith("_text_v1")}
+    assert configs - other == {*script.PROBES, *script.VIDEOS}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["protocol"])
