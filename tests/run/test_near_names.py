@@ -116,7 +116,7 @@ def test_every_config_has_a_line_and_words_choose() -> None:
     assert all("detection" in line and "bccd" in line.lower() for line in lines)
     assert len(listing(["encoders"]).splitlines()) == len(ENCODERS)
     assert "non-commercial" in listing(["encoders", "mae_b16"])
-    assert listing(["suites"]).startswith("finetune ")
+    assert listing(["suites"]).startswith("demo ")
     with pytest.raises(ValueError, match="did you mean detection"):
         listing(["detecton"])
     with pytest.raises(ValueError, match="give fewer words"):
@@ -143,14 +143,14 @@ def test_names_that_options_may_set_come_from_bases_too() -> None:
     ("words", "expected"),
     [
         (["tra"], {"train"}),
-        (["train", "configs/detection/atss"], {MINI}),
+        (["train", "configs/detection/atss_pe_t16_mini."], {MINI}),
         (["train", MINI, "--enc"], {"--encoder"}),
         (["train", MINI, "--encoder", "pe_spatial_b"], {"pe_spatial_b16_512"}),
         (["train", MINI, "--cfg-options", "max_e"], {"max_epochs="}),
         (["test", MINI, "--weights", "r"], {"random", "released"}),
         (["visualize", "det"], {"detect"}),
         (["leaderboard", "comp"], {"compare"}),
-        (["prepare-data", "mi"], {"mini"}),
+        (["prepare-data", "mi"], {"mini", "mini2"}),
         (["list", "e"], {"encoders"}),
         (["completion", ""], {"bash", "zsh"}),
         (["no-such-tool", "x"], set()),

@@ -22,6 +22,7 @@ from pe_dense.run.config import load_config
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs/segmentation").glob("*.py"))
 LINEAR = [path for path in CONFIGS if "_linear_" in path.name]
+FROZEN = [*LINEAR, *(path for path in CONFIGS if path.stem.startswith("linear_frozen"))]
 
 
 def config_of(name: str, **arguments):
@@ -191,7 +192,7 @@ def test_models_build_for_another_encoder(path, mini_root):
     assert cfg.model.data_preprocessor.mean == [127.5] * 3
     trained = [name for name, p in model.backbone.named_parameters() if p.requires_grad]
     if not path.stem.endswith("_custom"):  # there `tune` says it
-        assert bool(trained) == (path not in LINEAR or path.stem.startswith("linear_pe_t16_mini"))
+        assert bool(trained) == (path not in FROZEN)
 
 
 def test_layer_decay_of_the_fine_tuned_model():

@@ -47,11 +47,16 @@ def test_equal_to_the_lists_of_open_clip():
     assert ours == [template("X") for template in lists.OPENAI_IMAGENET_TEMPLATES]
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs" / "zero_shot").glob("[!_]*.py")))
+PUBLISHED = [  # data of one's own and the mini world have names and sentences of their own
+    path
+    for path in sorted((ROOT / "configs" / "zero_shot").glob("*.py"))
+    if not path.stem.endswith(("_custom", "_mini"))
+]
+
+
+@pytest.mark.parametrize("config", PUBLISHED, ids=lambda path: path.stem)
 def test_configs_name_lists_that_are_there(config, monkeypatch):
     monkeypatch.chdir(ROOT)
-    if config.stem.endswith("_custom"):
-        return
     cfg, _ = load_config(config)
     dataset = cfg.test_dataloader.dataset
     templates = load_templates(dataset.templates, dataset.templates_sha256)

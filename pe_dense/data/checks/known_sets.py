@@ -191,6 +191,9 @@ KNOWN_CONTENT: dict[tuple[str, str, str], str | None] = {
     ("segmentation", "voc2012", "val"): None,
     ("tracking", "davis2017", "val"): None,
     ("tracking", "mini", "val"): "8dc06277599a347985ffb91668466a4a5fc81592df2d7a74da81ae852e440ad6",
+    ("tracking", "mini2", "train"): (
+        "2163c5d5866397bb53a8f6ca3e35d80b5ce2d6e544faf822fe2e66c3d4aa0248"
+    ),
     ("tracking", "mini2", "val"): (
         "fefc874896b69d756cf41d18b26070d2540372085ce9e3d6400b27f039677166"
     ),
