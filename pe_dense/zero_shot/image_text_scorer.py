@@ -24,14 +24,17 @@ import pe_dense
 from pe_dense.data.picture import read_picture
 from pe_dense.encoders.fingerprint import state_sha256
 from pe_dense.files import code_sha256
+from pe_dense.results.provenance import library_versions
 from pe_dense.zero_shot.class_vectors import class_vectors
 from pe_dense.zero_shot.picture_input import FITS, fitted, tower_input
 from pe_dense.zero_shot.top_classes import top_classes
-from pe_dense.zero_shot.vector_store import VectorStore, stamp_of
+from pe_dense.zero_shot.vector_store import VectorStore, settings_of, stamp_of
 from pe_dense.zero_shot.video_frames import read_frames
 
 FRAME_MEANS = ("raw", "unit")
 TEXTS_AT_ONCE = 256
+# Distributions whose code makes vectors of pictures.
+LIBRARIES = ("torch", "timm", "open_clip_torch", "pillow", "av")
 
 
 @MODELS.register_module()
@@ -182,8 +185,8 @@ class ImageTextScorer(BaseModel):
                 about = dict(
                     code=[code_sha256(package / part) for part in parts],
                     weights=state_sha256(self.backbone.state_dict(), with_layout=False),
-                    backbone=type(self.backbone).__name__,
-                    amp=getattr(self.backbone, "amp_dtype", None),
+                    built=settings_of(self.backbone),
+                    libraries=library_versions(LIBRARIES),
                     input=[self.fit, self.side, self.frame_mean],
                     device=str(next(self.parameters()).device.type),
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from pe_dense.results.comparison import evidence_of
 from pe_dense.results.store import load_records
 from pe_dense.zero_shot.class_folders import ClassFolders
 from pe_dense.zero_shot.image_text_scorer import ImageTextScorer
+from pe_dense.zero_shot.vector_store import settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = "configs/zero_shot/images_custom.py"
@@ -137,6 +139,8 @@ def test_kept_vectors_are_taken_again_and_none_of_another_picture(folder, tmp_pa
         lambda: best(scorer(kept, fit="crop"), folder),
         lambda: best(scorer(kept, side=20), folder),
         lambda: best(other_weights(scorer(kept)), folder),
+        lambda: best(other_heads(scorer(kept)), folder),
+        lambda: best(other_mean(scorer(kept)), folder),
     ):
         with pytest.raises(AssertionError, match="a picture was read"):
             changed()
@@ -153,6 +157,28 @@ def other_weights(model):
     with torch.no_grad():
         next(model.parameters()).add_(1.0)
     return model
+
+
+def other_heads(model):
+    model.backbone.encoder.blocks[0].attn.num_heads = 4
+    return model
+
+
+def other_mean(model):
+    model.backbone.encoder.mean = (0.4, 0.4, 0.4)
+    return model
+
+
+def test_models_of_one_state_are_told_apart_by_their_parts():
+    """As QuickGELU and GELU of one file, or the precision that a backbone runs in."""
+    first, second = (torch.nn.Sequential(act) for act in (torch.nn.GELU(), torch.nn.SiLU()))
+    assert not first.state_dict() and settings_of(first) != settings_of(second)
+    assert settings_of(first) == settings_of(torch.nn.Sequential(torch.nn.GELU()).eval())
+    plain, other = (TinyTowers("any", amp_dtype=dtype) for dtype in (None, "bfloat16"))
+    assert settings_of(plain) != settings_of(other)
+    assert json.loads(json.dumps(settings_of(plain))) == json.loads(
+        json.dumps(settings_of(TinyTowers("any")))
+    )
 
 
 @pytest.mark.parametrize(
