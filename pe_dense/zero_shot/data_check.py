@@ -1,7 +1,8 @@
 """What is there to be scored by names and captions, and what cannot be.
 
 Which classes and captions there are, the data set itself says or refuses; here it is whether every
-picture is there and has a head, and whether every video has a frame.
+picture is there and has a head, whether every video has a frame, and whether a published set is
+whole.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from mmengine.registry import DATASETS
 
+from pe_dense.data.checks.known_sets import PUBLISHED_TOTAL
 from pe_dense.data.checks.picture_findings import MISSING, UNREADABLE
 from pe_dense.data.checks.remembered import Answer, remembered
 from pe_dense.data.checks.rules import (
@@ -43,7 +45,21 @@ SAME_WORDS = Rule(
     "them", is_problem=False,
 )  # fmt: skip
 LEFT_OUT = Rule("left-out", "items that the config leaves out", is_problem=False)
-RULES = (MISSING, UNREADABLE, NO_FRAME)
+RULES = (MISSING, UNREADABLE, NO_FRAME, PUBLISHED_TOTAL)
+# Pictures or videos of published sets by data set and split: ILSVRC 2012, ImageNet v2
+# (arXiv:1902.10811), A (arXiv:1907.07174), R (arXiv:2006.16241), Sketch (arXiv:1905.13549), those
+# of ObjectNet (objectnet.dev) in classes of ImageNet, the first test lists of UCF101 and HMDB51.
+# Kinetics has no number: its videos go from the network one by one. Retrieval has `num_items`.
+PUBLISHED = {
+    ("imagenet", "val"): 50_000,
+    ("imagenet-v2", "test"): 10_000,
+    ("imagenet-a", "test"): 7_500,
+    ("imagenet-r", "test"): 30_000,
+    ("imagenet-sketch", "test"): 50_889,
+    ("objectnet", "test"): 18_574,
+    ("ucf101", "test 1"): 3_783,
+    ("hmdb51", "test 1"): 1_530,
+}
 
 
 def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
@@ -72,6 +88,12 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     notes = FindingCollector(dataset.data_root)
     notes.add_count(LEFT_OUT, len(dataset.left_out))
     what = "pictures" if dataset.media == "image" else "videos"
+    protocol = cfg.get("protocol") or {}
+    place = protocol.get("dataset"), protocol.get("split")
+    have, total = len(infos) + len(set(dataset.left_out)), PUBLISHED.get(place)
+    if total is not None and have != total:
+        text = f"has {have:,} {what}; {' '.join(place)} was published with {total:,}"
+        notes.add(PUBLISHED_TOTAL, "", text)
     if isinstance(dataset, ClassFolders):
         for k in dataset.silent:
             notes.add(SAME_NAME, dataset.classes[k], f"is called {dataset.class_names[k]!r}")

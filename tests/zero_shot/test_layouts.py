@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_towers import pictures
 
 from pe_dense.run.config import load_config
+from pe_dense.zero_shot import data_check
 from pe_dense.zero_shot.caption_files import read_captions
 from pe_dense.zero_shot.captioned_pictures import CaptionedPictures
 from pe_dense.zero_shot.class_folders import ClassFolders
 from pe_dense.zero_shot.class_names import names_of_folders
+from pe_dense.zero_shot.data_check import check_config
 from pe_dense.zero_shot.prompts import FOLDER, load_names, load_templates
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +66,33 @@ def test_configs_name_lists_that_are_there(config, monkeypatch):
     assert len(templates) in (28, 48, 80)
     assert cfg.model.fit == ("crop" if config.stem.endswith("_crop") else "squash")
     assert dataset.num_classes in (1000, 200, 113, 400, 101, 51)
+
+
+def test_part_of_a_published_set_is_refused(tmp_path, monkeypatch):
+    """A copy that was not unpacked to its end has all folders, too."""
+    pictures(tmp_path / "set", {"cat": 2, "dog": 1})
+    data = dict(type="ClassFolders", data_root=str(tmp_path / "set"), templates=["a {}"])
+
+    def problems(split="test", **options):
+        cfg = {
+            "protocol": {"dataset": "imagenet-v2", "split": split},
+            "test_dataloader": {"dataset": {**data, **options}},
+        }
+        return [f.sentence() for f in check_config(cfg, ("test",)).findings if f.is_problem]
+
+    (problem,) = problems()
+    assert "has 3 pictures; imagenet-v2 test was published with 10,000" in problem
+    assert "--accept published-total" in problem
+    assert problems("own") == []
+    monkeypatch.setitem(data_check.PUBLISHED, ("imagenet-v2", "test"), 3)
+    assert problems() == problems(left_out=["cat/0.png"]) == []
+
+
+def test_totals_are_those_that_configs_state():
+    texts = [path.read_text() for path in (ROOT / "configs" / "zero_shot").glob("*.py")]
+    for (dataset, split), total in data_check.PUBLISHED.items():
+        own = [t for t in texts if f'dataset="{dataset}"' in t and f'split="{split}"' in t]
+        assert len(own) == 2 and all(f" {total:,} " in text for text in own)
 
 
 def test_a_list_that_was_changed_is_refused(tmp_path):
