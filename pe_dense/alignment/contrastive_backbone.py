@@ -40,6 +40,7 @@ class ContrastiveBackbone(BaseModule):
         encoder: As it was trained with.
         encoder_options: As it was trained with.
         text: Arguments of `CaptionTower`, as it was trained with.
+        amp_dtype: Must stay None.
         init_cfg: Must stay None.
 
     Raises:
@@ -52,8 +53,13 @@ class ContrastiveBackbone(BaseModule):
         encoder: str,
         encoder_options: Mapping[str, Any] | None = None,
         text: Mapping[str, Any] | None = None,
+        amp_dtype: None = None,
         init_cfg: None = None,
     ) -> None:
+        if amp_dtype is not None:
+            raise ValueError(
+                f"amp_dtype={amp_dtype!r}: these small towers run in float32; leave --amp out"
+            )
         if init_cfg is not None:
             raise ValueError("ContrastiveBackbone takes no init_cfg; name the file in weights=...")
         super().__init__()

@@ -7,6 +7,7 @@ D width of the embedding, h w patch grid of a window, P Q pixels of an image.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,26 +136,43 @@ class TextSegmentor(AnyImageSize, BaseModel):
                 self.num_cut += num_cut
                 return vectors_BD
 
-            self._vectors_QD = name_vectors(encode, self.names.names, self.templates)
+            vectors_QD = name_vectors(encode, self.names.names, self.templates)
+            _require_finite("names", torch.isfinite(vectors_QD).all())
+            self._vectors_QD = vectors_QD
         return self._vectors_QD
 
     @torch.no_grad()
     def patch_logits(self, images_B3HW: Tensor) -> Tensor:
-        """(B, R, K, h, w): the largest of K is the class of a patch."""
-        streams, grid_hw = self.parts.streams(images_B3HW)
+        """(B, R, K, h, w): the largest of K is the class of a patch.
+
+        Raises:
+            ValueError: If the vector of a name or patch is not finite.
+        """
+        names_QD = self.name_vectors()
+        with self._precision(images_B3HW.device):
+            streams, grid_hw = self.parts.streams(images_B3HW)
         found: list[Tensor] = []
+        is_finite = torch.ones((), dtype=torch.bool, device=images_B3HW.device)
         last: tuple[str, int] | None = None
         for readout, layer, threshold in self.candidates:
             if (readout, layer) != last:  # thresholds vary fastest
-                embedding_BDhw = patch_embeddings(self.parts, streams, grid_hw, readout, layer)
-                cosine_BQhw = patch_cosines(embedding_BDhw.float(), self.name_vectors())
+                with self._precision(images_B3HW.device):
+                    embedding_BDhw = patch_embeddings(self.parts, streams, grid_hw, readout, layer)
+                is_finite &= torch.isfinite(embedding_BDhw).all()
+                cosine_BQhw = patch_cosines(embedding_BDhw.float(), names_QD)
                 last = readout, layer
             rule = None
             if threshold is not None:
                 assert self.background is not None
                 rule = Background(self.background, threshold, self.scale)
             found.append(class_logits(cosine_BQhw, self.names.class_of_Q, len(self.classes), rule))
+        _require_finite("patches", is_finite)  # once, as it waits for the device
         return torch.stack(found, dim=1)
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        """What the backbone runs in; those without a choice run in their own precision."""
+        given = getattr(self.backbone, "precision", None)
+        return nullcontext() if given is None else given(device)
 
     @torch.no_grad()
     def banded_logits(self, inputs: Tensor, data_samples: SampleList) -> list[BandedLogits]:
@@ -202,6 +220,13 @@ class TextSegmentor(AnyImageSize, BaseModel):
             return np.stack([image_counts(each, target_PQ, len(self.classes)) for each in maps])
         except ValueError as error:
             raise ValueError(f"{sample.get('seg_map_path', '?')}: {error}") from error
+
+
+def _require_finite(what: str, is_finite: Tensor) -> None:
+    if not bool(is_finite):
+        raise ValueError(
+            f"vectors of {what} are not finite; the weights are broken, or the precision is too low"
+        )
 
 
 def candidates_of(

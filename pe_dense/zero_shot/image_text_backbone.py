@@ -62,16 +62,17 @@ class ImageTextBackbone(BaseModule):
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Image embeddings (B, D), of any length, float32."""
-        with self._precision(images_B3HW.device):
+        with self.precision(images_B3HW.device):
             return self.towers.encode_image(images_B3HW).float()
 
     def encode_texts(self, texts: Sequence[str]) -> tuple[Tensor, int]:
         """Text embeddings (B, D), of any length, float32; and how many texts were cut."""
         ids_BL, num_cut = self.towers.tokenize(texts)
         device = next(self.towers.parameters()).device
-        with self._precision(device):
+        with self.precision(device):
             return self.towers.encode_text(ids_BL.to(device)).float(), num_cut
 
-    def _precision(self, device: torch.device) -> torch.autocast:
+    def precision(self, device: torch.device) -> torch.autocast:
+        """The context that both towers run in, for whoever calls their parts."""
         dtype = None if self.amp_dtype is None else AMP_DTYPES[self.amp_dtype]
         return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)

@@ -97,6 +97,32 @@ def test_one_candidate_gives_a_map_as_other_segmentors():
     assert np.array_equal(sample.readout_counts[0], counts)
 
 
+@pytest.mark.parametrize("what", ["names", "patches"])
+def test_vectors_that_are_not_finite_give_no_score(what):
+    model = segmentor(readouts=["layer", "clearclip"], layers=[-1])
+    broken = model.backbone.text.positions if what == "names" else model.backbone.encoder.proj
+    with torch.no_grad():
+        broken.fill_(torch.nan)
+    with pytest.raises(ValueError, match=f"vectors of {what} are not finite"):
+        model(torch.randn(1, 3, 32, 32), samples((32, 32), 1), mode="predict")
+
+
+def test_the_precision_of_the_backbone_is_that_of_patches():
+    model, images = segmentor(), torch.randn(1, 3, 32, 32)
+    exact = model.patch_logits(images)
+    model.backbone.precision = lambda device: torch.autocast(device.type, torch.bfloat16)
+    rounded = model.patch_logits(images)
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.1)
+    with pytest.raises(ValueError, match="run in float32; leave --amp out"):
+        MODELS.build(
+            dict(
+                type="ContrastiveBackbone", weights="random", encoder="pe_core_t16_384",
+                amp_dtype="bfloat16",
+            )
+        )  # fmt: skip
+
+
 def row(counts, held):
     split = {"probe_split": "holdout"} if held else {}
     return dict(
