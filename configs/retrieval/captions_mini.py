@@ -6,7 +6,7 @@ Command:  python tools/train.py configs/alignment/contrastive_t16_mini.py
           python tools/test.py configs/retrieval/captions_mini.py \\
               --weights work_dirs/contrastive_t16_mini/iter_900.pth
 Cost:     10 seconds on one CPU core, after 9 to 20 minutes of training.
-Expected: after max_iters=300 with num_images=3000, R@1 about 11 % in either direction; 0.2 % by
+Expected: after max_iters=300 with num_images=3000, R@1 10 to 11 % in either direction; 0.2 % by
           lot and with random weights.
 """
 

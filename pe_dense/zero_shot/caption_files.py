@@ -78,7 +78,8 @@ Row = tuple[str, Any, Any]
 
 
 def _jsonl(path: Path, text: str, split: str) -> Iterator[Row]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines: JSON may hold U+2028 and U+0085 as they are.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         row = _json(f"{path} line {number}", line)
@@ -93,17 +94,23 @@ def _karpathy(path: Path, text: str, split: str) -> Iterator[Row]:
     for image in images:
         if image.get("split") != split:
             continue
-        name = "/".join(filter(None, (image.get("filepath"), image.get("filename"))))
-        raw = [sentence.get("raw") for sentence in image.get("sentences", ())]
-        yield str(path), name, raw
+        parts = [part for part in (image.get("filepath"), image.get("filename")) if part]
+        sentences = image.get("sentences")
+        if not all(isinstance(part, str) for part in parts) or not isinstance(sentences, list):
+            raise ValueError(f"{path}: an entry lacks filename or sentences; use Karpathy's file")
+        raw = [one.get("raw") if isinstance(one, dict) else None for one in sentences]
+        yield str(path), "/".join(parts), raw
 
 
 def _coco(path: Path, text: str, split: str) -> Iterator[Row]:
     content = _json(str(path), text)
-    files = {image.get("id"): image.get("file_name") for image in _list_of(path, content, "images")}
-    captions: dict[Any, list[Any]] = {key: [] for key in files}
+    images = _list_of(path, content, "images")
+    if not all(isinstance(image.get("id"), int | str) for image in images):
+        raise ValueError(f"{path}: an image has an id that is no number and no text; correct it")
+    files = {image["id"]: image.get("file_name") for image in images}
+    captions: dict[int | str, list[Any]] = {key: [] for key in files}
     for row in _list_of(path, content, "annotations"):
-        if row.get("image_id") not in captions:
+        if not isinstance(row.get("image_id"), int | str) or row["image_id"] not in captions:
             raise ValueError(f"{path}: a caption is of image {row.get('image_id')}, which it lacks")
         captions[row["image_id"]].append(row.get("caption"))
     for key, name in files.items():
@@ -115,9 +122,12 @@ def _msrvtt(path: Path, text: str, split: str) -> Iterator[Row]:
     for column in ("video_id", "sentence"):
         if column not in (table.fieldnames or ()):
             raise ValueError(f"{path} has no column {column}; use the list of the 1k-A test split")
-    for row in table:
-        video = row["video_id"]
-        yield f"{path} line {table.line_num}", video and f"{video}.mp4", [row["sentence"]]
+    try:
+        rows = [(table.line_num, row["video_id"], row["sentence"]) for row in table]
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV ({error}); use the list of the 1k-A split") from error
+    for number, video, sentence in rows:
+        yield f"{path} line {number}", video and f"{video}.mp4", [sentence]
 
 
 def _json(where: str, text: str) -> Any:

@@ -20,15 +20,19 @@ def class_facts(names: Mapping[str, Any]) -> dict[str, Any]:
     """The `data_facts` of configs/zero_shot/*_custom.py.
 
     Args:
-        names: Of the config: `data_root`.
+        names: Of the config: `data_root`, `folder` below it, `names` and `templates`.
 
     Returns:
-        name: of the folder; sha256: of the names of classes and files, which are the labels.
+        name: of the folder; sha256: of the names of classes and files, which are the labels, and of
+        what own files of names and sentences hold, since two lists of one path are two protocols.
 
     Raises:
         ValueError: If data_root is not given or holds no folder of a class.
     """
-    root = _own_root(names)
+    data_root = _own_root(names)
+    root = data_root / (names.get("folder") or "")
+    if not root.is_dir():
+        raise ValueError(f"{root} does not exist; correct folder={names['folder']}")
     files = sorted(
         path.relative_to(root).as_posix()
         for folder in root.iterdir()
@@ -38,8 +42,17 @@ def class_facts(names: Mapping[str, Any]) -> dict[str, Any]:
     )
     if not files:
         raise ValueError(f"{root} has no folder with files; give each class a folder of its own")
+    files += [f"{path.name} {file_sha256(path)}" for path in _own_lists(names)]
     digest = hashlib.sha256("\n".join(files).encode("utf-8", "surrogateescape")).hexdigest()
-    return dict(name=root.resolve().name, sha256=digest)
+    return dict(name=data_root.resolve().name, sha256=digest)
+
+
+def _own_lists(names: Mapping[str, Any]) -> list[Path]:
+    """The files, not the bare names of lists that come along, in `names` and `templates`."""
+    templates = names.get("templates") or ()
+    given = [names.get("names"), *([templates] if isinstance(templates, str) else templates)]
+    paths = [Path(value).expanduser() for value in given if isinstance(value, str)]
+    return [path for path in paths if path.suffix in (".json", ".txt") and path.is_file()]
 
 
 def caption_facts(names: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +97,7 @@ def _style(file: Path) -> str:
     if file.suffix in (".jsonl", ".csv"):
         return "jsonl" if file.suffix == ".jsonl" else "msrvtt"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no JSON ({error}); correct it") from error
     return "coco" if isinstance(content, dict) and "annotations" in content else "karpathy"

@@ -98,7 +98,7 @@ def _text(path: Path, sha256: str | None) -> str:
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(
             f"{path} is not the file of this protocol (sha256 {sha256[:12]}...); restore it, or "
-            "give templates_sha256 or names_sha256 of yours, which makes another protocol"
+            "give templates_sha256 of yours, which makes another protocol"
         )
     return text
 

@@ -12,6 +12,7 @@ from tiny_towers import TinyTowers, captions, pictures
 
 from pe_dense.mini_world.captions import caption_of
 from pe_dense.mini_world.world import make_image
+from pe_dense.zero_shot.caption_files import read_captions
 from pe_dense.zero_shot.captioned_pictures import CaptionedPictures
 from pe_dense.zero_shot.image_text_scorer import ImageTextScorer
 from pe_dense.zero_shot.mini_pictures import MiniCaptionedPictures, MiniNamedPictures
@@ -98,3 +99,48 @@ def test_a_video_is_the_mean_of_its_frames(tmp_path, frame_mean):
         torch.testing.assert_close(vector, every.mean(dim=0), rtol=0, atol=1e-5)
     by_caption = model.by_caption(items)
     torch.testing.assert_close(by_caption[0]["vector"], found[0])  # not to unit length again
+
+
+def test_own_lists_of_names_and_sentences_are_part_of_the_hash(tmp_path):
+    """Two lists of one path are two protocols; `folder` says which classes count."""
+    for name in ("pictures/cat/a.jpg", "pictures/dog/b.jpg", "other/cow/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    root = {"data_root": str(tmp_path), "folder": "pictures"}
+    mine, sentences = tmp_path / "mine.json", tmp_path / "mine.txt"
+    found = [class_facts(root)["sha256"], class_facts({**root, "folder": "other"})["sha256"]]
+    for names in ({"cat": "a cat"}, {"cat": "a tom cat"}):
+        mine.write_text(json.dumps(names))
+        found.append(class_facts({**root, "names": str(mine)})["sha256"])
+    for text in ("a photo of a {}.", "no photo of a {}."):
+        sentences.write_text(text)
+        by_text = class_facts({**root, "templates": str(sentences)})["sha256"]
+        assert by_text == class_facts({**root, "templates": [str(sentences)]})["sha256"]
+        found.append(by_text)
+    assert len({*found}) == len(found)
+    assert class_facts({**root, "templates": ["a {}"], "names": "words"})["sha256"] == found[0]
+    with pytest.raises(ValueError, match="nowhere does not exist; correct folder=nowhere"):
+        class_facts({**root, "folder": "nowhere"})
+
+
+@pytest.mark.parametrize(
+    ("style", "text", "said"),
+    [
+        ("karpathy", '{"images": [{"split": "test", "filename": 3}]}', "lacks filename or senten"),
+        ("karpathy", '{"images": [{"split": "test", "filename": "a", "sentences": [1]}]}', "words"),
+        ("coco", '{"images": [{"id": [1]}], "annotations": []}', "no number and no text"),
+        ("coco", '{"images": [{"id": 1}], "annotations": [{"image_id": {}}]}', "which it lacks"),
+        ("msrvtt", "video_id,sentence\n" + "x" * 140_000 + ",a", "is no CSV"),
+    ],
+)
+def test_a_file_of_captions_that_is_broken_is_one_sentence(tmp_path, style, text, said):
+    (tmp_path / "captions").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_captions(tmp_path / "captions", style)
+
+
+def test_a_caption_may_hold_a_separator_of_lines_and_a_file_its_mark(tmp_path):
+    line = json.dumps({"image": "a.jpg", "captions": ["a\u2028b"]}, ensure_ascii=False)
+    (tmp_path / "captions.jsonl").write_text(f"\ufeff{line}\r\n", encoding="utf-8")
+    [found] = read_captions(tmp_path / "captions.jsonl", "jsonl")
+    assert (found.name, found.captions) == ("a.jpg", ("a\u2028b",))
