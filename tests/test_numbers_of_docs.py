@@ -155,8 +155,8 @@ def test_no_explanation_is_left_over() -> None:
 def test_a_changed_number_of_the_readme_is_found() -> None:
     records = (ROOT / RECORDS).glob("*/*/bccd-*.json")
     values = set().union(*map(values_of, records))
-    scores = decimals((ROOT / "README.md").read_text(encoding="utf-8"))
-    scores = [number for number in scores if number not in EXPLAINED["README.md"]]
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    scores = decimals("\n".join(line for line in lines if "_bccd.py" in line))
     assert len(scores) > 5 and all(is_among(number, values) for number in scores)
     changed = [f"{float(number) + 0.3:.1f}" for number in scores]
     assert sum(is_among(number, values) for number in changed) < len(changed) / 2
