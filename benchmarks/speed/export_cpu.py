@@ -59,6 +59,8 @@ class Part:
         sized_by: Option of the config that is the size: 'canvas', or 'crop_size' of windows; None
             where the export is told.
         options: Others of the config.
+        noise: Of `spread`. A deep head with much of it has the least or the largest depth
+            everywhere, and there is nothing to compare.
     """
 
     title: str
@@ -66,6 +68,7 @@ class Part:
     sides: tuple[int, int] = (224, 448)
     sized_by: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    noise: float = 0.05
 
 
 PARTS = {
@@ -77,7 +80,7 @@ PARTS = {
         "segmentation, UPerNet", "segmentation/ade20k_upernet_pe_b16.py", (224, 320), "crop_size"
     ),
     "depth-linear": Part("depth, linear on four layers", "depth/nyu_linear4_dinov2.py"),
-    "depth-dpt": Part("depth, DPT", "depth/nyu_dpt_pe.py", (224, 320)),
+    "depth-dpt": Part("depth, DPT", "depth/nyu_dpt_pe.py", (224, 320), noise=0.005),
     "deta": Part("DETA", "detection/deta_pe_b16_coco_12ep.py", (320, 512), "canvas"),
     "dino": Part("DINO", "detection/dino_pe_b16_coco_12ep.py", (320, 512), "canvas"),
     "vitdet": Part(
@@ -116,17 +119,17 @@ def program_of(part: Part, side: int, folder: Path, tower: Mapping[str, Any] | N
     # untrained_run has a small tower of its own unless it is given one.
     options["model.backbone.encoder_options"] = dict(tower or {})
     run = untrained_run(f"configs/{part.config}", folder, **options)
-    spread(run.content["state_dict"])
+    spread(run.content["state_dict"], part.noise)
     return checkpoint_program(run, Wanted(size=None if part.sized_by else (side, side)))
 
 
-def spread(state: Mapping[str, torch.Tensor]) -> None:
+def spread(state: Mapping[str, torch.Tensor], noise: float) -> None:
     """Move the numbers of heads apart, in place: as they are drawn, most scores are one number."""
     torch.manual_seed(1)
     for name, value in state.items():
         is_counted = name.endswith(("running_mean", "running_var"))
         if value.is_floating_point() and not name.startswith("backbone.") and not is_counted:
-            value.add_(0.05 * torch.randn_like(value))
+            value.add_(noise * torch.randn_like(value))
 
 
 def measure_part(program: Any, precision: str, seconds: float = 3.0) -> dict[str, object]:
@@ -149,6 +152,10 @@ def measure_part(program: Any, precision: str, seconds: float = 3.0) -> dict[str
                 return plain(*example)
 
         runs = {"torch": by_torch, "onnx": lambda: outputs_of(session, arrays, file.name)}
+        found = by_torch()
+        found = [found] if torch.is_tensor(found) else list(found)
+        if all(x.min() == x.max() for x in found if torch.is_tensor(x)):
+            raise ValueError("the model gives one number everywhere, so that nothing is compared")
         fastest, repeats = fastest_ms(runs, seconds)
         worst = max(written.trials, key=lambda trial: trial.difference)
     return {
