@@ -122,8 +122,9 @@ def values_of(path: Path) -> set[float]:
         return set(
             numbers_in([record.get(part) for part in parts] if "scores" in record else record)
         )
-    found = {float(number.replace(",", "")) for number in decimals(text)}  # in words of a cell
+    found = set()
     for cell in (cell for row in csv.reader(text.splitlines()) for cell in row):
+        found |= {float(number.replace(",", "")) for number in decimals(cell)}  # in words, too
         with contextlib.suppress(ValueError):  # a word
             found.add(float(cell))
     return found
