@@ -279,7 +279,7 @@ def draw(table: Table) -> bytes:
     figure = Figure(figsize=(5.4 * columns, 3.3 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     handles: dict[str, Any] = {}
-    for axis, measure in zip(axes, measures, strict=False):
+    for axis, measure in zip(axes[: len(measures)], measures, strict=True):
         panel(axis, table, measure)
         found = axis.get_legend_handles_labels()
         handles |= dict(zip(found[1], found[0], strict=True))

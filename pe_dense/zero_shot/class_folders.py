@@ -123,6 +123,7 @@ class ClassFolders(BaseDataset):
                 raise ValueError(f"{where}: {error}; names come from the folders") from error
         listed = self._listed(root)
         items, left = [], set(self.left_out)
+        self.passed_over = 0  # below a class, and by its ending no picture or video
         for target, folder in enumerate(self.classes):
             files = self._files(where / folder)
             kept = [file for file in files if listed is None or f"{folder}/{file.name}" in listed]
@@ -182,8 +183,10 @@ class ClassFolders(BaseDataset):
 
     def _files(self, folder: Path) -> list[Path]:
         suffixes = PICTURE_SUFFIXES if self.media == "image" else VIDEO_SUFFIXES
-        found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[:1] != "."]
-        return sorted(p for p in found if p.is_file())
+        shown = [path for path in folder.iterdir() if path.name[:1] != "."]
+        found = sorted(p for p in shown if p.suffix.lower() in suffixes and p.is_file())
+        self.passed_over += len(shown) - len(found)
+        return found
 
     def _listed(self, root: Path) -> set[str] | None:
         """'<class>/<file>' of the items that lists name; None where all count."""

@@ -45,6 +45,10 @@ SAME_WORDS = Rule(
     "them", is_problem=False,
 )  # fmt: skip
 LEFT_OUT = Rule("left-out", "items that the config leaves out", is_problem=False)
+PASSED_OVER = Rule(
+    "passed-over", "files and folders below a class that are no pictures (or videos) by their "
+    "ending", is_problem=False,
+)  # fmt: skip
 RULES = (MISSING, UNREADABLE, NO_FRAME, PUBLISHED_TOTAL)
 # Pictures or videos of published sets by data set and split: ILSVRC 2012, ImageNet v2
 # (arXiv:1902.10811), A (arXiv:1907.07174), R (arXiv:2006.16241), Sketch (arXiv:1905.13549), those
@@ -95,6 +99,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
         text = f"has {have:,} {what}; {' '.join(place)} was published with {total:,}"
         notes.add(PUBLISHED_TOTAL, "", text)
     if isinstance(dataset, ClassFolders):
+        notes.add_count(PASSED_OVER, dataset.passed_over)
         for k in dataset.silent:
             notes.add(SAME_NAME, dataset.classes[k], f"is called {dataset.class_names[k]!r}")
         rows = [

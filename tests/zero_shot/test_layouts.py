@@ -88,6 +88,21 @@ def test_part_of_a_published_set_is_refused(tmp_path, monkeypatch):
     assert problems() == problems(left_out=["cat/0.png"]) == []
 
 
+def test_what_is_no_picture_by_its_ending_is_counted(tmp_path):
+    pictures(tmp_path / "set", {"cat": 2, "dog": 1})
+    touch(tmp_path / "set", "cat/a.avif", "cat/more/b.png", "dog/.hidden")
+    cfg = {
+        "protocol": {"dataset": "own", "split": "own"},
+        "test_dataloader": {
+            "dataset": dict(
+                type="ClassFolders", data_root=str(tmp_path / "set"), templates=["a {}"]
+            )
+        },
+    }
+    checked = check_config(cfg, ("test",))
+    assert [(f.rule.name, f.count) for f in checked.findings] == [("passed-over", 2)]
+
+
 def test_totals_are_those_that_configs_state():
     texts = [path.read_text() for path in (ROOT / "configs" / "zero_shot").glob("*.py")]
     for (dataset, split), total in data_check.PUBLISHED.items():
