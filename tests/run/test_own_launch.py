@@ -28,7 +28,9 @@ def main():
         return code
     rank, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
     if args.outcome == "works":
-        print(f"process {rank} of {size}, launcher {args.launcher}", flush=True)
+        # One write per line: where Python does not buffer, print writes a line and its end apart,
+        # and those of two processes mix.
+        os.write(1, f"process {rank} of {size}, launcher {args.launcher}\\n".encode())
     elif args.outcome == "all":
         raise ValueError("data_root nowhere does not exist; name another")
     elif args.outcome == "waits" or (args.outcome == "one" and rank == "0"):
