@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from setup_steps import compiler
-from setup_steps.progress import duration, run_logged
+from setup_steps.progress import hms, run_logged
 from setup_steps.versions import installed
 
 
@@ -79,14 +79,15 @@ def main() -> int:
     # --verbose: the lines of the compiler are the progress.
     pip = [sys.executable, "-m", "pip", "install", "--verbose", "--no-build-isolation", "--no-deps"]
     command = [*pip, "--force-reinstall", "--no-cache-dir", mmcv]
-    status, output = run_logged(command, log, env, f"compiling {mmcv}")
+    title = f"compiling {mmcv}"
+    status, output = run_logged(command, log, env, title, how_far=compiler.files_compiled)
     if status:
         tail = "\n".join(output.splitlines()[-20:])
         print(f"{tail}\n\n{mmcv} was not compiled (full log: {log})", file=sys.stderr)
         return 2
     importlib.invalidate_caches()
     problem = compiled_operators.problem_on("cuda" if cuda.enabled else "cpu")
-    took = duration(time.monotonic() - started)
+    took = hms(time.monotonic() - started)
     print(f"compiled in {took}: {problem or 'the operators work and are used from now on'}")
     return 2 if problem else 0
 

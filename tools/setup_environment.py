@@ -2,10 +2,9 @@
 
 Run by `make setup`, `make demo` and `make test`. A step that failed is tried again by the next
 call; one that was killed makes it start with a new `.venv`, because pip takes half a package for a
-whole one. A finished set-up is recognised in a blink. The versions are in
-`tools/setup_steps/versions.py`, full output in `.venv/setup-logs/`. pip is called with the user's
-own pip configuration, so its indexes, mirrors and links count. Nothing is compiled: mmcv's
-operators are optional (`make operators`).
+whole one. The versions are in `tools/setup_steps/versions.py`, full output in `.venv/setup-logs/`.
+pip is called with the user's own pip configuration, so its indexes, mirrors and links count.
+Nothing is compiled: mmcv's operators are optional (`make operators`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -25,7 +23,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from setup_steps.progress import duration, run_logged
+from setup_steps.progress import hms, run_logged
 from setup_steps.versions import installed, python_problem
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,9 +48,8 @@ class SetupError(Exception):
 def venv_python() -> str | None:
     """Python version of `.venv`, e.g. `3.11.7`; None where it does not work."""
     config = VENV / "pyvenv.cfg"
-    if not (config.is_file() and VENV_PYTHON.exists() and (VENV / "bin" / "pip").exists()):
-        return None
-    found = re.search(r"^version\s*=\s*(\S+)", config.read_text(), re.MULTILINE)
+    works = config.is_file() and VENV_PYTHON.exists() and (VENV / "bin" / "pip").exists()
+    found = works and re.search(r"^version\s*=\s*(\S+)", config.read_text(), re.MULTILINE)
     return found[1] if found else None
 
 
@@ -74,11 +71,8 @@ def is_complete() -> bool:
 class Setup:
     """The steps, in order; programs inherit `lock`, so a pip that outlives this holds it."""
 
-    NUM_STEPS = 4
-
     def __init__(self, lock: IO[str]) -> None:
-        self.lock, self.logs = lock, VENV / "setup-logs"
-        self.number, self.title = 0, ""
+        self.lock, self.logs, self.title = lock, VENV / "setup-logs", ""
         unwanted = ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__")
         self.env = {key: value for key, value in os.environ.items() if key not in unwanted}
         self.env |= dict(VIRTUAL_ENV=str(VENV), PIP_USER="0", PYTHONUNBUFFERED="1")
@@ -90,16 +84,19 @@ class Setup:
         (VENV / COMPLETE).unlink(missing_ok=True)
         [site_packages] = VENV.glob("lib/python3*/site-packages")
         [torch] = installed("torch")
-        self.announce(f"installing {torch}")
+        self.announce(f"[1/4] installing {torch}")
         self.pip("torch", torch)
-        self.announce("installing OpenMMLab and the other packages")
+        self.announce("[2/4] installing OpenMMLab and the other packages")
         self.pip("stack", *installed())
         self.without_libgl()
-        self.without_torchvision_operators(site_packages)
+        # Where torchvision's library loads, this does nothing.
+        shutil.copy(ROOT / "tools" / "setup_steps" / "torchvision_schemas.py", site_packages)
+        hook = "import torchvision_schemas; torchvision_schemas.install()\n"
+        (site_packages / "torchvision_schemas.pth").write_text(hook)
         self.with_triton()
-        self.announce("installing pe_dense (editable)")
+        self.announce("[3/4] installing pe_dense (editable)")
         self.pip("package", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-        self.announce("checking the installation")
+        self.announce("[4/4] checking the installation")
         self.python("check", ["-m", "pip", "check"], BROKEN)
         for program in (["-c", IMPORT_ALL], ["-m", "pe_dense.openmmlab.compiled_operators"]):
             last = self.python("check", program, BROKEN).strip().splitlines()[-1]
@@ -109,19 +106,15 @@ class Setup:
 
     def announce(self, text: str) -> None:
         """Print the headline of the next step."""
-        self.number, self.title = self.number + 1, text
-        print(f"[{self.number}/{self.NUM_STEPS}] {text}", flush=True)
+        self.title = text
+        print(text, flush=True)
 
     def pip(self, log_name: str, *arguments: str) -> None:
         """Call `pip install`."""
         self.python(log_name, ["-m", "pip", "install", *arguments], NETWORK)
 
     def python(self, log_name: str, arguments: list[str], advice: str) -> str:
-        """Run the Python of `.venv` with its output in a log; return the output.
-
-        Raises:
-            SetupError: If it fails; the message holds the end of the log and the advice.
-        """
+        """Output of the Python of `.venv`; SetupError with its end and the advice if it fails."""
         log = self.logs / f"{log_name}.log"
         command = [str(VENV_PYTHON), *arguments]
         (VENV / BUSY).touch()  # stays where this process, or pip, is killed
@@ -144,39 +137,23 @@ class Setup:
         """
         [version] = VENV.glob("lib/python3*/site-packages/cv2/version.py")
         if not ctypes.util.find_library("GL") and "headless = True" not in version.read_text():
-            again = ("--force-reinstall", "--no-deps")
-            self.pip("stack", *again, *installed("opencv-python-headless"))
-
-    def without_torchvision_operators(self, site_packages: Path) -> None:
-        """Make torchvision importable where torch is a CPU build."""
-        hook = site_packages / "torchvision_schemas.pth"
-        hook.unlink(missing_ok=True)
-        try:
-            self.python("stack", ["-c", "import torchvision"], "")
-        except SetupError:
-            print("      torchvision is built for another torch: its compiled operators stay off")
-            shutil.copy(ROOT / "tools" / "setup_steps" / "torchvision_schemas.py", site_packages)
-            hook.write_text("import torchvision_schemas; torchvision_schemas.install()\n")
+            headless = installed("opencv-python-headless")
+            self.pip("stack", "--force-reinstall", "--no-deps", *headless)
 
     def with_triton(self) -> None:
         """Let the tests run Triton kernels beside a CPU build of torch, in triton's interpreter.
 
-        Without dependencies, so that nothing else is replaced. The set-up goes on where triton
-        cannot be had: tests of kernels are skipped then. A CUDA build of torch brings its own.
+        Without dependencies, so that nothing else is replaced; tests of kernels are skipped where
+        it cannot be had. A CUDA build of torch brings its own.
         """
         code = "import torch; print('CUDA', torch.version.cuda)"
-        if not self.python("torch", ["-c", code], BROKEN).strip().endswith("CUDA None"):
-            return
-        where, problem = (platform.system(), platform.machine()), None
-        if where != ("Linux", "x86_64"):
-            problem = f"there is none for {where[0]} on {where[1]}"
-        else:
+        if self.python("torch", ["-c", code], BROKEN).strip().endswith("CUDA None"):
             try:
                 self.pip("triton", "--no-deps", *installed("triton"))
             except SetupError:
-                problem = f"it could not be fetched (log: {self.logs / 'triton.log'})"
-        if problem:
-            print(f"      no triton: {problem}; tests of its kernels are skipped", flush=True)
+                print(
+                    f"      no triton ({self.logs}): tests of its kernels are skipped", flush=True
+                )
 
 
 def create_venv() -> None:
@@ -199,11 +176,8 @@ def create_venv() -> None:
         [python, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        name = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
-        raise SetupError(
-            f"{(done.stdout + done.stderr).strip()}\nPython could not create .venv; "
-            f"on Debian and Ubuntu `apt-get install {name}` brings what is missing."
-        )
+        why = (done.stdout + done.stderr).strip()
+        raise SetupError(f"{why}\nPython could not create .venv: install what it misses.")
 
 
 def lock_setup(path: Path) -> IO[str]:
@@ -228,7 +202,7 @@ def main() -> int:
             create_venv()
             if not is_complete():
                 Setup(lock).run()
-        print(f"set-up finished in {duration(time.monotonic() - started)}", flush=True)
+        print(f"set-up finished in {hms(time.monotonic() - started)}", flush=True)
     except (SetupError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Group
 from rich.table import Table
@@ -84,19 +85,20 @@ class LineReporter:
 
     def __init__(self, write: Callable[[str], None], every_s: float = 60.0) -> None:
         self._write, self._every_s = write, every_s
-        self._last: dict[str, tuple[str, float]] = {}
+        self._last: dict[Path, tuple[str, float]] = {}
 
     def __call__(self, board: Board) -> None:
         """Look at the board; what `run_jobs` calls."""
         for progress in board.jobs:
-            name, now = progress.planned.job.name, time.monotonic()
-            state, then = self._last.get(name, (WAITING, now))
+            job, now = progress.planned.job, time.monotonic()
+            state, then = self._last.get(job.work_dir, (WAITING, now))
             running = progress.state in (TRAINING, TESTING)
             if progress.state == state and not (running and now - then >= self._every_s):
                 continue
-            self._last[name] = progress.state, now
+            self._last[job.work_dir] = progress.state, now
             detail = progress.error or _where(progress)
             left = f" (about {duration(board.remaining_s())} left in all)" if running else ""
+            name = job.name
             self._write(f"{name}: {progress.state}" + (f", {detail}" if detail else "") + left)
 
 
@@ -114,5 +116,4 @@ def _table(*columns: str) -> Table:
 
 def _names(planned: PlannedJob) -> tuple[str, str, str]:
     job = planned.job
-    weights = "" if job.weights == "random" else f" ({job.weights})"
-    return job.encoder + weights, f"{job.protocol}-v{job.version}", str(job.seed)
+    return job.tower, f"{job.protocol}-v{job.version}", str(job.seed)

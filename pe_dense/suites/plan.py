@@ -95,9 +95,14 @@ class Job:
     speed: tuple[str, ...] = ()
 
     @property
+    def tower(self) -> str:
+        """Encoder, with its weights where they are not the released ones: 'pe_t16 (random)'."""
+        return self.encoder if self.weights == "released" else f"{self.encoder} ({self.weights})"
+
+    @property
     def name(self) -> str:
-        """How people see it: 'pe_spatial_t16_512 mini-detection-v1 seed 0'."""
-        return f"{self.encoder} {self.protocol}-v{self.version} seed {self.seed}"
+        """How people see it: 'pe_spatial_t16_512 (random) mini-detection-v1 seed 0'."""
+        return f"{self.tower} {self.protocol}-v{self.version} seed {self.seed}"
 
     def train_command(self) -> list[str]:
         """Command that trains it, or goes on where it was interrupted; [] if nothing is trained."""

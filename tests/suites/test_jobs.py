@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -247,12 +248,25 @@ def test_a_log_has_a_line_for_every_change(tmp_path):
     ]
     jobs.run_jobs(plan, tmp_path, show=display.LineReporter(lines.append), refresh_s=0.01)
     assert [line.partition(" (about")[0] for line in lines] == [
-        "e a-v1 seed 0: training",
-        "e a-v1 seed 0: scoring",
-        "e a-v1 seed 0: done",
-        "e b-v1 seed 0: training",
-        "e b-v1 seed 0: failed, ValueError: no",
+        "e (random) a-v1 seed 0: training",
+        "e (random) a-v1 seed 0: scoring",
+        "e (random) a-v1 seed 0: done",
+        "e (random) b-v1 seed 0: training",
+        "e (random) b-v1 seed 0: failed, ValueError: no",
     ]
+
+
+def test_two_weights_of_one_encoder_are_two_lines_each(tmp_path):
+    first = planned(tmp_path / "one" / "a", "import time; time.sleep(0.3)")
+    second = planned(tmp_path / "two" / "a", "import time; time.sleep(0.3)")
+    other = dataclasses.replace(second.job, weights="released")
+    plan = [first, dataclasses.replace(second, job=other)]
+    lines: list[str] = []
+    show = display.LineReporter(lines.append)
+    jobs.run_jobs(plan, tmp_path, parallel=2, show=show, refresh_s=0.01)
+    said = [line.partition(" (about")[0] for line in lines]
+    assert len(said) == len(set(said))
+    assert {"e (random) a-v1 seed 0: done", "e a-v1 seed 0: done"} <= set(said)
 
 
 def test_last_words():
@@ -266,7 +280,7 @@ def test_status_is_json_with_the_command(tmp_path):
     jobs.run_jobs(plan, tmp_path, refresh_s=0.01)
     content = json.loads((tmp_path / "a" / "status.json").read_text())
     assert content["train"] == ["-c", "print(1)"]
-    assert content["job"] == "e a-v1 seed 0"
+    assert content["job"] == "e (random) a-v1 seed 0"
 
 
 def wait_for(condition, timeout=20.0):

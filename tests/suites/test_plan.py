@@ -88,7 +88,7 @@ def test_the_matrix():
     ]
     assert len({job.work_dir for job in jobs}) == 4
     assert {job.protocol for job in jobs} == {"bccd-detection-scratch"}
-    assert jobs[0].name == "pe_spatial_t16_512 bccd-detection-scratch-v1 seed 0"
+    assert jobs[0].name == "pe_spatial_t16_512 (random) bccd-detection-scratch-v1 seed 0"
     assert len(plan.make_jobs(suite(seeds=2), encoders, seeds=3)) == 6
 
 

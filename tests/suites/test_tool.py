@@ -136,7 +136,10 @@ def test_a_record_that_a_check_refuses_is_not_recorded(tmp_path):
     path.write_text(json.dumps(data | {"content_sha256": content_sha256(data)}))
     done = run(*arguments, records=tmp_path / "records")
     assert done.returncode == 1, done.stderr
-    assert f"not shown: {ENCODER} mini-detection-v1 seed 0: a check refuses {path}" in done.stdout
+    assert (
+        f"not shown: {ENCODER} (random) mini-detection-v1 seed 0: a check refuses {path}"
+        in done.stdout
+    )
     assert "but the evidence gives" in done.stderr
 
 

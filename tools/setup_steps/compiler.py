@@ -94,6 +94,20 @@ def compile_minutes(num_jobs: int, for_cuda: bool) -> int:
     return max(1, round(processor_minutes / num_jobs))
 
 
+NINJA_STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]\s", re.MULTILINE)  # [12/78] c++ ...
+
+
+def files_compiled(output: str, seconds: float) -> str:
+    """How far ninja is, from what it printed, as a part of a sentence; "" before its first file."""
+    if not (steps := NINJA_STEP.findall(output)):
+        return ""
+    done, total = map(int, steps[-1])
+    text = f", {done} of {total} files ({100 * done // total} %)"
+    if 3 <= done < total:
+        text += f", about {max(1, round(seconds / done * (total - done) / 60))} min left"
+    return text
+
+
 def find_cuda(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
     """Version of nvcc and the toolkit folder it belongs to; (None, None) without nvcc."""
     home = environ.get("CUDA_HOME") or environ.get("CUDA_PATH")

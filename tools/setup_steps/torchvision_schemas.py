@@ -6,7 +6,7 @@ with `RuntimeError: operator torchvision::nms does not exist`, not with an Impor
 optional imports in mmengine and mmseg would forgive.
 
 `tools/setup_environment.py` copies this file into the virtual environment, with a `.pth` file that
-imports it when Python starts, only where it has seen that error. Here the two operators
+imports it when Python starts. Here the two operators
 that torchvision insists on are declared, without an implementation, just before torchvision is
 imported. Its Python part (all that timm needs) then works, and a call of a compiled
 operator raises torchvision's own explanation. Where the compiled part does load, nothing is done.

@@ -36,6 +36,7 @@ class Package(NamedTuple):
     extra: str = ""
 
 
+LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 PACKAGES = (
     Package("torch", ">=2.6", "==2.13.0"),
     # trackeval wants NumPy 2.3.2, which OpenCV 4.12 excludes; imaug, of mmdet, excludes later ones.
@@ -77,7 +78,7 @@ PACKAGES = (
     Package("ruff", ">=0.12", ">=0.12,<0.18", "dev"),
     Package("selenium", ">=4.20", ">=4.20,<5", "dev"),
     # A CUDA build of torch brings its own; beside a CPU build the tests interpret kernels with it.
-    Package("triton", None, "==3.6.0", "kernels"),
+    Package("triton", None, f"==3.6.0; {LINUX_X86}", "kernels"),
     # What installs pe_dense in place, and compiles mmcv's operators (`make operators`).
     Package("setuptools", None, ">=80,<85", "build"),
     Package("wheel", None, "", "build"),
