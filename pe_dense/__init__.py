@@ -43,15 +43,37 @@ def _new_name(name):
     return None
 
 
-def load(checkpoint, config=None, device=None, amp=False, options=None):
-    """A trained model that is called with pictures.
+def load(
+    checkpoint,
+    config=None,
+    device=None,
+    amp=False,
+    options=None,
+    *,
+    prompts=None,
+    weights=None,
+    readout=None,
+    layer=None,
+    threshold=None,
+):
+    """A model that is called with pictures: a trained one, or one that labels pixels by names.
+
+        model = load("work_dirs/street")
+        model = load("pe_core_b16_224", prompts=["road", "car", "sky"])
 
     Args:
-        checkpoint: Checkpoint file, or a work dir whose newest one is meant.
-        config: Config file, for checkpoints that do not hold their own.
+        checkpoint: Checkpoint file, or a work dir whose newest one is meant. With prompts: the name
+            of an encoder that has a text tower.
+        config: Config file, for checkpoints that do not hold their own; with prompts one of
+            segmentation by names.
         device: 'cpu', 'cuda', 'cuda:1' ...; by default the GPU if there is one.
         amp: Run the encoder in bfloat16.
         options: Overrides of config values, by name.
+        prompts: Texts, each of which becomes a class; nothing is trained.
+        weights: With prompts: 'released', 'random', a file or 'hf://repo[@revision][:file]'.
+        readout: With prompts: how a patch is read, see `pe_dense.text_dense.readouts`.
+        layer: With prompts: after which block, from 0; -1 is the last.
+        threshold: With prompts: pixels in which none has this probability are background.
 
     Returns:
         A `pe_dense.predict.model.Model`: a path, an array (H, W, 3) of RGB uint8, a PIL image, or
@@ -59,11 +81,12 @@ def load(checkpoint, config=None, device=None, amp=False, options=None):
         (`pe_dense.predict.results`), which draw and save themselves.
 
     Raises:
-        ValueError: If the checkpoint cannot be read or is of another task.
+        ValueError: If the checkpoint cannot be read or is of another task, the encoder has no text
+            tower, or the prompts make no classes.
     """
     # Not imported above: torch and OpenMMLab take seconds.
     return importlib.import_module("pe_dense.predict.model").load(
-        checkpoint, config, device, amp, options
+        checkpoint, config, device, amp, options, prompts, weights, readout, layer, threshold
     )
 
 

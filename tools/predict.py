@@ -4,11 +4,14 @@ python tools/predict.py work_dirs/street photo.jpg folder/ 'more/*.png' list.txt
 python tools/predict.py CHECKPOINT street.mp4 --out DIR
 python tools/predict.py CONFIG CHECKPOINT INPUT ... --out DIR
 python tools/predict.py configs/tracking/vos_custom.py street.mp4 --mask FIRST.png --out DIR
+python tools/predict.py pe_core_b16_224 INPUT ... --prompts road car sky --out DIR
 
 CHECKPOINT is a file, or a work dir whose newest checkpoint is meant; it knows its config. CONFIG
-is for another way of scoring, or for a checkpoint of an earlier version. Folders are searched with
-their subfolders, which stand in DIR again. DIR gets index.json (what was made of which file, and
-what could not be read), and
+is for another way of scoring, or for a checkpoint of an earlier version. With --prompts nothing is
+trained: an encoder with a text tower, or a config of segmentation by names, stands in its place,
+and every pixel gets the prompt that it is most like (docs/text_prompts.md). Folders are searched
+with their subfolders, which stand in DIR again. DIR gets index.json (what was made of which file,
+and what could not be read), and
   detection     detections.json: COCO with boxes, masks and scores of all detections
   segmentation  labels/*.png: indexed PNG, in the numbers of the training's label maps
   depth         depth/*.png: 16 bits, steps of 1/1000 m or as index.json says, 0 unknown; and *.npy,
@@ -24,6 +27,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from pe_dense.run import command_line
 
@@ -40,7 +44,7 @@ def parse_args() -> argparse.Namespace:
         nargs="+",
         metavar="[CONFIG] CHECKPOINT INPUT",
         help="checkpoint file or work dir, before it perhaps a config (.py; Python that is run), "
-        "then what to predict",
+        "or with --prompts an encoder or config alone; then what to predict",
     )
     parser.add_argument("--out", type=Path, required=True, help="new folder for what is made")
     parser.add_argument("--resume", action="store_true", help="go on with a folder of before")
@@ -66,7 +70,28 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--mask", type=Path, help="objects of the first frame, to be followed through a video"
     )
-    parser.add_argument("--weights", help="of the encoder that follows masks")
+    parser.add_argument("--weights", help="of the encoder that follows masks or reads by prompts")
+    parser.add_argument(
+        "--prompts",
+        nargs="+",
+        action="extend",
+        metavar="TEXT",
+        help="label pixels by these names, one a word or with commas between them",
+    )
+    parser.add_argument(
+        "--readout",
+        help="by name: layer, maskclip, sclip or clearclip, how a patch is read (default: the "
+        "config's if it names one, else clearclip)",
+    )
+    parser.add_argument(
+        "--layer", type=int, help="by name: block that is read, from 0 (default: likewise, else -1)"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="by name: pixels in which no name has this probability are background (default: none)",
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -84,40 +109,88 @@ def main() -> int:
     config, words = None, list(args.words)
     if words[0].endswith(".py"):
         config = words.pop(0)
+    is_by_name = args.prompts is not None
     if args.mask is not None or config is not None:
+        from pe_dense.predict.text_run import is_of_text
         from pe_dense.predict.video_command import is_of_tracking  # heavy
+        from pe_dense.run.config import load_template
 
-        if is_of_tracking(config):
+        if is_of_tracking(config) and not is_by_name:
             return follow_objects(str(config), words, args)
-    if args.mask is not None or args.weights is not None:
+        is_by_name = is_by_name or (config is not None and is_of_text(load_template(config)))
+    if args.mask is not None or (args.weights is not None and not is_by_name):
         raise ValueError(
             "--mask and --weights are for masks that are followed through a video; name the "
             "config first: configs/tracking/vos_custom.py"
         )
+    request = by_name(config, words, args) if is_by_name else by_checkpoint(config, words, args)
+    from pe_dense.predict.command import predict  # heavy: torch
+
+    outcome = predict(request)
+    return told(outcome, args)
+
+
+def by_checkpoint(config: str | None, words: list[str], args: argparse.Namespace) -> Any:
+    """What is predicted by a checkpoint."""
     if len(words) < 2:
         raise ValueError("name a checkpoint and then what to predict: pictures, folders, lists")
-    from pe_dense.predict.command import PredictRequest, predict  # heavy: torch
-
+    for name in ("readout", "layer", "threshold"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name} is for labels by name; name them with --prompts")
     checkpoint, *inputs = words
-    outcome = predict(
-        PredictRequest(
-            checkpoint=Path(checkpoint),
-            inputs=inputs,
-            out=args.out,
-            config=config,
-            encoder=args.encoder,
-            options=command_line.parse_options(args.cfg_options),
-            device=args.device,
-            amp=args.amp,
-            batch_size=args.batch_size,
-            overlays=args.overlays,
-            score_thr=args.score_thr,
-            ids=args.ids,
-            steps_per_metre=args.depth_scale,
-            resume=args.resume,
-            argv=sys.argv,
+    options = command_line.parse_options(args.cfg_options)
+    known = dict(checkpoint=Path(checkpoint), config=config, encoder=args.encoder, options=options)
+    return request_of(inputs, args, **known)
+
+
+def by_name(config: str | None, words: list[str], args: argparse.Namespace) -> Any:
+    """What is predicted by the names of classes, without a checkpoint."""
+    from pe_dense.predict.text_run import CONFIG, TextRequest  # heavy
+    from pe_dense.text_dense.prompts import typed_prompts
+
+    encoder = args.encoder
+    if config is None and encoder is None:
+        encoder = words.pop(0)
+    if not words:
+        raise ValueError(
+            "name an encoder with a text tower (or a config of segmentation by names) and then "
+            "what to predict: pictures, folders, lists"
         )
+    asked = TextRequest(
+        config=config or CONFIG,
+        encoder=encoder,
+        weights=args.weights,
+        prompts=None if args.prompts is None else typed_prompts(args.prompts),
+        readout=args.readout,
+        layer=args.layer,
+        threshold=args.threshold,
+        options=command_line.parse_options(args.cfg_options),
     )
+    return request_of(words, args, checkpoint=None, text=asked)
+
+
+def request_of(inputs: list[str], args: argparse.Namespace, **known: Any) -> Any:
+    """The request with what all models take."""
+    from pe_dense.predict.command import PredictRequest  # heavy: torch
+
+    return PredictRequest(
+        inputs=inputs,
+        out=args.out,
+        device=args.device,
+        amp=args.amp,
+        batch_size=args.batch_size,
+        overlays=args.overlays,
+        score_thr=args.score_thr,
+        ids=args.ids,
+        steps_per_metre=args.depth_scale,
+        resume=args.resume,
+        argv=sys.argv,
+        **known,
+    )
+
+
+def told(outcome: Any, args: argparse.Namespace) -> int:
+    """Exit code, once it is told what became of the pictures."""
     earlier = f" ({outcome.earlier} of them before)" if outcome.earlier else ""
     videos = f", {outcome.videos} videos" if outcome.videos else ""
     pictures = outcome.predicted + outcome.earlier

@@ -203,10 +203,11 @@ def run_text(args: argparse.Namespace) -> None:
     require_images(args)
     if args.encoder_options:
         raise ValueError("the towers of `text` are built as they are; leave --encoder-options out")
-    texts = [text.strip() for given in args.prompts for text in given.split(",")]
     from pe_dense.analysis.encoder_images import open_image_text  # heavy: torch
     from pe_dense.analysis.pictures import Views, write_text_pictures
+    from pe_dense.text_dense.prompts import typed_prompts
 
+    texts = typed_prompts(args.prompts)
     model, info = open_image_text(args.encoder, args.weights, args.seed)
     is_random = args.weights == "random"
     weights = f"random weights, seed {args.seed}" if is_random else f"weights {info.source}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from mmengine.logging import print_log
 
 from pe_dense.files import file_sha256
 from pe_dense.predict.folder_prediction import Outcome, predict_pictures, stamp_of
@@ -25,6 +26,7 @@ from pe_dense.predict.summary import (
     write_detections,
     write_index,
 )
+from pe_dense.predict.text_run import TextRequest, in_words, open_text, text_facts
 from pe_dense.predict.video_prediction import (
     ImagePredictor,
     VideoOutcome,
@@ -35,6 +37,7 @@ from pe_dense.predict.video_source import is_camera
 from pe_dense.predict.writing import DEPTH, LABELS, OVERLAYS, Writer
 from pe_dense.results.provenance import code_state, typed
 from pe_dense.run.protocol import protocol_sha256
+from pe_dense.run.start_table import tell_weights
 from pe_dense.run.trained_run import TrainedRun
 
 
@@ -43,7 +46,7 @@ class PredictRequest:
     """One prediction as it was asked for.
 
     Attributes:
-        checkpoint: File or work dir.
+        checkpoint: File or work dir; None with `text`.
         inputs: Files, folders, lists, globs, videos, numbers of cameras.
         out: Folder of the predictions.
         config: Config file, for checkpoints that do not hold their own.
@@ -58,9 +61,11 @@ class PredictRequest:
         steps_per_metre: Of 16-bit depth; None: from the config.
         resume: Go on with a folder.
         argv: The command line, for the index.
+        text: What to look for by name, instead of a checkpoint with its config, encoder and
+            options.
     """
 
-    checkpoint: Path
+    checkpoint: Path | None
     inputs: Sequence[str]
     out: Path
     config: str | None = None
@@ -75,6 +80,7 @@ class PredictRequest:
     steps_per_metre: float | None = None
     resume: bool = False
     argv: Sequence[str] = ("tools/predict.py",)
+    text: TextRequest | None = None
 
 
 def predict(request: PredictRequest) -> Outcome:
@@ -87,7 +93,7 @@ def predict(request: PredictRequest) -> Outcome:
     cv2.setLogLevel(0)  # each picture that fails is told of by its name
     found = find_inputs(request.inputs, request.out)
     output_stems([source.name for source in found.pictures])  # two of one name are refused here
-    run = open_trained(request.checkpoint, request.config, request.encoder, request.options)
+    run = _opened(request)
     predictor = Predictor(run, request.device, request.amp)
     if request.steps_per_metre is not None:
         predictor.steps_per_metre = request.steps_per_metre
@@ -97,6 +103,9 @@ def predict(request: PredictRequest) -> Outcome:
     if request.ids is not None:
         ids = ids_of_file(request.ids, found.pictures, predictor.classes)
     facts = facts_of(run, predictor, request)
+    if run.file is None:
+        tell_weights(run.facts.encoder, predictor.model.backbone.weights_info)
+        print_log(in_words(facts, predictor.model.parts.depth), "current")
     journal = Journal(request.out, facts, request.resume)
     writer = Writer(request.out, request.overlays, request.score_thr)
     batch_size = request.batch_size or predictor.batch_size
@@ -109,9 +118,10 @@ def predict(request: PredictRequest) -> Outcome:
     if predictor.task == "detection" and found.pictures:
         write_detections(request.out, good, journal, predictor.classes, ids)
     commit, is_dirty = code_state()
+    source = {} if run.file is None else dict(checkpoint_file=str(run.file))
     made = [dict(input=video.input, file=video.file) for video in videos if not video.error]
     head = dict(
-        command=shlex.join(typed(request.argv)), checkpoint_file=str(run.file), **facts,
+        command=shlex.join(typed(request.argv)), **source, **facts,
         commit=commit, dirty=is_dirty, videos=made,
     )  # fmt: skip
     write_index(request.out, head, found.pictures, journal, outcome.failed)
@@ -179,9 +189,12 @@ def _predict_videos(
 
 def facts_of(run: TrainedRun, predictor: Predictor, request: PredictRequest) -> dict[str, Any]:
     """What the files of a folder have in common; a run that goes on must have the same."""
-    assert run.file is not None
+    if run.file is None:
+        source = text_facts(predictor.model)
+    else:
+        source = dict(checkpoint_sha256=file_sha256(run.file))
     facts: dict[str, Any] = dict(
-        checkpoint_sha256=file_sha256(run.file),
+        **source,
         encoder=run.facts.encoder,
         settings_sha256=protocol_sha256(run.template, predictor.is_amp),
         task=predictor.task,
@@ -197,6 +210,14 @@ def facts_of(run: TrainedRun, predictor: Predictor, request: PredictRequest) -> 
         named = zip(predictor.ids, predictor.classes, strict=True)
         facts["classes"] = [dict(id=number, name=name) for number, name in named]
     return facts
+
+
+def _opened(request: PredictRequest) -> TrainedRun:
+    """The run that predicts."""
+    if request.text is not None:
+        return open_text(request.text)
+    assert request.checkpoint is not None
+    return open_trained(request.checkpoint, request.config, request.encoder, request.options)
 
 
 def _require_sense(request: PredictRequest) -> None:

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from pe_dense.predict.predictor import Predictor, Prepared
 from pe_dense.predict.results import Result
+from pe_dense.predict.text_run import CONFIG, TextRequest, open_text, text_facts
 from pe_dense.run.opened_run import open_run
 from pe_dense.run.request import RunRequest
 from pe_dense.run.saved_run import open_saved
@@ -54,9 +55,25 @@ def load(
     device: str | None = None,
     amp: bool = False,
     options: Mapping[str, Any] | None = None,
+    prompts: Sequence[str] | None = None,
+    weights: str | None = None,
+    readout: str | None = None,
+    layer: int | None = None,
+    threshold: float | None = None,
 ) -> Model:
-    """The model of a checkpoint; see `pe_dense.load`."""
-    return Model(Predictor(open_trained(checkpoint, config, options=options), device, amp))
+    """The model of a checkpoint, or of names; see `pe_dense.load`."""
+    if prompts is None:
+        given = dict(weights=weights, readout=readout, layer=layer, threshold=threshold)
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"{name}={value!r} goes with prompts; give them, or leave it out")
+        return Model(Predictor(open_trained(checkpoint, config, options=options), device, amp))
+    asked = TextRequest(
+        config or CONFIG, str(checkpoint), weights, prompts, readout, layer, threshold, options
+    )
+    model = Model(Predictor(open_text(asked), device, amp))
+    text_facts(model.predictor.model)  # refuses what is no name
+    return model
 
 
 class Model:

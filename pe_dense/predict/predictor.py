@@ -54,7 +54,7 @@ class Predictor:
     Preparing may happen in several threads at once, running in one.
 
     Args:
-        run: The checkpoint with its config.
+        run: The checkpoint with its config, or a config that trains nothing.
         device: 'cpu', 'cuda', 'cuda:1' ...; None takes the machine's GPU if there is one.
         amp: Run the encoder in bfloat16, also where it was trained without.
 
@@ -101,7 +101,8 @@ class Predictor:
 
             self._palette_K3 = palette_of(loader.dataset, self.classes)
         self.steps_per_metre = steps_per_metre(cfg) if self.task == "depth" else 0.0
-        self._guard = RequireFiniteOutputs(f"checkpoint {run.file}")
+        source = f"encoder {cfg.encoder}" if run.file is None else f"checkpoint {run.file}"
+        self._guard = RequireFiniteOutputs(source)
         self._runner: Any = SimpleNamespace(model=self.model, iter=0)
         self._guard.before_test(self._runner)
 

@@ -245,7 +245,7 @@ def _open_untrained(request: RunRequest) -> TrainedRun:
             "makes"
         )
     digest = protocol_sha256(template, request.amp)
-    facts = _facts_of_no_training(
+    facts = facts_of_no_training(
         cfg.encoder, None, digest, seed=cfg.randomness.seed, amp=request.amp
     )
     return TrainedRun(None, None, facts, cfg, template, request.config)
@@ -264,15 +264,16 @@ def _published_facts(request: RunRequest, file: Path, state: Mapping[str, Any]) 
             "with a config that only evaluates (its name ends in _eval or _tta)"
         )
     weights = WeightsInfo(file.name, file_sha256(file))
-    facts = _facts_of_no_training(
+    facts = facts_of_no_training(
         request.encoder or cfg.encoder, weights, None, seed=cfg.randomness.seed
     )
     return dataclasses.replace(facts, canvas=trained_canvas(state))
 
 
-def _facts_of_no_training(
+def facts_of_no_training(
     encoder: str, weights: WeightsInfo | None, protocol: str | None, seed: int, amp: bool = False
 ) -> RunFacts:
+    """What stands in for the facts of training where nothing was trained here."""
     commit, dirty = code_state()
     return RunFacts(
         encoder=encoder,

@@ -70,15 +70,20 @@ def use_plain_weights(cfg: Config) -> None:
 def trained_model(run: TrainedRun) -> torch.nn.Module:
     """The model of a run with its weights, ready to predict, on the GPU if there is one.
 
+    Without a checkpoint they are those of the encoder, drawn with the seed of the config where it
+    has none.
+
     Raises:
         ValueError: If the checkpoint does not fit the model.
     """
     init_default_scope(run.cfg.get("default_scope", "mmengine"))
     if run.facts.amp:
         encoder_settings(run.cfg).amp_dtype = "bfloat16"
-    with run.building():
+    with run.building(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.facts.seed)
         model = MODELS.build(copy.deepcopy(run.cfg.model))
-    load_strictly(model, run.content, str(run.file))
+    if run.content is not None:
+        load_strictly(model, run.content, str(run.file))
     return model.to(device_of_machine()).eval()
 
 
