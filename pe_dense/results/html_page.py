@@ -24,6 +24,7 @@ from pe_dense.results.row_notes import ONE_SEED, row_notes
 from pe_dense.results.store import weights_tag
 from pe_dense.results.tables import (
     ABSENT,
+    GENERATED,
     about_protocol,
     blind_text,
     by_protocol,
@@ -37,7 +38,16 @@ from pe_dense.results.tables import (
 
 PAGE = Path(__file__).parent / "page"
 # In this order they are one script: each uses only names of those before it until the page starts.
-SCRIPTS = ("dom.js", "filters.js", "table.js", "chart.js", "plots.js", "record.js", "page.js")
+SCRIPTS = (
+    "dom.js",
+    "filters.js",
+    "table.js",
+    "chart.js",
+    "plots.js",
+    "record.js",
+    "matrix.js",
+    "page.js",
+)
 
 
 def render_html(records: Sequence[Record], findings: Findings = NOTHING_FOUND) -> str:
@@ -107,6 +117,7 @@ def page_data(records: Sequence[Record], findings: Findings) -> list[dict[str, A
                 "task": first.task,
                 "heading": heading_of(first),
                 "dataset": first.dataset.name,
+                "generated": first.dataset.name in GENERATED,
                 "metric": protocol.metric,
                 "higher": protocol.higher_is_better,
                 "about": about_protocol(group),

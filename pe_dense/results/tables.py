@@ -27,6 +27,8 @@ from pe_dense.results.store import encoder_of_folder, record_path, weights_tag
 
 # Data sets of generated scenes: good for checking code, so their tables come last.
 GENERATED = ("mini", "mini-mot", "mini2", "mini2-mot")
+FIRST_TASKS = ("detection", "segmentation", "tracking", "depth")
+FIRST_DATA = ("coco", "ade20k", "davis2017", "nyu", "imagenet")
 ABSENT = "-"
 
 
@@ -75,8 +77,8 @@ def build_sections(records: Sequence[Record], findings: Findings = NOTHING_FOUND
 def by_protocol(records: Sequence[Record]) -> list[list[Record]]:
     """Records of each protocol version, in the order of the pages.
 
-    Published data come first, generated scenes last; then tasks with measured rows first, and
-    within a task the protocols with measured rows.
+    Generated scenes come last. The tasks and data sets that most people ask for come first, as
+    `FIRST_TASKS` and `FIRST_DATA` have them, others by name; then protocols with measured rows.
 
     Raises:
         ValueError: If records of one protocol version disagree on what it measures.
@@ -86,16 +88,21 @@ def by_protocol(records: Sequence[Record]) -> list[list[Record]]:
         groups.setdefault((record.protocol.id, record.protocol.version), []).append(record)
     for rows in groups.values():
         check_agreement(rows)
-    measured = {heading_of(record) for record in records if record.origin == "measured"}
 
-    def place(rows: list[Record]) -> tuple[bool, bool, str, bool, str, int]:
+    def place(rows: list[Record]) -> tuple[bool, int, str, int, str, bool, str, int]:
         only_reported = all(record.origin == "reported" for record in rows)
-        generated, heading = rows[0].dataset.name in GENERATED, heading_of(rows[0])
-        protocol = rows[0].protocol
-        known = heading in measured
-        return generated, not known, heading, only_reported, protocol.id, protocol.version
+        first, protocol = rows[0], rows[0].protocol
+        data = first.dataset.name
+        return (
+            data in GENERATED, _place(first.task, FIRST_TASKS), heading_of(first),
+            _place(data, FIRST_DATA), data, only_reported, protocol.id, protocol.version,
+        )  # fmt: skip
 
     return sorted(groups.values(), key=place)
+
+
+def _place(name: str, first: Sequence[str]) -> int:
+    return first.index(name) if name in first else len(first)
 
 
 def heading_of(record: Record) -> str:

@@ -13,8 +13,10 @@ from pe_dense.results.html_page import render_html
 from pe_dense.results.leaderboard import render_markdown
 from pe_dense.results.mean_rank import MeanRank, MeanRanks
 from pe_dense.results.power import Detectable
+from pe_dense.results.rank_groups import Rank
 from pe_dense.results.refusals import with_html
 from pe_dense.results.statistics import CombinedInterval
+from pe_dense.results.store import record_path
 
 webdriver = pytest.importorskip(
     "selenium.webdriver", reason="needs selenium: pip install -e .[dev]"
@@ -137,7 +139,7 @@ def set_width(page, width):
 
 def test_every_protocol_is_there(page):
     assert len(page.texts("main section")) == 5
-    assert page.texts("main > h2") == ["depth", "detection", "segmentation", "tracking"]
+    assert page.texts("main > h2") == ["detection", "segmentation", "tracking", "depth"]
     assert page.texts(f"{COCO_TABLE} h4") == ["Measured here", "Reported by others"]
     assert page.texts("#count") == ["38 results under 5 protocols"]
     assert "COCO 2017, split val, 5000 items; AP, percent" in page.texts(f"{COCO_TABLE} .about")[0]
@@ -268,11 +270,114 @@ def wait_for(page, condition):
     WebDriverWait(page.driver, 5, 0.05).until(lambda _: page.run(condition))
 
 
-def test_contents_link_to_one_protocol(page):
-    assert len(page.texts("#contents a")) == 5
-    page.click("#contents a[href*=nyu]")
+def test_few_tables_are_open_and_many_are_drawn_when_opened(open_page, make_record):
+    def page_of(count):
+        return open_page([make_record({"protocol.id": f"p{i:02d}"}) for i in range(count)])
+
+    assert len(page_of(8).texts("main section table")) == 8
+    page = page_of(9)
+    assert page.texts("main section h3 a") == [f"p{i:02d}" for i in range(9)]
+    assert page.texts("main section table") == []
+    assert "1 measured" in page.texts("main summary")[0]
+    page.click("main section:nth-of-type(2) summary h3 + .note")
+    wait_for(page, "return document.querySelectorAll('main section table').length === 1")
+    assert len(page.texts("main section:nth-of-type(2) td.score button")) == 1
+    page.click("main section:nth-of-type(3) summary a")  # the name leads to this protocol alone
     wait_for(page, "return document.querySelectorAll('main section').length === 1")
-    assert page.texts("main section h3 a") == ["nyu-dpt-pe"]
+    assert page.texts("main section h3 a") == ["p02"]
+    assert len(page.texts("main section table")) == 1
+
+
+MATRIX = "#overview table.matrix"
+
+
+def cells(page, row):
+    """Cells of a line of the matrix: the scores in each."""
+    code = (
+        "const rows = [...document.querySelectorAll(arguments[0] + ' tbody tr')];"
+        "const row = rows.find(r => r.cells[0].textContent === arguments[1]);"
+        "return [...row.cells].slice(1).map(c => [...c.querySelectorAll('.cell')]"
+        ".map(s => [s.textContent, s.className]))"
+    )
+    return page.run(code, MATRIX, row)
+
+
+def test_the_matrix_has_measured_and_reported_apart(page):
+    assert page.texts(f"{MATRIX} thead a") == [
+        "BCCDdetection, AP",
+        "COCO 2017detection, AP",
+        "ADE20Ksegmentation, mIoU",
+        "DAVIS 2017tracking, J&F",
+        "NYUv2depth, RMSE",
+    ]  # fmt: skip
+    page.click("#overview .more")
+    reported = cells(page, "webdino_7b14")
+    assert [[text for text, _ in cell] for cell in reported] == [[], [], [], ["57.1"], []]
+    measured = next(t for t in page.texts(f"{MATRIX} tbody th") if t.startswith("dinov3_l16, "))
+    found = [cell[0] for cell in cells(page, measured) if cell]
+    assert {text for text, _ in found} <= {"55.9", "53.8", "73.1", "0.309"}  # weights by protocol
+    assert all("ours" in kind for _, kind in found)
+    assert not any("ours" in kind for cell in reported for _, kind in cell)
+    best = set(page.texts(f"{MATRIX} .best-cell"))
+    assert best == {"57.0", "51.6", "54.3", "73.3", "0.309"}  # RMSE: the lowest
+
+
+def test_the_matrix_of_a_task_has_its_protocols(open_page, make_record, make_reported):
+    names = {"a": (0.2, 0.6), "b": (0.4, 0.5), "c": (0.3, None)}
+    page = open_page([
+        make_reported({"protocol.id": f"p{i}", "encoder.name": name, "scores": {"AP": score}})
+        for name, scores in names.items() for i, score in enumerate(scores) if score is not None
+    ])  # fmt: skip
+    assert page.texts(MATRIX) == []  # one data set: one column says no more than its table
+    page.choose("task", "detection")
+    assert page.texts(f"{MATRIX} tbody th") == ["a", "b", "c"]
+    assert cells(page, "c") == [[["30.0", "cell"]], []]
+    assert page.texts(f"{MATRIX} .best-cell") == ["60.0", "40.0"]
+
+
+def test_two_encoders_side_by_side(open_page, make_record, make_reported):
+    depth = {"task": "depth", "protocol.metric": "rmse", "protocol.higher_is_better": False}
+    records, ranks = [], {}
+    for name, score, group in (("a", 0.5, 1), ("b", 0.46, 2)):
+        here = {"encoder.name": name, "encoder.weights": "w.pt", "encoder.weights_sha256": "d" * 64}
+        both = [
+            make_record({**here, "protocol.id": "p", "scores": {"AP": score}}),
+            make_record({**here, **depth, "protocol.id": "q", "scores": {"rmse": score}}),
+        ]
+        ranks[str(record_path(both[0]))] = Rank(name, score, group, 0.01, 1, False)
+        records += both
+    records.append(make_record({"encoder.name": "c", "protocol.id": "p", "scores": {"AP": 0.1}}))
+    papers = {"r": 0.61, "s": 0.62}
+    records += [
+        make_reported({"protocol.id": "t", "encoder.name": name, "scores": {"AP": score}})
+        for name, score in papers.items()
+    ]
+    page = open_page(records, Findings(ranks))
+    lines = (
+        "return [...document.querySelectorAll(arguments[0])].map(r => [...r.cells].map(c =>"
+        " c.textContent).concat(r.cells[5].className))"
+    )
+    page.choose("a", "a, weights dddddddd")
+    page.choose("b", "b, weights dddddddd")
+    first, second = page.run(lines, f"{MATRIX} tbody tr")
+    assert first == ["p-v1", "BCCD", "AP", "50.0", "46.0", "+4.0",
+                     "both measured here, groups 1 and 2", "better"]  # fmt: skip
+    assert second[3:] == ["0.500", "0.460", "+0.040", "both measured here", "worse"]
+    command = "python tools/leaderboard.py compare a b --protocol p"
+    assert page.texts("#overview pre") == [command]
+    assert page.texts("main section h3 a") == ["p", "q"]
+    address = page.driver.current_url
+    page.driver.get("about:blank")
+    page.driver.get(address)
+    assert page.run(lines, f"{MATRIX} tbody tr") == [first, second]
+    page.click("#clear")
+    page.choose("a", "r")
+    page.choose("b", "s")
+    ((*_, difference, compared, kind),) = page.run(lines, f"{MATRIX} tbody tr")
+    assert (difference, compared, kind) == ("\u22121.0", "both reported by others", "worse")
+    assert page.texts("#overview pre") == []
+    page.choose("b", "c, random weights")
+    assert "No protocol has both." in page.texts("#overview p")
 
 
 def test_metrics_of_classes_are_shown_on_demand(page):

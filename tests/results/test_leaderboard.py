@@ -43,28 +43,6 @@ A `+` after a commit marks uncommitted changes. The interval says what another t
 of `n` units would give, and other seeds where a row has several. Group 1 is the best row
 and all that cannot be told from it.
 
-## Depth
-
-### nyu-linear, version 1
-
-BCCD, split test, 72 items; RMSE, metres, lower is better.
-
-Measured:
-
-| Encoder | Weights | RMSE | Seeds | Notes | δ1 | Train | Commit | Date |
-| --- | --- | ---: | ---: | --- | ---: | ---: | --- | --- |
-| a | random | 0.312 | - | one seed; no evidence | 95.0 | - | 1234567 | 2026-01-31 |
-| b | random | 0.400 | - | one seed; no evidence | - | 2.0 h | 1234567 | 2026-01-31 |
-
-- One seed: the row compares checkpoints, not encoders.
-- No evidence: nobody can compute the score again, or an interval; only the record vouches for them.
-
-Best row:
-
-```bash
-python tools/test.py configs/detection/bccd.py best.pth
-```
-
 ## Detection
 
 ### bccd-detection-scratch, version 1
@@ -92,6 +70,28 @@ Reported by others:
 | Encoder | AP | Source |
 | --- | ---: | --- |
 | pe_spatial_t16_512 | 64.2 | arXiv:2504.13181, Table \\<15\\> \\| row 2 |
+
+## Depth
+
+### nyu-linear, version 1
+
+BCCD, split test, 72 items; RMSE, metres, lower is better.
+
+Measured:
+
+| Encoder | Weights | RMSE | Seeds | Notes | δ1 | Train | Commit | Date |
+| --- | --- | ---: | ---: | --- | ---: | ---: | --- | --- |
+| a | random | 0.312 | - | one seed; no evidence | 95.0 | - | 1234567 | 2026-01-31 |
+| b | random | 0.400 | - | one seed; no evidence | - | 2.0 h | 1234567 | 2026-01-31 |
+
+- One seed: the row compares checkpoints, not encoders.
+- No evidence: nobody can compute the score again, or an interval; only the record vouches for them.
+
+Best row:
+
+```bash
+python tools/test.py configs/detection/bccd.py best.pth
+```
 """
 
 

@@ -87,3 +87,10 @@ function recordsOf(row) {
 function keyOf(section) {
   return `${section.id}-v${section.version}`;
 }
+
+/** An encoder with the weights that papers report, or with others. */
+function nameOf(row) {
+  const isReleased = row.origin === "reported" || /^(released|hf:)/.test(row.record.encoder.weights);
+  if (isReleased) return row.encoder;
+  return `${row.encoder}, ${row.weights === "random" ? "random weights" : `weights ${row.weights}`}`;
+}

@@ -1,7 +1,7 @@
 // Filters, kept in the address after '#' so that a view can be linked.
 
 const filters = document.getElementById("filters");
-const FIELDS = ["task", "protocol", "family", "origin", "q", "metrics"];
+const FIELDS = ["task", "protocol", "family", "origin", "q", "metrics", "a", "b"];
 const ORIGINS = { measured: "measured here", reported: "reported by others" };
 
 function currentFilters() {
@@ -55,7 +55,8 @@ function settle(changed) {
 
 function sectionMatches(section, wanted) {
   return (!wanted.task || section.task === wanted.task) &&
-    (!wanted.protocol || keyOf(section) === wanted.protocol);
+    (!wanted.protocol || keyOf(section) === wanted.protocol) &&
+    (!(wanted.a && wanted.b) || [wanted.a, wanted.b].every((name) => section.rows.some((row) => nameOf(row) === name)));
 }
 
 /** All words of the search must be somewhere in the row. */

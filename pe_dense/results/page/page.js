@@ -2,6 +2,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const TABLES = [["measured", "Measured here"], ["reported", "Reported by others"]];
+const FEW_TABLES = 8; // as many are open from the start
 
 function draw() {
   const wanted = currentFilters();
@@ -11,24 +12,54 @@ function draw() {
     .filter(({ rows }) => rows.length);
   redraws.length = 0;
   target.replaceChildren();
+  const overview = wanted.a && wanted.b ? makePair(drawn, wanted) : makeMatrix(drawn, wanted, draw);
+  document.getElementById("overview").replaceChildren(...(overview || []));
   if (data.meanRanks && !Object.values(wanted).some(Boolean)) target.append(...meanRankParts(data.meanRanks));
   let heading = null;
   for (const { section, rows } of drawn) {
     if (section.heading !== heading) target.append(make("h2", {}, section.heading));
     heading = section.heading;
-    target.append(makeSection(section, rows, wanted.metrics === "all"));
+    const fill = () => fillSection(section, rows, wanted.metrics === "all");
+    target.append(makeSection(section, rows, fill, drawn.length <= FEW_TABLES));
   }
   redraws.forEach((redraw) => redraw()); // only now do the charts know their width
   showCount(drawn, wanted);
 }
 
-function makeSection(section, rows, allMetrics) {
-  const key = keyOf(section);
-  const link = make("a", { href: `#${new URLSearchParams({ protocol: key })}` }, section.id);
-  const parts = [
-    make("h3", {}, link, make("span", { class: "version" }, ` version ${section.version}`)),
-    make("p", { class: "about" }, section.about),
-  ];
+/** A protocol: its name, what it is in a line, and its tables, drawn when they are opened. */
+function makeSection(section, rows, fill, isOpen) {
+  const body = make("div", {});
+  const details = make("details", { ontoggle: () => {
+    if (!details.open || body.hasChildNodes()) return;
+    const before = redraws.length;
+    body.append(...fill());
+    redraws.slice(before).forEach((redraw) => redraw());
+  } }, make("summary", {},
+    make("h3", {}, make("a", { href: addressOf(section) }, section.id),
+      make("span", { class: "version" }, ` version ${section.version}`)),
+    make("span", { class: "note" }, `${section.dataset}, ${mainOf(section).spelling}; ${countText(rows)}`),
+    make("span", { class: "note" }, bestText(section, rows))), body);
+  if (isOpen) {
+    body.append(...fill());
+    details.open = true;
+  }
+  return make("section", { "data-protocol": keyOf(section) }, details);
+}
+
+/** '2 measured, 11 reported'. */
+function countText(rows) {
+  return TABLES.map(([origin]) => [rows.filter((row) => row.origin === origin).length, origin])
+    .filter(([count]) => count).map(([count, origin]) => `${count} ${origin}`).join(", ");
+}
+
+/** 'best 57.8, pe_spatial_g14_448': rows come best first. */
+function bestText(section, rows) {
+  const best = rows.find((row) => scoreOf(row, section) === bestScore({ section, rows }));
+  return best ? `best ${shown(scoreOf(best, section), mainOf(section))}, ${nameOf(best)}` : "";
+}
+
+function fillSection(section, rows, allMetrics) {
+  const parts = [make("p", { class: "about" }, section.about)];
   for (const [origin, title] of TABLES) {
     const mine = rows.filter((row) => row.origin === origin);
     if (!mine.length) continue;
@@ -43,7 +74,7 @@ function makeSection(section, rows, allMetrics) {
   }
   const charts = [layerChart(section, rows), costPlot(section, rows)].filter(Boolean);
   if (charts.length) parts.push(make("div", { class: "charts" }, ...charts));
-  return make("section", { "data-protocol": key }, ...parts);
+  return parts;
 }
 
 /** The list over all protocols, which filters hide: it is of no single one. */
@@ -76,21 +107,6 @@ function showCount(drawn, wanted) {
 /** Text in which `...` is code. */
 function withCode(text) {
   return text.split("`").map((part, i) => (i % 2 ? make("code", {}, part) : part));
-}
-
-function fillContents() {
-  const contents = document.getElementById("contents");
-  const headings = Map.groupBy(data.sections, (section) => section.heading);
-  contents.hidden = data.sections.length < 2;
-  const count = (section, origin) => section.rows.filter((row) => row.origin === origin).length;
-  contents.append(...[...headings].map(([heading, sections]) => make("div", {}, make("h2", {}, heading),
-    make("ul", {}, ...sections.map((section) => {
-      const key = keyOf(section);
-      const counts = [[count(section, "measured"), "measured"], [count(section, "reported"), "reported"]];
-      return make("li", {}, make("a", { href: `#${new URLSearchParams({ protocol: key })}` }, key),
-        make("span", { class: "note" },
-          ` ${counts.filter(([n]) => n).map(([n, name]) => `${n} ${name}`).join(", ")}`));
-    })))));
 }
 
 // ---- theme: that of the system until the button is pressed
@@ -140,7 +156,7 @@ addEventListener("resize", () => {
 });
 
 fillFilters(data.sections);
-fillContents();
+fillPair(data.sections);
 readAddress();
 nameTheme();
 draw();

@@ -134,7 +134,10 @@ function rangeOf(section, rows) {
     return all.flatMap((one) => (one.interval
       ? [one.interval.low, one.interval.high, scoreOf(one, section)] : []));
   });
-  return bounds.length ? [Math.min(...bounds), Math.max(...bounds)] : null;
+  if (!bounds.length) return null;
+  // A row alone would fill any scale of its own: it is shown on that of the metric.
+  if (rows.length === 1) bounds.push(0, mainOf(section).unit === "%" ? 1 : 0);
+  return [Math.min(...bounds), Math.max(...bounds)];
 }
 
 function scaleEnds(section, range) {
