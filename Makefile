@@ -2,6 +2,7 @@
 # make test    set up, then all tests, a file per core (options: PYTEST_ARGS="-k pe -x"; one: "-n 0")
 # make setup   only the set-up, in .venv              (another Python: PYTHON=/path/to/python3.11)
 # make operators    compile mmcv's operators (for a GPU with nvcc); needs a C++ compiler and ten minutes
+# make docs    README, docs/ and measurements as a site, in site/
 # make lint    ruff        make clean   remove what the demo made        make clean-venv   .venv
 
 SHELL := /bin/sh
@@ -15,7 +16,7 @@ PYTHON ?= $(shell for python in .venv/bin/python python3 python3.13 python3.12 p
 	$$python tools/setup_steps/versions.py 2>/dev/null && { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup operators demo test lint clean clean-venv
+.PHONY: help setup operators demo test docs lint clean clean-venv
 
 help:
 	@sed -n 's/^# //p;/^$$/q' Makefile
@@ -37,6 +38,9 @@ demo: setup
 
 test: setup
 	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+
+docs: setup
+	$(RUN) tools/docs_site.py --out site
 
 lint: setup
 	$(RUN) -m ruff check .

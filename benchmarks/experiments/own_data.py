@@ -60,7 +60,7 @@ class Task:
     trains: bool = True
 
 
-SHORT = ("tune=frozen", "image_side=224")
+SHORT = ("tune=frozen", "image_scale=(224,224)")
 TASKS = (
     Task("segmentation_linear", "segmentation/linear_custom.py", "real_photos"),
     Task("depth_linear", "depth/linear_custom.py", "real_depth"),

@@ -27,7 +27,7 @@ COMMAND = "pe-dense"  # what an installed wheel is called by
 # Where a wheel holds what the repository holds beside the package; see setup.py.
 SHIPPED = Path(__file__).resolve().parents[1] / "repository"
 # Tools that set up a checkout, which a wheel has no use for; setup.py leaves them out by this line.
-REPOSITORY_TOOLS = ("setup_environment", "compile_operators")
+REPOSITORY_TOOLS = ("setup_environment", "compile_operators", "docs_site")
 # Import name -> distributions that provide it, first found wins.
 DISTRIBUTIONS = {
     "mmengine": ("onedl-mmengine", "mmengine"),

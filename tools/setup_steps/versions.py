@@ -77,6 +77,7 @@ PACKAGES = (
     Package("pytest-xdist", ">=3.6", ">=3.6,<4", "dev"),
     Package("ruff", ">=0.12", ">=0.12,<0.18", "dev"),
     Package("selenium", ">=4.20", ">=4.20,<5", "dev"),
+    Package("mkdocs-material", ">=9.6,<10", ">=9.6,<10", "dev"),
     # A CUDA build of torch brings its own; beside a CPU build the tests interpret kernels with it.
     Package("triton", None, f"==3.6.0; {LINUX_X86}", "kernels"),
     # What installs pe_dense in place, and compiles mmcv's operators (`make operators`).
