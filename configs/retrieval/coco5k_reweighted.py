@@ -13,19 +13,6 @@ Scores are re-weighted by a softmax over all queries of the test set, as PE's pu
 see all queries at once, as no search does. The same captions share their pictures.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/retrieval.py"]
-protocol = dict(
-    id="coco5k-retrieval-reweighted",
-    version=1,
-    task="retrieval",
-    dataset="coco",
-    split="Karpathy test",
-    metric="text_to_image_R@1",
-    higher_is_better=True,
-)
-
-encoder = "pe_core_b16_224"
-weights = "released"
-data_root = "data/coco"
-captions, style, folder, num_items = "dataset_coco.json", "karpathy", "", 5000
-fit, reweight = "squash", 1.0
+_base_ = "coco5k.py"
+protocol = dict(id="coco5k-retrieval-reweighted")
+reweight = 1.0

@@ -12,19 +12,6 @@ Scores are re-weighted by a softmax over all queries of the test set, as PE's pu
 see all queries at once, as no search does. The same captions share their pictures.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/retrieval.py"]
-protocol = dict(
-    id="flickr30k-retrieval-reweighted",
-    version=1,
-    task="retrieval",
-    dataset="flickr30k",
-    split="Karpathy test",
-    metric="text_to_image_R@1",
-    higher_is_better=True,
-)
-
-encoder = "pe_core_b16_224"
-weights = "released"
-data_root = "data/flickr30k"
-captions, style, folder, num_items = "dataset_flickr30k.json", "karpathy", "flickr30k-images", 1000
-fit, reweight = "squash", 1.0
+_base_ = "flickr30k.py"
+protocol = dict(id="flickr30k-retrieval-reweighted")
+reweight = 1.0

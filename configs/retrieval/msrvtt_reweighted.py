@@ -13,20 +13,6 @@ Scores are re-weighted by a softmax over all queries of the test set, as PE's pu
 see all queries at once, as no search does. The same captions share their videos.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/retrieval.py"]
-protocol = dict(
-    id="msrvtt-retrieval-reweighted",
-    version=1,
-    task="retrieval",
-    dataset="msrvtt",
-    split="1k-A test",
-    metric="text_to_video_R@1",
-    higher_is_better=True,
-)
-
-encoder = "pe_core_b16_224"
-weights = "released"
-data_root = "data/msrvtt"
-captions, style, folder, num_items = "MSRVTT_JSFUSION_test.csv", "msrvtt", "videos/all", 1000
-media = "video"
-fit, reweight = "squash", 1.0
+_base_ = "msrvtt.py"
+protocol = dict(id="msrvtt-retrieval-reweighted")
+reweight = 1.0

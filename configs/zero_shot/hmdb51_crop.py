@@ -13,23 +13,6 @@ PE's evaluation reads names from a list that is not published; here they are the
 folders, and the videos are those of the first test split.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/zero_shot.py"]
-protocol = dict(
-    id="hmdb51-zero-shot-crop",
-    version=1,
-    task="zero_shot",
-    dataset="hmdb51",
-    split="test 1",
-    metric="top1",
-    higher_is_better=True,
-)
-
-encoder = "pe_core_b16_224"
-weights = "released"
-data_root = "data/hmdb51"
-folder, names, num_classes = "videos", "words", 51
-media = "video"
-lists = "testTrainMulti_7030_splits/*_test_split1.txt"
-templates = "clip_action_templates"
-templates_sha256 = "e74acb70d4fb680e89bcce5107dbb736e425fa3fbd4365b8bc5eabcf218e2349"
+_base_ = "hmdb51.py"
+protocol = dict(id="hmdb51-zero-shot-crop")
 fit = "crop"

@@ -10,23 +10,6 @@ Expected: top-1 of T16, S16, B16, L14, G14 in the README of perception_models @ 
 Differs:  float32, not half precision; ties count against the right class.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/zero_shot.py"]
-protocol = dict(
-    id="imagenet-zero-shot-crop",
-    version=1,
-    task="zero_shot",
-    dataset="imagenet",
-    split="val",
-    metric="top1",
-    higher_is_better=True,
-)
-
-encoder = "pe_core_b16_224"
-weights = "released"
-data_root = "data/imagenet"
-folder, names, num_classes = "val", "imagenet", 1000
-folders_sha256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
-repeated_names = "first"
-templates = "clip_imagenet_templates"
-templates_sha256 = "8f1050a460cfeddf3bc204a36dad3b256328b0e19f7ce481f88f7f652db0f526"
+_base_ = "imagenet.py"
+protocol = dict(id="imagenet-zero-shot-crop")
 fit = "crop"

@@ -9,23 +9,6 @@ Expected: not known here.
 Differs:  float32, not half precision; ties count against the right class.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/zero_shot.py"]
-protocol = dict(
-    id="imagenet-sketch-zero-shot-crop",
-    version=1,
-    task="zero_shot",
-    dataset="imagenet-sketch",
-    split="test",
-    metric="top1",
-    higher_is_better=True,
-)
-
-encoder = "pe_core_b16_224"
-weights = "released"
-data_root = "data/imagenet-sketch"
-folder, names, num_classes = "sketch", "imagenet", 1000
-folders_sha256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
-repeated_names = "first"
-templates = "clip_imagenet_templates"
-templates_sha256 = "8f1050a460cfeddf3bc204a36dad3b256328b0e19f7ce481f88f7f652db0f526"
+_base_ = "imagenet_sketch.py"
+protocol = dict(id="imagenet-sketch-zero-shot-crop")
 fit = "crop"

@@ -16,22 +16,6 @@ scored. One that cannot be read is an error; PE's evaluation scores a random oth
 place.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/zero_shot.py"]
-protocol = dict(
-    id="kinetics400-zero-shot-crop",
-    version=1,
-    task="zero_shot",
-    dataset="kinetics400",
-    split="val",
-    metric="top1",
-    higher_is_better=True,
-)
-
-encoder = "pe_core_b16_224"
-weights = "released"
-data_root = "data/kinetics400"
-folder, names, num_classes = "val", "kinetics", 400
-media = "video"
-templates = "clip_kinetics_templates"
-templates_sha256 = "57a68d83b9b13f66d8a1c2ab270f607dac321a2d38a2555c29dcf163d16f752c"
+_base_ = "kinetics400.py"
+protocol = dict(id="kinetics400-zero-shot-crop")
 fit = "crop"

@@ -13,23 +13,6 @@ PE's evaluation reads names from a list that is not published; here they are the
 folders (ApplyEyeMakeup: Apply Eye Makeup), and the videos are those of the first test list.
 """
 
-_base_ = ["../_base_/runtime.py", "../_base_/zero_shot.py"]
-protocol = dict(
-    id="ucf101-zero-shot-crop",
-    version=1,
-    task="zero_shot",
-    dataset="ucf101",
-    split="test 1",
-    metric="top1",
-    higher_is_better=True,
-)
-
-encoder = "pe_core_b16_224"
-weights = "released"
-data_root = "data/ucf101"
-folder, names, num_classes = "UCF-101", "camel", 101
-media = "video"
-lists = "ucfTrainTestlist/testlist01.txt"
-templates = "clip_action_templates"
-templates_sha256 = "e74acb70d4fb680e89bcce5107dbb736e425fa3fbd4365b8bc5eabcf218e2349"
+_base_ = "ucf101.py"
+protocol = dict(id="ucf101-zero-shot-crop")
 fit = "crop"
