@@ -7,7 +7,7 @@ trusted: a module that was compiled for another torch may load and crash, mmcv c
 kernels by whether torch sees a GPU, and in one build of mmcv the function that tells the CUDA
 version it was compiled with crashed the interpreter while its kernels worked. The answer is kept in
 the environment's folder (`make setup` puts it there) and asked for again when mmcv's compiled file,
-torch or the GPU is another.
+torch or the GPU is another. A trial that found no memory or time is none, and made again.
 
 PE_DENSE_OPERATORS=off takes the PyTorch forms everywhere, =on makes it an error where the compiled
 operators do not run.
@@ -34,6 +34,11 @@ ANSWER = Path(sys.prefix) / "pe_dense_mmcv_operators.json"
 SECONDS = 300
 NONE = "mmcv has no compiled operators"
 VARIABLE = "PE_DENSE_OPERATORS"
+# What a trial ends with on a machine that has other things to do: asked again by the next process.
+PASSING = (
+    "no answer within", "signal 9", "out of memory", "MemoryError", "Cannot allocate memory",
+    "busy or unavailable", "No space left",
+)  # fmt: skip
 # Without pe_dense, so that it is mmcv's own module that answers.
 TRIAL = """
 import sys
@@ -122,6 +127,8 @@ def _problem_here(device: str) -> str:
     if kept.get(device, {}).get("state") == state:
         return str(kept[device]["problem"])
     problem = run_trial(device)
+    if any(words in problem for words in PASSING):
+        return problem
     text = json.dumps(kept | {device: dict(state=state, problem=problem)}, indent=1) + "\n"
     with contextlib.suppress(OSError):  # a folder that cannot be written: asked again next time
         atomic_write_text(ANSWER, text)
@@ -155,10 +162,20 @@ def work_on(device: str) -> bool:
     return not problem_on(device)
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Print the answer for each device; 2 where the environment asks for what is not there."""
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        problem = problem_on(device)
+        try:
+            problem = problem_on(device)
+        except ValueError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return 2
         sys.stdout.write(
             f"mmcv's compiled operators on {device}: {problem or 'they work'}"
             f"{'; the PyTorch forms take over' if problem else ''}\n"
         )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -180,6 +180,23 @@ IN_PYTORCH: dict[str, Callable[..., Any]] = {
 }
 
 
+# What mmcv compiles for GPUs alone, and the types it knows there and on a CPU (some in float64).
+ON_GPUS_ALONE = {name for name in IN_PYTORCH if name.startswith(("sig", "softmax", "ms_deform"))}
+KINDS = dict(cpu=(torch.float32,), cuda=(torch.float32, torch.float16))
+
+
+def _compiled_fits(name: str, device: str, tensors: list[Tensor]) -> bool:
+    """Whether the compiled operator takes these tensors; always for one without PyTorch form."""
+    if name not in IN_PYTORCH or not tensors:
+        return True
+    if device == "cpu" and name in ON_GPUS_ALONE:
+        return False
+    # It takes one type for all numbers, and stops at two: maps in float32, boxes in float16.
+    numbers = [t for t in tensors if t.is_floating_point() or name not in ON_GPUS_ALONE]
+    kinds = {tensor.dtype for tensor in numbers}
+    return len(kinds) == 1 and kinds <= {*KINDS.get(device, ())}
+
+
 def _in_order(value: Any) -> Any:
     return value.contiguous() if isinstance(value, Tensor) else value
 
@@ -200,10 +217,7 @@ def call(name: str, *args: Any, **options: Any) -> Any:
     """
     tensors = [value for value in (*args, *options.values()) if isinstance(value, Tensor)]
     device = tensors[0].device.type if tensors else "cpu"
-    # What mmcv compiles knows float32, and on a GPU float16, besides some in float64.
-    kinds = {"cpu": (torch.float32,), "cuda": (torch.float32, torch.float16)}.get(device, ())
-    fits = not tensors or tensors[0].dtype in kinds or name not in IN_PYTORCH
-    if fits and compiled_operators.work_on(device):
+    if _compiled_fits(name, device, tensors) and compiled_operators.work_on(device):
         # They read memory in the order of the axes, whatever the strides say: maps of a norm over
         # channels, whose channels lie side by side, would be read as other pixels.
         args = tuple(map(_in_order, args))

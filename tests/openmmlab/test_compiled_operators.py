@@ -57,6 +57,24 @@ def test_a_folder_that_cannot_be_written_is_no_error(machine, monkeypatch) -> No
     assert ask_again() == "broken"
 
 
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 MiB",
+        "the interpreter crashed with signal 9",
+        "no answer within 300 s",
+        "RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+    ],
+)
+def test_what_passes_is_not_kept(machine, monkeypatch, problem: str) -> None:
+    """Another job's memory must not turn the operators off for good."""
+    monkeypatch.setattr(compiled_operators, "run_trial", lambda device: problem)
+    assert ask_again() == problem and not compiled_operators.ANSWER.exists()
+    monkeypatch.setattr(compiled_operators, "run_trial", lambda device: "")
+    assert ask_again() == ""
+    assert json.loads(compiled_operators.ANSWER.read_text())["cuda"]["problem"] == ""
+
+
 def test_without_a_gpu_nothing_is_tried(machine, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert ask_again() == "torch finds no CUDA device"
@@ -99,6 +117,14 @@ def test_as_a_program_it_prints_the_answer() -> None:
     command = [sys.executable, "-m", "pe_dense.openmmlab.compiled_operators"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPO)
     assert done.stdout.startswith("mmcv's compiled operators on cpu: ")
+
+
+def test_as_a_program_it_refuses_in_one_sentence(monkeypatch, capsys) -> None:
+    monkeypatch.setenv(compiled_operators.VARIABLE, "maybe")
+    compiled_operators.problem_on.cache_clear()
+    assert compiled_operators.main() == 2
+    told = capsys.readouterr().err
+    assert told == "error: PE_DENSE_OPERATORS=maybe is none of auto, on, off\n"
 
 
 def test_nothing_asks_mmcv_for_its_cuda_version(monkeypatch) -> None:

@@ -154,6 +154,21 @@ def test_half_precision_boxes_never_reach_the_compiled_operator(monkeypatch) -> 
     assert torch.equal(nms(boxes.half(), scores.half(), 0.5)[1], kept)
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_numbers_of_two_types_never_reach_the_compiled_operator(either, kind) -> None:
+    """It stops at them."""
+    boxes, scores = boxes_case("few")
+    expected = soft_nms(boxes, scores.to(kind).float())[1]
+    assert torch.equal(soft_nms(boxes, scores.to(kind))[1], expected)
+    assert torch.equal(
+        soft_nms(boxes, (scores * 9).int())[1], soft_nms(boxes, (scores * 9).floor())[1]
+    )
+    maps, rois = roi_case()
+    rois = rois.to(kind)
+    found, expected = (roi_align(maps, r, 3, 0.125, 2, "avg", True) for r in (rois, rois.float()))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("setting", [{}, dict(split_thr=10, max_num=50), dict(soft=True)])
 def test_nms_by_class(either, setting: dict) -> None:
     boxes, scores = boxes_case("few")
@@ -227,6 +242,13 @@ def test_chunks_change_nothing(mode: str, monkeypatch) -> None:
     torch.testing.assert_close(chunked, whole)
 
 
+def test_the_maximum_of_nan_is_nan(in_torch) -> None:
+    maps = torch.ones(1, 2, 6, 6)
+    maps[0, 1, 2, 2] = torch.nan
+    pooled = roi_align(maps, torch.tensor([[0.0, 0, 0, 6, 6]]), 1, 1.0, 0, "max", True)
+    assert pooled[0, 0].item() == 1 and pooled[0, 1].isnan().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_low_precision_maps(in_torch, dtype) -> None:
     maps, rois = roi_case()
@@ -294,7 +316,7 @@ def test_an_extractor_over_levels_and_masks(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_sigmoid_focal_loss_and_its_gradient(in_torch, weighted: bool) -> None:
+def test_sigmoid_focal_loss_and_its_gradient(either, weighted: bool) -> None:
     logits = torch.linspace(-30, 30, 28).view(7, 4).requires_grad_()
     labels = torch.tensor([0, 1, 2, 3, 4, 4, 1])
     weight = torch.tensor([1.0, 0.5, 2.0, 3.0]) if weighted else None
@@ -314,7 +336,7 @@ def test_mmdet_s_loss_for_gpus_comes_here(in_torch) -> None:
     torch.testing.assert_close(focal_loss.sigmoid_focal_loss(logits, labels), expected)
 
 
-def test_softmax_focal_loss_and_its_gradient(in_torch) -> None:
+def test_softmax_focal_loss_and_its_gradient(either) -> None:
     logits = torch.linspace(-3, 3, 20).sin().mul(4).view(5, 4).requires_grad_()
     labels = torch.tensor([0, 3, -1, 2, 1])
     found = ops.softmax_focal_loss(logits, labels, 2.0, 0.25, None, "mean")
@@ -354,7 +376,7 @@ def test_gathers_equal_grid_sample() -> None:
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_mmcv_s_function_for_gpus_comes_here(in_torch) -> None:
+def test_mmcv_s_function_for_gpus_comes_here(either) -> None:
     values, shapes, places, weights = attention_case(torch.float32)
     inputs = [values.requires_grad_(), places.requires_grad_(), weights.requires_grad_()]
     starts = shapes.prod(1).cumsum(0) - shapes.prod(1)

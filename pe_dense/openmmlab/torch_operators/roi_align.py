@@ -87,7 +87,8 @@ def roi_align_max(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Maxima, and the places y, x on the map where they were sampled: three (R, C, P, Q).
 
-    Of equal samples the first counts. A place is nan where no sample did.
+    Of equal samples the first counts. A place is nan where no sample did. The maximum of nan and
+    others is nan (the compiled form passes it over).
     """
     table_NC = _table(maps_BCHW)
     values, down, across, order = [], [], [], []
@@ -211,7 +212,7 @@ def _maximum(table_NC: Tensor, samples: _Samples) -> tuple[Tensor, Tensor, Tenso
     best, index_rPQC = values.max(3)
     y_rPQC = samples.y[:, :, None].expand(-1, -1, columns, -1).gather(3, index_rPQC // across)
     x_rPQC = samples.x[:, None].expand(-1, rows, -1, -1).gather(3, index_rPQC % across)
-    above = best > FLOOR
+    above = ~(best <= FLOOR)  # nan stays nan
     best = torch.where(above, best, FLOOR)
     y_rPQC = torch.where(above, y_rPQC, torch.nan)
     return tuple(array.permute(0, 3, 1, 2) for array in (best, y_rPQC, x_rPQC))
