@@ -15,6 +15,9 @@ SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reord
 PYTHON ?= $(shell for python in .venv/bin/python python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python tools/setup_steps/versions.py 2>/dev/null && { echo $$python; break; }; done)
 
+# Packages of another Python are not for .venv.
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH
+
 .DEFAULT_GOAL := help
 .PHONY: help setup operators demo test docs lint clean clean-venv
 
@@ -28,6 +31,8 @@ setup:
 	  exit 2; \
 	fi; \
 	command -v "$$python" >/dev/null || { echo "PYTHON=$$python is not a program." >&2; exit 2; }; \
+	"$$python" tools/setup_steps/versions.py 2>/dev/null || { \
+	  echo "PYTHON=$$python is no Python 3.10 to 3.13: name one, or leave PYTHON out." >&2; exit 2; }; \
 	"$$python" tools/setup_environment.py
 
 operators: setup

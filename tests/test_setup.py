@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 import setup_environment  # noqa: E402
-from setup_steps import compiler, progress, torchvision_schemas, versions  # noqa: E402
+from setup_steps import compiler, pip_environment, progress, torchvision_schemas, versions  # noqa: E402
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 11, 7), (3, 13, 99)])
@@ -255,7 +255,7 @@ def test_second_call_recognises_a_finished_setup(tmp_path, monkeypatch, capsys):
     (venv / "bin").mkdir(parents=True)
     for name in ("python", "pip"):
         (venv / "bin" / name).touch()
-    (venv / "pyvenv.cfg").write_text("version = 3.11.7\n")
+    (venv / "pyvenv.cfg").write_text(f"version = {sys.version.split()[0]}\n")
     monkeypatch.setattr(setup_environment, "VENV", venv)
     monkeypatch.setattr(setup_environment, "VENV_PYTHON", venv / "bin" / "python")
     monkeypatch.setattr(sys, "argv", ["setup_environment.py"])
@@ -306,6 +306,113 @@ def test_entry_points_name_existing_targets():
     assert {"setup", "demo", "test", "lint"} <= targets
     last = (ROOT / ".ci" / "run").read_text().splitlines()[-1]
     assert last == "make test"
+
+
+@pytest.fixture
+def venv_of_another_python(tmp_path, monkeypatch):
+    venv = tmp_path / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    for name in ("python", "pip"):
+        (venv / "bin" / name).touch()
+    (venv / "pyvenv.cfg").write_text("version = 3.10.99\n")
+    monkeypatch.setattr(setup_environment, "VENV", venv)
+    monkeypatch.setattr(setup_environment, "VENV_PYTHON", venv / "bin" / "python")
+    monkeypatch.setattr(setup_environment, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "version_info", (3, 12, 1))
+    monkeypatch.setattr(sys, "version", "3.12.1 (main)")
+    monkeypatch.setattr(sys, "argv", ["setup_environment.py"])
+    return venv
+
+
+def test_another_python_than_that_of_venv_is_refused(venv_of_another_python, capsys):
+    assert setup_environment.main() == 2
+    told = capsys.readouterr().err
+    assert "has Python 3.10.99, and this is 3.12.1: `make clean-venv` first" in told
+    assert told.count("\n") == 1
+
+
+def test_a_python_that_became_another_starts_anew(venv_of_another_python, monkeypatch, capsys):
+    class MadeError(Exception):
+        pass
+
+    def made(command, **options):
+        assert command[1:] == ["-m", "venv", "--clear", str(venv_of_another_python)]
+        raise MadeError
+
+    monkeypatch.setattr(sys, "prefix", str(venv_of_another_python))
+    assert not setup_environment.is_complete()
+    monkeypatch.setattr(setup_environment.subprocess, "run", made)
+    with pytest.raises(MadeError):
+        setup_environment.create_venv()
+    assert ".venv is for Python 3.10.99: starting anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("said", ["[Errno 28] No space left on device", "no route to host"])
+def test_a_full_disk_is_no_network(tmp_path, monkeypatch, said):
+    monkeypatch.setattr(setup_environment, "VENV", tmp_path)
+    monkeypatch.setattr(setup_environment, "VENV_PYTHON", Path(sys.executable))
+    with (tmp_path / "lock").open("w") as lock:
+        setup = setup_environment.Setup(lock)
+        setup.logs.mkdir()
+        with pytest.raises(setup_environment.SetupError) as caught:
+            setup.python("stack", ["-c", f"import sys; sys.exit({said!r})"], "check the network")
+    last = str(caught.value).splitlines()[-1]
+    assert ("the disk is full, free some space" in last) == ("space" in said)
+    assert ("check the network" in last) == ("space" not in said)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, capsys):
+    for name, value in (("ROOT", tmp_path / "none"), ("VENV", tmp_path / "none" / ".venv")):
+        monkeypatch.setattr(setup_environment, name, value)
+    monkeypatch.setattr(setup_environment, "is_complete", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["setup_environment.py"])
+    assert setup_environment.main() == 2
+    told = capsys.readouterr().err
+    assert f"allow to write in {tmp_path / 'none'}, then run the same command again." in told
+    assert told.count("\n") == 1
+
+
+def test_pip_installs_nowhere_else():
+    """PIP_PYTHON alone would fill the packages of another Python."""
+    user = dict(PIP_TARGET="/a", PIP_PYTHON="/b", PIP_NO_DEPS="1", PYTHONPATH="/c", PATH="/bin",
+                PIP_INDEX_URL="https://mirror", PIP_FIND_LINKS="/w", PE_DENSE_OPERATORS="on",
+                PIP_NO_BUILD_ISOLATION="1", VIRTUAL_ENV="/other")  # fmt: skip
+    found = pip_environment.pip_environment(user, "/here/.venv")
+    kept = {key: found.pop(key) for key in ("PATH", "PIP_INDEX_URL", "PIP_FIND_LINKS")}
+    assert kept.items() <= user.items()
+    assert found.keys() == {
+        "VIRTUAL_ENV", "PIP_USER", "PYTHONUNBUFFERED", "PIP_DISABLE_PIP_VERSION_CHECK"
+    }  # fmt: skip
+    assert found["VIRTUAL_ENV"] == "/here/.venv"
+
+
+@pytest.mark.parametrize(
+    "name", ["setup_environment.py", "compile_operators.py", "setup_steps/versions.py"]
+)
+def test_an_older_python_reaches_the_sentence(name):
+    """What an older Python evaluates while it imports must be known to it."""
+    text = (ROOT / "tools" / name).read_text()
+    assert "\nfrom __future__ import annotations" in text
+
+
+def test_set_up_runs_where_the_folder_of_a_script_is_no_place_for_modules():
+    for name in ("setup_environment.py", "compile_operators.py"):
+        done = subprocess.run(
+            [sys.executable, ROOT / "tools" / name, "--help"], capture_output=True, text=True,
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+def test_make_refuses_a_program_that_is_no_python(tmp_path):
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\necho Traceback >&2\nexit 1\n")
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["make", "setup", f"PYTHON={old}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"PYTHON={old} is no Python 3.10 to 3.13")
 
 
 def test_make_without_python_says_so_in_one_sentence():

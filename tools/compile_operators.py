@@ -17,14 +17,16 @@ import sysconfig
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # absent under PYTHONSAFEPATH
 from setup_steps import compiler
+from setup_steps.pip_environment import pip_environment
 from setup_steps.progress import hms, run_logged
 from setup_steps.versions import installed
 
 
 def build_environment(cuda: bool, cuda_home: str | None, gpu_kinds: str) -> dict[str, str]:
     """The environment of the compiler; what the user set counts."""
-    given = os.environ
+    given = pip_environment(os.environ, sys.prefix)
     jobs = given.get("MAX_JOBS") or str(compiler.parallel_jobs(*compiler.machine_size()))
     env = {**given, "MAX_JOBS": jobs, "FORCE_CUDA": "1" if cuda else "0"}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}"
@@ -86,6 +88,7 @@ def main() -> int:
         print(f"{tail}\n\n{mmcv} was not compiled (full log: {log})", file=sys.stderr)
         return 2
     importlib.invalidate_caches()
+    os.environ.pop(compiled_operators.VARIABLE, None)  # the question is whether they work
     problem = compiled_operators.problem_on("cuda" if cuda.enabled else "cpu")
     took = hms(time.monotonic() - started)
     print(f"compiled in {took}: {problem or 'the operators work and are used from now on'}")

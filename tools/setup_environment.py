@@ -3,7 +3,8 @@
 Run by `make setup`, `make demo` and `make test`. A step that failed is tried again by the next
 call; one that was killed makes it start with a new `.venv`, because pip takes half a package for a
 whole one. The versions are in `tools/setup_steps/versions.py`, full output in `.venv/setup-logs/`.
-pip is called with the user's own pip configuration, so its indexes, mirrors and links count.
+pip is called with the user's own pip configuration, so its indexes, mirrors and links count, but
+nothing that would install elsewhere.
 Nothing is compiled: mmcv's operators are optional (`make operators`).
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes.util
+import errno
 import fcntl
 import hashlib
 import json
@@ -23,6 +25,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # absent under PYTHONSAFEPATH
+from setup_steps.pip_environment import pip_environment
 from setup_steps.progress import hms, run_logged
 from setup_steps.versions import installed, python_problem
 
@@ -38,6 +42,7 @@ print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, mmcv {mmcv._
       f"mmdet {mmdet.__version__}, mmseg {mmseg.__version__}")
 """
 NETWORK = "check the network and the pip configuration"
+FULL = "the disk is full, free some space"
 BROKEN = "packages in .venv are missing or do not fit together: remove .venv if that stays"
 
 
@@ -53,6 +58,23 @@ def venv_python() -> str | None:
     return found[1] if found else None
 
 
+def fits_this_python() -> bool:
+    """Whether what lies in `.venv` is for this Python; SetupError where somebody named another."""
+    version, this = venv_python(), sys.version.split()[0]
+    if version is None or version.split(".")[:2] == this.split(".")[:2]:
+        return True
+    if Path(sys.prefix).resolve() == VENV.resolve():  # the system's Python became another one
+        return False
+    advice = "`make clean-venv` first, or leave PYTHON out"
+    raise SetupError(f"{VENV} has Python {version}, and this is {this}: {advice}.")
+
+
+def disk_is_full(output: str) -> bool:
+    """Whether a program failed for want of space, by what it said or what is left for `.venv`."""
+    said = any(words in output for words in ("No space left on device", "Disk quota exceeded"))
+    return said or shutil.disk_usage(ROOT).free < 16 * 2**20
+
+
 def complete_key() -> str:
     """Changes whenever some part of the set-up may have to run again."""
     files = [Path(__file__), *sorted((ROOT / "tools" / "setup_steps").glob("*.py"))]
@@ -65,7 +87,12 @@ def complete_key() -> str:
 def is_complete() -> bool:
     """Whether the last set-up came to its end and would find nothing to do."""
     file = VENV / COMPLETE
-    return VENV_PYTHON.exists() and file.is_file() and file.read_text() == complete_key()
+    return (
+        fits_this_python()
+        and VENV_PYTHON.exists()
+        and file.is_file()
+        and file.read_text() == complete_key()
+    )
 
 
 class Setup:
@@ -73,10 +100,7 @@ class Setup:
 
     def __init__(self, lock: IO[str]) -> None:
         self.lock, self.logs, self.title = lock, VENV / "setup-logs", ""
-        unwanted = ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__")
-        self.env = {key: value for key, value in os.environ.items() if key not in unwanted}
-        self.env |= dict(VIRTUAL_ENV=str(VENV), PIP_USER="0", PYTHONUNBUFFERED="1")
-        self.env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+        self.env = pip_environment(os.environ, str(VENV))
 
     def run(self) -> None:
         """Install what is missing and check the whole."""
@@ -124,6 +148,7 @@ class Setup:
         if status == 0:
             return output
         tail = "\n".join(output.splitlines()[-20:])
+        advice = FULL if disk_is_full(output) else advice
         raise SetupError(
             f"{tail}\n\nSet-up failed at {self.title} (full log: {log}): {advice}, "
             "then run the same command again; it goes on from here."
@@ -135,8 +160,9 @@ class Setup:
         Both are required by packages of the stack and install the same files, so the last one
         wins; only the headless one works on a machine without libGL.
         """
-        [version] = VENV.glob("lib/python3*/site-packages/cv2/version.py")
-        if not ctypes.util.find_library("GL") and "headless = True" not in version.read_text():
+        found = VENV.glob("lib/python3*/site-packages/cv2/version.py")
+        headless_last = any("headless = True" in file.read_text() for file in found)
+        if not ctypes.util.find_library("GL") and not headless_last:
             headless = installed("opencv-python-headless")
             self.pip("stack", "--force-reinstall", "--no-deps", *headless)
 
@@ -166,7 +192,9 @@ def create_venv() -> None:
     numbers = tuple(map(int, version.split(".")[:2])) if version else sys.version_info[:2]
     if problem := python_problem(numbers):
         raise SetupError(problem)
-    if (VENV / BUSY).exists():
+    if not fits_this_python():
+        print(f".venv is for Python {version}: starting anew", flush=True)
+    elif (VENV / BUSY).exists():
         print("the last set-up was killed at work: starting anew", flush=True)
     elif version:
         return
@@ -177,7 +205,8 @@ def create_venv() -> None:
     )
     if done.returncode:
         why = (done.stdout + done.stderr).strip()
-        raise SetupError(f"{why}\nPython could not create .venv: install what it misses.")
+        advice = FULL if disk_is_full(why) else "install what it misses, or remove what is there"
+        raise SetupError(f"{why}\nPython could not create {VENV}: {advice}.")
 
 
 def lock_setup(path: Path) -> IO[str]:
@@ -203,8 +232,14 @@ def main() -> int:
             if not is_complete():
                 Setup(lock).run()
         print(f"set-up finished in {hms(time.monotonic() - started)}", flush=True)
-    except (SetupError, OSError) as error:
+    except SetupError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        advice = (
+            f"{FULL} at" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "allow to write in"
+        )
+        print(f"{error}: {advice} {ROOT}, then run the same command again.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command starts again", file=sys.stderr)

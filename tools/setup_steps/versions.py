@@ -4,6 +4,8 @@ Read by `setup.py` and `tools/setup_environment.py`; standard library only. As a
 with exit code 0 where the Python that runs it can be used.
 """
 
+from __future__ import annotations  # an older Python comes as far as the sentence that refuses it
+
 import sys
 from typing import NamedTuple
 
