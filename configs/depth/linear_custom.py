@@ -1,7 +1,7 @@
 """Linear depth bins on a frozen encoder for your own images and depth maps.
 
 Paper:    bins and scale-invariant loss as DINOv2 (arXiv:2304.07193), batch norm as DINOv3
-          (arXiv:2508.10104), on four layers of PE Spatial (arXiv:2504.13181).
+          (arXiv:2508.10104), on PE Spatial (arXiv:2504.13181).
 Data:     a folder: images/ and depth/, frames beside their maps (a.color.jpg, a.depth.png), or
           lists of pairs as NYUv2; 16-bit PNG, EXR, npy, npz; docs/own_data.md has layouts, options.
 Command:  python tools/train.py configs/depth/linear_custom.py --cfg-options data_root=DIR
@@ -11,8 +11,8 @@ Cost:     at most 12,000 images seen on a CPU, 320,000 on a GPU; minutes for som
 Expected: depends on the data; what predictors without the picture get stands beside the score.
 
 What to change first: depth_scale where the printed unit is wrong, max_depth, image_side=448,
---encoder pe_spatial_b16_512, tune=full, layers=[8] num_layers=1 for one layer
-(configs/probing/depth_custom.py tells which is best).
+--encoder pe_spatial_b16_512, tune=full. The block that is read is chosen on training images before
+the training; layers=[8] or layers=four says it instead.
 """
 
 _base_ = [
@@ -33,7 +33,8 @@ protocol = dict(
 
 encoder = "pe_spatial_s16_512"
 weights = "released"
-layers, num_layers = "$encoder.four_layers", 4
+layers, num_layers = "best", None  # one block, chosen before the training; or four, [8], ...
+layer_choice = "pe_dense.probing.layer_choice:choose"
 lr_factor = 1.0
 holdout_share = "$data.holdout_share"  # 0.1, as whole clips can meet it
 num_bins = 256

@@ -8,7 +8,7 @@ Command:  python tools/train.py configs/probing/depth_custom.py --cfg-options da
               work_dirs/depth_custom --cfg-options data_root=DIR
 Cost:     at most 12,000 images seen on a CPU, 320,000 on a GPU, all heads and seeds side by side.
 Expected: depends on the data. The printed table has every layer; the chosen one is what the other
-          recipes take as layer=N, or layers=[N] num_layers=1.
+          recipes take as layer=N, or layers=[N].
 """
 
 _base_ = ["../_base_/runtime.py", "../_base_/probing.py"]

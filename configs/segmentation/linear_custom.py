@@ -1,7 +1,6 @@
 """A linear head on a frozen encoder for your own images and label maps.
 
-Paper:    four layers and a linear head as DINOv2 (arXiv:2304.07193) on PE Spatial
-          (arXiv:2504.13181).
+Paper:    a linear head as DINOv2 (arXiv:2304.07193) on PE Spatial (arXiv:2504.13181).
 Data:     a folder: images/ and masks/, VOC, Cityscapes, ADE20K, COCO (panoptic or masks of objects)
           and others; docs/own_data.md has the layouts, and the options where names differ.
 Command:  python tools/train.py configs/segmentation/linear_custom.py --cfg-options data_root=DIR
@@ -11,8 +10,8 @@ Cost:     at most 12,000 images seen on a CPU, 320,000 on a GPU; minutes for a h
 Expected: depends on the data; the score of the best constant is printed before the training.
 
 What to change first: --encoder pe_spatial_b16_512 (larger), image_side=448 for thin or small
-things, tune=full for an encoder that is trained as well (layer_decay=0.8), layers=[8] num_layers=1
-for one layer (configs/probing/segmentation_custom.py tells which is best).
+things, tune=full for an encoder that is trained as well (layer_decay=0.8). The block that is read
+is chosen on training images before the training; layers=[8] or layers=four says it instead.
 """
 
 _base_ = [
@@ -33,7 +32,8 @@ protocol = dict(
 
 encoder = "pe_spatial_s16_512"
 weights = "released"
-layers, num_layers = "$encoder.four_layers", 4
+layers, num_layers = "best", None  # one block, chosen before the training; or four, [8], ...
+layer_choice = "pe_dense.probing.layer_choice:choose"
 lr_factor = 1.0
 holdout_share = "$data.holdout_share"  # 0.1, as whole clips can meet it
 model = dict(

@@ -11,7 +11,6 @@ from mmengine.registry import DATASETS
 
 from pe_dense.data.checks.own_parts import Part, read_list
 from pe_dense.data.checks.rules import CheckedData
-from pe_dense.data.own_layers import layers_in_words
 from pe_dense.data.own_schedule import plan_in_words
 from pe_dense.depth import depth_check
 from pe_dense.depth.depth_datasets import DepthDataset
@@ -58,6 +57,5 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
         ValueError: As there.
     """
     checked = depth_check.check_config(cfg, splits)
-    words = plan_in_words(cfg), layers_in_words(cfg, "depth")
-    lines = [cfg["found"], checked.table, *words]
+    lines = [cfg["found"], checked.table, plan_in_words(cfg)]
     return dataclasses.replace(checked, table="\n".join(filter(None, lines)))

@@ -15,7 +15,8 @@ pixels, and side_over_512, the smallest whole number of patches that is not belo
 16-bit images uses (see pe_dense.data.picture). `tune` says how much of the encoder is trained, in
 any recipe that trains one (see pe_dense.run.tune_option); `holdout_share`, `early_stop`, `ema` and
 their like say how a training chooses its result (see pe_dense.run.training_options). `tile` lets
-any detector be tested in tiles (see pe_dense.run.tile_option).
+any detector be tested in tiles (see pe_dense.run.tile_option). `layers` of a recipe with
+`layer_choice` may be words (see pe_dense.run.layers_option).
 
 A base says which names it expects from the config that uses it, in a tuple of its own name:
 `REQUIRED_probing = ("encoder", "weights", "model.task_options")` in probing.py. A config that lacks
@@ -42,6 +43,7 @@ from mmengine.logging import print_log
 from pe_dense.data.checks.rules import CheckedData, require_known, require_sound
 from pe_dense.run.config_files import find_config, near_configs
 from pe_dense.run.launch import is_first_process
+from pe_dense.run.layers_option import read_layers
 from pe_dense.run.options import apply_options, configured
 from pe_dense.run.references import (
     REFERENCE,
@@ -73,9 +75,9 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
         "accept", "canvas", "classes", "data_check", "data_facts", "data_root",
         "detector_of_checkpoint", "early_stop", "ema", "encoder", "evaluation_only",
         "holdout_group", "holdout_share", "image_bits", "journal_dir", "keep_best", "layer",
-        "processes", "protocol", "results_dir", "sharding", "start_without", "total_batch",
-        "tile", "tile_merge", "tile_overlap", "tracked", "trained_with", "training_free",
-        "tta_model", "tune", "vis_backends", "weights",
+        "layer_choice", "processes", "protocol", "results_dir", "sharding", "start_without",
+        "total_batch", "tile", "tile_merge", "tile_overlap", "tracked", "trained_with",
+        "training_free", "tta_model", "tune", "vis_backends", "weights",
     ),
     "pe_dense.suites and tools": ("layer", "report", "seeds"),
     "functions of data_facts and data_check": (
@@ -237,7 +239,7 @@ def facts_of_data(template: Config, path: str | Path) -> dict[str, Any]:
     if "data_facts" not in template:
         return {}
     names = {key: value for key, value in template.items() if not isinstance(value, dict)}
-    return dict(_named_function(template.data_facts)(values_of(own_names(names), {}, path)))
+    return dict(named_function(template.data_facts)(values_of(own_names(names), {}, path)))
 
 
 def resolved(template: Config, path: str | Path, data: Mapping[str, Any] | None = None) -> Config:
@@ -258,8 +260,14 @@ def resolved(template: Config, path: str | Path, data: Mapping[str, Any] | None 
         own = values_of(own_names(names), {}, path)
         found = encoder_facts(str(cfg.encoder), substitute(options, own))
         facts |= {f"encoder.{key}": value for key, value in found.items()}
-    found = facts_of_data(cfg, path) if data is None else data
+    found = dict(facts_of_data(cfg, path) if data is None else data)
     facts |= {f"data.{key}": value for key, value in found.items()}
+    if "layer_choice" in cfg:
+        depth, four = facts["encoder.depth"], facts["encoder.four_layers"]
+        read = read_layers(names, found, depth, four, path)
+        names |= read
+        for key, value in read.items():
+            cfg[key] = value
     filled = substitute(cfg._cfg_dict, values_of(names, facts, path))
     require_values(filled, path)
     if filled.get("image_bits") is not None:
@@ -349,7 +357,7 @@ def _read_in_files(path: Path) -> set[str] | None:
     return read
 
 
-def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
+def check_data(cfg: Config, splits: Sequence[str], tells: bool = True) -> list[str]:
     """Run the check that the config names, 'package.module:function', on the given splits.
 
     The table of what the data hold and the notes are printed by the first process. A check may
@@ -358,6 +366,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
     Args:
         cfg: Resolved config; its `accept` names rules of sound data that may be broken.
         splits: Of 'train', 'val', 'test'.
+        tells: Whether the table and the notes are printed.
 
     Returns:
         What was accepted, for the record: 'negative-boxes (3 in annotations/val.json)'.
@@ -370,7 +379,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
         require_data_root(cfg)
         require_known(names, ())
         return []
-    found = _named_function(cfg.data_check)(cfg, splits)
+    found = named_function(cfg.data_check)(cfg, splits)
     if not isinstance(found, CheckedData):  # a check of the user's own
         found = CheckedData(found or "")
     require_known(names, found.rules)
@@ -378,7 +387,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> list[str]:
     require_data_root(cfg)  # where no rule asked for the folder
     notes = [f for f in found.findings if f in accepted or not f.is_problem]
     lines = [line for finding in notes for line in finding.lines(finding in accepted)]
-    if is_first_process() and (found.table or lines):
+    if tells and is_first_process() and (found.table or lines):
         print_log("\n".join(filter(None, [found.table, *lines])))
     return [finding.brief() for finding in accepted]
 
@@ -391,13 +400,18 @@ def data_table(cfg: Config, splits: Sequence[str]) -> str:
     if "data_check" not in cfg:
         return ""
     try:
-        found = _named_function(cfg.data_check)(cfg, splits)
+        found = named_function(cfg.data_check)(cfg, splits)
     except (ValueError, OSError):
         return ""
     return found.table if isinstance(found, CheckedData) else ""
 
 
-def _named_function(text: str) -> Callable[..., Any]:
+def named_function(text: str) -> Callable[..., Any]:
+    """What 'package.module:function' of a config names.
+
+    Raises:
+        ValueError: If it names none.
+    """
     module, _, function = str(text).partition(":")
     try:
         return getattr(importlib.import_module(module), function)

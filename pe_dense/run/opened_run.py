@@ -28,6 +28,7 @@ from pe_dense.run.checkpoint import RunFacts, checkpoint_file, load_checkpoint_s
 from pe_dense.run.config import load_template, overridden, read_config, resolved
 from pe_dense.run.config_files import CONFIGS
 from pe_dense.run.launch import is_first_process
+from pe_dense.run.layers_option import require_chosen
 from pe_dense.run.protocol import followed_sha256, protocol_sha256, require_known_training
 from pe_dense.run.protocol_facts import stated_protocol
 from pe_dense.run.recipe import Recipe, TypedOptions, with_accepted
@@ -119,6 +120,7 @@ def _open_with_config(request: RunRequest, file: Path, with_data: bool) -> Train
     trained = None
     if facts.recipe is None:  # options of the training are typed again
         cfg, template = dataclasses.replace(request, encoder=encoder, weights="random").load()
+        require_chosen(template, {}, file)
     else:
         recipe = recipe_of(facts, file)
         template, trained = _with_stored(request, encoder, recipe, facts, file)
@@ -126,6 +128,7 @@ def _open_with_config(request: RunRequest, file: Path, with_data: bool) -> Train
         if with_data:
             template = with_found_root(template, recipe, file)
             data = found_again(template, recipe, request.config)
+        require_chosen(template, data, file)
         cfg = resolved(template, request.config, data)
         require_needed(cfg, request.config)
     if cfg.get("training_free"):

@@ -42,6 +42,7 @@ from pe_dense.results.scored_content import ScoredContent
 from pe_dense.results.store import save_record
 from pe_dense.run.config import encoder_facts
 from pe_dense.run.launch import command_with_launcher, processes
+from pe_dense.run.layers_option import CHOSEN_WORDS
 from pe_dense.run.protocol import own_hashes
 from pe_dense.run.request import RunRequest
 from pe_dense.run.scored_data import note_on_published
@@ -170,6 +171,8 @@ def notes_of(run: TrainedRun, accepted: Sequence[str] = ()) -> list[str]:
             notes.append(f"accepted in the data that were {where}: {', '.join(faults)}")
     if run.facts.went_on_at:
         notes.append(f"training went on at commit {', '.join(run.facts.went_on_at)}")
+    chosen = ((run.facts.recipe or {}).get("data") or {}).get(CHOSEN_WORDS)
+    notes += [f"layers: {chosen}"] if chosen else []
     commit, _ = provenance.code_state()
     if commit != run.facts.commit:
         notes.append(f"evaluated at commit {commit}")

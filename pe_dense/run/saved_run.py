@@ -19,6 +19,7 @@ from mmengine.config import Config
 from pe_dense.run.changed_settings import require_no_training
 from pe_dense.run.checkpoint import RunFacts, checkpoint_file, load_checkpoint_safely
 from pe_dense.run.config import facts_of_data, overridden, resolved
+from pe_dense.run.layers_option import require_chosen
 from pe_dense.run.protocol import followed_sha256, protocol_sha256
 from pe_dense.run.protocol_facts import stated_protocol
 from pe_dense.run.recipe import Recipe, with_accepted
@@ -81,6 +82,7 @@ def _opened(
     if with_data:
         now = with_found_root(now, recipe, file)
     data = found_again(now, recipe) if with_data else recipe.data
+    require_chosen(now, data, file)
     cfg = resolved(now, recipe.config, data)
     require_harmless(cfg, file, trusted.and_of_options(options), with_data)
     stated_protocol(cfg, recipe.config)

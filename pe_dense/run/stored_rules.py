@@ -56,6 +56,8 @@ _OF_TRAINING = (
     "results_dir",
 )  # fmt: skip
 _OF_SCORING = ("evaluation_only", "training_free", "trained_with", "detector_of_checkpoint")
+# Functions that a config names.
+_CALLED = ("data_facts", "data_check", "layer_choice")
 _SCOPES = ("mmengine", "mmdet", "mmseg")
 # What building from values of a wrong kind ends in.
 _STUMBLES = (
@@ -90,7 +92,7 @@ class Trusted:
         types |= {
             str(value) for key, value in template.items() if str(key).endswith("type") and value
         }
-        functions = {str(template[key]) for key in ("data_facts", "data_check") if key in template}
+        functions = {str(template[key]) for key in _CALLED if key in template}
         imports = (template.get("custom_imports") or {}).get("imports") or []
         imports = [imports] if isinstance(imports, str) else imports
         scopes = {str(scope) for _, scope in _scopes(template)}
@@ -148,7 +150,7 @@ def require_trusted(template: Config, file: str | Path, trusted: Trusted) -> Non
         )
         if not is_known:
             raise _refusal(file, "custom_imports", module, "code that is not of this project")
-    for key in ("data_facts", "data_check"):
+    for key in _CALLED:
         if key in template and str(template[key]) not in trusted.functions:
             raise _refusal(file, key, template[key], "a function that is not of this project")
     for key in _OF_SCORING:  # a training has none of them, and 'trained_with' is a file that is run

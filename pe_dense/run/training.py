@@ -32,6 +32,7 @@ from pe_dense.run.checkpoint import (
     remove_unfinished,
 )
 from pe_dense.run.checkpoint_choice import HELD_OUT, loop_of
+from pe_dense.run.chosen_layers import with_chosen_layers
 from pe_dense.run.config import check_data, load_template
 from pe_dense.run.keep_best import KeepBest  # noqa: F401 (registers it)
 from pe_dense.run.launch import (
@@ -74,6 +75,8 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
     tell_without_protocol(cfg, request.config)
     plan = plan_batches(cfg, processes(request.launcher), request.options or {}, request.config)
     require_schedule(cfg, request.config)
+    loaded, was_told = with_chosen_layers(request, loaded, resume, splits_read(cfg))
+    cfg = loaded.cfg
     if plan is not None:
         plan.apply(cfg)
     use_vis_backends(cfg)
@@ -103,7 +106,7 @@ def train(request: RunRequest, resume: bool = False) -> Runner:
         recipe = recipe_total(load_template(request.config))  # None: follows from the data
         if recipe is not None and plan.total_batch != recipe:
             print_log(plan.words() + other, level=logging.WARNING)
-    facts = dataclasses.replace(facts, accepted=check_data(cfg, splits_read(cfg)))
+    facts = dataclasses.replace(facts, accepted=check_data(cfg, splits_read(cfg), not was_told))
     facts = dataclasses.replace(facts, validated_on=validation_data(cfg, facts))
     hooks = [hook for hook in cfg.custom_hooks if hook.type == "ExactResumeHook"]
     if not hooks:

@@ -11,7 +11,6 @@ from mmseg.registry import DATASETS
 
 from pe_dense.data.checks.own_parts import Part, read_list
 from pe_dense.data.checks.rules import CheckedData
-from pe_dense.data.own_layers import layers_in_words
 from pe_dense.data.own_schedule import plan_in_words
 from pe_dense.segmentation import map_check
 from pe_dense.segmentation.label_map_data import PairedFiles
@@ -60,6 +59,5 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     """
     checked = map_check.check_config(cfg, splits)
     plan = plan_in_words(cfg) if "planned_for" in cfg else ""  # none where nothing is trained
-    layers = layers_in_words(cfg, "segmentation") if plan else ""
-    lines = [cfg["found"], checked.table, plan, layers]
+    lines = [cfg["found"], checked.table, plan]
     return dataclasses.replace(checked, table="\n".join(filter(None, lines)))
