@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "pictures": {"files"},
     "pixelwise": {"kernels", "results"},
     "openmmlab": {"data", "encoders", "files", "kernels"},
-    "text_dense": {"encoders"},
+    "text_dense": {"encoders", "files"},
 }
 BUILDING_BLOCKS = set(MAY_IMPORT)
 MAY_IMPORT |= dict.fromkeys(TASKS, BUILDING_BLOCKS)

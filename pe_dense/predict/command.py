@@ -105,7 +105,7 @@ def predict(request: PredictRequest) -> Outcome:
     facts = facts_of(run, predictor, request)
     if run.file is None:
         tell_weights(run.facts.encoder, predictor.model.backbone.weights_info)
-        print_log(in_words(facts, predictor.model.parts.depth), "current")
+        print_log(in_words(facts, predictor.model.reader.depth), "current")
     journal = Journal(request.out, facts, request.resume)
     writer = Writer(request.out, request.overlays, request.score_thr)
     batch_size = request.batch_size or predictor.batch_size

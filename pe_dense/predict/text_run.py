@@ -133,6 +133,7 @@ def text_facts(model: Any) -> dict[str, Any]:
         templates=list(model.templates),
         names=names,
         prompts_cut=model.num_cut,
+        notes=list(getattr(model.backbone, "notes", ())),  # of a map, which the settings leave out
     )
 
 

@@ -24,7 +24,7 @@ GROUPS = {
     "your own model": ("train", "test", "predict", "export", "publish", "visualize"),
     "data": ("prepare-data",),
     "comparing encoders": ("benchmark", "leaderboard"),
-    "weights of encoders": ("convert-weights", "cache-teacher", "export-student"),
+    "weights of encoders": ("convert-weights", "cache-teacher", "export-student", "fit-text-map"),
 }
 _LIST = "Prints configs, encoders or suites, a line each: list [KIND] [WORD ...]"
 _COMPLETION = "Prints what makes a shell complete words: completion bash, or zsh"

@@ -37,7 +37,7 @@ NOT_PROTOCOL = {
     "randomness", "log_level", "log_processor", "visualizer", "vis_backends", "default_hooks",
     "custom_imports", "data_check", "data_facts", "default_scope", "dist_backend",
     "protocol", "filename", "num_workers", "sharding", "processes",
-    "journal_dir", "results_dir", "out_dir", "checkpoint_interval", "log_interval",
+    "journal_dir", "results_dir", "out_dir", "map_file", "checkpoint_interval", "log_interval",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pe_dense.segmentation import (  # noqa: F401
     blended_colours,
     label_map_data,
     linear_head,
+    mapped_text_backbone,
     own_data,
     readout_metric,
     segmentor,

@@ -52,6 +52,7 @@ class ReadoutMeanIoU(BaseMetric):
         self.candidates: tuple[Candidate, ...] = ()
         self.chosen = 0
         self.num_held = self.num_cut = 0
+        self.reader_notes: tuple[str, ...] = ()
         self._reported: tuple[tuple[str, ...], np.ndarray] | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -60,6 +61,7 @@ class ReadoutMeanIoU(BaseMetric):
             held = sample.get("probe_split") == "holdout"
             counts_R3K = np.asarray(sample["readout_counts"]).astype(np.int32)  # of one image
             self.candidates = tuple(Candidate(*each) for each in sample["candidates"])
+            self.reader_notes = tuple(sample.get("reader_notes", ()))
             self.results.append((sample["img_path"], held, counts_R3K, sample["num_cut"]))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -122,9 +124,12 @@ class ReadoutMeanIoU(BaseMetric):
 
     def notes(self) -> list[str]:
         """What a record should say besides."""
-        if not self.num_cut:
-            return []
-        return [f"{self.num_cut} prompts were longer than the text tower's context and cut"]
+        notes = list(self.reader_notes)
+        if self.num_cut:
+            notes.append(
+                f"{self.num_cut} prompts were longer than the text tower's context and cut"
+            )
+        return notes
 
     def _found(self) -> tuple[tuple[str, ...], np.ndarray]:
         if self._reported is None:

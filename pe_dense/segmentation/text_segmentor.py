@@ -32,14 +32,14 @@ from pe_dense.text_dense.patch_scores import (
     names_of,
     patch_cosines,
 )
-from pe_dense.text_dense.readouts import READOUTS, patch_embeddings
+from pe_dense.text_dense.readouts import READOUTS, PatchReader, TowerReader
 
 
 class Candidate(NamedTuple):
     """One way to read classes off the tower.
 
     Attributes:
-        readout: One of `READOUTS`.
+        readout: One of `READOUTS`, or of what else reads patches.
         layer: 0-based block.
         threshold: Of the background; None where every pixel has a named class.
     """
@@ -63,7 +63,8 @@ class TextSegmentor(AnyImageSize, BaseModel):
 
     Args:
         backbone: Config of an `ImageTextBackbone`, or what has its members: `encoder`,
-            `encode_texts`, `weights_info`.
+            `encode_texts`, `weights_info`; one with a `patch_reader` reads patches itself, others
+            are read as `TowerReader` does.
         classes: K names.
         names: Class -> what it is called in prompts, where that is not its name; an empty list
             for a background that no prompt describes.
@@ -97,7 +98,8 @@ class TextSegmentor(AnyImageSize, BaseModel):
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.backbone = MODELS.build(dict(backbone))
-        self.parts = token_parts(self.backbone.encoder)
+        own_reader = getattr(self.backbone, "patch_reader", None)
+        self.reader: PatchReader = own_reader or TowerReader(token_parts(self.backbone.encoder))
         self.classes, self.templates, self.scale = list(classes), tuple(templates), scale
         self.names = names_of(self.classes, names)
         if background is not None:
@@ -108,7 +110,9 @@ class TextSegmentor(AnyImageSize, BaseModel):
                 f"given are background={background!r}, thresholds={list(thresholds)}"
             )
         self.background = None if background is None else self.classes.index(background)
-        self.candidates = candidates_of(readouts, layers, thresholds, self.parts.depth)
+        self.candidates = candidates_of(
+            readouts, layers, thresholds, self.reader.depth, self.reader.readouts
+        )
         self.test_cfg = dict(test_cfg or {"mode": "whole"})
         self._vectors_QD: Tensor | None = None
         self.num_cut = 0
@@ -150,14 +154,14 @@ class TextSegmentor(AnyImageSize, BaseModel):
         """
         names_QD = self.name_vectors()
         with self._precision(images_B3HW.device):
-            streams, grid_hw = self.parts.streams(images_B3HW)
+            looked = self.reader.look(images_B3HW)
         found: list[Tensor] = []
         is_finite = torch.ones((), dtype=torch.bool, device=images_B3HW.device)
         last: tuple[str, int] | None = None
         for readout, layer, threshold in self.candidates:
             if (readout, layer) != last:  # thresholds vary fastest
                 with self._precision(images_B3HW.device):
-                    embedding_BDhw = patch_embeddings(self.parts, streams, grid_hw, readout, layer)
+                    embedding_BDhw = self.reader.embeddings(looked, readout, layer)
                 is_finite &= torch.isfinite(embedding_BDhw).all()
                 cosine_BQhw = patch_cosines(embedding_BDhw.float(), names_QD)
                 last = readout, layer
@@ -210,6 +214,7 @@ class TextSegmentor(AnyImageSize, BaseModel):
                 sample.set_field(self._counts(labels_RPQ, target_PQ, sample), "readout_counts")
                 sample.set_field([tuple(each) for each in self.candidates], "candidates")
                 sample.set_field(self.num_cut, "num_cut")
+                sample.set_field(getattr(self.backbone, "notes", ()), "reader_notes")
         return data_samples
 
     def _counts(self, labels_RPQ: Tensor, target_PQ: np.ndarray, sample: Any) -> np.ndarray:
@@ -234,6 +239,7 @@ def candidates_of(
     layers: Sequence[int] | str,
     thresholds: Sequence[float],
     depth: int,
+    known: Sequence[str] = READOUTS,
 ) -> tuple[Candidate, ...]:
     """All combinations, thresholds varying fastest.
 
@@ -244,10 +250,10 @@ def candidates_of(
         >>> [c.layer for c in candidates_of(["layer"], [-1, 0], (), 12)]
         [11, 0]
     """
-    readouts = READOUTS if readouts == "all" else listed(readouts, "readouts")
+    readouts = known if readouts == "all" else listed(readouts, "readouts")
     blocks = list(range(depth)) if layers == "all" else resolve_indices(layers, depth)
     for readout in readouts:
-        check_choice("readout", readout, READOUTS)
+        check_choice("readout", readout, known)
     found = tuple(
         Candidate(readout, block, threshold)
         for readout in readouts

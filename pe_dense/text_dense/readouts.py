@@ -25,7 +25,7 @@ tokens are attended to and then left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -57,6 +57,53 @@ SURGERIES: dict[str, Surgery | None] = {
     "clearclip": Surgery("query-query", residual=False, mlp=False),
 }
 READOUTS = tuple(SURGERIES)
+
+
+class PatchReader(Protocol):
+    """Gives patches vectors in the space of the texts, in some ways and at some blocks.
+
+    Attributes:
+        readouts: The ways.
+        depth: Number of blocks.
+    """
+
+    readouts: tuple[str, ...]
+    depth: int
+
+    def look(self, images_B3HW: Tensor) -> Any:
+        """One pass over images, from which all vectors are read."""
+        ...
+
+    def embeddings(self, looked: Any, readout: str, layer: int) -> Tensor:
+        """(B, D, h, w) of unit length.
+
+        Raises:
+            ValueError: If there is no such read-out or block.
+        """
+        ...
+
+
+class TowerReader:
+    """The read-outs of a contrastive tower.
+
+    Args:
+        parts: Of the tower.
+    """
+
+    readouts = READOUTS
+
+    def __init__(self, parts: TokenParts) -> None:
+        self.parts, self.depth = parts, parts.depth
+
+    def look(self, images_B3HW: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+        """Streams and grid."""
+        return self.parts.streams(images_B3HW)
+
+    def embeddings(
+        self, looked: tuple[list[Tensor], tuple[int, int]], readout: str, layer: int
+    ) -> Tensor:
+        """`patch_embeddings` of them."""
+        return patch_embeddings(self.parts, *looked, readout, layer)
 
 
 def mixed_values(q_BMNd: Tensor, k_BMNd: Tensor, v_BMNd: Tensor, mixing: Mixing) -> Tensor:
