@@ -27,7 +27,7 @@ from measure import FOLDER, command_line, hardware, versions, write_rows
 
 from pe_dense.results.named_evidence import ClassificationEvidence
 from pe_dense.results.statistics import intervals
-from pe_dense.zero_shot.class_vectors import class_vectors
+from pe_dense.text_dense.class_vectors import class_vectors
 from pe_dense.zero_shot.retrieval_ranks import retrieval_ranks, right_pairs
 from pe_dense.zero_shot.top_classes import top_classes
 

@@ -50,7 +50,8 @@ from pe_dense.pictures.drawing import (
     with_scale_bar,
 )
 from pe_dense.pictures.folder import Folder
-from pe_dense.text_dense.patch_scores import name_vectors, patch_cosines
+from pe_dense.text_dense.class_vectors import name_vectors
+from pe_dense.text_dense.patch_scores import patch_cosines
 from pe_dense.text_dense.readouts import READOUTS, patch_embeddings
 
 TABLE = "global_tokens.tsv"

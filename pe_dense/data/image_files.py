@@ -18,6 +18,13 @@ OBJECTS365_ABSENT = frozenset(
     }
 )
 
+# Endings, in small letters, of files that are taken for pictures where somebody names a folder. The
+# common ones come first, as errors list them.
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".jpe", ".jfif", ".dib",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif",
+)  # fmt: skip
+
 
 def known_to_be_absent(name: str, naming: str) -> bool:
     """Whether no copy of the data set has this image, and loaders leave it out."""

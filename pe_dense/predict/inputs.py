@@ -14,14 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pe_dense.data.image_files import require_no_loop
+from pe_dense.data.image_files import PICTURE_SUFFIXES, require_no_loop
 from pe_dense.data.video_file import VIDEO_SUFFIXES, is_video_file
 from pe_dense.predict.video_source import is_camera
 
-PICTURE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif",
-)  # fmt: skip
 MADE_SUFFIXES = (".png", ".npy", ".jpg")  # of what is made of a picture
 
 

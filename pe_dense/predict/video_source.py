@@ -14,9 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pe_dense.data.image_files import PICTURE_SUFFIXES
 from pe_dense.data.picture import read_picture
 from pe_dense.data.video_file import VideoFrame, is_video_file, read_video, video_facts
-from pe_dense.tracking.frame_files import PICTURE_SUFFIXES, frame_files
+from pe_dense.tracking.frame_files import frame_files
 
 DEFAULT_FPS = 25.0  # where nothing says it: folders of frames, some cameras
 

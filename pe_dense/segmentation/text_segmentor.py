@@ -24,11 +24,11 @@ from pe_dense.pixelwise.banded_inference import BandedLogits
 from pe_dense.pixelwise.batch_sizes import AnyImageSize
 from pe_dense.pixelwise.mean_iou import image_counts
 from pe_dense.pixelwise.windows import mirrored, unpadded_size, window_outputs, windows_of
+from pe_dense.text_dense.class_vectors import name_vectors
 from pe_dense.text_dense.patch_scores import (
     Background,
     class_logits,
     listed,
-    name_vectors,
     names_of,
     patch_cosines,
 )

@@ -1,20 +1,17 @@
 """Classes of patches from cosines with names; what no name fits is background.
 
-Shape legend: B images, K classes, Q names (a class may have several), T templates, D width of the
-embedding, h w patch grid.
+Shape legend: B images, K classes, Q names (a class may have several), D width of the embedding,
+h w patch grid.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-PLACE = "{}"  # where a template has the name
 
 
 class Background(NamedTuple):
@@ -89,33 +86,6 @@ def listed(given: str | Sequence[str], what: str) -> list[str]:
     if not (given.startswith("[") and given.endswith("]")):
         raise ValueError(f"{what} are one text, {given!r}; give a list, such as [{given}]")
     return [word.strip().strip("'\"") for word in given[1:-1].split(",") if word.strip()]
-
-
-def name_vectors(
-    encode: Callable[[Sequence[str]], Tensor], names: Sequence[str], templates: Sequence[str]
-) -> Tensor:
-    """(Q, D) of unit length: texts made unit length, averaged over templates, made unit length.
-
-    Args:
-        encode: Texts -> (B, D), of any length.
-        names: Q names.
-        templates: T sentences with `{}` for the name.
-
-    Raises:
-        ValueError: If there is no name or template, or a template has no place for the name.
-
-    Source: CLIP (arXiv:2103.00020, section 3.1.4).
-    """
-    if not names or not templates or isinstance(templates, str):
-        raise ValueError("text prompts need one name and a list of one template at least")
-    for template in templates:
-        if PLACE not in template:
-            raise ValueError(f"template {template!r} has no place for the name; write {{}} there")
-    rows = [
-        F.normalize(encode([t.replace(PLACE, name) for t in templates]), dim=-1).mean(dim=0)
-        for name in names
-    ]
-    return F.normalize(torch.stack(rows), dim=-1)
 
 
 def patch_cosines(embedding_BDhw: Tensor, names_QD: Tensor) -> Tensor:

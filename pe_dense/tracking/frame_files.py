@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+from pe_dense.data.image_files import PICTURE_SUFFIXES
+
 # Digits behind a point are a part of a second or of a name, whose width counts.
 _WHOLE_NUMBER = re.compile(r"(?<![.0-9])[0-9]+")
 

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pe_dense.data.image_files import PICTURE_SUFFIXES
 from pe_dense.data.video_file import VIDEO_SUFFIXES, is_video_file
-from pe_dense.tracking.frame_files import PICTURE_SUFFIXES
 
 FRAME_WORDS = (
     "jpegimages", "images", "frames", "videos", "clips", "video", "imgs", "img", "img1", "rgb",

@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 
 from mmengine.registry import DATASETS
 
+from pe_dense.data.image_files import PICTURE_SUFFIXES
 from pe_dense.tracking.davis_dataset import DavisVideos, part_of_videos
-from pe_dense.tracking.frame_files import PICTURE_SUFFIXES, frame_files, frame_numbers
+from pe_dense.tracking.frame_files import frame_files, frame_numbers
 from pe_dense.tracking.own_layout import OwnClip, find_clips
 from pe_dense.tracking.own_masks import object_ids
 from pe_dense.tracking.unpacked_video import indexed_masks, unpacked_frames

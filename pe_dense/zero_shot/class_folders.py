@@ -18,13 +18,13 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 
+from pe_dense.data.image_files import PICTURE_SUFFIXES
 from pe_dense.data.picture import require_bits
 from pe_dense.data.video_file import VIDEO_SUFFIXES
+from pe_dense.text_dense.class_vectors import require_names
 from pe_dense.zero_shot.class_names import first_of_each_name, names_of_folders
-from pe_dense.zero_shot.class_vectors import require_names
 from pe_dense.zero_shot.prompts import load_templates
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 MEDIA = ("image", "video")
 
 

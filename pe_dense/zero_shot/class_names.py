@@ -3,7 +3,9 @@
 Rules:
     words           as it stands, '_' and '-' as spaces: HMDB51, own folders
     kinetics        without brackets and without '_' at the ends (perception_models @ 3e352cc,
-                    video_classification_dataset.py)
+                    video_classification_dataset.py, clean_label), other '_' as spaces: the names of
+                    the data set have spaces ('air drumming'), and copies write folders with '_'.
+                    Deviation: the source would put 'air_drumming' into its sentences as it is
     camel           words that begin with capitals, apart: UCF101's 'ApplyEyeMakeup'
     imagenet        a WordNet id of ImageNet's 1,000: CLIP's name of it
     imagenet_index  '0' to '999', places in the sorted ids: ImageNet v2
@@ -83,7 +85,8 @@ def _words(folder: str) -> str:
 
 
 def _kinetics(folder: str) -> str:
-    return folder.replace("(", "").replace(")", "").strip("_")
+    bare = folder.replace("(", "").replace(")", "").strip("_")
+    return " ".join(bare.replace("_", " ").split())
 
 
 def _camel(folder: str) -> str:

@@ -25,7 +25,7 @@ from pe_dense.data.picture import read_picture
 from pe_dense.encoders.fingerprint import state_sha256
 from pe_dense.files import code_sha256
 from pe_dense.results.provenance import library_versions
-from pe_dense.zero_shot.class_vectors import class_vectors
+from pe_dense.text_dense.class_vectors import class_vectors
 from pe_dense.zero_shot.picture_input import FITS, fitted, tower_input
 from pe_dense.zero_shot.top_classes import top_classes
 from pe_dense.zero_shot.vector_store import VectorStore, settings_of, stamp_of

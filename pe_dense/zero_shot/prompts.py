@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pe_dense.zero_shot.class_vectors import PLACE, require_templates
+from pe_dense.text_dense.class_vectors import PLACE, require_templates
 
 FOLDER = Path(__file__).parent / "prompts"
 

@@ -8,14 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pe_dense.text_dense.class_vectors import class_vectors, name_vectors
 from pe_dense.text_dense.patch_scores import (
     Background,
     class_logits,
-    name_vectors,
     names_of,
     patch_cosines,
 )
-from pe_dense.zero_shot.class_vectors import class_vectors
 
 
 def encode(texts):
@@ -23,10 +22,19 @@ def encode(texts):
     return torch.tensor([[len(t), t.count("a"), t.count("o"), 1.0] for t in texts])
 
 
-def test_vectors_of_names_are_those_of_zero_shot_classes():
-    names, templates = ["cat", "oak tree"], ["a photo of a {}.", "{}", "no {} at all"]
-    found = name_vectors(encode, names, templates)
-    assert torch.allclose(found, class_vectors(encode, names, templates), atol=1e-6)
+def test_vectors_of_names_are_means_of_their_sentences():
+    names, templates = ["cat", "oak tree", "a {}"], ["a photo of a {}.", "{}", "no {} at all"]
+    for at_once in (1, 4, 100):
+        found = name_vectors(encode, names, templates, at_once)
+        for name, vector in zip(names, found, strict=True):
+            texts = [f"a photo of a {name}.", name, f"no {name} at all"]
+            mean = sum(F.normalize(encode([text])[0], dim=0) for text in texts) / 3
+            torch.testing.assert_close(vector, mean / mean.norm())
+    alone = name_vectors(encode, ["cat"], templates)
+    torch.testing.assert_close(alone, found[:1])
+    assert torch.equal(class_vectors(encode, names, templates), found)
+    with pytest.raises(ValueError, match="1 classes cannot be told apart"):
+        class_vectors(encode, ["cat"], templates)
 
 
 def test_names_of_classes():
@@ -98,5 +106,5 @@ def test_what_makes_no_sense_is_refused():
             class_logits(cosine, class_of, 3, background)
     with pytest.raises(ValueError, match="no place for the name"):
         name_vectors(encode, ["cat"], ["a photo"])
-    with pytest.raises(ValueError, match="need one name"):
+    with pytest.raises(ValueError, match="there is no name"):
         name_vectors(encode, [], ["{}"])

@@ -1,4 +1,4 @@
-"""One vector for each class, from its name in some sentences.
+"""One vector for each class or name, from sentences with it: for pictures and for patches.
 
 Shape legend: K classes, P templates, B texts, D width of the embedding.
 
@@ -95,6 +95,19 @@ def class_vectors(
         torch.Size([2, 2])
     """
     require_names(names)
+    return name_vectors(encode, names, templates, at_once)
+
+
+def name_vectors(
+    encode: Encode, names: Sequence[str], templates: Sequence[str], at_once: int = 512
+) -> Tensor:
+    """The same for names of which one may be alone: (Q, D).
+
+    Raises:
+        ValueError: If there is none, a template cannot be used, or the sentences of one cancel out.
+    """
+    if not names:
+        raise ValueError("there is no name to make a vector of; give one")
     require_templates(templates)
     classes_at_once = max(1, at_once // len(templates))
     parts = []

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pe_dense.zero_shot.class_vectors import class_vectors, sentences
+from pe_dense.text_dense.class_vectors import class_vectors, sentences
 
 
 class WordTower:
