@@ -99,10 +99,25 @@ def run_trial(device: str) -> str:
     return last if done.returncode else ""
 
 
+def wanted_by_user() -> str:
+    """What PE_DENSE_OPERATORS says; 'auto' where it is not set, or empty."""
+    return os.environ.get(VARIABLE) or "auto"
+
+
+def require_as_asked(device: str) -> None:
+    """Refuse at the start of a run, not at its first box, what the user asks for in vain.
+
+    Raises:
+        ValueError: As `problem_on`; nothing is tried where nothing is asked for.
+    """
+    if wanted_by_user() != "auto":
+        problem_on(device)
+
+
 @functools.cache
 def problem_on(device: str) -> str:
     """Why mmcv's operators cannot run on 'cpu' or 'cuda', in a few words; '' if they can."""
-    wanted = os.environ.get(VARIABLE, "auto")
+    wanted = wanted_by_user()
     if wanted not in ("auto", "on", "off"):
         raise ValueError(f"{VARIABLE}={wanted} is none of auto, on, off")
     if wanted == "off":

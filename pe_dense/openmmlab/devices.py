@@ -12,6 +12,8 @@ import os
 import torch
 from mmengine.device import utils as mmengine_device
 
+from pe_dense.openmmlab import compiled_operators
+
 VARIABLE = "PE_DENSE_DEVICE"
 
 
@@ -37,8 +39,13 @@ def device_of_machine() -> str:
 
 
 def use_device_of_machine() -> str:
-    """Lets MMEngine's Runner put models and data on that device; returns its name."""
+    """Lets MMEngine's Runner put models and data on that device; returns its name.
+
+    Raises:
+        ValueError: As `device_of_machine`, or if PE_DENSE_OPERATORS asks for what is not there.
+    """
     name = device_of_machine()
+    compiled_operators.require_as_asked(name)
     mmengine_device.DEVICE = name
     return name
 

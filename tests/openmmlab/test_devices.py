@@ -51,6 +51,23 @@ def test_the_gpu_can_be_left_alone(machine, monkeypatch) -> None:
         devices.device_of_machine()
 
 
+def test_operators_that_are_not_there_are_refused_before_anything_is_trained(
+    machine, monkeypatch
+) -> None:
+    machine("cpu")
+    monkeypatch.setattr(compiled_operators, "state_of_this_machine", lambda device: None)
+    said = dict(maybe="none of auto, on, off", on="on, but mmcv has no compiled operators on cpu")
+    for wanted in ("maybe", "on", "off", "auto", ""):
+        monkeypatch.setenv(compiled_operators.VARIABLE, wanted)
+        compiled_operators.problem_on.cache_clear()
+        if wanted in said:
+            with pytest.raises(ValueError, match=said[wanted]):
+                use_device(run_config("none"))
+        else:
+            use_device(run_config("none"))
+    compiled_operators.problem_on.cache_clear()
+
+
 @pytest.mark.parametrize("kind", ["xpu", "mps"])
 def test_several_processes_are_refused_elsewhere_than_on_cuda(machine, kind: str) -> None:
     machine(kind)
