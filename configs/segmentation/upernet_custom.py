@@ -10,8 +10,9 @@ Cost:     at most 12,000 images seen on a CPU, 320,000 on a GPU; several times t
 Expected: depends on the data; sharper outlines than a linear head where there are some hundred
           images, no gain from a few dozen.
 
-What to change first: tune=full to train the encoder as well (layer_decay=0.8), layer=8 for the
-layer that configs/probing/segmentation_custom.py finds best, image_side, --encoder.
+What to change first: tune=full to train the encoder as well (layer_decay=0.8), image_side,
+--encoder. The block that is read is chosen on training images before the training; layer=8 says it
+instead.
 """
 
 _base_ = [
@@ -32,8 +33,9 @@ protocol = dict(
 
 encoder = "pe_spatial_s16_512"
 weights = "released"
-layer = -1
+layer = "best"  # chosen before the training; or 8, -1
 layers = ["$layer"]
+layer_choice = "pe_dense.probing.layer_choice:choose"
 lr_factor = 0.5
 holdout_share = "$data.holdout_share"  # 0.1, as whole clips can meet it
 width = 128

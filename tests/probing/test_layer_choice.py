@@ -20,7 +20,8 @@ from pe_dense.probing import layer_choice
 from pe_dense.probing.layer_choice import LayerChoice
 from pe_dense.run.checkpoint import checkpoint_file, load_checkpoint_safely
 from pe_dense.run.chosen_layers import FILE
-from pe_dense.run.config import load_config
+from pe_dense.run.config import facts_of_data, load_config, resolved
+from pe_dense.run.layers_option import CHOSEN, chooses
 from pe_dense.run.opened_run import open_run
 from pe_dense.run.request import RunRequest
 from pe_dense.run.trained_run import trained_model
@@ -31,6 +32,7 @@ TINY = {
     "image_side": 64, "batch_size": 2, "planned_for": "cpu", "max_iters": 4, "num_workers": 0,
 }  # fmt: skip
 SEGMENTATION = str(REPO / "configs/segmentation/linear_custom.py")
+UPERNET = str(REPO / "configs/segmentation/upernet_custom.py")
 DEPTH = str(REPO / "configs/depth/linear_custom.py")
 
 
@@ -158,6 +160,30 @@ def test_blocks_that_are_named_are_read(option: dict, read: list[int], folders: 
     cfg, _ = load_config(DEPTH, "pe_spatial_t16_512", "random", options)
     assert list(cfg.model.backbone.out_indices) == read
     assert cfg.model.decode_head.num_layers == len(read)
+
+
+@pytest.mark.parametrize(
+    ("option", "read"),
+    [({}, 3), ({"layer": 1}, 1), ({"layer": "1"}, 1), ({"layer": -2}, -2), ({"tune": "full"}, 3)],
+)
+def test_a_head_on_one_block(option: dict, read: int, folders: dict) -> None:
+    options = {"data_root": str(folders["maps"]), **TINY, **option}
+    cfg, template = load_config(UPERNET, "pe_spatial_t16_512", "random", options)
+    assert list(cfg.model.backbone.out_indices) == [read]
+    assert chooses(template) == (option == {})
+    data = {CHOSEN: [2]} if option == {} else {}
+    facts = facts_of_data(template, UPERNET)
+    cfg = resolved(template, UPERNET, {**facts, **data})
+    assert list(cfg.layers) == ([2] if data else [read])
+
+
+@pytest.mark.parametrize("found", [[9], ["2"], [1.5], [[1]], [], "all", [True]])
+def test_a_checkpoint_that_says_something_else_is_refused(found: Any, folders: dict) -> None:
+    options = {"data_root": str(folders["maps"]), **TINY}
+    _, template = load_config(SEGMENTATION, "pe_spatial_t16_512", "random", options)
+    facts = facts_of_data(template, SEGMENTATION)
+    with pytest.raises(ValueError, match="must be best, four, or blocks"):
+        resolved(template, SEGMENTATION, {**facts, CHOSEN: found})
 
 
 @pytest.mark.parametrize(
