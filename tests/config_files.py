@@ -19,6 +19,7 @@ OWN_DATA = {
     "pe_dense.tracking.own_video_facts:facts": "davis",
     "pe_dense.tracking.own_sequences:facts": "mot/test",
     "pe_dense.zero_shot.own_facts:class_facts": "ade/images",  # its two parts, as if classes
+    "pe_dense.probing.classification.own_facts:facts": "ade/images",
 }
 CAPTIONS = "pe_dense.zero_shot.own_facts:caption_facts"
 CONFIGS = sorted(p for p in (REPO / "configs").rglob("*.py") if not NOT_RUN & set(p.parts))

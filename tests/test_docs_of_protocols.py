@@ -42,6 +42,8 @@ OWN = {
     "coco-detection-vitdet-b-36ep": "PE published no detector of this size",
     "coco-detection-vitdet-l-36ep": "PE published no detector of this size",
     "coco-detection-frozen-vitdet-global-15ep": "timm's towers attend globally; PE's have windows",
+    "imagenet-linear": "one view of each picture, chosen on held-out training pictures",
+    "imagenet-knn": "DINO's votes with one k for all, pictures fitted as for all encoders here",
     "mot17-half-bytetrack-coco-detector": "the detector has not seen what ByteTrack's has",
     "spatial-align-b16-one-gpu": "PE's alignment scaled down to one GPU",
     "spatial-align-b16-one-gpu-cached": "PE's alignment scaled down to one GPU",

@@ -7,7 +7,7 @@ every seed of the heads.
 
 REQUIRED_probing = (
     "encoder", "task", "sources", "lrs", "weight_decays", "seeds", "max_epochs", "warmup_iters",
-    "model.data_preprocessor", "model.task_options", "train_dataloader", "test_dataloader",
+    "model", "train_dataloader", "test_dataloader",
 )  # fmt: skip
 select_on = "holdout"
 holdout_share = 0.1

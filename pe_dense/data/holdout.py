@@ -19,7 +19,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from pe_dense.data.image_groups import FOUND, IMAGE, SEQUENCE, group_names
+from pe_dense.data.image_groups import IMAGE, SEQUENCE, group_names
 
 HoldoutPart = Literal["train", "holdout"]
 TOLERANCE = 0.1  # of the share that was asked for
@@ -53,7 +53,7 @@ class Holdout:
         """As logs and records say it: '2,312 of 23,158 training images (9.98 %), ...'."""
         total = len(self.train) + len(self.held)
         images = f"{len(self.held):,} of {total:,} training images ({100 * self.share:.2f} %)"
-        alone = self.group == IMAGE or (self.group == FOUND and self.num_groups == total)
+        alone = self.group == IMAGE or self.num_groups == total
         if self.num_groups is None or alone:
             return f"{images}, each for itself"
         kind = "sequences" if self.group == SEQUENCE else "groups"

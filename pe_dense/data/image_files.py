@@ -66,3 +66,12 @@ def spread(total: int, count: int) -> list[int]:
         [0, 3, 6, 9]
     """
     return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
+def stamp_of(path: str) -> list[int]:
+    """Size and time of change of a file; nothing where it is missing."""
+    try:
+        entry = Path(path).stat()
+    except OSError:
+        return []
+    return [entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns]

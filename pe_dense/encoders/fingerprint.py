@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -130,3 +131,36 @@ def state_sha256(state: Mapping[str, Tensor], *, with_layout: bool) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def settings_of(model: nn.Module) -> list[list[Any]]:
+    """What a model computes with besides its tensors: the kinds of its parts, and their settings.
+
+    Models of one state may differ in these: GELU and QuickGELU, the number of heads, the mean and
+    deviation of an encoder.
+
+    Returns:
+        Name, class and plain attributes of every part; JSON can hold it.
+
+    Example:
+        >>> settings_of(nn.GELU())
+        [['', 'torch.nn.modules.activation.GELU', {'approximate': 'none'}]]
+    """
+    return [
+        [name, f"{type(part).__module__}.{type(part).__qualname__}", _plain_attributes(part)]
+        for name, part in model.named_modules()
+    ]
+
+
+def _plain_attributes(part: nn.Module) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in vars(part).items()
+        if key[0] != "_" and key != "training" and _is_plain(value)
+    }
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str)

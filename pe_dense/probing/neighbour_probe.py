@@ -15,7 +15,7 @@ Shape legend: N train tokens, Q test tokens, C feature width, K classes, k neigh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -53,6 +53,17 @@ class Neighbours(NamedTuple):
     index_Qk: Tensor
 
 
+class TokenRows(Protocol):
+    """Rows that are read when a slice of them is asked for."""
+
+    ndim: int
+    shape: tuple[int, int]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, some: slice, /) -> np.ndarray: ...
+
+
 def token_labels(labels_HW: np.ndarray, patch_size: int, num_classes: int) -> np.ndarray:
     """Class of most pixels of every patch, (h, w) int64; the lowest class where several tie.
 
@@ -88,7 +99,7 @@ def reference_top_k(queries_QC: np.ndarray, bank_NC: np.ndarray, k: int) -> np.n
 
 
 def exact_top_k(
-    queries_QC: Tensor, bank_NC: np.ndarray | Tensor, k: int, chunk: int = CHUNK
+    queries_QC: Tensor, bank_NC: np.ndarray | Tensor | TokenRows, k: int, chunk: int = CHUNK
 ) -> Neighbours:
     """The k train tokens of largest cosine for every query, in chunks of the bank.
 
@@ -130,17 +141,18 @@ def exact_top_k(
     return best
 
 
-def vote(
+def class_votes(
     neighbours: Neighbours, labels_N: Tensor, num_classes: int, temperature: float | None = None
 ) -> Tensor:
-    """Class of every query, (Q,) int64; the lowest class where several tie.
+    """What the neighbours of every query say of each class, (Q, K) float64.
 
     Args:
         neighbours: From `exact_top_k`.
         labels_N: Classes of the bank, all in 0..K-1.
         num_classes: K.
         temperature: None counts neighbours; a number weights them by exp(cosine / temperature),
-            0.07 in the k-NN classifiers of arXiv:1805.01978 and DINO.
+            0.07 in the k-NN classifiers of arXiv:1805.01978 and DINO. Weights are relative to that
+            of the nearest, so that nothing overflows.
 
     Raises:
         ValueError: If the temperature is not positive.
@@ -150,10 +162,17 @@ def vote(
     cosine_Qk = neighbours.cosine_Qk.double()
     if temperature is None:
         weights_Qk = torch.ones_like(cosine_Qk)
-    else:  # relative to the best, so that nothing overflows
+    else:
         weights_Qk = ((cosine_Qk - cosine_Qk[:, :1]) / temperature).exp()
     votes_QK = weights_Qk.new_zeros(len(cosine_Qk), num_classes)
-    votes_QK.scatter_add_(1, labels_N[neighbours.index_Qk], weights_Qk)
+    return votes_QK.scatter_add_(1, labels_N[neighbours.index_Qk], weights_Qk)
+
+
+def vote(
+    neighbours: Neighbours, labels_N: Tensor, num_classes: int, temperature: float | None = None
+) -> Tensor:
+    """Class of every query, (Q,) int64; the lowest class where several tie. See `class_votes`."""
+    votes_QK = class_votes(neighbours, labels_N, num_classes, temperature)
     return votes_QK.max(dim=1).indices  # the first of equals, which argmax does not promise
 
 

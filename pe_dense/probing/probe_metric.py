@@ -5,9 +5,9 @@ Shape legend: N images, S sources, P heads of a source, K classes, Q sums of a d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -30,12 +30,13 @@ T = TypeVar("T")
 
 
 class ScoredImage(NamedTuple):
-    """What all heads did on one image: (S, P, 3, K) or (S, P, Q) counts."""
+    """What all heads did on one image: (S, P, 3, K), (S, P, Q) or (S, P, 1 + 2 J) counts."""
 
     name: str
     held_out: bool
     counts: np.ndarray
     sequence: str | None
+    target: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class ProbeMetric(BaseMetric):
     """
 
     default_prefix = "probe"
+    MAIN: ClassVar[Mapping[str, str]] = {"segmentation": "mIoU", "depth": "rmse"}
+    SELECTS_ON: ClassVar[tuple[str, ...]] = get_args(SelectOn)
 
     def __init__(
         self,
@@ -118,12 +121,12 @@ class ProbeMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if task not in ("segmentation", "depth"):
-            raise ValueError(f"task {task!r} is not known to probes; use segmentation or depth")
-        if select_on not in get_args(SelectOn):
-            raise ValueError(f"select_on {select_on!r} is not known; use {get_args(SelectOn)}")
+        if task not in self.MAIN:
+            raise ValueError(f"task {task!r} is not known to probes; use {' or '.join(self.MAIN)}")
+        if select_on not in self.SELECTS_ON:
+            raise ValueError(f"select_on {select_on!r} is not known; use {self.SELECTS_ON}")
         self.task, self.select_on = task, select_on
-        self.metric = metric or {"segmentation": "mIoU", "depth": "rmse"}[task]
+        self.metric = metric or self.MAIN[task]
         self.sources = resolve_sources(sources, encoder_depth)
         self.settings: tuple[HeadSetting, ...] = head_settings(lrs, weight_decays, seeds)
         self.seeds, self.lrs = tuple(seeds), tuple(lrs)
@@ -147,7 +150,8 @@ class ProbeMetric(BaseMetric):
                 counts = counts.astype(np.int32)  # of one image; all of them are kept to the end
             held = sample.get("probe_split") == "holdout"
             name = str(sample.get("image_id", sample["img_path"]))
-            self.results.append((name, held, counts, sample.get("sequence")))
+            row = name, held, counts, sample.get("sequence"), sample.get("target")
+            self.results.append(row)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Choose, then score the chosen heads; metrics of the reported head."""
@@ -244,9 +248,12 @@ class ProbeMetric(BaseMetric):
             at_edge={
                 name: words
                 for name, setting in zip(names, selection.setting_S, strict=True)
-                if (words := edge_in_words(self.settings[self._head(setting, 0)].lr, self.lrs))
+                if (words := self._edge(self.settings[self._head(setting, 0)].lr))
             },
         )
+
+    def _edge(self, value: float) -> str:
+        return edge_in_words(value, self.lrs)
 
     # ---- after an evaluation -----------------------------------------------------------------
 

@@ -167,32 +167,8 @@ class LayerProbe(AnyImageSize, BaseModel):
             raise ValueError(f"{error} (batch of {', '.join(files)})") from error
 
     def loss(self, inputs: Tensor, samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
-        """Sum over the heads, whose gradient is that of each alone, and what is worth logging.
-
-        The nan of a head that diverges reaches no other head, and not the sum; it is a term of
-        its own, at which a training run stops.
-        """
-        losses_SP = self.head_losses(inputs, samples)
-        seen_SP = losses_SP.detach()
-        finite_SP = torch.isfinite(seen_SP)
-        # Not multiplied by 0: nan * 0 is nan, and the sum is what optimisers scale and log.
-        total = torch.where(finite_SP, losses_SP, torch.zeros_like(losses_SP)).sum()
-        places = (~finite_SP).nonzero().tolist()
-        diverged = {self._head_name(s, p): seen_SP[s, p] for s, p in places}
-        shown = torch.where(finite_SP, seen_SP, torch.full_like(seen_SP, torch.inf))
-        return {
-            "loss": total,
-            "head_best": shown.min(),
-            "head_median": shown.median(),
-            **diverged,
-        }
-
-    def _head_name(self, source: int, head: int) -> str:
-        setting = self.bank.settings[head]
-        return (
-            f"loss of layer {source_name(self.bank.sources[source])} with lr {setting.lr:g}, "
-            f"weight decay {setting.weight_decay:g}, seed {setting.seed}"
-        )
+        """See `summed_losses`."""
+        return summed_losses(self.bank, self.head_losses(inputs, samples))
 
     @torch.no_grad()
     def predict(
@@ -219,3 +195,27 @@ class LayerProbe(AnyImageSize, BaseModel):
             counts = self.task.counts(heads_NSPKhw.flatten(1, 2), windows, image_hw, sample)
             sample.set_field(counts.unflatten(0, heads_NSPKhw.shape[1:3]).cpu(), "probe_counts")
         return samples
+
+
+def summed_losses(bank: HeadBank, losses_SP: Tensor) -> dict[str, Tensor]:
+    """Sum over the heads, whose gradient is that of each alone, and what is worth logging.
+
+    The nan of a head that diverges reaches no other head, and not the sum; it is a term of its own,
+    at which a training run stops.
+    """
+    seen_SP = losses_SP.detach()
+    finite_SP = torch.isfinite(seen_SP)
+    # Not multiplied by 0: nan * 0 is nan, and the sum is what optimisers scale and log.
+    total = torch.where(finite_SP, losses_SP, torch.zeros_like(losses_SP)).sum()
+    places = (~finite_SP).nonzero().tolist()
+    diverged = {_head_name(bank, s, p): seen_SP[s, p] for s, p in places}
+    shown = torch.where(finite_SP, seen_SP, torch.full_like(seen_SP, torch.inf))
+    return {"loss": total, "head_best": shown.min(), "head_median": shown.median(), **diverged}
+
+
+def _head_name(bank: HeadBank, source: int, head: int) -> str:
+    setting = bank.settings[head]
+    return (
+        f"loss of layer {source_name(bank.sources[source])} with lr {setting.lr:g}, "
+        f"weight decay {setting.weight_decay:g}, seed {setting.seed}"
+    )

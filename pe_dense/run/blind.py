@@ -23,8 +23,11 @@ from pe_dense.data.config_datasets import datasets_of
 
 # Folders whose blind.py has `of_config(cfg)`: scores by name, and the files that they depend on;
 # and `listed(cfg)`: a hash of which items there are.
-TASKS = ("detection", "depth", "segmentation", "tracking", "zero_shot", "retrieval")
-PACKAGES = {"retrieval": "zero_shot"}  # of tasks that share one with another
+TASKS = (
+    "detection", "depth", "segmentation", "tracking", "zero_shot", "retrieval", "classification",
+)  # fmt: skip
+# Of tasks that have none of their own name.
+PACKAGES = {"retrieval": "zero_shot", "classification": "probing.classification"}
 # What these look up in a config besides its data sets and its evaluator.
 SETTINGS = ("classes", "min_depth", "max_depth", "score_crop")
 
@@ -64,7 +67,7 @@ def _code_sha256(task: str) -> str:
     """Hash of the code that predicts and scores, which an answer depends on."""
     package, digest = Path(pe_dense.__file__).parent, hashlib.sha256()
     for folder in (task, "pixelwise", "results"):
-        for file in sorted((package / folder).glob("*.py")):
+        for file in sorted(package.joinpath(*folder.split(".")).glob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -11,7 +11,10 @@ from mmengine.registry import METRICS, MODELS, Registry, init_default_scope
 
 from pe_dense.run.launch import is_first_process
 
-TASKS = ("detection", "segmentation", "depth", "tracking", "alignment", "zero_shot", "retrieval")
+TASKS = (
+    "detection", "segmentation", "depth", "tracking", "alignment", "zero_shot", "retrieval",
+    "classification",
+)  # fmt: skip
 # Packages of OpenMMLab that are for one task.
 _PACKAGES = {"mmdet": "detection", "mmseg": "segmentation"}
 

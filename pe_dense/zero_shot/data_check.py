@@ -9,33 +9,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from mmengine.registry import DATASETS
 
 from pe_dense.data.checks.known_sets import PUBLISHED_TOTAL
+from pe_dense.data.checks.media_files import NO_FRAME, look_at_files
 from pe_dense.data.checks.picture_findings import MISSING, UNREADABLE
-from pe_dense.data.checks.remembered import Answer, remembered
+from pe_dense.data.checks.remembered import remembered
 from pe_dense.data.checks.rules import (
     CheckedData,
     FindingCollector,
     Rule,
     from_plain,
-    to_plain,
 )
 from pe_dense.data.checks.text_table import text_table
-from pe_dense.data.image_files import existing_files
-from pe_dense.data.picture_header import picture_headers
-from pe_dense.data.video_file import require_pyav, video_facts
+from pe_dense.data.video_file import require_pyav
 from pe_dense.zero_shot.captioned_pictures import CaptionedPictures
 from pe_dense.zero_shot.class_folders import ClassFolders
 
-NO_FRAME = Rule(
-    "video-unreadable", "videos without a frame that can be decoded",
-    "replace the file, or name it in left_out, which makes another protocol",
-)  # fmt: skip
 SAME_NAME = Rule(
     "repeated-names", "classes whose name stands before, and which are right nowhere: their "
     "pictures count as wrong, as where the first of equal scores is taken", is_problem=False,
@@ -111,31 +104,3 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
         notes.add_count(SAME_WORDS, len(captions) - len(set(captions)))
         rows = [["", what, "captions"], ["to score", len(infos), len(captions)]]
     return CheckedData(text_table(rows), [*found, *notes.findings()], RULES)
-
-
-def look_at_files(paths: Sequence[str], media: str) -> Answer:
-    """Findings of pictures or videos, as JSON can hold them."""
-    faults = FindingCollector()
-    is_there = existing_files(Path(), paths)
-    for path, found in zip(paths, is_there, strict=True):
-        if not found:
-            faults.add(MISSING, "", "does not exist", file=path)
-    there = [path for path, found in zip(paths, is_there, strict=True) if found]
-    if media == "image":
-        for path, header in zip(there, picture_headers(there), strict=True):
-            if isinstance(header, ValueError):
-                faults.add(UNREADABLE, "", "is no picture, or its head is broken", file=path)
-    else:
-        with ThreadPoolExecutor(4) as pool:
-            for path, problem in zip(there, pool.map(_problem_of_video, there), strict=True):
-                if problem:
-                    faults.add(NO_FRAME, "", f"cannot be scored ({problem})", file=path)
-    return Answer(to_plain(faults.findings()), [Path(path) for path in paths])
-
-
-def _problem_of_video(path: str) -> str:
-    try:
-        video_facts(Path(path))
-    except ValueError as error:
-        return str(error)
-    return ""

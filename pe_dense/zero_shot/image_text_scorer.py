@@ -21,14 +21,15 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 import pe_dense
+from pe_dense.data.image_files import stamp_of
 from pe_dense.data.picture import read_picture
-from pe_dense.encoders.fingerprint import state_sha256
+from pe_dense.data.picture_input import FITS, fitted, tower_input
+from pe_dense.encoders.fingerprint import settings_of, state_sha256
 from pe_dense.files import code_sha256
 from pe_dense.results.provenance import library_versions
 from pe_dense.text_dense.class_vectors import class_vectors
-from pe_dense.zero_shot.picture_input import FITS, fitted, tower_input
 from pe_dense.zero_shot.top_classes import top_classes
-from pe_dense.zero_shot.vector_store import VectorStore, settings_of, stamp_of
+from pe_dense.zero_shot.vector_store import VectorStore
 from pe_dense.zero_shot.video_frames import read_frames
 
 FRAME_MEANS = ("raw", "unit")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pe_dense.files import atomic_write_bytes
 
@@ -64,45 +64,3 @@ def _read(file: Path) -> Tensor | None:
         return None
     is_sound = isinstance(found, np.ndarray) and found.dtype == np.float32 and found.ndim == 2
     return torch.from_numpy(found) if is_sound else None
-
-
-def settings_of(model: nn.Module) -> list[list[Any]]:
-    """What a model computes with besides its tensors: the kinds of its parts, and their settings.
-
-    Models of one state may differ in these: GELU and QuickGELU, the number of heads, the mean and
-    deviation of an encoder.
-
-    Returns:
-        Name, class and plain attributes of every part; JSON can hold it.
-
-    Example:
-        >>> settings_of(nn.GELU())
-        [['', 'torch.nn.modules.activation.GELU', {'approximate': 'none'}]]
-    """
-    return [
-        [name, f"{type(part).__module__}.{type(part).__qualname__}", _plain_attributes(part)]
-        for name, part in model.named_modules()
-    ]
-
-
-def _plain_attributes(part: nn.Module) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in vars(part).items()
-        if key[0] != "_" and key != "training" and _is_plain(value)
-    }
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    return isinstance(value, bool | int | float | str)
-
-
-def stamp_of(path: str) -> list[int]:
-    """Size and time of change of a file; nothing where it is missing."""
-    try:
-        entry = Path(path).stat()
-    except OSError:
-        return []
-    return [entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns]

@@ -17,7 +17,7 @@ from pe_dense.zero_shot.captioned_pictures import CaptionedPictures
 from pe_dense.zero_shot.image_text_scorer import ImageTextScorer
 from pe_dense.zero_shot.mini_pictures import MiniCaptionedPictures, MiniNamedPictures
 from pe_dense.zero_shot.own_facts import caption_facts, class_facts
-from pe_dense.zero_shot.picture_input import fitted, tower_input
+from pe_dense.data.picture_input import fitted, tower_input
 from pe_dense.zero_shot.video_frames import read_frames
 
 

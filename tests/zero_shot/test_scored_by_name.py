@@ -15,12 +15,12 @@ pytest.importorskip("open_clip")
 from runs import evaluate
 from tiny_towers import TINY, TinyTowers, captions, pictures
 
+from pe_dense.encoders.fingerprint import settings_of
 from pe_dense.encoders.text_tokens import tokenize
 from pe_dense.results.comparison import evidence_of
 from pe_dense.results.store import load_records
 from pe_dense.zero_shot.class_folders import ClassFolders
 from pe_dense.zero_shot.image_text_scorer import ImageTextScorer
-from pe_dense.zero_shot.vector_store import settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = "configs/zero_shot/images_custom.py"

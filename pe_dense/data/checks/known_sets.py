@@ -162,6 +162,10 @@ KNOWN_CONTENT: dict[tuple[str, str, str], str | None] = {
     ("depth", "mini2", "val"): ("6e9d7557bfeeb634c44c7834314272da5e917db95e818da2395641f57f35a63b"),
     ("depth", "nyu", "test"): None,
     ("depth", "sun-rgbd", "test"): None,
+    ("classification", "imagenet", "val"): None,
+    ("classification", "mini", "val"): (
+        "7bcf3dc1edc5978f49ca490f6c592b9e2f618531b0c2dc11906a730fcc332219"
+    ),
     ("detection", "bccd", "val"): (
         "93885e2d9d1cf3917dc5cd48362f01dff9c59a02e952c40db5f820dbcfc6371b"
     ),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pe_dense.zero_shot.picture_input import fitted, tower_input
+from pe_dense.data.picture_input import fitted, tower_input
 from pe_dense.zero_shot.video_frames import chosen_frames, read_frames
 
 
