@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from tiny_towers import TinyTowers, captions, pictures
 
+from pe_dense.data.picture_input import fitted, tower_input
 from pe_dense.mini_world.captions import caption_of
 from pe_dense.mini_world.world import make_image
 from pe_dense.zero_shot.caption_files import read_captions
@@ -17,7 +18,6 @@ from pe_dense.zero_shot.captioned_pictures import CaptionedPictures
 from pe_dense.zero_shot.image_text_scorer import ImageTextScorer
 from pe_dense.zero_shot.mini_pictures import MiniCaptionedPictures, MiniNamedPictures
 from pe_dense.zero_shot.own_facts import caption_facts, class_facts
-from pe_dense.data.picture_input import fitted, tower_input
 from pe_dense.zero_shot.video_frames import read_frames
 
 

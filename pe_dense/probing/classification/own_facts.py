@@ -27,7 +27,8 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         name: of the folder; train_folder, val_folder: below it, '' for the whole; part_train,
         part_val, split: for `ClassImages`; train_sha256, val_sha256: of the names of classes and
-        files, which are the labels; sha256: of both; classes, num_classes: folders of the training pictures;
+        files, which are the labels; sha256: of both; classes, num_classes: folders of the
+        training pictures;
         batch_size, max_epochs.
 
     Raises:
