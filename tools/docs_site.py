@@ -31,7 +31,10 @@ PARTS = {
         "own_data", "own_video", "convert", "sound_data", "tune", "predict", "export",
         "checkpoints",
     ),
-    "Encoders": ("encoders", "analysis", "text_prompts", "zero_shot", "alignment", "real_encoder"),
+    "Encoders": (
+        "encoders", "analysis", "text_prompts", "zero_shot", "classification", "alignment",
+        "real_encoder",
+    ),
     "Recipes": ("recipes", "training", "holdouts"),
     "Results": ("leaderboard", "intervals", "validation"),
     "Speed": ("speed", "gpu", "operators"),
