@@ -7,7 +7,7 @@ the embedding, K classes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,10 @@ FRAME_MEANS = ("raw", "unit")
 TEXTS_AT_ONCE = 256
 # Distributions whose code makes vectors of pictures.
 LIBRARIES = ("torch", "timm", "open_clip_torch", "pillow", "av")
+# Those of texts, tokenizers among them.
+TEXT_LIBRARIES = (
+    "torch", "timm", "open_clip_torch", "ftfy", "regex", "transformers", "tokenizers",
+)  # fmt: skip
 
 
 @MODELS.register_module()
@@ -52,8 +56,8 @@ class ImageTextScorer(BaseModel):
         images_at_once: Pictures that the encoder sees together.
         threads: That decode ahead; None: 2, and more where the encoder is on another device.
         journal_dir: Folder that lets a killed run go on at the next batch; None keeps none.
-        results_dir: Folder for vectors that are to be kept, for other protocols of the same
-            pictures and input; None keeps none.
+        results_dir: Folder for vectors that are to be kept, of pictures for other protocols of the
+            same pictures and input, and of sentences; None keeps none.
         data_preprocessor, init_cfg: As in MMEngine.
 
     Raises:
@@ -88,6 +92,7 @@ class ImageTextScorer(BaseModel):
         self.images_at_once, self.threads = images_at_once, threads
         self.journal_dir, self.results_dir = journal_dir, results_dir
         self._store: VectorStore | None = None
+        self._text_store: VectorStore | None = None
         self._classes: tuple[Any, Tensor, int] | None = None
 
     @property
@@ -154,12 +159,35 @@ class ImageTextScorer(BaseModel):
                 return self._finite("text", vectors_BD.cpu(), texts)
 
             names = list(dict.fromkeys(info["class_names"]))  # a name that stands twice counts once
-            vectors = class_vectors(encode, names, info["templates"], TEXTS_AT_ONCE)
+
+            def find_out() -> tuple[Tensor, int]:
+                return class_vectors(encode, names, info["templates"], TEXTS_AT_ONCE), cut[0]
+
+            vectors, num_cut = self._kept_texts(["classes", names, info["templates"]], find_out)
             place = {name: k for k, name in enumerate(names)}
-            self._classes = key, vectors[[place[name] for name in info["class_names"]]], cut[0]
+            self._classes = key, vectors[[place[name] for name in info["class_names"]]], num_cut
         return self._classes[1], self._classes[2]
 
     def _texts(self, texts: Sequence[str]) -> tuple[Tensor, int]:
+        return self._kept_texts(["texts", texts], lambda: self._encoded_texts(texts))
+
+    def _kept_texts(
+        self, of: Sequence[Any], find_out: Callable[[], tuple[Tensor, int]]
+    ) -> tuple[Tensor, int]:
+        """Vectors of texts, and how many were cut, which is kept as a row behind them."""
+        if self._text_store is None:
+            parts = ("encoders", "zero_shot", "text_dense", "data")
+            self._text_store = self._new_store(parts, TEXT_LIBRARIES)
+
+        def with_count() -> Tensor:
+            vectors_ND, num_cut = find_out()
+            assert num_cut < 2**24, "float32 counts no further"
+            return torch.cat([vectors_ND, vectors_ND.new_full((1, vectors_ND.shape[1]), num_cut)])
+
+        rows = self._text_store.get(of, with_count)
+        return rows[:-1], int(rows[-1, 0])
+
+    def _encoded_texts(self, texts: Sequence[str]) -> tuple[Tensor, int]:
         parts, total = [], 0
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = texts[start : start + TEXTS_AT_ONCE]
@@ -178,21 +206,27 @@ class ImageTextScorer(BaseModel):
 
     def _opened_store(self) -> VectorStore:
         if self._store is None:
-            folder = self.results_dir or self.journal_dir
-            about: dict[str, Any] = {}
-            if folder is not None:  # once it is known which weights the run has
-                package = Path(pe_dense.__file__).parent
-                parts = ("encoders", "zero_shot", "data")
-                about = dict(
-                    code=[code_sha256(package / part) for part in parts],
-                    weights=state_sha256(self.backbone.state_dict(), with_layout=False),
-                    built=settings_of(self.backbone),
-                    libraries=library_versions(LIBRARIES),
-                    input=[self.fit, self.side, self.frame_mean],
-                    device=str(next(self.parameters()).device.type),
-                )
-            self._store = VectorStore(folder, about)
+            settings = [self.fit, self.side, self.frame_mean]
+            self._store = self._new_store(("encoders", "zero_shot", "data"), LIBRARIES, settings)
         return self._store
+
+    def _new_store(
+        self, parts: Sequence[str], libraries: Sequence[str], settings: Sequence[Any] = ()
+    ) -> VectorStore:
+        """A store of vectors that depend on these parts of the package and these libraries."""
+        folder = self.results_dir or self.journal_dir
+        about: dict[str, Any] = {}
+        if folder is not None:  # once it is known which weights the run has
+            package = Path(pe_dense.__file__).parent
+            about = dict(
+                code=[code_sha256(package / part) for part in parts],
+                weights=state_sha256(self.backbone.state_dict(), with_layout=False),
+                built=settings_of(self.backbone),
+                libraries=library_versions(libraries),
+                input=list(settings),
+                device=str(next(self.parameters()).device.type),
+            )
+        return VectorStore(folder, about)
 
     def _encoded(self, infos: Sequence[Mapping[str, Any]]) -> Tensor:
         encoder, device = self.backbone.encoder, next(self.parameters()).device

@@ -128,7 +128,8 @@ def best(model, folder):
 def test_kept_vectors_are_taken_again_and_none_of_another_picture(folder, tmp_path, monkeypatch):
     kept = tmp_path / "kept"
     first = best(scorer(kept), folder)
-    (file,) = kept.glob("*.npy")
+    files = sorted(kept.glob("*.vectors"))
+    assert len(files) == 2  # of the pictures, and of the sentences
 
     def refuse(*_, **__):
         raise AssertionError("a picture was read")
@@ -148,9 +149,52 @@ def test_kept_vectors_are_taken_again_and_none_of_another_picture(folder, tmp_pa
     with pytest.raises(AssertionError, match="a picture was read"):
         best(scorer(kept), folder)
     monkeypatch.undo()
-    for path in kept.glob("*.npy"):
+    for path in kept.glob("*.vectors"):
         path.write_bytes(b"broken")
-    assert len(best(scorer(kept), folder)) == 9 and file.is_file()
+    assert len(best(scorer(kept), folder)) == 9 and all(file.is_file() for file in files)
+
+
+def test_kept_sentences_are_taken_again_and_none_that_are_stale_or_damaged(folder, tmp_path):
+    kept = tmp_path / "kept"
+    words = ["a cat", "a dog " * 9, "the sea"]  # the second has more than the 8 tokens
+    seen: list[tuple[str, ...]] = []
+
+    def texts_of(model, texts=tuple(words)):
+        encode = model.backbone.encode_texts
+
+        def noted(texts):
+            seen.append(tuple(texts))
+            return encode(texts)
+
+        model.backbone.encode_texts = noted
+        seen.clear()
+        return model._texts(texts)
+
+    first, num_cut = texts_of(scorer(kept))
+    alone, _ = texts_of(scorer(tmp_path / "others"))
+    assert seen and num_cut == 1 and torch.equal(first, alone)
+    again, cut_again = texts_of(scorer(kept, fit="crop"))  # pictures are read otherwise
+    assert not seen and cut_again == 1 and torch.equal(again, first)
+    classes = scorer(kept)._class_vectors(dict(class_names=("cat", "dog"), templates=("a {}",)))
+    for model, texts in (
+        (other_weights(scorer(kept)), words), (scorer(kept), words[:2]),
+        (scorer(kept), words[::-1]), (other_context(scorer(kept)), words),
+    ):  # fmt: skip
+        texts_of(model, texts)
+        assert seen
+    for path in kept.glob("*.vectors"):
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 64  # one bit of the last number
+        path.write_bytes(bytes(content))
+    repaired, cut_again = texts_of(scorer(kept))
+    assert seen and cut_again == 1 and torch.equal(repaired, first)
+    found = scorer(kept)._class_vectors(dict(class_names=("cat", "dog"), templates=("a {}",)))
+    assert torch.equal(found[0], classes[0]) and found[1] == classes[1]
+
+
+def other_context(model):
+    model.backbone.towers.text.context_length = 7
+    return model
 
 
 def other_weights(model):
