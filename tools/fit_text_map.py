@@ -6,9 +6,9 @@ python tools/test.py configs/segmentation/text_map_custom.py --encoder pe_spatia
     --cfg-options data_root=DIR map_file=map.safetensors
 
 Ridge regression from the mean of a window's features to the window's embedding; its regulariser is
-chosen on held-out training pictures and printed, beside two controls. --shuffle SEED writes the
-control itself: the same map, fitted on features with the embeddings of other windows, which is
-scored with --cfg-options shuffle_seed=SEED and must come out no better than without a picture.
+chosen on held-out training pictures and printed, beside two controls. --control FILE writes a
+second map, fitted on features with the embeddings of other windows, shuffled by --shuffle SEED; it
+is scored with --cfg-options map_file=FILE shuffle_seed=SEED: what a map is worth is above that.
 The file says what it was fitted on, and is refused with another encoder, weights, block, text tower
 or other pictures.
 """
@@ -31,8 +31,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("target", type=Path, help="file to write, ending in .safetensors")
     parser.add_argument("--encoder", help="whose patches are mapped; replaces the config's")
     parser.add_argument("--weights", help="of that encoder; 'random', 'released', a file or hf://")
-    parser.add_argument("--shuffle", type=int, metavar="SEED", help="fit the control instead")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    parser.add_argument(
+        "--control", type=Path, metavar="FILE", help="fit one on shuffled pairs as well"
+    )
+    parser.add_argument(
+        "--shuffle", type=int, default=0, metavar="SEED", help="of the control (%(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -47,10 +52,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Fit, show how the regulariser was chosen, write."""
     args = parse_args()
-    if args.target.suffix != ".safetensors":
-        raise ValueError(f"{args.target} must end in .safetensors")
-    if args.target.exists() and not args.overwrite:
-        raise ValueError(f"{args.target} exists; name another file, or replace it with --overwrite")
+    targets = [args.target, *([] if args.control is None else [args.control])]
+    for target in targets:
+        if target.suffix != ".safetensors":
+            raise ValueError(f"{target} must end in .safetensors")
+        if target.exists() and not args.overwrite:
+            raise ValueError(f"{target} exists; name another file, or replace it with --overwrite")
+    if args.control == args.target:
+        raise ValueError(f"{args.target} cannot be both the map and its control; name two files")
     from pe_dense.run.request import RunRequest  # heavy: torch and OpenMMLab
     from pe_dense.segmentation.text_map_fit import fit_of_config, table_of
     from pe_dense.text_dense.map_file import save_map
@@ -59,12 +68,14 @@ def main() -> None:
     if options.get("map_file") is not None:
         raise ValueError("map_file is what is made here; leave it out of --cfg-options")
     if options.get("shuffle_seed") is not None:
-        raise ValueError("shuffle_seed is for scoring the control; fit it with --shuffle SEED")
+        raise ValueError("shuffle_seed is for scoring the control; fit it with --control FILE")
     cfg, _ = RunRequest(args.config, args.encoder, args.weights, options).load()
-    fitted, facts = fit_of_config(cfg, args.shuffle, show_progress)
-    print(table_of(fitted))
-    save_map(args.target, fitted.map, facts)
-    print(f"{args.target}: {facts.in_words()}")
+    seeds = [None, args.shuffle][: len(targets)]
+    made = fit_of_config(cfg, seeds, show_progress)
+    print(table_of(made[0][0]))
+    for target, (fitted, facts) in zip(targets, made, strict=True):
+        save_map(target, fitted.map, facts)
+        print(f"{target}: {facts.in_words()}")
 
 
 def show_progress(done: int, total: int) -> None:

@@ -126,14 +126,14 @@ def pairs_of(
 
 def fit_of_config(
     cfg: Config,
-    shuffle_seed: int | None = None,
+    shuffle_seeds: Sequence[int | None] = (None,),
     tell: Callable[[int, int], object] = lambda done, total: None,
-) -> tuple[Fitted, MapFacts]:
-    """The map of a resolved config without one, and its provenance.
+) -> list[tuple[Fitted, MapFacts]]:
+    """The maps of a resolved config without one, and their provenance, in one pass over pictures.
 
     Args:
         cfg: Of a `TextSegmentor` with a `MappedTextBackbone`.
-        shuffle_seed: Not None: the control on shuffled pairs.
+        shuffle_seeds: None for the map, a number for the control on pairs that are shuffled by it.
         tell: Called with the number of pictures that are done, and of all.
 
     Raises:
@@ -157,17 +157,20 @@ def fit_of_config(
         pairs = pairs_of(
             model, _pipeline_of(cfg), pictures, is_held, lambda done: tell(done, len(pictures))
         )
-    fitted = fit_map(*pairs, shuffle_seed=shuffle_seed)
-    held_out = {f"{strength:g}": cosine for strength, cosine in fitted.held_out.items()}
-    facts = MapFacts(
-        **{**model.backbone.made_for, "shuffle_seed": shuffle_seed},
-        num_pictures=len(pictures),
-        pictures_sha256=pictures_sha256(hashes),
-        num_pairs=len(pairs.x_WC),
-        strength=fitted.strength,
-        held_out={**held_out, "constant": fitted.constant, "shuffled": fitted.shuffled},
-    )
-    return fitted, facts
+    found = []
+    for seed in shuffle_seeds:
+        fitted = fit_map(*pairs, shuffle_seed=seed)
+        held_out = {f"{strength:g}": cosine for strength, cosine in fitted.held_out.items()}
+        facts = MapFacts(
+            **{**model.backbone.made_for, "shuffle_seed": seed},
+            num_pictures=len(pictures),
+            pictures_sha256=pictures_sha256(hashes),
+            num_pairs=len(pairs.x_WC),
+            strength=fitted.strength,
+            held_out={**held_out, "constant": fitted.constant, "shuffled": fitted.shuffled},
+        )
+        found.append((fitted, facts))
+    return found
 
 
 def table_of(fitted: Fitted) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import runpy
 import shutil
@@ -59,7 +60,8 @@ def config(options: dict, **more) -> Config:
 def fitted(options: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tool's own file."""
     path = tmp_path_factory.mktemp("map") / "map.safetensors"
-    run_tool([CONFIG, str(path)], options)
+    control = path.with_name("control.safetensors")
+    run_tool([CONFIG, str(path), "--control", str(control), "--shuffle", "5"], options)
     return path
 
 
@@ -105,6 +107,10 @@ def test_pairs_are_windows_seen_by_both(options: dict, fitted: Path) -> None:
     assert facts.strength == wanted.strength and facts.num_pairs == 40
     assert facts.pictures_sha256 == pictures_sha256(hashes_of(pictures))
     assert facts.held_out["shuffled"] == pytest.approx(wanted.shuffled)
+    control, said = load_map(fitted.with_name("control.safetensors"))
+    torch.testing.assert_close(control.weight_CD, fit_map(*pairs, shuffle_seed=5).map.weight_CD)
+    assert said.shuffle_seed == 5  # by which its own shuffled pairs are, too
+    assert dataclasses.replace(said, shuffle_seed=None, held_out=facts.held_out) == facts
 
 
 def test_labels_and_scored_pictures_are_not_read(options: dict, fitted: Path, tmp_path) -> None:
@@ -114,7 +120,7 @@ def test_labels_and_scored_pictures_are_not_read(options: dict, fitted: Path, tm
         file.write_bytes(b"no label map")
     for file in (root / "images/validation").iterdir():
         file.write_bytes(b"no picture")
-    _, facts = fit_of_config(config(options, data_root=str(root)))
+    [(_, facts)] = fit_of_config(config(options, data_root=str(root)))
     assert facts == load_map(fitted)[1]
 
 
@@ -174,11 +180,13 @@ def test_a_map_of_other_pictures_or_none_is_refused(options: dict, fitted: Path,
 
 
 def test_what_the_tool_refuses(options: dict, fitted: Path, tmp_path, capsys) -> None:
+    twice = str(tmp_path / "m.safetensors")
     for words, more, said in (
         ([CONFIG, str(fitted)], {}, "exists; name another file, or replace it with --overwrite"),
         ([CONFIG, str(tmp_path / "m.pth")], {}, "must end in .safetensors"),
         ([CONFIG, str(tmp_path / "m.safetensors")], {"map_file": "x"}, "map_file is what is made"),
-        ([CONFIG, str(tmp_path / "m.safetensors")], {"shuffle_seed": 1}, "fit it with --shuffle"),
+        ([CONFIG, str(tmp_path / "m.safetensors")], {"shuffle_seed": 1}, "fit it with --control"),
+        ([CONFIG, twice, "--control", twice], {}, "cannot be both"),
     ):
         run_tool(words, {**options, **more}, code=2)
         assert said in capsys.readouterr().err
