@@ -258,6 +258,10 @@ def resolved(template: Config, path: str | Path, data: Mapping[str, Any] | None 
     if "encoder" in cfg:
         options = configured(cfg, "model.backbone.encoder_options") or {}
         own = values_of(own_names(names), {}, path)
+        if not isinstance(options, Mapping):
+            raise ValueError(
+                f"model.backbone.encoder_options={options} is no dict; write \"{{'depth': 4}}\""
+            )
         found = encoder_facts(str(cfg.encoder), substitute(options, own))
         facts |= {f"encoder.{key}": value for key, value in found.items()}
     found = dict(facts_of_data(cfg, path) if data is None else data)

@@ -92,10 +92,10 @@ def read_layers(
     if name == "layer":
         return {"layer": blocks[0]}
     count = names.get("num_layers")
-    if count not in (None, len(blocks)):
+    if count is not None and (str(names[name]) == BEST or count != len(blocks)):
         raise ValueError(
-            f"num_layers={count} does not fit layers={names[name]}, which are {len(blocks)}; leave "
-            "num_layers out"
+            f"num_layers={count} is for nobody to say beside layers={names[name]}, from which it "
+            "follows; leave num_layers out"
         )
     return {"layers": blocks, "num_layers": len(blocks)}
 

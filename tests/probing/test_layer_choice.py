@@ -193,6 +193,8 @@ def test_a_checkpoint_that_says_something_else_is_refused(found: Any, folders: d
         ({"layers": [4]}, "from 0 to 3"),
         ({"layers": []}, "must be best"),
         ({"layers": [1], "num_layers": 4}, "leave num_layers out"),
+        ({"num_layers": 4}, "leave num_layers out"),  # before hours of choosing
+        ({"model.backbone.encoder_options": "dict(depth=4)"}, "is no dict; write"),
     ],
 )
 def test_what_is_no_block_is_refused(option: dict, words: str, folders: dict) -> None:
