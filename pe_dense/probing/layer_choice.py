@@ -84,10 +84,7 @@ def choose(cfg: Mapping[str, Any]) -> LayerChoice:
         ValueError: If a picture or the weights cannot be read.
     """
     start = time.perf_counter()
-    dataset = _training_pictures(cfg)
-    places = _spread(len(dataset), MOST_PICTURES)
-    infos = [dataset.get_data_info(place) for place in places]
-    groups = group_names(infos, cfg.get("holdout_group") or FOUND, cfg.get("data_root"))
+    dataset, places, groups = _training_pictures(cfg)
     try:
         folds = folds_of(groups)
     except ValueError as error:
@@ -114,18 +111,31 @@ def choose(cfg: Mapping[str, Any]) -> LayerChoice:
     )
 
 
+def look(cfg: Mapping[str, Any]) -> tuple[Tensor, Cells]:
+    """What `choose` looks at: tokens of all blocks, (L, T, C), and what their cells show.
+
+    Raises:
+        ValueError: As `choose`, and if the pictures are too few.
+    """
+    dataset, places, groups = _training_pictures(cfg)
+    return _look(cfg, dataset, places, folds_of(groups), _backbone_of_all_blocks(cfg))
+
+
 # ---- the pass ------------------------------------------------------------------------------------
 
 
-def _training_pictures(cfg: Mapping[str, Any]) -> Any:
-    """All pictures of the training part, read as those that are scored."""
+def _training_pictures(cfg: Mapping[str, Any]) -> tuple[Any, list[int], list[str]]:
+    """The training part, read as what is scored; places of the pictures, and their groups."""
     inner = cfg["train_dataloader"]["dataset"]
     while "dataset" in inner:  # a part is held out for checkpoints; both parts may choose a block
         inner = inner["dataset"]
     pipeline = cfg["test_dataloader"]["dataset"]["pipeline"]
     dataset = DATASETS.build({**inner, "test_mode": True, "pipeline": pipeline})
     dataset.full_init()
-    return dataset
+    places = _spread(len(dataset), MOST_PICTURES)
+    infos = [dataset.get_data_info(place) for place in places]
+    groups = group_names(infos, cfg.get("holdout_group") or FOUND, cfg.get("data_root"))
+    return dataset, places, groups
 
 
 def _spread(count: int, most: int) -> list[int]:
