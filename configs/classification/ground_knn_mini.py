@@ -4,7 +4,8 @@ Paper:    weighted k-NN as DINO (arXiv:2104.14294); no paper has this task.
 Data:     drawn as it starts and kept in data/mini_named: 1,024 and 512 pictures of 128 px, a minute
 Command:  python tools/test.py configs/classification/ground_knn_mini.py
 Cost:     half a minute on one CPU core.
-Expected: see docs/classification.md.
+Expected: top-1 42.4 % with weights of max_iters=300, 27.9 % with random ones, 16.8 % for always the
+          most frequent colour.
 
 --weights FILE takes a checkpoint of configs/alignment/contrastive_t16_mini.py.
 """

@@ -6,7 +6,7 @@ Command:  python tools/train.py configs/classification/ground_linear_mini.py
           python tools/test.py configs/classification/ground_linear_mini.py \\
               work_dirs/ground_linear_mini
 Cost:     a minute on one CPU core, of which the encoder has half.
-Expected: see docs/classification.md.
+Expected: no record yet; see docs/classification.md for neighbours.
 
 --weights FILE takes a checkpoint of configs/alignment/contrastive_t16_mini.py.
 """
