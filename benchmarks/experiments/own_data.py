@@ -64,8 +64,8 @@ class Task:
 
 SHORT = ("tune=frozen", "image_scale=(224,224)")
 TASKS = (
-    Task("segmentation_linear", "segmentation/linear_custom.py", "real_photos"),
-    Task("depth_linear", "depth/linear_custom.py", "real_depth"),
+    Task("segmentation_linear", "segmentation/linear_custom.py", "real_photos", ("layers=four",)),
+    Task("depth_linear", "depth/linear_custom.py", "real_depth", ("layers=four",)),
     Task("depth_dpt", "depth/dpt_custom.py", "real_depth", ("max_iters=300",)),
     Task(
         "segmentation_upernet", "segmentation/upernet_custom.py", "real_photos", ("max_iters=300",)

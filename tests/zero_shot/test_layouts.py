@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_towers import pictures
 
-from pe_dense.run.config import load_config
-from pe_dense.run.config import read_config
+from pe_dense.run.config import load_config, read_config
 from pe_dense.zero_shot import data_check
 from pe_dense.zero_shot.caption_files import read_captions
 from pe_dense.zero_shot.captioned_pictures import CaptionedPictures
