@@ -3,7 +3,10 @@
 Heads are those of the dense probes: batch norm and one linear layer, by AdamW.
 """
 
-REQUIRED_classification_linear = ("num_classes", "readout", "norm", "fit", "side", "results_dir")
+REQUIRED_classification_linear = (
+    "encoder", "weights", "sources", "readout", "norm", "fit", "side", "results_dir", "num_classes",
+    "lrs", "weight_decays", "seeds",
+)  # fmt: skip
 task = "classification"
 label_smoothing = 0.0
 model = dict(

@@ -4,7 +4,9 @@ Nothing is trained: layer and number of neighbours are chosen on held-out traini
 """
 
 REQUIRED_classification_neighbours = (
-    "sources", "ks", "readout", "norm", "fit", "side", "results_dir", "train_folder",
+    "encoder", "weights", "sources", "ks", "readout", "norm", "fit", "side", "results_dir",
+    "data_root", "train_folder", "names", "known_classes", "folders_sha256", "as_stored",
+    "train_part", "used_split", "split_seed", "held_together",
 )  # fmt: skip
 training_free = True
 select_on = "holdout"

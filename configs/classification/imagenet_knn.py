@@ -5,7 +5,7 @@ Paper:    DINO (arXiv:2104.14294, appendix F.1): votes of weight exp(cosine / 0.
 Data:     ImageNet ILSVRC 2012, a folder for each WordNet id: DIR/train, DIR/val
 Command:  python tools/test.py configs/classification/imagenet_knn.py \\
               --encoder dinov2_b14 --cfg-options data_root=DIR
-Cost:     not measured; one encoder pass over 1,331,167 pictures, kept in work_dirs/features.
+Cost:     not measured; one encoder pass over 1,331,167 pictures, kept in results_dir.
 Expected: DINO reports the best k of 10, 20, 100 and 200 on the scored pictures; here k is fixed.
 Differs:  pictures are resampled bilinearly to the encoder's own side, as all encoders here; DINO
           takes bicubic to 256 and the middle 224. Encoders without a class token: readout=mean;

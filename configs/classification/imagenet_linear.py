@@ -7,7 +7,7 @@ Command:  python tools/train.py configs/classification/imagenet_linear.py \\
               --encoder pe_core_b16_224 --cfg-options data_root=DIR
           python tools/test.py configs/classification/imagenet_linear.py \\
               work_dirs/imagenet_linear --cfg-options data_root=DIR
-Cost:     not measured; one encoder pass over 1,331,167 pictures, kept in work_dirs/features: 47 GB
+Cost:     not measured; one encoder pass over 1,331,167 pictures, kept in results_dir: 47 GB
           for 12 layers of width 768.
 Expected: no published number is made so; DINOv2's are with crops and flips, and with the layers
           and the rate that are best on the scored pictures.

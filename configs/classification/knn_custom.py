@@ -6,7 +6,7 @@ Data:     DIR/train/<class>/<picture> and DIR/val/<class>/<picture>; or DIR/<cla
           which split=0.2 of each class is scored (split_seed=0 says which).
 Command:  python tools/test.py configs/classification/knn_custom.py --encoder pe_core_b16_224 \\
               --cfg-options data_root=DIR
-Cost:     one encoder pass over the pictures, kept in work_dirs/features; then seconds.
+Cost:     one encoder pass over the pictures, kept in results_dir; then seconds.
 Expected: depends on the data; above the lines without the picture, which are printed.
 
 Pictures are turned as Exif says. readout=class+mean, pool (PE Core) or class, norm, fit=squash and

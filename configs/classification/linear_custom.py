@@ -7,7 +7,7 @@ Data:     DIR/train/<class>/<picture> and DIR/val/<class>/<picture>; or DIR/<cla
 Command:  python tools/train.py configs/classification/linear_custom.py --cfg-options data_root=DIR
           python tools/test.py configs/classification/linear_custom.py \\
               work_dirs/linear_custom --cfg-options data_root=DIR
-Cost:     one encoder pass over the pictures, kept in work_dirs/features; then heads alone.
+Cost:     one encoder pass over the pictures, kept in results_dir; then heads alone.
 Expected: depends on the data; the record and the page of the run have every layer.
 
 Pictures are turned as Exif says. readout=class+mean, pool (PE Core) or class, norm, fit=squash and
