@@ -4,7 +4,9 @@ The encoder sees each picture once, in one view; its features are kept in result
 other run of the same pictures, weights and input.
 """
 
-REQUIRED_classification = ("encoder", "weights", "data_root", "train_folder", "val_folder", "holdout_share")
+REQUIRED_classification = (
+    "encoder", "weights", "data_root", "train_folder", "val_folder", "holdout_share",
+)  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.probing.classification", "pe_dense.zero_shot"],
     allow_failed_imports=False,
