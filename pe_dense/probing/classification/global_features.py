@@ -43,7 +43,7 @@ def require_readout(encoder: nn.Module, readout: str, norm: str) -> None:
     if readout.startswith("class") and not getattr(encoder, "has_class_token", False):
         raise ValueError(f"{name} has no class token as it is built; use readout=mean")
     if readout == "pool":
-        if not isinstance(encoder, PerceptionEncoder) or encoder.attn_pool is None:
+        if _core(encoder) is None:
             raise ValueError(
                 f"{name} has no attention pool that can be read here; use a pe_core_* encoder, or "
                 "readout=mean"
@@ -53,6 +53,14 @@ def require_readout(encoder: nn.Module, readout: str, norm: str) -> None:
                 f"readout=pool brings its own final norm, and norm={norm} would be a second one; "
                 "use norm=none"
             )
+
+
+def _core(encoder: nn.Module) -> PerceptionEncoder | None:
+    """The encoder as a PE tower with an attention pool, which no other kind has as a member."""
+    if not isinstance(encoder, PerceptionEncoder):
+        return None
+    core = encoder
+    return core if core.attn_pool is not None else None
 
 
 def feature_width(embed_dim: int, readout: str) -> int:
@@ -93,9 +101,10 @@ def global_features(
             patches_BNC = F.layer_norm(patches_BNC.float(), width)
             prefix_BPC = F.layer_norm(prefix_BPC.float(), width)
         if readout == "pool":
-            assert isinstance(encoder, PerceptionEncoder) and encoder.attn_pool is not None
+            core = _core(encoder)
+            assert core is not None and core.attn_pool is not None
             tokens_BNC = torch.cat([prefix_BPC, patches_BNC], dim=1)
-            found.append(encoder.attn_pool(encoder.ln_post(tokens_BNC)).float())
+            found.append(core.attn_pool(core.ln_post(tokens_BNC)).float())
             continue
         of = {"class": lambda p=prefix_BPC: p[:, 0], "mean": lambda t=patches_BNC: t.mean(dim=1)}
         found.append(torch.cat([of[part]() for part in readout.split("+")], dim=1).float())
