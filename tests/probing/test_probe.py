@@ -73,7 +73,7 @@ def test_each_seed_has_its_own_curve_and_gap(evaluated) -> None:
             "segmentation", 9, "all", lrs=[chosen.lr], weight_decays=[chosen.weight_decay]
         )
         alone.dataset_meta = together.dataset_meta
-        for name, held, counts, _ in together.results:  # heads: lr 1e-2 with each seed, lr 1e-5 ...
+        for name, held, counts, *_ in together.results:  # heads: lr 1e-2 with each seed, lr 1e-5 ...
             meta = dict(img_path=name, probe_counts=counts[:, e : e + 1])
             alone.process(None, [meta | ({"probe_split": "holdout"} if held else {})])
         alone.compute_metrics(alone.results)
@@ -130,7 +130,7 @@ def test_counts_are_kept_small_and_summed_wide(evaluated) -> None:
     assert {row[2].dtype for row in metric.results} == {np.dtype(np.int32)}
     large = ProbeMetric("segmentation", 9, "all", **SETTINGS)
     large.dataset_meta = metric.dataset_meta
-    for name, held, counts, _ in metric.results:
+    for name, held, counts, *_ in metric.results:
         meta = dict(img_path=name, probe_counts=counts.astype(np.int64) * 500_000)
         large.process(None, [meta | ({"probe_split": "holdout"} if held else {})])
     assert large.compute_metrics(large.results) == pytest.approx(metric.evidence().metrics())
@@ -196,7 +196,7 @@ def test_bad_evaluations_are_refused(evaluated) -> None:
         metric.compute_metrics(held)
     with pytest.raises(ValueError, match="no image to select with"):
         metric.compute_metrics([row for row in metric.results if not row[1]])
-    lacking = [(name, held, counts * 1, None) for name, held, counts, _ in metric.results]
+    lacking = [(name, held, counts * 1, None) for name, held, counts, *_ in metric.results]
     for _, is_held, counts, _ in lacking:
         if is_held:
             counts[:, :, :, 2] = 0
