@@ -73,7 +73,7 @@ def test_each_seed_has_its_own_curve_and_gap(evaluated) -> None:
             "segmentation", 9, "all", lrs=[chosen.lr], weight_decays=[chosen.weight_decay]
         )
         alone.dataset_meta = together.dataset_meta
-        for name, held, counts, *_ in together.results:  # heads: lr 1e-2 with each seed, lr 1e-5 ...
+        for name, held, counts, *_ in together.results:  # heads: lr 1e-2 of each seed, lr 1e-5 ...
             meta = dict(img_path=name, probe_counts=counts[:, e : e + 1])
             alone.process(None, [meta | ({"probe_split": "holdout"} if held else {})])
         alone.compute_metrics(alone.results)
