@@ -29,7 +29,7 @@ def test_every_recipe_takes_it_or_says_why_not() -> None:
         template = load_template(path, options={"tune": "layers=2"})
         model = template.get("model") or {}
         trains_none = template.get("training_free") or template.get("evaluation_only")
-        if trains_none or model.get("type") == "LayerProbe":
+        if trains_none or model.get("type") in ("LayerProbe", "GlobalProbe"):
             with pytest.raises(ValueError, match="tune=layers=2 does nothing in .*; leave it out"):
                 with_tuning(template.to_dict(), path)
             continue
