@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_PROBES = "LayerProbe"
+_PROBES = ("LayerProbe", "GlobalProbe")
 
 
 def with_tuning(cfg: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
@@ -28,10 +28,10 @@ def with_tuning(cfg: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"tune={tuning} does nothing in {path}, which trains nothing; leave it out"
         )
-    if model.get("type") == _PROBES:
+    if model.get("type") in _PROBES:
         raise ValueError(
             f"tune={tuning} does nothing in {path}, whose probes read a frozen encoder; leave it "
-            "out, or take a recipe of configs/segmentation or configs/depth"
+            "out, or take a recipe that is no probe"
         )
     place = ("model",) if "backbone" in model else ("model", "detector")
     holder = model if len(place) == 1 else model.get("detector") or {}
