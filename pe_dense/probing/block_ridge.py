@@ -78,7 +78,7 @@ def folds_of(groups: Sequence[str]) -> Folds:
 
     Example:
         >>> folds_of(["a", "a", "b", "b", "c", "c", "d", "d"]).of_picture
-        (2, 2, 1, 1, 0, 0, 3, 3)
+        (3, 3, 2, 2, 1, 1, 0, 0)
     """
     total = len(groups)
     if total < LEAST_PICTURES:

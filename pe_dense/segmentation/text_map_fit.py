@@ -177,9 +177,10 @@ def table_of(fitted: Fitted) -> str:
     """How the regulariser was chosen, line by line.
 
     Example:
-        >>> fitted = Fitted(None, 0.1, {0.1: 0.5, 1.0: 0.25}, 0.2, 0.125)
+        >>> fitted = Fitted(None, 0.1, {0.01: 0.4, 0.1: 0.5, 1.0: 0.25}, 0.2, 0.125)
         >>> print(table_of(fitted))
         regulariser  mean cosine of held-out windows
+               0.01  0.4000
                 0.1  0.5000  chosen
                   1  0.2500
            shuffled  0.1250  the control: embeddings of other windows

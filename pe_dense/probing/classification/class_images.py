@@ -32,7 +32,7 @@ def divided(image_ids: Sequence[str], targets: Sequence[int], share: float, seed
 
     Example:
         >>> divided(["a/0", "a/1", "b/0", "b/1"], [0, 0, 1, 1], 0.5, 0)
-        ['val', 'train', 'train', 'val']
+        ['train', 'val', 'val', 'train']
     """
     if not 0 < share < 1:
         raise ValueError(f"split={share} is not between 0 and 1; use 0.2")

@@ -88,7 +88,7 @@ def schedule(num_train: int) -> dict[str, int]:
 
     Example:
         >>> schedule(1000), schedule(10_000)
-        ({'batch_size': 256, 'max_epochs': 64}, {'batch_size': 256, 'max_epochs': 30})
+        ({'batch_size': 250, 'max_epochs': 64}, {'batch_size': 256, 'max_epochs': 30})
     """
     batch = max(2, min(BATCH, num_train // 4))
     low, high = (max(1, round(seen / max(1, num_train))) for seen in SEEN)
