@@ -68,7 +68,8 @@ TASKS = (
     Task("depth_linear", "depth/linear_custom.py", "real_depth", ("layers=four",)),
     Task("depth_dpt", "depth/dpt_custom.py", "real_depth", ("max_iters=300",)),
     Task(
-        "segmentation_upernet", "segmentation/upernet_custom.py", "real_photos", ("layer=-1", "max_iters=300")
+        "segmentation_upernet", "segmentation/upernet_custom.py", "real_photos",
+        ("layer=-1", "max_iters=300")
     ),
     Task("boxes_deta", "detection/deta_custom.py", "bccd", (*SHORT, "max_iters=600")),
     Task("segmentation_layers", "probing/segmentation_custom.py", "real_photos"),
