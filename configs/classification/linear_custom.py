@@ -6,7 +6,7 @@ Data:     DIR/train/<class>/<picture> and DIR/val/<class>/<picture>; or DIR/<cla
           which split=0.2 of each class is scored (split_seed=0 says which).
 Command:  python tools/train.py configs/classification/linear_custom.py --cfg-options data_root=DIR
           python tools/test.py configs/classification/linear_custom.py \\
-              work_dirs/linear_custom --cfg-options data_root=DIR
+              work_dirs/classification_linear_custom --cfg-options data_root=DIR
 Cost:     one encoder pass over the pictures, kept in results_dir; then heads alone.
 Expected: depends on the data; the record and the page of the run have every layer.
 

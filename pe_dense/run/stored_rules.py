@@ -245,7 +245,8 @@ def require_harmless(cfg: Config, file: str | Path, trusted: Trusted, with_data:
             if "://" in text:
                 raise _refusal(file, where, text, "an address")
             is_path = part in _LOADED and re.search(r"[/\\]|^~", text)
-            if is_path and not (with_data and where.endswith(".ann_file")):
+            written = where.rpartition(".")[2] in _WRITTEN  # judged above, as a place to write to
+            if is_path and not written and not (with_data and where.endswith(".ann_file")):
                 raise _refusal(file, where, text, "a file")
 
 

@@ -19,13 +19,14 @@ import pytest
 pytest.importorskip("mmseg")
 
 import torch
+from mmengine.config import Config
 
 from pe_dense.run.config import load_config, load_template
 from pe_dense.run.protocol import protocol_sha256
 from pe_dense.run.recipe import MAX_DEPTH, Recipe
 from pe_dense.run.request import RunRequest
 from pe_dense.run.saved_run import open_saved
-from pe_dense.run.stored_rules import _dicts, of_project, require_trusted
+from pe_dense.run.stored_rules import _dicts, of_project, require_harmless, require_trusted
 from pe_dense.run.trained_run import trained_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -249,3 +250,16 @@ class Watch:
             monkeypatch.setattr(
                 module, call, lambda *args, **named: self.found.append(str(args)), raising=False
             )
+
+
+@pytest.mark.parametrize("folder", ["work_dirs/features", None])
+def test_a_model_may_keep_features_where_runs_write(folder: str | None) -> None:
+    cfg = Config(dict(model=dict(type="GlobalProbe", results_dir=folder)))
+    require_harmless(cfg, "a.pth", of_project(), with_data=False)
+
+
+@pytest.mark.parametrize("folder", ["/etc", "../work_dirs", "work_dirs/../x", "~/x", ["work_dirs"]])
+def test_and_nowhere_else(folder: object) -> None:
+    cfg = Config(dict(model=dict(type="GlobalProbe", results_dir=folder)))
+    with pytest.raises(ValueError, match="a place to write to"):
+        require_harmless(cfg, "a.pth", of_project(), with_data=False)
