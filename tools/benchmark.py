@@ -146,7 +146,8 @@ def main() -> int:
         )
         for curve in curves:
             if not curve.is_converged:
-                print(f"not drawn: {curve.encoder} under {curve.protocol}: {curve.edge_in_words}")
+                whose = f"{curve.encoder} under {curve.protocol}"
+                print(f"not drawn: {whose}: {curve.unfinished_in_words}")
         curves = [curve for curve in curves if curve.is_converged]
         if curves:
             written += layer_curves.write_layer_curves(

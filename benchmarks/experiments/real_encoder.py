@@ -319,7 +319,8 @@ def probed(
     summary, cells, evidence = metric.summary(), [], {}
     for source, found in metric.evidence_by_source().items():
         evidence[int(source)] = found
-        note = summary.at_edge.get(source, "")
+        told = summary.at_edge.get(source, ""), (summary.rising or {}).get(source, "")
+        note = "; ".join(filter(None, told))
 
         def cell(
             score: float, low: float | None, high: float | None, b: int = int(source), n: str = note

@@ -5,7 +5,7 @@ Heads are those of the dense probes: batch norm and one linear layer, by AdamW.
 
 REQUIRED_classification_linear = (
     "encoder", "weights", "sources", "readout", "norm", "fit", "side", "results_dir", "num_classes",
-    "lrs", "weight_decays", "seeds",
+    "lrs", "weight_decays", "seeds", "half_length",
 )  # fmt: skip
 task = "classification"
 label_smoothing = 0.0
@@ -23,5 +23,6 @@ model = dict(
     lrs="$lrs",
     weight_decays="$weight_decays",
     seeds="$seeds",
+    half_length="$half_length",
     label_smoothing="$label_smoothing",
 )

@@ -8,7 +8,7 @@ holdout_group says what is held out as a whole.
 REQUIRED_depth_probing = (
     "encoder", "weights", "dataset_type", "data_root", "train_list", "val_list", "image_folder",
     "depth_folder", "train_cut", "val_cut", "crop_size", "brightness", "min_depth", "max_depth",
-    "score_crop", "holdout_share", "holdout_group",
+    "score_crop", "holdout_share", "holdout_group", "half_length",
 )  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.probing", "pe_dense.depth"],
@@ -32,6 +32,7 @@ model = dict(
     lrs="$lrs",
     weight_decays="$weight_decays",
     seeds="$seeds",
+    half_length="$half_length",
     data_preprocessor=dict(
         type="SegDataPreProcessor",
         mean="$encoder.mean_255",

@@ -1,6 +1,6 @@
 """Probes of all 12 blocks of a small encoder, and of the last four together, on the mini world."""
 
-REQUIRED_mini_probing = ("task", "model.data_preprocessor", "model.task_options")
+REQUIRED_mini_probing = ("task", "half_length", "model.data_preprocessor", "model.task_options")
 encoder = "pe_spatial_t16_512"
 weights = "random"
 listed_depth = 12
@@ -18,5 +18,6 @@ model = dict(
     lrs="$lrs",
     weight_decays="$weight_decays",
     seeds="$seeds",
+    half_length="$half_length",
     test_cfg=dict(mode="$test_mode"),
 )

@@ -10,6 +10,7 @@ REQUIRED_probing = (
     "model", "train_dataloader", "test_dataloader",
 )  # fmt: skip
 select_on = "holdout"
+half_length = True  # heads of half the training beside the others: were those trained to their end?
 holdout_share = 0.1
 allow_absent_classes = False
 test_evaluator = dict(
@@ -20,6 +21,7 @@ test_evaluator = dict(
     lrs="$lrs",
     weight_decays="$weight_decays",
     seeds="$seeds",
+    half_length="$half_length",
     select_on="$select_on",
     allow_absent_classes="$allow_absent_classes",
 )

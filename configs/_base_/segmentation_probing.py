@@ -8,7 +8,7 @@ what is held out as a whole.
 REQUIRED_segmentation_probing = (
     "encoder", "weights", "dataset_type", "data_root", "img_suffix", "seg_map_suffix",
     "reduce_zero_label", "train_images", "train_maps", "train_list", "val_images", "val_maps",
-    "val_list", "short_side", "holdout_share", "holdout_group",
+    "val_list", "short_side", "holdout_share", "holdout_group", "half_length",
 )  # fmt: skip
 custom_imports = dict(
     imports=["pe_dense.run.resume", "pe_dense.probing", "pe_dense.segmentation"],
@@ -34,6 +34,7 @@ model = dict(
     lrs="$lrs",
     weight_decays="$weight_decays",
     seeds="$seeds",
+    half_length="$half_length",
     data_preprocessor=dict(
         type="SegDataPreProcessor",
         mean="$encoder.mean_255",

@@ -58,6 +58,7 @@ model = dict(
     lrs="$lrs",
     weight_decays="$weight_decays",
     seeds="$seeds",
+    half_length="$half_length",
     data_preprocessor=dict(
         type="SegDataPreProcessor",
         mean="$encoder.mean_255",

@@ -29,6 +29,9 @@ class GroupedAdamW(torch.optim.Optimizer):
         lr: Factor on all of them, which schedulers change; the learning rate of head p is
             lr * head_lr[p].
         betas, eps: As in `torch.optim.AdamW`.
+        head_half_length: Whether the rate of a head follows the schedule at double speed, to 0
+            after half of it: its factor is 2 lr - 1, or 0, where that of the others is lr. A line
+            from 1 to 0 is then the same line in half of the steps. None: no head's does.
 
     Raises:
         ValueError: If a number is out of range, a trained parameter has another leading axis, or a
@@ -45,6 +48,7 @@ class GroupedAdamW(torch.optim.Optimizer):
         lr: float = 1.0,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        head_half_length: Sequence[bool] | None = None,
     ) -> None:
         for name, values in (("head_lr", head_lr), ("head_weight_decay", head_weight_decay)):
             if not len(values) or min(values) < 0:
@@ -56,10 +60,17 @@ class GroupedAdamW(torch.optim.Optimizer):
             )
         if lr < 0 or eps < 0 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"lr {lr}, eps {eps} or betas {betas} is out of range")
+        half_length = tuple(map(bool, head_half_length or [False] * len(head_lr)))
+        if len(half_length) != len(head_lr) or (any(half_length) and lr != 1):
+            raise ValueError(
+                f"head_half_length is for {len(half_length)} of {len(head_lr)} heads, at lr {lr}; "
+                "give one for every head, and lr=1, from which the schedule goes down"
+            )
         defaults = dict(
             lr=lr,
             head_lr=tuple(map(float, head_lr)),
             head_weight_decay=tuple(map(float, head_weight_decay)),
+            head_half_length=half_length,
             betas=tuple(betas),
             eps=eps,
         )
@@ -80,10 +91,12 @@ class GroupedAdamW(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore moments, step and factor; the heads must be those of the run that saved them."""
         for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=False):
-            for name in ("head_lr", "head_weight_decay"):
-                if tuple(saved.get(name, ())) != group[name]:
+            # States of old runs do not say it: they had no such heads.
+            known = {"head_half_length": (False,) * len(group["head_lr"]), **saved}
+            for name in ("head_lr", "head_weight_decay", "head_half_length"):
+                if tuple(known.get(name, ())) != group[name]:
                     raise ValueError(
-                        f"the optimiser state has {name} {saved.get(name)}, but the config "
+                        f"the optimiser state has {name} {known.get(name)}, but the config "
                         f"{list(group[name])}; resume with the settings that the run began with"
                     )
         super().load_state_dict(state_dict)
@@ -116,7 +129,12 @@ class GroupedAdamW(torch.optim.Optimizer):
         grads = [p.grad for p in params]
         means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
         # Per-head factors in float64, as torch's Python floats, rounded once.
-        rates = torch.tensor(group["head_lr"], dtype=torch.float64) * group["lr"]
+        schedule = [
+            max(0.0, 2 * group["lr"] - 1) if half else group["lr"]
+            for half in group["head_half_length"]
+        ]
+        rates = torch.tensor(group["head_lr"], dtype=torch.float64)
+        rates = rates * torch.tensor(schedule, dtype=torch.float64)
         decays = torch.tensor(group["head_weight_decay"], dtype=torch.float64)
         # One transfer for all parameters that are as old, which is all of them.
         at_step = functools.cache(
@@ -173,6 +191,7 @@ class HeadBankOptimizer(DefaultOptimWrapperConstructor):
             params=list(bank.parameters()),
             head_lr=[s.lr for s in bank.settings],
             head_weight_decay=[s.weight_decay for s in bank.settings],
+            head_half_length=[s.half_length for s in bank.settings],
         )
         self.optim_wrapper_cfg.setdefault("type", "OptimWrapper")
         optimizer = OPTIMIZERS.build(self.optimizer_cfg)

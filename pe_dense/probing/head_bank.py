@@ -22,11 +22,15 @@ Source = int | Sequence[int]
 
 @dataclass(frozen=True)
 class HeadSetting:
-    """One head of every source: how it is optimised, and the seed of its first weights."""
+    """One head of every source: how it is optimised, and the seed of its first weights.
+
+    With `half_length` its schedule ends after half of the steps, see half_length.py.
+    """
 
     lr: float
     weight_decay: float
     seed: int
+    half_length: bool = False
 
 
 def head_settings(

@@ -16,6 +16,7 @@ from mmengine.registry import METRICS
 from pe_dense.pixelwise.depth_errors import METRICS as DEPTH_METRICS
 from pe_dense.pixelwise.depth_errors import DepthErrorSums, depth_evidence
 from pe_dense.pixelwise.mean_iou import counts_evidence, short_names
+from pe_dense.probing.half_length import gain_of, half_length_heads
 from pe_dense.probing.head_bank import HeadSetting, Source, head_settings, resolve_sources
 from pe_dense.probing.head_bank import source_name as name_of
 from pe_dense.probing.selection import ChosenHeads, select_heads
@@ -67,6 +68,8 @@ class ProbeSummary:
             own setting, on the same images, with the heads of `seed`; None without such a layer,
             or where the images are one sequence, of which nothing can be resampled.
         at_edge: Sources whose chosen learning rate is an end of three or more, in words.
+        rising: Sources whose head a longer training would have made better, in words; None where
+            nobody looked.
     """
 
     metric: str
@@ -80,6 +83,7 @@ class ProbeSummary:
     last: str | None
     best_minus_last: PairedDifference | None
     at_edge: dict[str, str]
+    rising: dict[str, str] | None
 
 
 @METRICS.register_module()
@@ -92,6 +96,7 @@ class ProbeMetric(BaseMetric):
     Args:
         task: 'segmentation' or 'depth', as in `LayerProbe`.
         encoder_depth, sources, lrs, weight_decays, seeds: As in `LayerProbe`.
+        half_length: As in `LayerProbe`.
         metric: Selects, and is the main one; default: mIoU, rmse.
         select_on: 'holdout', or 'val' as papers do that report the best layer of the test images.
         allow_absent_classes: Whether images to select with may lack classes.
@@ -114,6 +119,7 @@ class ProbeMetric(BaseMetric):
         lrs: Sequence[float] = (1e-3,),
         weight_decays: Sequence[float] = (1e-2,),
         seeds: Sequence[int] = (0,),
+        half_length: bool = False,
         metric: str | None = None,
         select_on: SelectOn = "holdout",
         allow_absent_classes: bool = False,
@@ -129,6 +135,7 @@ class ProbeMetric(BaseMetric):
         self.metric = metric or self.MAIN[task]
         self.sources = resolve_sources(sources, encoder_depth)
         self.settings: tuple[HeadSetting, ...] = head_settings(lrs, weight_decays, seeds)
+        self.half_length_heads = half_length_heads(self.settings) if half_length else ()
         self.seeds, self.lrs = tuple(seeds), tuple(lrs)
         self.allow_absent_classes = allow_absent_classes
         self._of_seeds: dict[int, dict[str, ItemEvidence]] | None = None
@@ -140,11 +147,12 @@ class ProbeMetric(BaseMetric):
         """Keep the counts of a batch."""
         for sample in data_samples:
             counts = np.asarray(sample["probe_counts"])
-            if counts.shape[:2] != (len(self.sources), len(self.settings)):
+            heads = len(self.settings) + len(self.half_length_heads)
+            if counts.shape[:2] != (len(self.sources), heads):
                 raise ValueError(
                     f"the model gives counts of {counts.shape[0]} sources x {counts.shape[1]} "
-                    f"heads, but the metric expects {len(self.sources)} x {len(self.settings)}; "
-                    "give model and metric the same sources, lrs, weight_decays and seeds"
+                    f"heads, but the metric expects {len(self.sources)} x {heads}; give model and "
+                    "metric the same sources, lrs, weight_decays, seeds and half_length"
                 )
             if np.issubdtype(counts.dtype, np.integer):
                 counts = counts.astype(np.int32)  # of one image; all of them are kept to the end
@@ -181,12 +189,38 @@ class ProbeMetric(BaseMetric):
             }
             for e, seed in enumerate(self.seeds)
         }
-        self._summary = self._summarise(selection, reported)
+        self._summary = self._summarise(selection, reported, self._rising(selection, to_select))
         scores = self.evidence().metrics()
         return {name: float(value) for name, value in scores.items() if np.isfinite(value)}
 
     def _head(self, setting: int, seed: int) -> int:
         return setting * len(self.seeds) + seed
+
+    def _rising(
+        self, selection: ChosenHeads, images: Sequence[ScoredImage]
+    ) -> dict[str, str] | None:
+        """Sources whose chosen head gained in the second half of its training, in words.
+
+        Found on the images that chose, so that the reported ones stay scored once.
+        """
+        if not self.half_length_heads:
+            return None
+        rising = {}
+        for s, (source, setting) in enumerate(zip(self.sources, selection.setting_S, strict=True)):
+            heads = len(self.settings) + setting, self._head(setting, 0)
+            if not all(np.isfinite(self._score(images, s, head)) for head in heads):
+                continue
+            half, whole = (self._choosing_evidence(images, s, head) for head in heads)
+            gain = gain_of(half, whole, self.metric)
+            if gain.is_rising:
+                rising[name_of(source)] = gain.in_words
+        return rising
+
+    def _choosing_evidence(
+        self, images: Sequence[ScoredImage], source: int, head: int
+    ) -> ItemEvidence:
+        """Evidence on images of which only what chooses was kept."""
+        return self._evidence(images, source, head)
 
     def _require_all_classes(self, images: Sequence[ScoredImage]) -> None:
         target_K = sum(image.counts[0, 0, 2].astype(np.int64) for image in images)
@@ -218,7 +252,12 @@ class ProbeMetric(BaseMetric):
         evidence = self._evidence(images, source, head)
         return evidence.metrics(names=[self.metric])[self.metric]
 
-    def _summarise(self, selection: ChosenHeads, reported: Sequence[ScoredImage]) -> ProbeSummary:
+    def _summarise(
+        self,
+        selection: ChosenHeads,
+        reported: Sequence[ScoredImage],
+        rising: dict[str, str] | None,
+    ) -> ProbeSummary:
         names = [name_of(source) for source in self.sources]
         best, setting = selection.source, selection.setting_S[selection.source]
         chosen = self.settings[self._head(setting, 0)]
@@ -250,6 +289,7 @@ class ProbeMetric(BaseMetric):
                 for name, setting in zip(names, selection.setting_S, strict=True)
                 if (words := self._edge(self.settings[self._head(setting, 0)].lr))
             },
+            rising=rising,
         )
 
     def _edge(self, value: float) -> str:
@@ -319,6 +359,7 @@ class ProbeMetric(BaseMetric):
             best_minus_last=gap,
             best_minus_last_ci95=bounds,
             at_edge=summary.at_edge,
+            rising=summary.rising,
         )
 
     def summary(self) -> ProbeSummary:

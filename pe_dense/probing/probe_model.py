@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pe_dense.pixelwise.batch_sizes import AnyImageSize
 from pe_dense.pixelwise.windows import unpadded_size, window_outputs, windows_of
+from pe_dense.probing.half_length import half_length_heads
 from pe_dense.probing.head_bank import (
     HeadBank,
     Source,
@@ -49,6 +50,8 @@ class LayerProbe(AnyImageSize, BaseModel):
         listed_depth: Depth of encoder that `sources` was written for; another one is refused,
             because the layers would be others. None skips this.
         batch_norm: See `HeadBank`.
+        half_length: Whether heads of half the training learn beside the others, to show whether
+            those were trained to their end; see half_length.py.
         pixels_per_patch: Images are resized so that a patch covers so many of their pixels on a
             side: encoders of all patch sizes then see the same number of tokens. None: as many
             as the patch has.
@@ -73,6 +76,7 @@ class LayerProbe(AnyImageSize, BaseModel):
         seeds: Sequence[int] = (0,),
         listed_depth: int | None = None,
         batch_norm: bool = True,
+        half_length: bool = False,
         pixels_per_patch: int | None = None,
         test_cfg: Mapping[str, Any] | None = None,
         data_preprocessor: Mapping[str, Any] | None = None,
@@ -95,12 +99,10 @@ class LayerProbe(AnyImageSize, BaseModel):
         if trained:
             raise ValueError(f"backbone parameter {trained[0]} is trained; probes need frozen ones")
         self.task = TASKS[task](**task_options)
+        heads = head_settings(lrs, weight_decays, seeds)
+        heads += half_length_heads(heads) if half_length else ()
         self.bank = HeadBank(
-            resolved,
-            self.backbone.embed_dim,
-            self.task.num_outputs,
-            head_settings(lrs, weight_decays, seeds),
-            batch_norm,
+            resolved, self.backbone.embed_dim, self.task.num_outputs, heads, batch_norm
         )
         self.pixels_per_patch = pixels_per_patch or self.backbone.patch_size
         self.test_cfg = dict(test_cfg or {})
@@ -218,4 +220,5 @@ def _head_name(bank: HeadBank, source: int, head: int) -> str:
     return (
         f"loss of layer {source_name(bank.sources[source])} with lr {setting.lr:g}, "
         f"weight decay {setting.weight_decay:g}, seed {setting.seed}"
+        f"{', half as long' if setting.half_length else ''}"
     )

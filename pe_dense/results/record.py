@@ -187,6 +187,9 @@ class Selection:
         at_edge: Layer -> words, of layers whose chosen learning rate is an end of what was tried,
             so that another might be better: {'7': 'lr 0.01, the largest of 3'}; None where nobody
             looked, as in records older than schema 5.
+        rising: Layer -> words, of layers whose head had clearly gained in the second half of its
+            training, so that a longer one might give more: {'7': 'mIoU 18.9, 15.2 after a training
+            half as long'}; None where nobody looked, as in records older than schema 6.
     """
 
     on: str
@@ -196,6 +199,7 @@ class Selection:
     best_minus_last: float | None = None
     best_minus_last_ci95: IntervalInfo | None = None
     at_edge: dict[str, str] | None = None
+    rising: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

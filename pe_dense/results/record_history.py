@@ -11,7 +11,7 @@ from typing import Any
 
 from pe_dense.results.typed_json import parse
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 def content_sha256(data: dict[str, Any]) -> str:
@@ -42,6 +42,7 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
     #   4: training, options, dataset.sha256, encoder.published and .revision, intervals say how
     #      they were made and what they rest on.
     #   5: blind, selection.at_edge.
+    #   6: selection.rising.
     if version == 1:
         data = _upgrade_from_1(data)
     if version <= 2:
@@ -52,6 +53,10 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
         data = {**data, "schema_version": 5, "blind": None}
         if isinstance(data.get("selection"), dict):
             data["selection"] = {**data["selection"], "at_edge": None}
+    if version <= 5:
+        data = {**data, "schema_version": 6}
+        if isinstance(data.get("selection"), dict):
+            data["selection"] = {**data["selection"], "rising": None}
     return data
 
 

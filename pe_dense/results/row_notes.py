@@ -82,6 +82,11 @@ AT_EDGE = Note(
     "Learning rate at the edge: the best of those tried is the largest or the smallest, so that "
     "the head may not be trained to its end, and another rate might be better.",
 )
+RISING = Note(
+    "not trained to its end",
+    "Not trained to its end: the second half of the training gave the head clearly more, so that a "
+    "longer one might give more still.",
+)
 HELD_OUT = "held out: "  # in the notes of a record, up to the next ';'
 ALONE = "each for itself"
 IN_GROUPS = (
@@ -125,6 +130,8 @@ def _about_checkpoint(record: Record) -> Iterator[Note]:
             yield Note(training.rule, "")
     if selection is not None and selection.chosen.get("layer") in (selection.at_edge or ()):
         yield AT_EDGE
+    if selection is not None and selection.chosen.get("layer") in (selection.rising or ()):
+        yield RISING
     if selection is not None and selection.on in ("val", "test", record.dataset.split):
         chosen = "layer" if "layer" in selection.chosen else "setting"
         yield Note(f"{chosen} chosen on the scored split", ON_SCORED)

@@ -38,7 +38,10 @@ NOT_PROTOCOL = {
     "custom_imports", "data_check", "data_facts", "default_scope", "dist_backend",
     "protocol", "filename", "num_workers", "sharding", "processes",
     "journal_dir", "results_dir", "out_dir", "map_file", "checkpoint_interval", "log_interval",
+    "half_length",
 }  # fmt: skip
+# The same at any depth. Heads of half the training learn beside the others and touch none of them.
+ANYWHERE = {"num_workers", "half_length"}
 
 
 # ---- settings that count, and their hash ---------------------------------------------------------
@@ -49,7 +52,7 @@ def protocol_settings(template: Config) -> dict[str, Any]:
 
     Encoder, weights, paths, seeds and logging are left out, so that all encoders measured under
     one protocol share one hash; of images, what a process takes at a time where `total_batch` says
-    how many make a step.
+    how many make a step. So is what adds to a run without touching its scores, wherever it stands.
     """
     settings = {k: v for k, v in template.to_dict().items() if k not in NOT_PROTOCOL}
     hooks = [hook for hook in settings.pop("custom_hooks", []) if hook["type"] != "ExactResumeHook"]
@@ -57,14 +60,14 @@ def protocol_settings(template: Config) -> dict[str, Any]:
         settings["custom_hooks"] = hooks
     if "total_batch" in template:
         settings = _without_batch_size(settings)
-    return _without_workers(settings)
+    return _without_anywhere(settings)
 
 
-def _without_workers(value: Any) -> Any:
+def _without_anywhere(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_workers(v) for k, v in value.items() if k != "num_workers"}
+        return {k: _without_anywhere(v) for k, v in value.items() if k not in ANYWHERE}
     if isinstance(value, (list, tuple)):
-        return [_without_workers(item) for item in value]
+        return [_without_anywhere(item) for item in value]
     return value
 
 

@@ -7,18 +7,18 @@ axis, one line per encoder, the best layer marked. A band spans the seeds of an 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pe_dense.files import atomic_write_bytes, atomic_write_text
 from pe_dense.results.blind import best_blind, strictest
 from pe_dense.results.metrics import metric_of
-from pe_dense.results.record import Record, Selection
+from pe_dense.results.record import Record
 from pe_dense.results.store import weights_tag
 
 COLUMNS = 3  # panels in a row
-MOST_AT_EDGE = 0.25  # share of layers whose learning rate may be an end of what was tried
+MOST_UNFINISHED = 0.25  # share of layers whose heads may not be trained to their end
 BLIND_LABEL = "without the picture"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
@@ -47,6 +47,7 @@ class LayerCurve:
         chosen_on: What chose it: 'holdout', 'val' ...; '' if nothing did.
         blind: Score of the best predictor without the picture, None if the records know none.
         at_edge: Single layers whose head was chosen at an end of the learning rates.
+        rising: Single layers whose head gained clearly in the second half of its training.
     """
 
     task: str
@@ -61,20 +62,28 @@ class LayerCurve:
     chosen_on: str
     blind: float | None = None
     at_edge: tuple[str, ...] = ()
+    rising: tuple[str, ...] = ()
 
     @property
     def is_converged(self) -> bool:
-        """Whether few enough heads were chosen at an end of the learning rates to be drawn."""
-        return len(self.at_edge) < MOST_AT_EDGE * len(self.layers)
+        """Whether enough heads were trained to their end for the curve to be drawn."""
+        return len({*self.at_edge, *self.rising}) < MOST_UNFINISHED * len(self.layers)
 
     @property
-    def edge_in_words(self) -> str:
+    def unfinished_in_words(self) -> str:
         """Why a curve is not drawn."""
-        return (
-            f"{len(self.at_edge)} of {len(self.layers)} layers ({', '.join(self.at_edge)}) have "
-            "the best learning rate at an end of those tried, so that their heads may not be "
-            "trained to their end; widen lrs"
-        )
+        all_layers, told = len(self.layers), []
+        if self.at_edge:
+            told.append(
+                f"{len(self.at_edge)} of {all_layers} layers ({', '.join(self.at_edge)}) have the "
+                "best learning rate at an end of those tried: widen lrs"
+            )
+        if self.rising:
+            told.append(
+                f"{len(self.rising)} of {all_layers} layers ({', '.join(self.rising)}) gained "
+                "clearly in the second half of their training: train longer"
+            )
+        return f"heads may not be trained to their end; {'; '.join(told)}"
 
     @property
     def best(self) -> int:
@@ -145,14 +154,15 @@ def layer_curves(records: Iterable[Record]) -> list[LayerCurve]:
                 chosen.pop() if agreed else None,
                 selections[0].on if agreed else "",
                 None if blind is None else blind.score,
-                _layers_at_edge(selections),
+                _layers_of(s.at_edge for s in selections),
+                _layers_of(s.rising for s in selections),
             )
         )  # fmt: skip
     return curves
 
 
-def _layers_at_edge(selections: Sequence[Selection]) -> tuple[str, ...]:
-    found = {layer for s in selections for layer in s.at_edge or () if "+" not in layer}
+def _layers_of(told: Iterable[Mapping[str, str] | None]) -> tuple[str, ...]:
+    found = {layer for words in told for layer in words or () if "+" not in layer}
     return tuple(sorted(found, key=int))
 
 

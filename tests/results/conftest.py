@@ -54,7 +54,7 @@ MEASURED = {
     "hardware": {"cpu": "some CPU", "cores": 2, "gpu": None},
     "cost": {"train_s": 90.0, "eval_s": 4.5, "peak_memory_gib": 1.25},
     "notes": "",
-    "schema_version": 5,
+    "schema_version": 6,
 }
 REPORTED = {
     "origin": "reported",

@@ -143,7 +143,12 @@ def hidden_choice(root):
     paths = [place(root, "clip-vos", name) for name in names]
     for path, on in zip(paths, ("holdout", "val", "val"), strict=True):
         chosen = {"on": on, "metric": "J&F", "candidates": 12, "chosen": {"layer": "3"}}
-        chosen |= {"best_minus_last": None, "best_minus_last_ci95": None, "at_edge": None}
+        chosen |= {
+            "best_minus_last": None,
+            "best_minus_last_ci95": None,
+            "at_edge": None,
+            "rising": None,
+        }
         rewrite(path, set_field("selection", chosen))
     return paths[:1], "'selection.on' is 'holdout', but 'val' in other records"
 
@@ -421,7 +426,7 @@ def test_what_no_evidence_gives_is_listed_and_checked_against_the_rest(make_reco
     layers = {"0": rmse + 0.5, "1": rmse, "2": rmse + 0.2}
     selection = {
         "on": "holdout", "metric": "rmse", "candidates": 3, "chosen": {"layer": "1"},
-        "best_minus_last": -0.2, "best_minus_last_ci95": None, "at_edge": None,
+        "best_minus_last": -0.2, "best_minus_last_ci95": None, "at_edge": None, "rising": None,
     }  # fmt: skip
     changes = {
         "task": "depth", "protocol.metric": "rmse", "protocol.higher_is_better": False,

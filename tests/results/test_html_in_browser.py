@@ -409,7 +409,7 @@ def test_a_score_opens_its_record(page, way):
         assert part in text, part
     command = "python tools/benchmark.py tracking --encoder dinov3_l16 --protocol davis-dinov3-m"
     assert page.texts("dialog pre")[0] == command
-    assert '"schema_version": 5' in page.texts("dialog pre")[1]
+    assert '"schema_version": 6' in page.texts("dialog pre")[1]
     page.press(ESCAPE)
     assert not page.run("return document.querySelector('dialog').open")
     assert page.driver.switch_to.active_element == button

@@ -177,7 +177,7 @@ def test_a_page_of_the_docs_gets_an_excerpt(make_record, tmp_path):
 def test_what_was_chosen_is_shown(make_record, on, words):
     selection = {
         "on": on, "metric": "AP", "candidates": 12, "chosen": {"layer": "7"},
-        "best_minus_last": 0.012, "best_minus_last_ci95": None, "at_edge": None,
+        "best_minus_last": 0.012, "best_minus_last_ci95": None, "at_edge": None, "rising": None,
     }  # fmt: skip
     page = render_markdown([make_record({"selection": selection})])
     assert "| Chosen |" in page and words in page
@@ -192,7 +192,7 @@ def seeds_with_evidence(make_record, root, found=(10, 9, 6), encoder="a"):
         score, curve = evidence.metrics()["AP"], {"0": 0.1, "1": 0.2 + seed / 100, "0+1": 0.3}
         selection = {
             "on": "holdout", "metric": "AP", "candidates": 3, "chosen": {"layer": "0+1"},
-            "best_minus_last": 0.1 + seed / 100, "best_minus_last_ci95": None, "at_edge": None,
+            "best_minus_last": 0.1 + seed / 100, "best_minus_last_ci95": None, "at_edge": None, "rising": None,
         }  # fmt: skip
         changes = {
             "encoder.name": encoder, "seed": seed, "scores": {"AP": score}, "by_layer": {"AP": curve},

@@ -165,7 +165,7 @@ INVALID = [
         "source.paper",
         "fill it in",
     ),
-    ({"schema_version": 6}, "schema_version", "update pe_dense"),
+    ({"schema_version": 7}, "schema_version", "update pe_dense"),
     ({"schema_version": 0}, "schema_version", "start at 1"),
     ({"schema_version": "1"}, "schema_version", "whole number"),
     ({"extra": 1}, "extra", "remove it"),
@@ -254,6 +254,18 @@ def test_schema_2_has_no_selection(record_data, make_record):
     assert record_from_json(json.dumps(old)) == make_record(NOT_KEPT)
 
 
+def test_before_schema_6_nobody_looked_for_heads_that_rise(record_data):
+    chosen = {
+        "on": "holdout", "metric": "mIoU", "candidates": 2, "chosen": {"layer": "7"},
+        "best_minus_last": None, "best_minus_last_ci95": None, "at_edge": {},
+    }  # fmt: skip
+    old = record_data({"selection": chosen, "schema_version": 5})
+    assert record_from_json(json.dumps(old)).selection.rising is None
+    rising = {"7": "mIoU 18.9, 15.2 after a training half as long"}
+    new = record_from_json(json.dumps(record_data({"selection": {**chosen, "rising": rising}})))
+    assert new.selection.rising == rising
+
+
 def test_what_schema_3_did_not_keep_is_not_known(record_data, make_record):
     bounds = {"low": 0.4, "high": 0.5, "unit": "image", "num_units": 9, "resamples": 100}
     chosen = {
@@ -264,7 +276,12 @@ def test_what_schema_3_did_not_keep_is_not_known(record_data, make_record):
     old = as_schema_3(record_data(changes))
     old["content_sha256"] = content_sha256(old)
     new = record_from_json(json.dumps(old))
-    chosen = {**chosen, "best_minus_last_ci95": {**bounds, **UNKNOWN}, "at_edge": None}
+    chosen = {
+        **chosen,
+        "best_minus_last_ci95": {**bounds, **UNKNOWN},
+        "at_edge": None,
+        "rising": None,
+    }
     now = {"ci95": {"AP": [{**bounds, **UNKNOWN}]}, "selection": chosen}
     assert new == make_record({**now, **NOT_KEPT})
 
@@ -289,7 +306,7 @@ def test_what_was_chosen_is_kept(record_data, make_record):
     gap = {"low": -0.1, "high": 0.3, "unit": "image", "num_units": 9, "resamples": 100, **MADE}
     selection = {
         "on": "holdout", "metric": "mIoU", "candidates": 72, "chosen": {"layer": "7"},
-        "best_minus_last": 0.1, "best_minus_last_ci95": gap, "at_edge": None,
+        "best_minus_last": 0.1, "best_minus_last_ci95": gap, "at_edge": None, "rising": None,
     }  # fmt: skip
     record = make_record({"selection": selection})
     assert record.selection.best_minus_last_ci95.low == -0.1

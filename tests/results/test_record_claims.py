@@ -16,7 +16,7 @@ NOTHING = {"chosen": "nothing to train", "unit": None, "done": None, "planned": 
 LAYERS = {
     "metric": "AP", "candidates": 12, "chosen": {"layer": "7"}, "best_minus_last": None,
     "best_minus_last_ci95": None,
-    "at_edge": None,
+    "at_edge": None, "rising": None,
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ UNCOUNTED = {"unit": None, "done": None, "planned": None, "rule": ""}
 LAYERS = {
     "metric": "AP", "candidates": 12, "chosen": {"layer": "7"}, "best_minus_last": None,
     "best_minus_last_ci95": None,
-    "at_edge": None,
+    "at_edge": None, "rising": None,
 }  # fmt: skip
 
 
@@ -83,6 +83,10 @@ def test_a_sound_row_of_one_seed_says_only_that(make_record):
                 }
             },
             "learning rate at the edge",
+        ),
+        (
+            {"selection": {**LAYERS, "on": "holdout", "rising": {"7": "AP 4, 2 at half"}}},
+            "not trained to its end",
         ),
         ({"selection": {**LAYERS, "on": "test"}}, "layer chosen on the scored split"),
         ({"ci95": {"AP": [{**INTERVAL, "num_units": 29}]}}, "fewer than 30 images"),

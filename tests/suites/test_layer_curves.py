@@ -126,7 +126,19 @@ def test_curves_of_heads_at_an_edge_are_told_apart(published):
         selection = dataclasses.replace(record.selection, at_edge=dict.fromkeys(layers, words))
         (curve,) = layer_curves([dataclasses.replace(record, selection=selection)])
         assert curve.is_converged == is_converged
-    assert curve.at_edge == ("0", "3") and "2 of 8 layers (0, 3) have" in curve.edge_in_words
+    assert curve.at_edge == ("0", "3") and "2 of 8 layers (0, 3) have" in curve.unfinished_in_words
+
+
+def test_curves_of_heads_that_a_longer_training_would_raise_are_told_apart(published):
+    record = record_of(published, "segmentation", {str(i): 0.1 for i in range(8)}, chosen="1")
+    edge, rises = {"3": "lr 0.01, the largest of 3"}, "mIoU 10.0, 8.0 after a training half as long"
+    for layers, is_converged in (((), True), (("3", "0+1"), True), (("5",), False)):
+        selection = dataclasses.replace(
+            record.selection, at_edge=edge, rising=dict.fromkeys(layers, rises)
+        )
+        (curve,) = layer_curves([dataclasses.replace(record, selection=selection)])
+        assert curve.is_converged == is_converged
+    assert "1 of 8 layers (5) gained" in curve.unfinished_in_words
 
 
 def test_the_line_without_the_picture_is_drawn(published, tmp_path):

@@ -69,6 +69,22 @@ class ClassProbeMetric(ProbeMetric):
             return float((ranks_N == 0).mean())
         return self._evidence(images, source, head).metrics(names=[self.metric])[self.metric]
 
+    def _choosing_evidence(
+        self, images: Sequence[ScoredImage], source: int, head: int
+    ) -> ItemEvidence:
+        """Right or wrong, from ranks alone; the class after the right one stands for all others."""
+        classes = tuple(self.dataset_meta["classes"])
+        target_N = np.array([image.target for image in images])
+        ranks_N = np.array([image.counts[source, head, 0] for image in images])
+        top_N = np.where(ranks_N == 0, target_N, (target_N + 1) % len(classes))
+        return ClassificationEvidence(
+            image_ids=tuple(image.name for image in images),
+            classes=classes,
+            target_N=target_N,
+            top_NJ=top_N[:, None],
+            score_NJ=np.ones((len(images), 1)),
+        )
+
 
 @METRICS.register_module()
 class NeighbourMetric(ClassProbeMetric):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pe_dense.probing.classification.global_model import GlobalFeatureModel
 from pe_dense.probing.classification.ranked_classes import ranked
+from pe_dense.probing.half_length import half_length_heads
 from pe_dense.probing.head_bank import HeadBank, Source, head_settings
 from pe_dense.probing.probe_model import summed_losses
 
@@ -32,6 +33,7 @@ class GlobalProbe(GlobalFeatureModel):
         num_classes: K.
         lrs, weight_decays, seeds: The heads of every source are all combinations.
         batch_norm: See `HeadBank`.
+        half_length: As in `LayerProbe`.
         label_smoothing: Share of the target that is spread over all classes.
         others: See `GlobalFeatureModel`.
 
@@ -50,6 +52,7 @@ class GlobalProbe(GlobalFeatureModel):
         weight_decays: Sequence[float] = (1e-2,),
         seeds: Sequence[int] = (0,),
         batch_norm: bool = True,
+        half_length: bool = False,
         label_smoothing: float = 0.0,
         *,
         sources: Sequence[Source] | str = "all",
@@ -61,6 +64,7 @@ class GlobalProbe(GlobalFeatureModel):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing={label_smoothing} is not in 0..1; use 0 for none")
         settings = head_settings(lrs, weight_decays, seeds)
+        settings += half_length_heads(settings) if half_length else ()
         self.bank = HeadBank(self.sources, self.width, num_classes, settings, batch_norm)
         self.label_smoothing = label_smoothing
 

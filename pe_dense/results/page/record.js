@@ -79,7 +79,15 @@ function choice({ selection }, metric) {
     ["On", `${selection.on}, among ${plural(selection.candidates, "candidate")}`],
     ["Chosen minus last layer", isMissing(selection.best_minus_last) ? null
       : signed(selection.best_minus_last, metric) + bounds],
+    ["At an end of the learning rates", byLayer(selection.at_edge)],
+    ["Gained in the second half of the training", byLayer(selection.rising)],
   ];
+}
+
+/** 'layer 7: words; ...' of the layers that are told of; 'no layer', or null where nobody looked. */
+function byLayer(words) {
+  if (isMissing(words)) return null;
+  return Object.entries(words).map(([layer, told]) => `layer ${layer}: ${told}`).join("; ") || "no layer";
 }
 
 // A click beside the dialog lands on the dialog itself, one inside on something in it.
