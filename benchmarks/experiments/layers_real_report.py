@@ -198,6 +198,12 @@ def best_in_words(table: Table, measure: Measure) -> str:
             f" In blocks {', '.join(edges)} the largest learning rate was chosen: these heads may "
             "not be trained to their end."
         )
+    rising = [str(cell.block) for cell in cells if "half as long" in cell.note]
+    if rising:
+        words += (
+            f" In blocks {', '.join(rising)} a training half as long gave clearly less on what "
+            "chose the rates: a longer one might give more."
+        )
     return words
 
 

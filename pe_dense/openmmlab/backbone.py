@@ -99,6 +99,7 @@ class DenseBackbone(BaseModule):
             with torch.device("meta"):
                 full_depth = build_encoder(encoder, **options).depth
         self.out_indices = tuple(resolve_indices(out_indices, full_depth))
+        self.full_depth = full_depth
         options["depth"] = max(self.out_indices) + 1
         if options.get("global_blocks"):  # counted in the whole encoder, like out_indices
             kept = resolve_indices(options["global_blocks"], full_depth)
@@ -141,6 +142,13 @@ class DenseBackbone(BaseModule):
     def new_encoder(self) -> nn.Module:
         """Another encoder as this backbone builds it, before weights are loaded."""
         return build_encoder(self.encoder_name, **self._options)
+
+    def whole_params(self) -> int:
+        """Parameters of the encoder with the blocks that were not built, before any tuning."""
+        options = {k: v for k, v in self._options.items() if k not in ("pretrained", "depth")}
+        with torch.device("meta"):
+            whole = build_encoder(self.encoder_name, **options, depth=self.full_depth)
+        return sum(parameter.numel() for parameter in whole.parameters())
 
     def keep_parameters(self) -> None:
         """Take the encoder as it is now for what was loaded; `init_weights` compares with it.

@@ -79,11 +79,14 @@ class EncoderInfo:
         weights: 'random', the bare name of a weight file, or 'hf://repo[:file]'.
         weights_sha256: Hash of the weight file, or 'random'; None only for reported rows.
         feature_fingerprint: 8 to 64 hex digits, features of a fixed image; None if reported.
-        num_params: Number of encoder parameters; None only for reported rows.
+        num_params: Parameters of the encoder as it ran, without the blocks after the last one that
+            was read; None only for reported rows.
         published: How the weights stand to the released ones of this encoder, one of `PUBLISHED`;
             None for random weights, reported rows and records older than schema 4.
         revision: Commit of the hub's repository that the file was fetched at, 40 hex digits; None
             for other files.
+        whole_params: Parameters of the encoder with all of its blocks; None for reported rows,
+            and in records older than schema 6.
     """
 
     name: str
@@ -93,6 +96,7 @@ class EncoderInfo:
     num_params: int | None
     published: str | None = None
     revision: str | None = None
+    whole_params: int | None = None
 
 
 PUBLISHED = ("the released file", "another file", "no published hash")
@@ -414,6 +418,7 @@ def _check_identity(record: Record) -> None:
     fingerprint = encoder.feature_fingerprint
     _match(_FINGERPRINT, fingerprint, "encoder.feature_fingerprint", "give 8 to 64 hex digits")
     _at_least(1, encoder.num_params, "encoder.num_params")
+    _at_least(1, encoder.whole_params, "encoder.whole_params")
     _one_of(PUBLISHED, encoder.published, "encoder.published")
     revision_rule = "give the 40 hex digits of a commit, or null"
     _match(_REVISION, encoder.revision, "encoder.revision", revision_rule)

@@ -42,7 +42,7 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
     #   4: training, options, dataset.sha256, encoder.published and .revision, intervals say how
     #      they were made and what they rest on.
     #   5: blind, selection.at_edge.
-    #   6: selection.rising.
+    #   6: selection.rising, encoder.whole_params.
     if version == 1:
         data = _upgrade_from_1(data)
     if version <= 2:
@@ -57,6 +57,8 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
         data = {**data, "schema_version": 6}
         if isinstance(data.get("selection"), dict):
             data["selection"] = {**data["selection"], "rising": None}
+        if isinstance(data.get("encoder"), dict):
+            data["encoder"] = {**data["encoder"], "whole_params": None}
     return data
 
 

@@ -77,7 +77,8 @@ def record_of(
         blind: Main metric of predictors that never see the picture.
     """
     cfg, facts = run.cfg, run.facts
-    encoder = bare_model(runner).backbone.encoder
+    backbone = bare_model(runner).backbone
+    encoder = backbone.encoder
     weights = facts.scored_weights
     cuda = torch.cuda.is_available()
     memory = torch.cuda.max_memory_allocated() / 2**30 if cuda else provenance.peak_memory_gib()
@@ -114,6 +115,7 @@ def record_of(
             sum(p.numel() for p in encoder.parameters()),
             standing(cfg.encoder, weights),
             weights.revision,
+            backbone.whole_params() if hasattr(backbone, "whole_params") else None,
         ),
         scores=scores,
         by_layer=by_layer,

@@ -70,6 +70,9 @@ def test_blocks_behind_the_last_one_are_not_built() -> None:
     backbone = DenseBackbone(TINY, out_indices=(1, 3))
     assert len(backbone.encoder.transformer.resblocks) == 4
     assert backbone.out_indices == (1, 3)
+    whole, built = (sum(p.numel() for p in tower.parameters()) for tower in (
+        build_encoder(TINY), backbone.encoder))  # fmt: skip
+    assert backbone.whole_params() == whole > built
 
 
 @pytest.mark.parametrize(

@@ -418,15 +418,15 @@ def test_a_score_opens_its_record(page, way):
 def test_a_record_tells_data_checkpoint_weights_and_layers(open_page, make_record):
     page = open_page([make_record({
         "dataset.sha256": "8" * 64, "encoder.published": "no published hash",
-        "encoder.revision": "7" * 40,
+        "encoder.revision": "7" * 40, "encoder.whole_params": 6_700_000,
         "encoder.weights": "hf://a/b", "encoder.weights_sha256": "6" * 64,
         "options": {"amp": "bfloat16"},
         "training.rule": "test-best (paper-compat)", "by_layer": {"AP": {"0": 0.1, "0+1": 0.25}},
     })])  # fmt: skip
     page.click("td.score button")
     (text,) = page.texts("dialog")
-    for part in ("8" * 64, "no published hash", "7" * 40, "amp bfloat16", "blocks 0+125.0",
-                 "end of training, 8 of 8 epochs; test-best (paper-compat)"):  # fmt: skip
+    for part in ("8" * 64, "no published hash", "7" * 40, "6 M of 6.7 M", "amp bfloat16",
+                 "blocks 0+125.0", "end of training, 8 of 8 epochs; test-best (paper-compat)"):  # fmt: skip
         assert part in text, part
 
 

@@ -31,6 +31,7 @@ FULL = {
     "dataset.sha256": "b" * 64,
     "encoder.published": "the released file",
     "encoder.revision": "1" * 40,
+    "encoder.whole_params": 7_000_000,
     "training.chosen": "best on the scored split",
     "training.rule": "test-best (paper-compat)",
     "options": {"amp": "bfloat16"},
@@ -133,6 +134,7 @@ INVALID = [
     ({"dataset.sha256": "b" * 63}, "dataset.sha256", "64 hex"),
     ({"encoder.published": "maybe"}, "encoder.published", "'another file'"),
     ({"encoder.revision": "main"}, "encoder.revision", "commit"),
+    ({"encoder.whole_params": 0}, "encoder.whole_params", "1 or more"),
     ({"training.chosen": "by luck"}, "training.chosen", "'unfinished'"),
     ({"training.done": 3}, "training.chosen", "3 of 8 epochs: 'unfinished'"),
     ({"training.chosen": "unfinished"}, "training.chosen", "its end"),
@@ -226,7 +228,11 @@ def as_schema_3(data):
     added = ("training", "options", "blind", "content_sha256")
     old = {k: v for k, v in data.items() if k not in added}
     old |= {"schema_version": 3, "dataset": dict(data["dataset"]), "encoder": dict(data["encoder"])}
-    del old["dataset"]["sha256"], old["encoder"]["published"], old["encoder"]["revision"]
+    for part, name in (
+        ("dataset", "sha256"), ("encoder", "published"), ("encoder", "revision"),
+        ("encoder", "whole_params"),
+    ):  # fmt: skip
+        del old[part][name]
     return old
 
 
@@ -260,7 +266,10 @@ def test_before_schema_6_nobody_looked_for_heads_that_rise(record_data):
         "best_minus_last": None, "best_minus_last_ci95": None, "at_edge": {},
     }  # fmt: skip
     old = record_data({"selection": chosen, "schema_version": 5})
-    assert record_from_json(json.dumps(old)).selection.rising is None
+    del old["encoder"]["whole_params"]
+    old["content_sha256"] = content_sha256(old)
+    before = record_from_json(json.dumps(old))
+    assert before.selection.rising is None and before.encoder.whole_params is None
     rising = {"7": "mIoU 18.9, 15.2 after a training half as long"}
     new = record_from_json(json.dumps(record_data({"selection": {**chosen, "rising": rising}})))
     assert new.selection.rising == rising

@@ -49,6 +49,11 @@ function millions(count) {
   return `${(count / 1e6).toLocaleString("en", digits)} M`;
 }
 
+/** '22 M of 86 M' where an encoder ran without its last blocks, and that is known. */
+function paramsText({ num_params: built, whole_params: whole }) {
+  return whole > built ? `${millions(built)} of ${millions(whole)}` : millions(built);
+}
+
 /** A name that may break after '_', '/', ':' and '.', where a narrow column needs it. */
 function breakable(name) {
   return name.split(/(?<=[_/:.])/).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));

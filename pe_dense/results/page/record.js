@@ -191,7 +191,7 @@ function settings(record) {
     ["Published", encoder.published],
     ["Revision", encoder.revision, "code"],
     ["Fingerprint", encoder.feature_fingerprint, "code"],
-    ["Parameters", millions(encoder.num_params)],
+    ["Parameters", paramsText(encoder)],
     ["Seed", seed],
     ["Config sha256", protocol.config_sha256, "code"],
     ["Checkpoint", checkpoint, "code"],

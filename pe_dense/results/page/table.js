@@ -66,7 +66,7 @@ function originColumns() {
   const short = ({ code }) => code && code.commit.replace(/([0-9a-f]{7})[0-9a-f]+$/, "$1") + (code.dirty ? "+" : "");
   const commit = (row) => [...new Set(recordsOf(row).map(short))].join(", ");
   return [
-    { name: "Parameters", value: numParams, cell: (row) => [millions(numParams(row))] },
+    { name: "Parameters", value: numParams, cell: (row) => [paramsText(row.record.encoder)] },
     { name: "Train", value: training, cell: (row) => [duration(training(row))] },
     { name: "Commit", left: true, kind: "code", value: commit },
     { name: "Date", descending: true, orders: ["oldest first", "newest first"], value: (row) => row.record.created.slice(0, 10) },
