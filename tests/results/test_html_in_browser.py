@@ -426,7 +426,8 @@ def test_a_record_tells_data_checkpoint_weights_and_layers(open_page, make_recor
     page.click("td.score button")
     (text,) = page.texts("dialog")
     for part in ("8" * 64, "no published hash", "7" * 40, "6 M of 6.7 M", "amp bfloat16",
-                 "blocks 0+125.0", "end of training, 8 of 8 epochs; test-best (paper-compat)"):  # fmt: skip
+                 "blocks 0+125.0",
+                 "end of training, 8 of 8 epochs; test-best (paper-compat)"):  # fmt: skip
         assert part in text, part
 
 
