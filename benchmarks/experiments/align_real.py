@@ -72,6 +72,7 @@ from pe_dense.run import command_line
 
 NAME = "align_real"
 CONFIG = "configs/alignment/spatial_align_t16_mini.py"
+ENCODER = "encoder.safetensors"  # what an arm came to
 ARMS = ("block", "last", "shuffled", "masks", "both", "random_masks")
 
 
@@ -116,6 +117,8 @@ def measured(
     photos = photo_folder(data, work / "photos", sizes.fewest)
     drawn = random_weights(sizes, work / "random-seed0.safetensors", 0)
     before = (Tower(MODEL, str(weights)), Tower(RANDOM, str(drawn)))
+    for tower in before:
+        table.of_file(tower.name, tower.seed, Path(tower.weights))
     teacher = chosen_block(table, before[0], sizes, photos)
     take_over(table, out / "layers_real.csv", (-1, last, teacher))
     blind_clips(table, sizes, data, work)
@@ -124,6 +127,9 @@ def measured(
     asked = ["J&F", "knn", *(("mIoU", "rmse") if secondary else ())]
     towers = [Tower(arm, "", seed) for seed in seeds for arm in arms]
     for i, tower in enumerate(towers):
+        place = work / f"{tower.name}-seed{tower.seed}"
+        if (place / ENCODER).is_file():
+            table.of_file(tower.name, tower.seed, place / ENCODER)
         if all(table.has(measure=m, model=tower.name, seed=tower.seed) for m in asked):
             continue
         tell(f"aligned with seed {tower.seed}", tower)
@@ -131,8 +137,8 @@ def measured(
         if tower.name == "random_masks":
             start = drawn
             score_clips(table, before[1], sizes, data, block, work / "clips" / RANDOM)
-        place = work / f"{tower.name}-seed{tower.seed}"
         file = aligned(place, tower, start, teacher, data, sizes, training)
+        table.of_file(tower.name, tower.seed, file)
         towers[i] = Tower(tower.name, str(file), tower.seed)
         score_clips(table, towers[i], sizes, data, block, place / "clips")
     blind_neighbours(table, sizes, photos)
@@ -193,7 +199,7 @@ def aligned(
     from pe_dense.run.checkpoint import load_checkpoint_safely
     from pe_dense.run.training import train
 
-    file = place / "encoder.safetensors"
+    file = place / ENCODER
     if file.is_file():
         return file
     register_other_picture()

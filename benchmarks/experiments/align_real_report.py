@@ -12,7 +12,7 @@ import numpy as np
 from layers_real_report import MODEL, RANDOM
 from real_encoder import Sizes
 from real_neighbours import CHOICE, MINUS_BEFORE
-from real_table import ALL, BLIND, Cell, Table, over_clips
+from real_table import ALL, BLIND, WEIGHTS, Cell, Table, over_clips
 
 from pe_dense.files import atomic_write_bytes, atomic_write_text
 
@@ -141,7 +141,7 @@ def verdict(table: Table, arm: str, seeds: Sequence[int], last: int) -> str:
     if arm not in ASKED:
         return words + "."
     if len(seeds) < SEEDS_NEEDED:
-        return words + f". {len(seeds)} seed of {SEEDS_NEEDED}: this decides nothing."
+        return words + f". Seeds: {len(seeds)} of {SEEDS_NEEDED}, this decides nothing."
     helped = own.low > 0 and len(against) == len(CONTROLS) and all(g.low > 0 for g in against)
     return words + (". It helped." if helped else ". By the rule above it did not help.")
 
@@ -260,6 +260,8 @@ def setting_in_words(sizes: Sizes, training: Any) -> list[str]:
         f"- J&F: `davis-layers-pe` at short side {sizes.video_side} px. Encoder in "
         f"{'bfloat16' if sizes.amp else 'float32'} in training and scoring.",
         "- The random tower is one draw for all seeds.",
+        f"- The sha256 of each file of weights, before and of each arm: rows `{WEIGHTS}` of the "
+        "table.",
         "- No record of an aligned tower is on the leaderboard: at these sizes they are steps of "
         "an experiment and no released weights.",
     ]

@@ -95,6 +95,8 @@ def measured(
     drawn = random_weights(sizes, work / "random-seed0.safetensors", 0)
     towers = [Tower(MODEL, str(weights)), Tower(RANDOM, str(drawn))]
     towers = [tower for tower in towers if tower.name in models]
+    for tower in towers:
+        table.of_file(tower.name, tower.seed, Path(tower.weights))
     blocks = range(sizes.depth)
     for measure in measures:
         if measure == "J&F":
@@ -120,16 +122,17 @@ def measured(
                 continue
             tell(measure, tower)
             place = work / f"{measure}-{tower.name}"
-            cells, evidence, chosen = probed(measure, tower, sizes, folder, blocks, place)
+            own = some(tower, blocks)
+            cells, evidence, chosen = probed(measure, tower, sizes, folder, own, place)
             for block, found in evidence.items():
                 keep_evidence(work / "evidence" / f"{measure}-{tower.name}-{block}.npz", found)
             kind = f"{measure} chosen on held-out training pictures"
             if measure == "mIoU":
                 cells += [
                     difference(
-                        sizes, f"mIoU{MINUS_LAST}", tower, b, evidence[b], evidence[blocks[-1]]
+                        sizes, f"mIoU{MINUS_LAST}", tower, b, evidence[b], evidence[own[-1]]
                     )
-                    for b in blocks[:-1]
+                    for b in own[:-1]
                 ]
             table.add([*cells, Cell(sizes.name, kind, tower.name, 0, chosen, ALL, float(chosen))])
     return table

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from real_encoder import Sizes
 from real_neighbours import CHOICE, MINUS_LAST
-from real_table import ALL, BLIND, Cell, Table, evidence_of_clips, over_clips
+from real_table import ALL, BLIND, WEIGHTS, Cell, Table, evidence_of_clips, over_clips
 
 from pe_dense.files import atomic_write_bytes, atomic_write_text
 
@@ -267,6 +267,7 @@ def setting_in_words(sizes: Sizes) -> list[str]:
         f"- Encoder `{sizes.encoder}`{', in bfloat16' if sizes.amp else ''}; one random tower, "
         "gains of its branches 1.",
         f"- Classes of photos: those that at least {sizes.fewest} training photos show.",
+        f"- The sha256 of each file of weights: rows `{WEIGHTS}` of the table.",
         f"- Heads: batch {sizes.batch_size}, passes over the training pictures {epochs}; learning "
         f"rates tried {rates}.",
     ]

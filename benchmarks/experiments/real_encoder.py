@@ -86,9 +86,9 @@ REAL = Sizes(
     video_side=224,
     photo_side=224,
     fewest=8,
-    epochs={"mIoU": 12, "rmse": 3},
+    epochs={"mIoU": 12, "rmse": 12},
     batch_size=8,
-    lrs={"mIoU": (1e-1, 3e-2, 1e-2), "rmse": (1e-2, 3e-3, 1e-3)},
+    lrs={"mIoU": (1e-1, 3e-2, 1e-2), "rmse": (3e-2, 1e-2, 3e-3)},
     amp=True,
 )
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from pe_dense.files import atomic_write_text
+from pe_dense.files import atomic_write_text, file_sha256
 
 BLIND = "without the picture"
 NUMBERS, DIGITS = ("score", "low", "high"), 6
 ALL = "all"  # unit of a score over everything that is scored
+WEIGHTS = "weights file"  # measure of a row whose note is the sha256 of what a model was
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Cell:
     Attributes:
         setting: `Sizes.name`.
         measure: 'J&F', 'J', 'F', 'mIoU', 'knn' or 'rmse'; behind it what kind, such as
-            'J&F minus before'.
+            'J&F minus before'. Or `WEIGHTS`, whose score says nothing.
         model: What was measured.
         seed: Of its training; of the draw for random weights.
         block: 0-based; -1 where the score belongs to none.
@@ -96,6 +97,21 @@ class Table:
     def has(self, **wanted: Any) -> bool:
         """Whether there is such a cell."""
         return bool(self.find(**wanted))
+
+    def of_file(self, model: str, seed: int, weights: Path) -> None:
+        """Say which file a model was, or hold it to what the table says.
+
+        Raises:
+            ValueError: If the numbers of the model are those of another file.
+        """
+        own = file_sha256(weights)
+        for cell in self.find(measure=WEIGHTS, model=model, seed=seed):
+            if cell.note != own:
+                raise ValueError(
+                    f"{self.path} has numbers of {model} from a file of sha256 {cell.note}, but "
+                    f"{weights} has {own}; name that file, or another --out"
+                )
+        self.add([Cell(self.setting, WEIGHTS, model, seed, -1, ALL, 0.0, note=own)])
 
 
 def _name(cell: Cell) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import sys
@@ -126,6 +127,17 @@ def layers(study, sizes, data, weights, out, tmp_path_factory):
     return real.measured(weights, data, work, out, sizes, models=[real.MODEL]), work
 
 
+def test_numbers_belong_to_one_file(study, sizes, data, weights, layers, tmp_path):
+    table, work = layers
+    model = study.layers_real.MODEL
+    (cell,) = table.find(measure=study.real_table.WEIGHTS, model=model)
+    assert cell.note == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert table.has(measure=study.real_table.WEIGHTS, model=study.layers_real.RANDOM)
+    other = study.real_encoder.random_weights(sizes, tmp_path / "other.safetensors", 6)
+    with pytest.raises(ValueError, match=f"numbers of {model} from a file of sha256 {cell.note}"):
+        study.layers_real.measured(other, data, work, table.path.parent, sizes, ["knn"])
+
+
 def forbidden(*args: object, **named: object) -> None:
     raise AssertionError("measured again")
 
@@ -221,7 +233,7 @@ def test_alignment_from_end_to_end(study, sizes, data, weights, tmp_path, monkey
         assert table.has(measure="knn", model=arm, seed=0, block=11), arm
     study.align_real_report.write(table, sizes, training, out)
     page = (out / "align_real.md").read_text()
-    assert "1 seed of 3: this decides nothing" in page and "It helped" not in page
+    assert "Seeds: 1 of 3, this decides nothing" in page and "It helped" not in page
     assert (out / "align_real.png").stat().st_size > 10_000
     monkeypatch.setattr(align, "request_of", forbidden)
     monkeypatch.setattr(study.real_neighbours, "photos", forbidden)
