@@ -13,7 +13,11 @@ MOST_BOXES = 20_000  # per class that are clustered
 
 
 def mean_layout(
-    boxes_N4: np.ndarray, labels_N: np.ndarray, num_classes: int, num_images: int
+    boxes_N4: np.ndarray,
+    labels_N: np.ndarray,
+    num_classes: int,
+    num_images: int,
+    detections: int = DETECTIONS,
 ) -> np.ndarray:
     """The boxes that are predicted everywhere, (M, 6): cx, cy, w, h as shares, score, class.
 
@@ -25,6 +29,7 @@ def mean_layout(
         labels_N: Their classes, 0 to num_classes - 1.
         num_classes: Number of classes.
         num_images: Training images.
+        detections: Most that are kept, those of the highest score.
     """
     found = []
     for k in range(num_classes):
@@ -40,7 +45,7 @@ def mean_layout(
     if not found:
         return np.zeros((0, 6))
     rows_M6 = np.concatenate(found)
-    return rows_M6[np.argsort(-rows_M6[:, 4], kind="stable")][:DETECTIONS]
+    return rows_M6[np.argsort(-rows_M6[:, 4], kind="stable")][:detections]
 
 
 def _k_means(points_N4: np.ndarray, most: int, rounds: int = 20) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from mmengine.config import Config
 from pe_dense.data.box_layout import mean_layout
 from pe_dense.data.checks import remembered
 from pe_dense.data.depth_map import read_depth_steps
+from pe_dense.detection.blind import of_config
 from pe_dense.pixelwise.position_means import LabelCounts
 from pe_dense.run.blind import blind_scores
 from pe_dense.run.checkpoint import install
@@ -101,6 +102,35 @@ def test_depth(mini_root):
 def test_detection(mini_root):
     found = blind("detection/deta_pe_t16_mini.py", mini_root / "coco")
     assert 0 <= found["mean layout of the training boxes"] < 0.1
+
+
+def test_lvis(tmp_path):
+    """Two images with the one box of training, by LVIS: not searched for the other class."""
+    categories = [
+        {"id": k + 1, "name": name, "frequency": "f", "image_count": 2}
+        for k, name in enumerate(("cup", "dog"))
+    ]
+    lists = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    images = [{"id": n, "width": 100, "height": 80, "file_name": "", **lists} for n in (1, 2)]
+    box = {"bbox": [10, 20, 30, 40], "area": 1200, "iscrowd": 0, "category_id": 1}
+    boxes = [{**box, "id": n, "image_id": n, "segmentation": []} for n in (1, 2)]
+    other = {**boxes[0], "id": 3, "bbox": [50, 10, 20, 20], "area": 400, "category_id": 2}
+    for name, objects in (("train", [*boxes, other]), ("val", boxes)):
+        content = {"images": images, "annotations": objects, "categories": categories}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+
+    def config(evaluator):
+        train = {"type": "LvisDataset", "data_root": str(tmp_path), "ann_file": "train.json"}
+        return Config({
+            "protocol": {"task": "detection", "metric": "AP"}, "classes": ["cup", "dog"],
+            "train_dataloader": {"dataset": train},
+            "test_evaluator": {"type": evaluator, "ann_file": str(tmp_path / "val.json")},
+        })  # fmt: skip
+
+    scores, files = of_config(config("LvisAP"))
+    assert scores == {"mean layout of the training boxes": pytest.approx(1.0)}
+    assert {file.name for file in files} == {"train.json", "val.json"}
+    assert of_config(config("SomeOtherAP")) == ({}, [])
 
 
 def test_a_layout_is_where_the_boxes_are():
