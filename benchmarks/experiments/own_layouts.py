@@ -1,0 +1,244 @@
+"""The same pictures in every layout that own data may have: is the score the same, every digit?
+
+    python benchmarks/experiments/own_layouts.py --data DIR [--only WORD]
+
+DIR has real_photos (COCO photos with maps and masks), real_depth (a room), real_video (clips in
+DAVIS's layout) and bccd. A few pictures of each are written in each layout that docs/own_data.md
+and docs/own_video.md promise, by writers that know nothing of the readers (layouts_of_*.py); each
+is trained on for a few steps by the recipe and scored, by the README's commands in a clone of this
+repository's last commit. Random weights of the smallest encoder and small pictures: what is read is
+the question, not how good it is.
+
+Compared with the first layout of a recipe are all scores of the record, digit by digit, and the
+weights at the end of the training, bit by bit: they depend on every picture, label, number and
+order of the training part. A format that cannot hold the same labels (outlines, rounded shares, a
+lossy video) must come close, and the table says how far its labels are from the first layout's.
+
+A layout that has a result is skipped. At the end own_layouts.csv and own_layouts.md are written
+beside this file; the exit code is 1 where a layout of the same labels has another score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from own_layouts_plan import Layout, Recipe, recipes  # noqa: E402
+from tool_calls import call  # noqa: E402
+
+from pe_dense.files import atomic_write_text  # noqa: E402
+from pe_dense.results.store import load_records  # noqa: E402
+from pe_dense.run import command_line  # noqa: E402
+
+TOWER = ("--encoder", "pe_spatial_t16_512", "--weights", "random")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layout, as the CSV file has it."""
+
+    recipe: str
+    layout: str
+    metric: str
+    score: float  # of the record, every digit
+    reference: float  # of the first layout
+    same_scores: bool  # all scores of the record
+    same_weights: str  # 'True', 'False'; '' where nothing is trained
+    holds: str  # 'the same labels', or how far they are from the first layout's
+    num_items: int
+    commit: str
+
+
+def main() -> None:
+    """Run what has no result yet, and write the table."""
+    parser = command_line.Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/own_layouts"))
+    parser.add_argument("--only", help="run the recipes with this word in their name alone")
+    args = parser.parse_args()
+    work_dir = args.work_dir.absolute()
+    clone = Clone(work_dir / "clone")
+    rows: list[Row] = []
+    for recipe in recipes(args.data.absolute()):
+        wanted = args.only is None or args.only in recipe.name
+        reference = None
+        for layout in recipe.layouts:
+            place = work_dir / recipe.name / layout.place
+            if wanted or (place / "result.json").is_file():
+                found = run(recipe, layout, place, clone)
+                reference = reference or found
+                rows.append(row_of(recipe, layout, found, reference))
+                write(rows)
+    if wrong := [row for row in rows if row.holds == "the same labels" and not is_same(row)]:
+        first = wrong[0]
+        raise SystemExit(
+            f"{len(wrong)} layouts that hold the same labels have another score or other weights, "
+            f"the first of them {first.layout!r} of {first.recipe}"
+        )
+
+
+class Clone:
+    """A clone of the last commit, made when it is first needed; the commands run in it."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self.commit = _git("rev-parse", "HEAD")
+
+    def call(self, command: Sequence[str], output: Path) -> None:
+        """Run a tool in the clone; fails as `tool_calls.call` does."""
+        if not self._place.is_dir() or _git("rev-parse", "HEAD", at=self._place) != self.commit:
+            shutil.rmtree(self._place, ignore_errors=True)
+            _git("clone", "--quiet", str(ROOT), str(self._place))
+        call([sys.executable, *command], output, root=self._place)
+
+
+def _git(*arguments: str, at: Path = ROOT) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(at), *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def run(recipe: Recipe, layout: Layout, place: Path, clone: Clone) -> dict:
+    """Write, train on and score one layout, or read what was found before."""
+    result = place / "result.json"
+    if result.is_file():
+        return json.loads(result.read_text())
+    shutil.rmtree(place, ignore_errors=True)
+    data = place / "data"
+    layout.write(data)
+    if layout.convert:
+        made = place / "converted"
+        command = ["tools/prepare_data.py", "convert", str(data), str(made), *layout.convert]
+        clone.call(command, place / "converting.txt")
+        data = made
+    holds = "the same labels" if layout.differ is None else layout.differ(data)
+    options = ["--cfg-options", f"data_root={data}", *recipe.options, *layout.options]
+    accepted = [word for name in recipe.accept for word in ("--accept", name)]
+    own, scored = [*accepted, *TOWER], [str(place / "run"), *accepted]
+    if recipe.trains:
+        command = ["tools/train.py", recipe.config, *own, "--work-dir", str(place / "run")]
+        clone.call([*command, *options], place / "training.txt")
+    elif recipe.detector is not None:
+        scored = [recipe.config, str(detector(recipe, place.parent / "detector", clone)), *options]
+        scored += [f"out_dir={place / 'tracks'}"]
+    else:
+        scored = [recipe.config, *own, *options, f"results_dir={place / 'maps'}"]
+    records = place / "records"
+    clone.call(["tools/test.py", *scored[:1], "--records", str(records), *scored[1:]],
+               place / "scoring.txt")  # fmt: skip
+    (record,) = load_records(records)
+    found = dict(
+        metric=record.protocol.metric, scores=record.scores, holds=holds,
+        weights=weights_of(place / "run") if recipe.trains else None,
+        num_items=record.dataset.num_items, commit=clone.commit,
+    )  # fmt: skip
+    result.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def detector(recipe: Recipe, place: Path, clone: Clone) -> Path:
+    """The work dir of the detector that all layouts of boxes in videos are tracked with."""
+    done = place / "done.txt"
+    if not done.is_file():
+        shutil.rmtree(place, ignore_errors=True)
+        config, write_data, options = recipe.detector
+        write_data(place / "data")
+        command = ["tools/train.py", config, *TOWER, "--work-dir", str(place / "run")]
+        command += ["--cfg-options", f"data_root={place / 'data'}", *options]
+        clone.call(command, place / "training.txt")
+        done.touch()
+    return place / "run"
+
+
+def weights_of(run_dir: Path) -> str:
+    """SHA-256 over names and values of the weights at the end of a training."""
+    import torch
+
+    files = [*run_dir.glob("iter_*.pth"), *run_dir.glob("epoch_*.pth")]
+    file = max(files, key=lambda file: int(file.stem.split("_")[1]))
+    state = torch.load(file, map_location="cpu", weights_only=False)["state_dict"]
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def row_of(recipe: Recipe, layout: Layout, found: dict, reference: dict) -> Row:
+    """What was found, beside the first layout."""
+    metric = found["metric"]
+    weights = "" if found["weights"] is None else str(found["weights"] == reference["weights"])
+    return Row(
+        recipe.name, layout.name, metric, found["scores"][metric], reference["scores"][metric],
+        found["scores"] == reference["scores"], weights, found["holds"], found["num_items"],
+        found["commit"],
+    )  # fmt: skip
+
+
+def is_same(row: Row) -> bool:
+    """Whether scores, and weights where some were trained, are those of the first layout."""
+    return row.same_scores and row.same_weights != "False"
+
+
+def write(rows: Sequence[Row]) -> None:
+    """Write own_layouts.csv and own_layouts.md beside this file."""
+    here = Path(__file__)
+    text = io.StringIO()
+    table = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(row) for row in rows)
+    atomic_write_text(here.with_suffix(".csv"), text.getvalue())
+    atomic_write_text(here.with_suffix(".md"), page(rows))
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The table in Markdown."""
+    same = [row for row in rows if row.holds == "the same labels"]
+    equal = sum(map(is_same, same))
+    lines = [
+        "# The same pictures in every layout",
+        "",
+        "Generated by `benchmarks/experiments/own_layouts.py`, whose text says how; numbers are",
+        "in `own_layouts.csv`. Each line is a training of a few steps from random weights and its",
+        "score, by the commands of the README in a bare clone, so the scores mean nothing but",
+        "whether the same was read. Same: all scores of the record to the last digit, and the",
+        "weights at the end of the training bit by bit. Of formats that cannot hold the same",
+        "labels it is said how far theirs are from the first line's.",
+        "",
+        f"{equal} of {len(same)} layouts that hold the same labels are the same.",
+    ]
+    for name in dict.fromkeys(row.recipe for row in rows):
+        own = [row for row in rows if row.recipe == name]
+        lines += [
+            "", f"## {name}", "", f"{own[0].num_items} scored items.", "",
+            f"| layout | {own[0].metric} | scores | trained weights | labels |",
+            "|---|---|---|---|---|",
+        ]  # fmt: skip
+        for row in own:
+            words = {"True": "same", "False": "differ", "": "none trained"}
+            scores = "same" if row.same_scores else "differ"
+            lines.append(
+                f"| {row.layout} | {row.score:.17g} | {scores} | {words[row.same_weights]} "
+                f"| {row.holds} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    command_line.run(main)
