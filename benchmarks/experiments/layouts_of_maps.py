@@ -44,18 +44,19 @@ class Photo:
 
 
 def labelled_photos(data: Path, num: dict[str, int]) -> tuple[list[Photo], list[str]]:
-    """Photos of real_photos with the classes that have most pixels in training, in ABC order."""
+    """Photos of real_photos with the classes that both parts have most of, in ABC order."""
     import yaml
 
     words = yaml.safe_load((data / "semantic/classes.yaml").read_text())["classes"]
-    found, pixels = [], Counter()
+    found, pixels = [], {"train": Counter(), "val": Counter()}
     for part in ("train", "val"):
         for file in sorted((data / "semantic" / part).glob("*.png"))[: num[part]]:
             numbers_HW = np.asarray(Image.open(file))
             found.append((part, file.stem, numbers_HW))
-            if part == "train":
-                pixels.update(dict(zip(*np.unique(numbers_HW, return_counts=True), strict=True)))
-    usual = [number for number, _ in pixels.most_common() if number != 0][:MOST_CLASSES]
+            numbers = np.unique(numbers_HW, return_counts=True)
+            pixels[part].update(dict(zip(*map(np.ndarray.tolist, numbers), strict=True)))
+    both = pixels["train"] & pixels["val"]
+    usual = [number for number, _ in both.most_common() if number != 0][:MOST_CLASSES]
     numbers = sorted(usual, key=lambda number: words[number])
     table = np.full(1 + max(words), VOID, np.uint8)
     table[numbers] = np.arange(len(numbers))

@@ -21,7 +21,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from layouts_of_maps import VOID, Photo, as_palette, link, text
+from layouts_of_maps import VOID, Photo, link, text
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -60,8 +60,8 @@ def boxed_scenes(data: Path, num: dict[str, int]) -> tuple[list[Scene], list[str
 
 
 def masked_scenes(data: Path, num: dict[str, int]) -> tuple[list[Scene], list[str]]:
-    """Pictures of real_photos with people and chairs, the classes that both parts have most of."""
-    return _coco_scenes(data, num, masks=True, only=("person", "chair", "car", "bottle"))
+    """Pictures of real_photos with the objects that they have most of."""
+    return _coco_scenes(data, num, masks=True, only=("person", "chair"))
 
 
 def _coco_scenes(
@@ -385,13 +385,6 @@ def via(scenes: Sequence[Scene], classes: Sequence[str], out: Path) -> None:
         key = f"{file}{scene.image.stat().st_size}"
         content[key] = dict(filename=file, size=-1, regions=regions, file_attributes={})
     text(out / "via_project.json", [json.dumps(dict(_via_img_metadata=content))])
-
-
-def palette_maps(photos: Sequence[Photo], out: Path) -> None:
-    """PASCAL VOC: maps with a palette and lists."""
-    for photo in photos:
-        link(photo.image, out / f"JPEGImages/{photo.name}.jpg")
-        as_palette(photo.map_HW, out / f"SegmentationClass/{photo.name}.png")
 
 
 def furthest(first: Sequence[float], second: Sequence[float]) -> float:

@@ -94,8 +94,8 @@ def recipes(data: Path) -> list[Recipe]:
         Recipe("detection_deta", "configs/detection/deta_custom.py", boxes, _boxes(data)),
         Recipe("detection_vitdet", "configs/detection/vitdet_custom.py", boxes, _masks(data)),
         Recipe(
-            "tracking_vos", "configs/tracking/vos_custom.py", ("short_side=112",), _clip_masks(data),
-            trains=False,
+            "tracking_vos", "configs/tracking/vos_custom.py", ("short_side=112",),
+            _clip_masks(data), trains=False,
         ),
         Recipe(
             "tracking_mot", "configs/tracking/mot_custom.py", tracked, _clip_boxes(data),
@@ -170,12 +170,8 @@ def _maps(data: Path) -> tuple[Layout, ...]:
         maps.parts_in_lists(out, own, "ImageSets/Segmentation")
 
     def ade(out: Path) -> None:
-        own = [
-            maps.Photo(
-                p.name, {"train": "training", "val": "validation"}[p.part], p.image, p.map_HW
-            )
-            for p in _photos(data)[0]
-        ]
+        words = {"train": "training", "val": "validation"}
+        own = [maps.Photo(p.name, words[p.part], p.image, p.map_HW) for p in _photos(data)[0]]
         maps.in_parts("images/PART/NAME.jpg", "annotations/PART/NAME.png", maps.with_background)(
             own, out
         )
