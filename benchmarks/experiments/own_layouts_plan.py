@@ -73,9 +73,9 @@ class Recipe:
 
 def recipes(data: Path) -> list[Recipe]:
     """All recipes; the data are read when one is written."""
-    small = ("image_side=64", "batch_size=2", "max_iters=8", "val_interval=4")
+    small = ("image_side=64", "batch_size=2", "max_iters=6", "val_interval=6")
     probe = ("image_side=64", "batch_size=2", "max_epochs=1", "seeds=[0]", "lrs=[1e-3]")
-    boxes = ("image_scale=(160,160)", "batch_size=2", "max_iters=40", "val_interval=20")
+    boxes = ("image_scale=(160,160)", "batch_size=2", "max_iters=30", "val_interval=30")
     detector = (
         "configs/detection/deta_custom.py",
         lambda out: objects.coco(clips.scenes_of(_clips(data)), ["object"], out),

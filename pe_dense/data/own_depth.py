@@ -12,7 +12,8 @@ lies between 0.1 and 120 are metres, unless all lie in 0..1, as relative depth d
 
 All is written anew beside the data as 16-bit PNG, unless it is that already and has no 65535. Steps
 of what was floating-point are as fine as the largest depth allows: 65,000 of them, so that rounding
-is at most 1/130,000 of it.
+is at most 1/130,000 of it. Numbers that are whole millimetres, or whole, stay what they are: a
+sensor's depth that somebody divided by 1000 is read as the sensor's own file is.
 
 Shape legend: H, W pixels.
 """
@@ -152,6 +153,8 @@ class DepthNumbers:
         largest: The largest number.
         has_last: Whether any of 16 bits is 65535, which counts as unknown.
         sha256: Of every file.
+        steps_per_unit: 1 where all numbers are whole, 1000 where all are whole thousandths, within
+            what a float32 can tell; 0 of others.
     """
 
     is_whole: bool
@@ -161,6 +164,7 @@ class DepthNumbers:
     largest: float
     has_last: bool
     sha256: tuple[str, ...]
+    steps_per_unit: int = 0
 
 
 def scan_depths(files: Sequence[tuple[Path, Path]], tick: Tick) -> DepthNumbers:
@@ -170,13 +174,14 @@ def scan_depths(files: Sequence[tuple[Path, Path]], tick: Tick) -> DepthNumbers:
         UnsoundError: For the first map that cannot be used, or has another size than its image.
         ValueError: If maps of whole numbers stand beside others.
     """
-    samples, digests, kinds = [], [], set()
+    samples, digests, kinds, steps = [], [], set(), set()
     known, total, divisor, largest, has_last = 0, 0, 0, 0.0, False
     for part in each_group(_scan, files, tick):
         if isinstance(part, UnsoundError):
             raise part
-        for is_whole, num_known, num, common, most, last, digest, sample in part:
+        for is_whole, num_known, num, common, most, last, digest, sample, fine in part:
             kinds.add(is_whole)
+            steps.add(fine)
             known, total, divisor = known + num_known, total + num, math.gcd(divisor, common)
             largest, has_last = max(largest, most), has_last or last
             digests.append(digest)
@@ -191,11 +196,11 @@ def scan_depths(files: Sequence[tuple[Path, Path]], tick: Tick) -> DepthNumbers:
     is_whole = kinds == {True}
     return DepthNumbers(
         is_whole, known / total, divisor if is_whole else 1, (q[0], q[1], q[2], q[3]), largest,
-        has_last, tuple(digests),
+        has_last, tuple(digests), 0 if 0 in steps else max(steps),
     )  # fmt: skip
 
 
-_Scanned = tuple[bool, int, int, int, float, bool, str, NDArray[np.float32]]
+_Scanned = tuple[bool, int, int, int, float, bool, str, NDArray[np.float32], int]
 
 
 def _scan(files: Sequence[tuple[Path, Path]]) -> list[_Scanned] | UnsoundError:
@@ -217,8 +222,18 @@ def _scan(files: Sequence[tuple[Path, Path]]) -> list[_Scanned] | UnsoundError:
         sample = np.sort(known_N)[:: max(1, len(known_N) // _SAMPLED)].astype(np.float32)
         digest = hashlib.sha256(depth.read_bytes()).hexdigest()
         found.append((is_whole, len(known_N), numbers_HW.size, common, float(known_N.max()),
-                      has_last, digest, sample))  # fmt: skip
+                      has_last, digest, sample, _steps_per_unit(known_N)))  # fmt: skip
     return found
+
+
+def _steps_per_unit(known_N: NDArray) -> int:
+    """1 or 1000 of which all numbers are whole; else 0."""
+    for steps in (1, 1000):
+        scaled_N = known_N.astype(np.float64) * steps
+        off_N = np.abs(scaled_N - np.rint(scaled_N))
+        if (off_N <= scaled_N * np.finfo(np.float32).eps).all():
+            return steps
+    return 0
 
 
 @dataclass(frozen=True)
@@ -270,23 +285,36 @@ def scale_of(found: DepthNumbers, given: float | None, where: object) -> DepthSc
 def usual_range(found: DepthNumbers, scale: float) -> tuple[float, float]:
     """Limits of depth in metres: 1 mm, and what is above all but strays, to two digits.
 
+    Six digits of the largest count: a float32 of 3.9 m is none above it.
+
     Example:
         >>> usual_range(DepthNumbers(True, 0.9, 1, (800, 1900, 3600, 3800), 3900, False, ()), 1000)
         (0.001, 3.9)
     """
-    largest = min(found.largest, 1.25 * found.quantiles[3]) / scale
+    largest = float(f"{min(found.largest, 1.25 * found.quantiles[3]) / scale:.6g}")
     digit = 10.0 ** (math.floor(math.log10(largest)) - 1)
     return 1e-3, round(math.ceil(largest / digit - 1e-9) * digit, 6)
 
 
-def steps_for(largest_m: float) -> float:
-    """Steps per metre of maps that are written anew, whose largest depth is given.
+def steps_for(found: Sequence[DepthNumbers], per_metre: float) -> float:
+    """Steps per metre of maps that are written anew, which lose nothing where they need not.
+
+    Args:
+        found: What the maps of each part hold, in one unit.
+        per_metre: Numbers that are a metre.
 
     Example:
-        >>> steps_for(10.0)
+        >>> room = (0.8, 1.9, 3.6, 3.8)
+        >>> steps_for([DepthNumbers(False, 0.9, 1, room, 10.0, False, ())], 1.0)
         6500.0
+        >>> steps_for([DepthNumbers(False, 0.9, 1, room, 10.0, False, (), 1000)], 1.0)
+        1000.0
     """
-    return math.floor(FINEST / largest_m * 1000) / 1000
+    largest = max(part.largest for part in found)
+    per_unit = max(part.steps_per_unit for part in found)
+    if all(part.steps_per_unit for part in found) and largest * per_unit < LAST:
+        return per_unit * per_metre
+    return math.floor(FINEST / (largest / per_metre) * 1000) / 1000
 
 
 def write_steps(

@@ -101,8 +101,8 @@ def _find_out(root: Path, question: Mapping[str, Any]) -> Answer:
     has_last = of_train.has_last or of_val.has_last
     if has_last or not of_train.is_whole:
         if not of_train.is_whole:
-            steps = steps_for(max(of_train.largest, of_val.largest) / scale.per_metre)
-        folder = cache / f"depth-{sha256['train'][:8]}{sha256['val'][:8]}"
+            steps = steps_for((of_train, of_val), scale.per_metre)
+        folder = cache / f"depth-{sha256['train'][:8]}{sha256['val'][:8]}-{steps:g}"
         maps = {p.label: folder / part / f"{p.name}.png"
                 for part, of_part in groups.items() for p in of_part}  # fmt: skip
         write_steps(list(maps), list(maps.values()), scale.per_metre, steps, tick)

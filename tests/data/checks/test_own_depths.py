@@ -197,3 +197,29 @@ def test_hashes_follow_maps_and_unit(tmp_path: Path) -> None:
     root = depths(tmp_path, "images/{n}.jpg", "depth/{n}.png", png)
     assert found(root)["train_sha256"] == found(root, depth_scale=1000)["train_sha256"]
     assert found(root)["train_sha256"] != found(root, depth_scale=256)["train_sha256"]
+
+
+def test_whole_millimetres_stay_what_they_are_in_any_format(tmp_path: Path) -> None:
+    """A sensor's depth divided by 1000 by somebody is read to the last bit as the sensor's own."""
+    rng = np.random.default_rng(0)
+    values = tuple(rng.integers(400, 3_901, 4).tolist())
+    own = depths(tmp_path / "own", "images/{n}.jpg", "depth/{n}.png", png, values)
+    expected = found(own)
+    for name, save, more in (
+        ("npy", npy, {}), ("exr", opencv, {}), ("tiff", tiff, {}),
+        ("mm", lambda file, d: np.save(file.with_suffix(".npy"), d), dict(depth_scale=1000)),
+    ):  # fmt: skip
+        pattern = {"npy": "npy", "exr": "exr", "tiff": "tif", "mm": "npy"}[name]
+        root = depths(tmp_path / name, "images/{n}.jpg", f"depth/{{n}}.{pattern}", save, values)
+        facts = found(root, **more)
+        assert facts["steps_per_metre"] == 1000, name
+        assert facts["max_depth"] == expected["max_depth"], name
+        assert (depth_of_first(root) == depth_of_first(own)).all(), name
+
+
+def test_what_is_no_whole_millimetre_has_the_finest_steps(tmp_path: Path) -> None:
+    def off(file: Path, depth_HW: np.ndarray) -> None:
+        npy(file, depth_HW + 0.25 * (depth_HW > 0))
+
+    root = depths(tmp_path, "images/{n}.jpg", "depth/{n}.npy", off)
+    assert found(root)["steps_per_metre"] > 20_000
