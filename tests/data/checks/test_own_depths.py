@@ -214,7 +214,7 @@ def test_whole_millimetres_stay_what_they_are_in_any_format(tmp_path: Path) -> N
         facts = found(root, **more)
         assert facts["steps_per_metre"] == 1000, name
         assert facts["max_depth"] == expected["max_depth"], name
-        assert (depth_of_first(root) == depth_of_first(own)).all(), name
+        assert (depth_of_first(root, **more) == depth_of_first(own)).all(), name
 
 
 def test_what_is_no_whole_millimetre_has_the_finest_steps(tmp_path: Path) -> None:
