@@ -15,7 +15,7 @@ order of the training part. A format that cannot hold the same labels (outlines,
 lossy video) must come close, and the table says how far its labels are from the first layout's.
 
 With --warm the tools run in forks of one process that has imported them (warm_tools.py): a third
-of the time. A layout that has a result is skipped. At the end own_layouts.csv and own_layouts.md are written
+of the time. A layout that has a result is skipped. own_layouts.csv and own_layouts.md are written
 beside this file; the exit code is 1 where a layout of the same labels has another score.
 """
 

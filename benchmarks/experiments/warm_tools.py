@@ -72,6 +72,7 @@ def _serve() -> None:
     """Fork for every line of standard input, and answer with the exit code."""
     sys.path.pop(0)  # of this file, as the tools have it not
     answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries print while they are imported
     for name in IMPORTED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
