@@ -68,7 +68,7 @@ def labelled_photos(data: Path, num: dict[str, int]) -> tuple[list[Photo], list[
 
 
 def depth_photos(data: Path, num: dict[str, int]) -> list[Photo]:
-    """Frames of real_depth, evenly spread, the last of them for val."""
+    """Frames of real_depth, evenly spread, the last of them for val; 65535 is made 0."""
     files = sorted(data.glob("*.depth.png"))
     total = sum(num.values())
     spread = [files[k * len(files) // total] for k in range(total)]
@@ -76,7 +76,7 @@ def depth_photos(data: Path, num: dict[str, int]) -> list[Photo]:
         Photo(
             file.name.removesuffix(".depth.png"), "train" if k < num["train"] else "val",
             file.with_name(file.name.replace(".depth.png", ".color.jpg")),
-            np.asarray(Image.open(file)).astype(np.uint16),
+            np.where((mm_HW := np.asarray(Image.open(file))) < VOID_16, mm_HW, 0).astype(np.uint16),
         )
         for k, file in enumerate(spread)
     ]  # fmt: skip
@@ -178,6 +178,11 @@ def as_palette(values: NDArray[Any], target: Path) -> None:
 
 
 # ---- depth ---------------------------------------------------------------------------------------
+
+
+def with_last(map_HW: NDArray[Any]) -> NDArray[Any]:
+    """65535 where nothing is known, as some sensors write it."""
+    return np.where(map_HW == 0, VOID_16, map_HW).astype(np.uint16)
 
 
 def metres(map_HW: NDArray[Any]) -> NDArray[np.float32]:

@@ -291,6 +291,9 @@ def _depths(data: Path) -> tuple[Layout, ...]:
             rooms(maps.in_parts("PART/rgb/NAME.jpg", "PART/sync_depth/NAME.png", maps.plain)),
         ),
         Layout("nyu_train.txt and nyu_test.txt", nyu),
+        Layout(
+            "65535 where nothing is known", rooms(usual("depth/PART/NAME.png", maps.with_last))
+        ),
         Layout("16-bit TIFF in mm", rooms(usual("depth/PART/NAME.tif", maps.plain))),
         Layout(
             "16-bit PNG in 1/5000 m, TUM",

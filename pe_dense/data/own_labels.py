@@ -402,7 +402,7 @@ def dense(
     """A map of classes, (H, W), 255 where none counts."""
     if kind == "grey" and in_colour:
         numbers_HW = numbers_HW * 65_793
-    if numbers_HW.max(initial=0) > IGNORED_16:
+    if in_colour or numbers_HW.max(initial=0) > IGNORED_16:  # a map may be black alone
         values, inverse = np.unique(numbers_HW, return_inverse=True)
         table = np.array([of_number[value] for value in values.tolist()], np.uint8)
         return table[inverse].reshape(numbers_HW.shape)

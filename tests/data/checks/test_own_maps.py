@@ -199,6 +199,29 @@ def test_colours_need_a_file_that_says_what_they_mean(tmp_path: Path) -> None:
         found(root, names_file="colours.txt")
 
 
+def test_a_coloured_map_may_have_dark_colours_alone(tmp_path: Path) -> None:
+    """A picture of nothing but void, and one whose colours have no red: numbers below 65,536."""
+    root = tmp_path / "mine"
+    colours = np.array([[0, 0, 0], [0, 0, 142], [0, 90, 7], [128, 64, 0]], np.uint8)
+    shown = {"a": (1, 3), "b": (0, 0), "c": (1, 2), "d": (2, 3)}
+    for k, (name, (left, right)) in enumerate(shown.items()):
+        part = "val" if name == "d" else "train"
+        picture(root / f"images/{part}/{name}.jpg", k)
+        numbers_HW = np.full((64, 64), left)
+        numbers_HW[:, 32:] = right
+        file = root / f"masks/{part}/{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colours[numbers_HW]).save(file)
+    (root / "label_colors.txt").write_text("0 0 0 void\n0 0 142 car\n0 90 7 tree\n128 64 0 road\n")
+    found(root)
+    expected = {0: 255, 1: 0, 2: 1, 3: 2}
+    for row in rows(root):
+        left, right = shown[row["image"].stem]
+        dense_HW = read_labels(row["map"])
+        assert (dense_HW[:, :32] == expected[left]).all(), row["image"].stem
+        assert (dense_HW[:, 32:] == expected[right]).all(), row["image"].stem
+
+
 def test_grey_in_three_channels_is_labels(tmp_path: Path) -> None:
     root = with_values(tmp_path, (0, 0, 0), (1, 1, 1))
     assert classes_and_labels(root) == (["class_0", "class_1"], [0, 1])
