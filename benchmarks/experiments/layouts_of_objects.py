@@ -115,9 +115,10 @@ def box_of(mask_HW: NDArray[np.bool_]) -> tuple[int, int, int, int]:
 
 
 def outlines_of(mask_HW: NDArray[np.bool_]) -> list[list[float]]:
-    """Outer outlines of a mask as OpenCV traces them, through the middles of pixels; no holes."""
-    found, _ = cv2.findContours(mask_HW.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return [(part.reshape(-1) + 0.5).tolist() for part in found if len(part) >= 3]
+    """Outer outlines of a mask, an eighth of a pixel inside of its edge; without its holes."""
+    fine_HW = np.kron(mask_HW, np.ones((4, 4), bool)).astype(np.uint8)
+    found, _ = cv2.findContours(fine_HW, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [((part.reshape(-1) + 0.5) / 4).tolist() for part in found if len(part) >= 3]
 
 
 def runs_of(mask_HW: NDArray[np.bool_]) -> list[int]:

@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--warm", action="store_true", help="import the libraries once")
     args = parser.parse_args()
     work_dir = args.work_dir.absolute()
-    clone = Clone(work_dir / "clone", args.warm)
+    clone = Clone(work_dir, args.warm)
     rows: list[Row] = []
     for recipe in recipes(args.data.absolute()):
         wanted = args.only is None or args.only in recipe.name
@@ -99,15 +99,14 @@ def main() -> None:
 class Clone:
     """A clone of the last commit, made when it is first needed; the commands run in it."""
 
-    def __init__(self, place: Path, warm: bool) -> None:
-        self._place, self._warm = place, warm
-        self._tools: WarmTools | None = None
+    def __init__(self, work_dir: Path, warm: bool) -> None:
         self.commit = _git("rev-parse", "HEAD")
+        self._place, self._warm = work_dir / f"clone-{self.commit[:8]}", warm
+        self._tools: WarmTools | None = None
 
     def call(self, command: Sequence[str], output: Path) -> None:
         """Run a tool in the clone; fails as `tool_calls.call` does."""
-        if not self._place.is_dir() or _git("rev-parse", "HEAD", at=self._place) != self.commit:
-            shutil.rmtree(self._place, ignore_errors=True)
+        if not self._place.is_dir():
             _git("clone", "--quiet", str(ROOT), str(self._place))
         if not self._warm:
             call([sys.executable, *command], output, root=self._place)
@@ -116,9 +115,9 @@ class Clone:
         self._tools.call(command, output)
 
 
-def _git(*arguments: str, at: Path = ROOT) -> str:
+def _git(*arguments: str) -> str:
     done = subprocess.run(
-        ["git", "-C", str(at), *arguments], capture_output=True, text=True, check=True
+        ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
 

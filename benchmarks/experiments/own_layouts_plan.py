@@ -107,9 +107,8 @@ def recipes(data: Path) -> list[Recipe]:
 
 
 SEVERAL = (
-    "images and masks, 8 bits", "PASCAL VOC, palette", "Cityscapes, labelIds", "COCO panoptic",
-    "Label Studio brush, converted", "images and depth, 16-bit PNG in mm", "EXR in metres",
-    "npy in metres", "nyu_train.txt and nyu_test.txt",
+    "images and masks, 8 bits", "Cityscapes, labelIds", "COCO panoptic",
+    "images and depth, 16-bit PNG in mm", "EXR in metres", "nyu_train.txt and nyu_test.txt",
 )  # fmt: skip
 
 
