@@ -22,11 +22,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-IMPORTED = (
+IMPORTED = (  # pe_dense before mmdet, which it prepares the way for
     "torch", "torchvision", "cv2", "scipy.stats", "matplotlib.pyplot", "pycocotools.mask",
-    "mmcv.ops", "mmdet.apis", "mmseg.apis", "pe_dense.run.training", "pe_dense.run.evaluation",
-    "pe_dense.segmentation", "pe_dense.depth", "pe_dense.detection", "pe_dense.probing",
-    "pe_dense.tracking", "pe_dense.results.store", "pe_dense.report.run_report",
+    "pe_dense.run.training", "pe_dense.run.evaluation", "pe_dense.detection", "pe_dense.depth",
+    "pe_dense.segmentation", "pe_dense.probing", "pe_dense.tracking.mot", "pe_dense.results.store",
+    "pe_dense.report.run_report",
 )  # fmt: skip
 
 
