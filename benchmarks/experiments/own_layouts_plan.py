@@ -75,14 +75,14 @@ def recipes(data: Path) -> list[Recipe]:
     """All recipes; the data are read when one is written."""
     small = ("image_side=64", "batch_size=2", "max_iters=6", "val_interval=6")
     probe = ("image_side=64", "batch_size=2", "max_epochs=1", "seeds=[0]", "lrs=[1e-3]")
-    boxes = ("image_scale=(160,160)", "batch_size=2", "max_iters=30", "val_interval=30")
+    boxes = ("image_scale=(160,160)", "batch_size=2", "max_iters=8", "val_interval=8")
     detector = (
         "configs/detection/deta_custom.py",
         lambda out: objects.coco(clips.scenes_of(_clips(data)), ["object"], out),
-        ("image_scale=(160,160)", "batch_size=2", "max_iters=150", "val_interval=150",
+        ("image_scale=(160,160)", "batch_size=2", "max_iters=40", "val_interval=40",
          "holdout_share=0"),
     )  # fmt: skip
-    tracked = ("start=0.02", "sure=0.02", "keep=0.01")
+    tracked = ("start=0.01", "sure=0.01", "keep=0.005")
     of_maps, of_depth = _maps(data), _depths(data)
     several = tuple(layout for layout in of_maps if layout.name in SEVERAL)
     depths = tuple(layout for layout in of_depth if layout.name in SEVERAL)
