@@ -89,6 +89,7 @@ def recipes(data: Path) -> list[Recipe]:
     segmentation, depth = "configs/segmentation/linear_custom.py", "configs/depth/linear_custom.py"
     return [
         Recipe("segmentation_linear", segmentation, small, of_maps),
+        Recipe("segmentation_linear_cities", segmentation, small, _cities(data)),
         Recipe("segmentation_linear_background", segmentation, small, _with_background(data)),
         Recipe("depth_linear", depth, small, of_depth),
         Recipe("detection_deta", "configs/detection/deta_custom.py", boxes, _boxes(data)),
@@ -107,7 +108,7 @@ def recipes(data: Path) -> list[Recipe]:
 
 
 SEVERAL = (
-    "images and masks, 8 bits", "Cityscapes, labelIds", "COCO panoptic",
+    "images and masks, 8 bits", "PASCAL VOC, palette", "COCO panoptic",
     "images and depth, 16-bit PNG in mm", "EXR in metres", "nyu_train.txt and nyu_test.txt",
 )  # fmt: skip
 
@@ -182,7 +183,6 @@ def _maps(data: Path) -> tuple[Layout, ...]:
         maps.text(out / "label_colors.txt", [f"{r} {g} {b} {name}" for (r, g, b), name in rows])
 
     usual = functools.partial(maps.in_parts, "images/PART/NAME.jpg")
-    city = functools.partial(maps.in_parts, "leftImg8bit/PART/town/NAME_leftImg8bit.png")
     semantic = ("--to", "semantic", "--no-background")
     return (
         Layout("images and masks, 8 bits", photos(usual("masks/PART/NAME.png", maps.plain))),
@@ -202,14 +202,6 @@ def _maps(data: Path) -> tuple[Layout, ...]:
         Layout("lists in splits", in_lists),
         Layout("PASCAL VOC, palette", voc),
         Layout("ADE20K", ade, options=("unlabelled=[0]",)),
-        Layout(
-            "Cityscapes, labelTrainIds",
-            photos(city("gtFine/PART/town/NAME_gtFine_labelTrainIds.png", maps.plain)),
-        ),
-        Layout(
-            "Cityscapes, labelIds",
-            photos(city("gtFine/PART/town/NAME_gtFine_labelIds.png", maps.cityscapes_ids)),
-        ),
         Layout("CamVid, colours", camvid),
         Layout("COCO panoptic", things(objects.panoptic)),
         Layout("COCO panoptic, converted", things(objects.panoptic), convert=semantic),
@@ -220,6 +212,30 @@ def _maps(data: Path) -> tuple[Layout, ...]:
         Layout(
             "labelme polygons, converted", things(objects.labelme, polygons=True),
             convert=semantic, differ=functools.partial(_other_pixels, data),
+        ),
+    )  # fmt: skip
+
+
+def _cities(data: Path) -> tuple[Layout, ...]:
+    """A city's folder is part of a picture's name, and names decide which pictures are held out."""
+
+    def photos(writer: Callable) -> Callable[[Path], None]:
+        return lambda out: writer(_photos(data)[0], out)
+
+    city = functools.partial(maps.in_parts, "leftImg8bit/PART/town/NAME_leftImg8bit.png")
+    return (
+        Layout(
+            "images and masks, a folder for a city",
+            photos(maps.in_parts("images/PART/town/NAME.jpg", "masks/PART/town/NAME.png",
+                                 maps.plain)),
+        ),
+        Layout(
+            "Cityscapes, labelTrainIds",
+            photos(city("gtFine/PART/town/NAME_gtFine_labelTrainIds.png", maps.plain)),
+        ),
+        Layout(
+            "Cityscapes, labelIds",
+            photos(city("gtFine/PART/town/NAME_gtFine_labelIds.png", maps.cityscapes_ids)),
         ),
     )  # fmt: skip
 
