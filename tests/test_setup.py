@@ -122,6 +122,33 @@ def test_operators_are_compiled_for_the_gpus_that_are_there(monkeypatch):
     assert env["FORCE_CUDA"] == "0"
 
 
+def test_no_set_up_works_while_operators_are_compiled(monkeypatch, tmp_path, capsys):
+    import compile_operators
+    from setup_steps import lock
+
+    asked, kept = [], []
+
+    def stopped(command, log, env, title, *keep_open, how_far):
+        kept.extend(keep_open)
+        with (tmp_path / ".setup.lock").open("w") as other:
+            try:
+                lock.fcntl.flock(other, lock.fcntl.LOCK_EX | lock.fcntl.LOCK_NB)
+            except BlockingIOError:
+                asked.append("held")
+        return 1, "pip failed"
+
+    monkeypatch.setattr(compile_operators, "ROOT", tmp_path)
+    monkeypatch.setattr(compile_operators, "run_logged", stopped)
+    for check in ("compiler_problem", "headers_problem"):
+        monkeypatch.setattr(compile_operators.compiler, check, lambda _: "")
+    monkeypatch.setattr(sys, "argv", ["compile_operators.py", "--log", str(tmp_path / "log")])
+    assert compile_operators.main() == 2
+    assert asked == ["held"] and len(kept) == 1  # pip has the lock as well
+    assert "was not compiled" in capsys.readouterr().err
+    with lock.lock_setup(tmp_path):  # free again
+        pass
+
+
 def test_compiling_without_a_compiler_is_one_sentence(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "compile_operators.py"], capture_output=True, text=True,

@@ -3,8 +3,9 @@
     make operators        docs/operators.md says what they gain
 
 Needs a C++ compiler and the headers of Python, and about 10 minutes on two cores; with a GPU and
-nvcc they are compiled for CUDA as well. Environment: CC, CXX, MAX_JOBS, CUDA_HOME,
-TORCH_CUDA_ARCH_LIST and FORCE_CUDA (1 or 0) are obeyed where they are set.
+nvcc they are compiled for CUDA as well. A set-up that is started meanwhile waits.
+Environment: CC, CXX, MAX_JOBS, CUDA_HOME, TORCH_CUDA_ARCH_LIST and FORCE_CUDA (1 or 0) are obeyed
+where they are set.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # absent under PYTHONSAFEPATH
 from setup_steps import compiler
+from setup_steps.lock import lock_setup
 from setup_steps.pip_environment import pip_environment
 from setup_steps.progress import hms, run_logged
 from setup_steps.versions import installed
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def build_environment(cuda: bool, cuda_home: str | None, gpu_kinds: str) -> dict[str, str]:
@@ -82,7 +86,10 @@ def main() -> int:
     pip = [sys.executable, "-m", "pip", "install", "--verbose", "--no-build-isolation", "--no-deps"]
     command = [*pip, "--force-reinstall", "--no-cache-dir", mmcv]
     title = f"compiling {mmcv}"
-    status, output = run_logged(command, log, env, title, how_far=compiler.files_compiled)
+    with lock_setup(ROOT) as lock:  # pip, which may outlive this, holds it too
+        status, output = run_logged(
+            command, log, env, title, lock.fileno(), how_far=compiler.files_compiled
+        )
     if status:
         tail = "\n".join(output.splitlines()[-20:])
         print(f"{tail}\n\n{mmcv} was not compiled (full log: {log})", file=sys.stderr)

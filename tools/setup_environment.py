@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import ctypes.util
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # absent under PYTHONSAFEPATH
+from setup_steps.lock import lock_setup
 from setup_steps.pip_environment import pip_environment
 from setup_steps.progress import hms, run_logged
 from setup_steps.versions import installed, python_problem
@@ -209,17 +209,6 @@ def create_venv() -> None:
         raise SetupError(f"{why}\nPython could not create {VENV}: {advice}.")
 
 
-def lock_setup(path: Path) -> IO[str]:
-    """Wait until no other set-up works on `.venv`; the lock lasts as long as the returned file."""
-    lock = path.open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(f"waiting for a set-up of {ROOT} that is still running", flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
-
-
 def main() -> int:
     """Set up `.venv`; return the exit status: 0, 2 after a failure, 130 when interrupted."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
@@ -227,7 +216,7 @@ def main() -> int:
         if is_complete():
             return 0
         started = time.monotonic()
-        with lock_setup(ROOT / ".setup.lock") as lock:
+        with lock_setup(ROOT) as lock:
             create_venv()
             if not is_complete():
                 Setup(lock).run()
