@@ -51,6 +51,7 @@ def parse_args() -> argparse.Namespace:
     add("--parallel", type=int, help="runs at a time; default: one per GPU, or one")
     add("--amp", action="store_true", help="encoders in bfloat16; another protocol in the records")
     command_line.add_speed_options(parser)
+    command_line.add_accept_option(parser)
     add("--dry-run", action="store_true", help="print the plan and its estimated cost")
     add("--slurm", metavar="FILE", help="write an array script for sbatch instead of running")
     return parser.parse_args()
@@ -84,6 +85,7 @@ def main() -> int:
         args.amp,
         Path(args.work_dir),
         command_line.speed_options(args),
+        args.accept,
     )
     recorded, unreadable = load_readable(records)
     for problem in unreadable:

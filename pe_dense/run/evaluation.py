@@ -163,12 +163,10 @@ def blind_line(cfg: Config, scores: Mapping[str, float]) -> dict[str, float] | N
     best = best_blind(blind, cfg.protocol.higher_is_better)
     if best is None:
         return None
-    better = scores[cfg.protocol.metric] > best.score
-    if not cfg.protocol.higher_is_better:
-        better = scores[cfg.protocol.metric] < best.score
-    print(
-        f"without the picture: {best.name} {best.score:.4f}{'' if better else ', which is better'}"
-    )
+    sign = 1 if cfg.protocol.higher_is_better else -1
+    lead = sign * (best.score - scores[cfg.protocol.metric])
+    told = ", which is better" if lead > 0 else ", which is as good" if lead == 0 else ""
+    print(f"without the picture: {best.name} {best.score:.4f}{told}")
     return blind
 
 

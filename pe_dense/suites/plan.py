@@ -38,6 +38,7 @@ from pe_dense.run.config import check_data, encoder_facts, load_config, load_tem
 from pe_dense.run.config_files import CONFIGS, config_files, find_config
 from pe_dense.run.error_text import sentence, told
 from pe_dense.run.protocol import protocol_sha256
+from pe_dense.run.recipe import with_accepted
 from pe_dense.run.scored_data import content_of_config, require_same_data
 
 SUITES = CONFIGS / "suites"
@@ -76,6 +77,7 @@ class Job:
         minutes: What the suite expects it to take.
         training_free: Whether the protocol trains nothing, so that scoring is all there is.
         speed: Options of `run.speed.OPTIONS` that are on; no part of the protocol.
+        accept: Faults of the data that are taken, by name.
     """
 
     config: str
@@ -93,6 +95,7 @@ class Job:
     minutes: float
     training_free: bool = False
     speed: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
 
     @property
     def tower(self) -> str:
@@ -111,7 +114,7 @@ class Job:
         command = [*tool("train"), self.config, "--encoder", self.encoder]
         command += ["--weights", self.weights, "--seed", str(self.seed), "--resume"]
         command += ["--work-dir", str(self.work_dir), *self._options()]
-        return [*command, *(["--amp"] if self.amp else []), *self._speed()]
+        return [*command, *(["--amp"] if self.amp else []), *self._switches()]
 
     def test_command(self, records: Path) -> list[str]:
         """Command that scores it and writes its record."""
@@ -122,10 +125,11 @@ class Job:
         else:
             command.append(str(self.work_dir))
         command += ["--encoder", self.encoder, "--records", str(records)]
-        return [*command, *self._options(), *self._speed()]
+        return [*command, *self._options(), *self._switches()]
 
-    def _speed(self) -> list[str]:
-        return [f"--{name}" for name in self.speed]
+    def _switches(self) -> list[str]:
+        accepted = [word for name in self.accept for word in ("--accept", name)]
+        return [*(f"--{name}" for name in self.speed), *accepted]
 
     def _options(self) -> list[str]:
         if not self.options:
@@ -196,6 +200,7 @@ def make_jobs(
     amp: bool = False,
     work_root: Path = Path("work_dirs"),
     speed: Sequence[str] = (),
+    accept: Sequence[str] = (),
 ) -> list[Job]:
     """All runs of a suite: run x encoder x seed.
 
@@ -208,6 +213,7 @@ def make_jobs(
         amp: Run encoders in bfloat16.
         work_root: Folder above all work dirs.
         speed: Options of `run.speed.OPTIONS` that are on in every run.
+        accept: Faults of the data that every run takes, by name.
 
     Raises:
         ValueError: If an encoder, a task or a data set is unknown, or two jobs are the same.
@@ -231,6 +237,7 @@ def make_jobs(
             find_encoder(encoder)
             for options in _by_layer(base, run, plain, encoder):
                 template = load_template(run["config"], options=options)
+                with_accepted(template, accept)
                 plan = plan_batches(template, 1, options, run["config"])
                 digest = protocol_sha256(template, amp, None if plan is None else plan.total_batch)
                 changed = digest != protocol_sha256(plain)
@@ -254,6 +261,7 @@ def make_jobs(
                         minutes=float(run.get("minutes", 0)),
                         training_free=bool(plain.get("training_free")),
                         speed=tuple(speed),
+                        accept=tuple(accept),
                     )
                     folder = work_root / suite.name / work_name(job)
                     jobs.append(dataclasses.replace(job, work_dir=folder))
@@ -301,20 +309,26 @@ def find_faults(jobs: Sequence[Job]) -> dict[Path, str]:
     Raises:
         ValueError: If no job can run; it is the fault of the first.
     """
-    seen: dict[tuple[str, tuple[tuple[str, Any], ...]], str | None] = {}
+    seen: dict[tuple[str, str], str | None] = {}
     for job in jobs:
-        key = job.config, job.options
+        key = _data_key(job)
         if key not in seen:
             try:
                 cfg, _ = load_config(job.config, options=dict(job.options))
+                with_accepted(cfg, job.accept)
                 check_data(cfg, ("train", "val", "test"))
                 seen[key] = None
             except (ValueError, OSError) as error:
                 seen[key] = told(error) or sentence(error)
-    faults = {job.work_dir: fault for job in jobs if (fault := seen[job.config, job.options])}
+    faults = {job.work_dir: fault for job in jobs if (fault := seen[_data_key(job)])}
     if faults and len(faults) == len(jobs):
         raise ValueError(next(iter(faults.values())))
     return faults
+
+
+def _data_key(job: Job) -> tuple[str, str]:
+    """What the data of a job depend on, as a key; options may be lists, which are none."""
+    return job.config, repr((job.options, job.accept))
 
 
 def unreadable_records(planned: Sequence[PlannedJob], records: Path) -> dict[Path, str]:
@@ -361,11 +375,13 @@ def refuse_other_data(planned: Sequence[PlannedJob]) -> None:
         job, record = done.job, done.record
         if record is None or record.dataset.sha256 is None:
             continue
-        key = job.config, job.options
+        key = _data_key(job)
         if key not in contents:
             options = dict(job.options)
             there = Path(str(load_template(job.config, options=options).get("data_root", ".")))
             cfg = load_config(job.config, options=options)[0] if there.exists() else None
+            if cfg is not None:
+                with_accepted(cfg, job.accept)
             contents[key] = None if cfg is None else content_of_config(cfg)
         require_same_data(record, contents[key])
 
