@@ -17,6 +17,7 @@ TEXT = (ROOT / "docs/sound_data.md").read_text(encoding="utf-8")
 FILES = [
     *(ROOT / "pe_dense/data/checks").glob("*.py"),
     *(ROOT / "pe_dense").glob("*/*check*.py"),
+    *(ROOT / "pe_dense").glob("*/*/*_check.py"),
     *(ROOT / "pe_dense/data/convert").glob("*.py"),
 ]
 

@@ -151,10 +151,8 @@ def table(records: Path) -> str:
         "weights,layer,k,objects,photos,top1,low,high,mean_class_top1,mean_class_low,"
         "mean_class_high,by_size,most_frequent,chance,minus_random,minus_low,minus_high"
     ]
-    rows = sorted(
-        (record for record in load_records(records) if record.protocol.id.startswith("custom-knn")),
-        key=lambda record: (not record.encoder.weights.startswith("random"), record.encoder.weights),
-    )
+    rows = [row for row in load_records(records) if row.protocol.id.startswith("custom-knn")]
+    rows.sort(key=lambda row: (not row.encoder.weights.startswith("random"), row.encoder.weights))
     for record in rows:
         evidence = by_photo(record, records)
         bounds = {name: interval(evidence, name) for name in ("top1", "mean_class_top1")}

@@ -92,6 +92,7 @@ READ_BY_CODE: dict[str, tuple[str, ...]] = {
 # Parts of a config that decode images of a data set, and take how many bits they use.
 _DECODERS = (
     "LoadImage", "UnlabelledImages", "ShardedImages", "CocoInstanceIds", "DavisVideos", "OwnVideos",
+    "ClassFolders", "CaptionedPictures",
     "pe_dense.alignment.patch_probe:nearest_centroid_segmentation",
     "pe_dense.tracking.encoder_probe:propagation_scores",
 )  # fmt: skip

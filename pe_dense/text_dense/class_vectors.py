@@ -41,11 +41,27 @@ def require_templates(templates: Sequence[str]) -> None:
     require_once("template", templates)
 
 
+def folded(text: str) -> str:
+    """A text without what tokenizers make nothing of: case and white space.
+
+    Example:
+        >>> folded(" A  man. ")
+        'a man.'
+    """
+    return " ".join(text.split()).casefold()
+
+
 def require_names(names: Sequence[str]) -> None:
     """Refuse class names that do not tell the classes apart.
 
     Raises:
-        ValueError: If there are fewer than two, one is empty, or one stands twice.
+        ValueError: If there are fewer than two, one is empty, or one stands twice, but for case and
+            spaces.
+
+    Example:
+        >>> require_names(["cat", "Cat"])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: class name 'cat' stands twice, since case and spaces do not count; ...
     """
     if len(names) < 2:
         raise ValueError(f"{len(names)} classes cannot be told apart; name two or more")
@@ -53,14 +69,15 @@ def require_names(names: Sequence[str]) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"class {place} is called {name!r}; give it a name")
     require_once("class name", names)
+    require_once("class name", list(map(folded, names)), ", since case and spaces do not count")
 
 
-def require_once(what: str, texts: Sequence[str]) -> None:
-    """Raises ValueError if a text stands twice."""
+def require_once(what: str, texts: Sequence[str], but_for: str = "") -> None:
+    """Raises ValueError if a text stands twice; `but_for` says what makes no difference."""
     if len(set(texts)) < len(texts):
         seen: set[str] = set()
         twice = next(text for text in texts if text in seen or seen.add(text))  # type: ignore[func-returns-value]
-        raise ValueError(f"{what} {twice!r} stands twice; give each one once")
+        raise ValueError(f"{what} {twice!r} stands twice{but_for}; give each one once")
 
 
 def sentences(names: Sequence[str], templates: Sequence[str]) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pe_dense.text_dense.class_vectors import folded
+
 
 def typed_prompts(words: Sequence[str]) -> list[str]:
     """Texts of a command line: a word each, or several in one with commas between them.
@@ -35,12 +37,11 @@ def require_prompts(prompts: Sequence[str]) -> None:
     for place, prompt in enumerate(prompts, start=1):
         if not isinstance(prompt, str) or not prompt.strip():
             raise ValueError(f"prompt {place} is {prompt!r}; write what to look for")
-        folded = " ".join(prompt.split()).casefold()
-        if folded in seen:
+        if folded(prompt) in seen:
             raise ValueError(
                 f"prompt {prompt!r} stands twice, since case and spaces do not count; keep one"
             )
-        seen.add(folded)
+        seen.add(folded(prompt))
     if len(seen) < 2:
         raise ValueError(
             f"prompts are {len(seen)}, and every pixel gets the nearest of them; give two or more, "

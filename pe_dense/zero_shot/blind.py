@@ -18,6 +18,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from pe_dense.text_dense.class_vectors import folded
+
 CHANCE = "drawn by lot"
 SAME_CLASS = "most frequent class"
 SAME_ORDER = "the same order for all queries"
@@ -54,6 +56,7 @@ def of_captions(captions: Sequence[Sequence[str]], metric: str) -> dict[str, flo
         {'drawn by lot': 0.5, 'the same order for all queries': 0.6666666666666666}
     """
     direction, _, number = metric.partition("_R@")
+    captions = [[folded(text) for text in texts] for texts in captions]
     images_of: dict[str, set[int]] = defaultdict(set)
     for i, texts in enumerate(captions):
         for text in texts:

@@ -16,7 +16,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 STYLES = ("jsonl", "karpathy", "coco", "msrvtt")
@@ -66,7 +66,8 @@ def read_captions(path: Path, style: str, split: str = "test") -> list[Captioned
                 raise ValueError(f"{where}: {name} has the caption {caption!r}; write words")
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"{where}: {name} leaves the folder of pictures; name a file below it")
-        found.setdefault(name, []).extend(captions)
+        # './a.jpg' and 'a//b.jpg' are the same files as 'a.jpg' and 'a/b.jpg'.
+        found.setdefault(PurePosixPath(name).as_posix(), []).extend(captions)
     if not found:
         raise ValueError(
             f"{path} has no picture{_of_split(style, split)}; check ann_file and split"

@@ -184,7 +184,8 @@ class ClassFolders(BaseDataset):
     def _files(self, folder: Path) -> list[Path]:
         suffixes = PICTURE_SUFFIXES if self.media == "image" else VIDEO_SUFFIXES
         shown = [path for path in folder.iterdir() if path.name[:1] != "."]
-        found = sorted(p for p in shown if p.suffix.lower() in suffixes and p.is_file())
+        # A link to nowhere stays, to be told of as missing.
+        found = sorted(p for p in shown if p.suffix.lower() in suffixes and not p.is_dir())
         self.passed_over += len(shown) - len(found)
         return found
 

@@ -16,7 +16,7 @@ from mmengine.registry import DATASETS
 
 from pe_dense.data.checks.known_sets import PUBLISHED_TOTAL
 from pe_dense.data.checks.media_files import NO_FRAME, look_at_files
-from pe_dense.data.checks.picture_findings import MISSING, UNREADABLE
+from pe_dense.data.checks.picture_findings import MISSING, NO_WHITE, UNREADABLE
 from pe_dense.data.checks.remembered import remembered
 from pe_dense.data.checks.rules import (
     CheckedData,
@@ -26,6 +26,7 @@ from pe_dense.data.checks.rules import (
 )
 from pe_dense.data.checks.text_table import text_table
 from pe_dense.data.video_file import require_pyav
+from pe_dense.text_dense.class_vectors import folded
 from pe_dense.zero_shot.captioned_pictures import CaptionedPictures
 from pe_dense.zero_shot.class_folders import ClassFolders
 
@@ -42,7 +43,7 @@ PASSED_OVER = Rule(
     "passed-over", "files and folders below a class that are no pictures (or videos) by their "
     "ending", is_problem=False,
 )  # fmt: skip
-RULES = (MISSING, UNREADABLE, NO_FRAME, PUBLISHED_TOTAL)
+RULES = (MISSING, UNREADABLE, NO_WHITE, NO_FRAME, PUBLISHED_TOTAL)
 # Pictures or videos of published sets by data set and split: ILSVRC 2012, ImageNet v2
 # (arXiv:1902.10811), A (arXiv:1907.07174), R (arXiv:2006.16241), Sketch (arXiv:1905.13549), those
 # of ObjectNet (objectnet.dev) in classes of ImageNet, the first test lists of UCF101 and HMDB51.
@@ -79,8 +80,8 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
         require_pyav()
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     paths = [info["img_path"] for info in infos]
-    look = functools.partial(look_at_files, paths, dataset.media)
-    question = {"media": dataset.media, "paths": paths}
+    look = functools.partial(look_at_files, paths, dataset.media, dataset.bits)
+    question = {"media": dataset.media, "paths": paths, "bits": dataset.bits}
     found = from_plain(remembered(Path(dataset.data_root), question, look))
     notes = FindingCollector(dataset.data_root)
     notes.add_count(LEFT_OUT, len(dataset.left_out))
@@ -100,7 +101,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
             ["to score", len(dataset.classes), len(infos), len(dataset.templates)],
         ]
     else:
-        captions = [caption for info in infos for caption in info["captions"]]
+        captions = [folded(caption) for info in infos for caption in info["captions"]]
         notes.add_count(SAME_WORDS, len(captions) - len(set(captions)))
         rows = [["", what, "captions"], ["to score", len(infos), len(captions)]]
     return CheckedData(text_table(rows), [*found, *notes.findings()], RULES)

@@ -89,10 +89,20 @@ def load_names(given: str, sha256: str | None = None) -> dict[str, str]:
     return dict(found)
 
 
+def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON in which no key stands twice: the last one would win without a word."""
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} stands twice")
+        found[key] = value
+    return found
+
+
 def _text(path: Path, sha256: str | None) -> str:
     try:
         content = path.read_bytes()
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")  # a mark of the encoding would be part of a sentence
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read ({error}); correct its name") from error
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
@@ -105,6 +115,6 @@ def _text(path: Path, sha256: str | None) -> str:
 
 def _json(path: Path, text: str) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}); correct it") from error

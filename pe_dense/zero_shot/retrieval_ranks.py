@@ -29,6 +29,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from pe_dense.text_dense.class_vectors import folded
+
 ROWS = 1024  # texts that are compared with all pictures together
 MOST_HELD = 2**28  # bytes of scores; of larger sets they are computed again for each look at them
 
@@ -48,6 +50,9 @@ class Ranks(NamedTuple):
 def right_pairs(texts: Sequence[str], image_T: Sequence[int]) -> tuple[Tensor, Tensor]:
     """All right pairs as (P,) texts and (P,) pictures; the same words share their pictures.
 
+    Case and white space make no other words: tokenizers fold them, so that such captions have one
+    vector, and a tie would count against the right one.
+
     Args:
         texts: T captions.
         image_T: The picture that each belongs to.
@@ -60,8 +65,8 @@ def right_pairs(texts: Sequence[str], image_T: Sequence[int]) -> tuple[Tensor, T
         raise ValueError(f"{len(texts)} texts for {len(image_T)} pictures; give one picture each")
     images_of: dict[str, dict[int, None]] = defaultdict(dict)
     for text, image in zip(texts, image_T, strict=True):
-        images_of[text][int(image)] = None
-    pairs = [(t, image) for t, text in enumerate(texts) for image in images_of[text]]
+        images_of[folded(text)][int(image)] = None
+    pairs = [(t, image) for t, text in enumerate(texts) for image in images_of[folded(text)]]
     if not pairs:
         empty = torch.zeros(0, dtype=torch.long)
         return empty, empty

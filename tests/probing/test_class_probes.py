@@ -335,3 +335,16 @@ def test_a_feature_that_is_no_number_names_the_picture_and_is_not_kept(tmp_path)
     with pytest.raises(ValueError, match=r"the feature of blue/0.png in layer 1 is not finite"):
         model.features(infos)
     assert model.store(infos[0]).num_there(0) == 0
+
+
+def test_scored_pictures_that_are_copies_or_links_are_refused(tmp_path) -> None:
+    root = in_parts(tmp_path / "mine")
+    taught, scored = root / "train" / "red" / "3.png", root / "val" / "red"
+    (scored / "copy.png").write_bytes(taught.read_bytes())
+    (scored / "link.png").symlink_to(taught)
+    cfg, _ = load_config(KNN, ENCODER, "random", small(root, None))
+    (problem,) = [f for f in check_config(cfg, ("test",)).findings if f.is_problem]
+    assert problem.rule.name == "val-is-train" and problem.count == 2
+    (scored / "copy.png").unlink()
+    (scored / "link.png").unlink()
+    assert not any(f.is_problem for f in check_config(cfg, ("test",)).findings)

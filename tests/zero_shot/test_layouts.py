@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tiny_towers import pictures
 
 from pe_dense.run.config import load_config, read_config
@@ -246,3 +248,57 @@ def test_lines_that_cannot_be_used_are_one_sentence(tmp_path, line, words):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"nowhere\.jsonl cannot be read"):
         read_captions(tmp_path / "nowhere.jsonl", "jsonl")
+
+
+def test_one_file_under_two_names_is_one_picture(tmp_path):
+    """As two they would tie, and ties count against the right one."""
+    rows = [("sub/a.jpg", "one"), ("./sub/a.jpg", "two"), ("sub//a.jpg", "three")]
+    lines = [json.dumps({"image": name, "caption": text}) for name, text in rows]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    assert read_captions(tmp_path / "a.jsonl", "jsonl") == [("sub/a.jpg", ("one", "two", "three"))]
+
+
+def test_lists_of_an_editor_that_marks_its_encoding_are_read_without_the_mark(tmp_path):
+    (tmp_path / "a.txt").write_text("a {}.\nthe {}.\n", encoding="utf-8-sig")
+    assert load_templates(str(tmp_path / "a.txt")) == ("a {}.", "the {}.")
+
+
+def test_a_class_that_is_named_twice_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"cat": "tabby", "dog": "hound", "cat": "lion"}')
+    with pytest.raises(ValueError, match="'cat' stands twice"):
+        load_names(str(tmp_path / "a.json"))
+
+
+def test_folders_that_differ_by_case_alone_are_no_two_classes(tmp_path):
+    """Tokenizers fold case: both would have one vector, and be right nowhere."""
+    touch(tmp_path, "Sea_Lion/a.png", "sea-lion/b.png", "cat/c.png")
+    with pytest.raises(ValueError, match="'sea lion' stands twice, since case and spaces do not"):
+        read(tmp_path)
+
+
+def test_a_link_to_nowhere_is_a_missing_picture(tmp_path):
+    pictures(tmp_path / "set", {"cat": 2, "dog": 1})
+    (tmp_path / "set" / "cat" / "z.png").symlink_to(tmp_path / "gone.png")
+    (finding,) = findings(tmp_path / "set")
+    assert finding.is_problem and "z.png: does not exist" in finding.sentence()
+
+
+def findings(root, **options):
+    dataset = dict(type="ClassFolders", data_root=str(root), templates=["a {}"], **options)
+    cfg = {"protocol": {}, "test_dataloader": {"dataset": dataset}}
+    return check_config(cfg, ("test",)).findings
+
+
+def test_dark_pictures_of_16_bits_are_refused_before_anything_is_encoded(tmp_path):
+    pictures(tmp_path / "set", {"cat": 2, "dog": 2})
+    dark = np.full((20, 20), 1000, np.uint16)
+    Image.fromarray(dark).save(tmp_path / "set" / "cat" / "deep.png")
+    (problem,) = [found for found in findings(tmp_path / "set") if found.is_problem]
+    assert problem.rule.name == "images-without-white" and "image_bits=12" in problem.sentence()
+    assert not any(found.is_problem for found in findings(tmp_path / "set", bits=12))
+    for config in ("zero_shot/images_custom.py", "classification/knn_custom.py"):
+        options = {"image_bits": 12, "data_root": str(tmp_path / "set")}
+        if "knn" in config:
+            options["split"] = 0.4
+        cfg, _ = load_config(ROOT / "configs" / config, "pe_core_t16_384", "random", options)
+        assert "'bits': 12" in str(cfg.test_dataloader.to_dict())

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pe_dense.zero_shot import blind
 from pe_dense.zero_shot.retrieval_ranks import recall_at, retrieval_ranks, right_pairs
 
 
@@ -100,3 +101,11 @@ def test_what_cannot_be_ranked_is_refused():
         retrieval_ranks(torch.ones(2, 1), torch.ones(2, 2), pairs)
     with pytest.raises(ValueError, match="2 texts for 1"):
         right_pairs(["a", "b"], [0])
+
+
+def test_captions_that_differ_by_case_or_spaces_share_their_pictures():
+    """Tokenizers make one text of them, and a tie would count against the right one."""
+    found = right_pairs(["A man.", "a  man.\n", "a dog"], [0, 1, 1])
+    assert [pair.tolist() for pair in found] == [[0, 0, 1, 1, 2], [0, 1, 0, 1, 1]]
+    plain = blind.of_captions([["a man."], ["a man.", "a dog"]], "image_to_text_R@1")
+    assert blind.of_captions([["A man."], ["a man. ", "a dog"]], "image_to_text_R@1") == plain

@@ -115,7 +115,7 @@ def test_a_suite_that_dies_twice_ends_as_one_that_does_not(name, num_runs, tmp_p
     data = named_sets(tmp_path / "data") if named else captioned_sets(tmp_path / "data", COUNT)
     accept = {"accept": ("published-total",)} if named else {}
     whole, broken = tmp_path / "whole" / "records", tmp_path / "broken" / "records"
-    jobs = jobs_of(name, data, whole / "work", **accept)
+    jobs = jobs_of(name, data, whole.parent / "work", **accept)
     assert len(jobs) == num_runs
     run_all(jobs[:2], whole)
     pictures = TwoTinyTowers.seen
@@ -126,7 +126,7 @@ def test_a_suite_that_dies_twice_ends_as_one_that_does_not(name, num_runs, tmp_p
     assert all(one.record is not None for one in planned)
     plan.refuse_other_data(planned)
 
-    jobs_again = jobs_of(name, data, broken / "work", **accept)[:2]
+    jobs_again = jobs_of(name, data, broken.parent / "work", **accept)[:2]
     TwoTinyTowers.seen = 0
     for died_at in (pictures // 4, 3 * pictures // 4):  # in the first run, and in the second
         monkeypatch.setattr(TwoTinyTowers, "dies_after", died_at)
@@ -139,7 +139,7 @@ def test_a_suite_that_dies_twice_ends_as_one_that_does_not(name, num_runs, tmp_p
     assert results(broken) == {key: unbroken[key] for key in results(broken)}
     assert len(results(broken)) == 2
 
-    (other, *_) = jobs_of(name, data, whole / "work", ENCODERS[1:], **accept)
+    (other, *_) = jobs_of(name, data, whole.parent / "work", ENCODERS[1:], **accept)
     run_all([other], whole)
     list(pages.build(whole))
     page = (whole.parent / "LEADERBOARD.md").read_text()

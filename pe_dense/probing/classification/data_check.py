@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,17 @@ from mmengine.registry import DATASETS
 
 from pe_dense.data.checks.known_sets import PUBLISHED_TOTAL
 from pe_dense.data.checks.media_files import look_at_files
-from pe_dense.data.checks.picture_findings import MISSING, UNREADABLE
-from pe_dense.data.checks.remembered import remembered
-from pe_dense.data.checks.rules import CheckedData, FindingCollector, Rule, from_plain
+from pe_dense.data.checks.picture_findings import MISSING, NO_WHITE, UNREADABLE
+from pe_dense.data.checks.remembered import Answer, remembered
+from pe_dense.data.checks.repeated_images import TRAINED_ON, repeated_images
+from pe_dense.data.checks.rules import (
+    CheckedData,
+    Finding,
+    FindingCollector,
+    Rule,
+    from_plain,
+    to_plain,
+)
 from pe_dense.data.checks.text_table import text_table
 from pe_dense.data.config_datasets import datasets_of
 from pe_dense.probing.classification.class_images import ClassImages
@@ -32,7 +40,7 @@ SHARED = Rule(
     "scored-is-learned", "pictures to score that stand among those to learn from, by their path",
     "score pictures that are not learned from",
 )  # fmt: skip
-RULES = (MISSING, UNREADABLE, LONE, SHARED, PUBLISHED_TOTAL)
+RULES = (MISSING, UNREADABLE, NO_WHITE, LONE, SHARED, TRAINED_ON, PUBLISHED_TOTAL)
 # Pictures of published sets by data set and split: ILSVRC 2012.
 PUBLISHED = {("imagenet", "train"): 1_281_167, ("imagenet", "val"): 50_000}
 
@@ -62,7 +70,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
     where = [f"the training data ({where[0]})", f"the scored data ({where[1]})"]
     require_same_classes(train.classes, val.classes, *where)
     notes, rows = FindingCollector(str(cfg.get("data_root") or "")), [["", "classes", "pictures"]]
-    trained = set()
+    trained, scored = set(), set()
     for name, part in (("to learn from", train), ("to score", val)):
         infos = [part.get_data_info(i) for i in range(len(part))]
         rows.append([name, len(part.classes), len(infos)])
@@ -74,6 +82,7 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
                 if counts[k] < 2:
                     notes.add(LONE, folder, f"has {counts[k]}")
         else:
+            scored = {info["img_path"] for info in infos}
             both = [info["image_id"] for info in infos if info["img_path"] in trained]
             for image_id in both:
                 notes.add(SHARED, image_id, "is in both")
@@ -83,8 +92,24 @@ def check_config(cfg: Mapping[str, Any], splits: Sequence[str]) -> CheckedData:
         if total is not None and len(part) != total:
             text = f"has {len(part):,} pictures; {protocol['dataset']} {split} was published with"
             notes.add(PUBLISHED_TOTAL, "", f"{text} {total:,}")
-    paths = sorted(trained | {val.get_data_info(i)["img_path"] for i in range(len(val))})
-    question = {"media": "image", "paths": paths}
+    paths = sorted(trained | scored)
+    bits = getattr(train.images, "bits", None)
+    question = {"media": "image", "paths": paths, "bits": bits}
     root = Path(str(cfg.get("data_root") or "."))
-    files = from_plain(remembered(root, question, functools.partial(look_at_files, paths, "image")))
+    look = functools.partial(look_at_files, paths, "image", bits)
+    files = from_plain(remembered(root, question, look))
+    if (protocol.get("dataset"), "train") not in PUBLISHED:  # those were divided by their makers
+        files += _copies(root, sorted(trained), scored - trained)
     return CheckedData(text_table(rows), [*files, *notes.findings()], RULES)
+
+
+def _copies(root: Path, trained: Sequence[str], scored: Collection[str]) -> list[Finding]:
+    """Scored files that are learned from under another path: copies and links."""
+    question = {"trained": list(trained), "scored": sorted(scored)}
+    look = functools.partial(_compared, question["trained"], question["scored"])
+    return from_plain(remembered(root, question, look))
+
+
+def _compared(trained: Sequence[str], scored: Sequence[str]) -> Answer:
+    files = [Path(path) for path in trained], [Path(path) for path in scored]
+    return Answer(to_plain(repeated_images(*files)), files[0] + files[1])
