@@ -59,6 +59,8 @@ def read_captions(path: Path, style: str, split: str = "test") -> list[Captioned
     for where, name, captions in rows(path, text, split):
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"{where} names no picture; write the name of its file")
+        if isinstance(captions, str):
+            raise ValueError(f"{where}: 'captions' of {name} is one text; write a list of texts")
         if not isinstance(captions, list) or not captions:
             raise ValueError(f"{where}: {name} has no caption; write one, or take it out")
         for caption in captions:

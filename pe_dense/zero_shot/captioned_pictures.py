@@ -79,6 +79,11 @@ class CaptionedPictures(BaseDataset):
                 f"{file} gives {len(captioned):,} to score, not the {self.num_items:,} of this "
                 "protocol; use the file that it names, or configs/retrieval/pairs_custom.py"
             )
+        if len(captioned) < 2:
+            raise ValueError(
+                f"{file} gives {len(captioned)} to score, which every caption would find; give two "
+                "or more"
+            )
         folder = Path(self.data_root) / self.folder
         return [
             dict(img_path=str(folder / item.name), image_id=item.name, captions=item.captions)

@@ -212,9 +212,13 @@ def test_captions_of_karpathys_file_of_coco_and_of_msrvtt(tmp_path):
     table = tmp_path / "test.csv"
     table.write_text('key,video_id,sentence\n0,video7020,"a man, singing"\n')
     assert read_captions(table, "msrvtt") == [("video7020.mp4", ("a man, singing",))]
-    dataset = CaptionedPictures(str(tmp_path), "test.csv", "msrvtt", "videos/all", media="video")
+    options = dict(folder="videos/all", media="video")
+    with pytest.raises(ValueError, match="gives 1 to score, which every caption would find"):
+        CaptionedPictures(str(tmp_path), "test.csv", "msrvtt", **options)
+    table.write_text(table.read_text() + "1,video7021,a dog\n")
+    dataset = CaptionedPictures(str(tmp_path), "test.csv", "msrvtt", **options)
     assert dataset.item(0)["img_path"] == str(tmp_path / "videos" / "all" / "video7020.mp4")
-    with pytest.raises(ValueError, match="gives 1 to score, not the 1,000"):
+    with pytest.raises(ValueError, match="gives 2 to score, not the 1,000"):
         CaptionedPictures(str(tmp_path), "test.csv", "msrvtt", num_items=1000)
 
 
@@ -236,6 +240,7 @@ def test_lines_of_ones_own_add_up(tmp_path):
         ('{"captions": ["x"]}', "line 1 names no picture"),
         ('{"image": "a.jpg"}', r"line 1: a\.jpg has no caption"),
         ('{"image": "a.jpg", "captions": []}', "has no caption"),
+        ('{"image": "a.jpg", "captions": "x"}', "is one text; write a list"),
         ('{"image": "a.jpg", "captions": [" "]}', "has the caption ' '"),
         ('{"image": "../a.jpg", "caption": "x"}', "leaves the folder of pictures"),
         ("", "has no picture"),
