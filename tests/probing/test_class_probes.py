@@ -12,7 +12,7 @@ from class_case import COLOURS, ENCODER, KNN, LINEAR, coloured, in_parts, small
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS
 from PIL import Image
-from runs import evaluate, train
+from runs import evaluate, train, without_upkeep
 from torch import nn
 
 import pe_dense.probing.classification
@@ -38,6 +38,7 @@ BACKBONE = dict(
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)
+    without_upkeep(monkeypatch)
 
 
 def images_of(root: Path, **options) -> dict:

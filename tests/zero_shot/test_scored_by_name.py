@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 pytest.importorskip("open_clip")
-from runs import evaluate
+from runs import evaluate, without_upkeep
 from tiny_towers import TINY, TinyTowers, captions, pictures
 
 from pe_dense.encoders.fingerprint import settings_of
@@ -30,6 +30,7 @@ PAIRS = "configs/retrieval/pairs_custom.py"
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)
+    without_upkeep(monkeypatch)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 
 pytest.importorskip("open_clip")
 from published_layouts import WORDNET, captioned_sets, named_sets
-from runs import evaluate
+from runs import evaluate, without_upkeep
 from tiny_towers import TinyTowers
 
 from pe_dense.results import pages
@@ -67,6 +67,7 @@ class TwoTinyTowers(TinyTowers):
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)
+    without_upkeep(monkeypatch)
     monkeypatch.setattr(TwoTinyTowers, "seen", 0)
     monkeypatch.setattr(TwoTinyTowers, "dies_after", float("inf"))
 
