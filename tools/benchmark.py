@@ -74,6 +74,8 @@ def main() -> int:
     from pe_dense.suites import display, jobs, layer_curves, plan, slurm
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a log has no width, and protocols are told apart by their whole ids
     records = Path(args.records)
     suite = plan.load_suite(args.suite)
     todo = plan.make_jobs(

@@ -253,6 +253,10 @@ def one_of_all(root):
     coloured(root, 1)
 
 
+def one_class(root):
+    coloured(root, 9, classes=("blue",))
+
+
 def no_classes(root):
     root.mkdir()
 
@@ -265,6 +269,7 @@ def broken_picture(root):
 @pytest.mark.parametrize(
     ("make", "split", "words"),
     [
+        (one_class, None, "has the class 'blue' alone"),
         (no_classes, None, "has no folder; give each class a folder of its own"),
         (no_val, None, "has train and nothing to score; put class folders into"),
         (other_classes, None, r"train has class 'green', which .*val lacks \(1 such\)"),
@@ -291,6 +296,13 @@ def test_data_that_cannot_be_are_one_sentence(make, split, words, tmp_path) -> N
         }
         require_sound(check_config({"data_root": str(root), **loaders}, ("test",)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_class_may_be_called_train(tmp_path) -> None:
+    root = coloured(tmp_path / "mine", 5)
+    (root / "blue").rename(root / "train")
+    found = facts({"data_root": str(root), "split": None})
+    assert found["classes"] == ["green", "red", "train"] and found["train_folder"] == ""
 
 
 def require_sound(checked) -> None:

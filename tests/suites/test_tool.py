@@ -37,6 +37,15 @@ def test_published_results_are_not_run_again():
     assert "recorded" in done.stdout and "0 of 1 runs to do" in done.stdout
 
 
+def test_a_plan_in_a_log_has_whole_names(tmp_path):
+    done = run(
+        "--suite", "zero_shot", "--encoders", "pe_core_b16_224", "--dry-run", records=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("imagenet", "imagenet-v2", "imagenet-a", "imagenet-r", "objectnet"):
+        assert f" {name}-zero-shot-v1 " in done.stdout
+
+
 def test_a_slurm_script_is_written(tmp_path):
     script = tmp_path / "jobs.sh"
     done = run(

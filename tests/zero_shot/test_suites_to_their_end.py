@@ -74,12 +74,12 @@ def in_the_repository(monkeypatch):
 
 def jobs_of(name, data, work, encoders=ENCODERS[:1], **options):
     suite = plan.load_suite(name)
+    small = {"model.backbone.type": "TwoTinyTowers", "model.images_at_once": 8}
+    small |= {"test_dataloader.batch_size": 8, "results_dir": str(work / "vectors")}
     runs = [
-        {**run, "options": {"model.backbone.type": "TwoTinyTowers", "model.images_at_once": 8}}
+        {**run, "options": {**run["options"], **small, **SMALLER[run["config"]]}}
         for run in suite.runs
     ]
-    for run in runs:
-        run["options"] |= {"test_dataloader.batch_size": 8} | SMALLER[run["config"]]
     suite = dataclasses.replace(suite, runs=tuple(runs))
     return plan.make_jobs(suite, encoders, data_roots=data, work_root=work, **options)
 
@@ -120,6 +120,8 @@ def test_a_suite_that_dies_twice_ends_as_one_that_does_not(name, num_runs, tmp_p
     assert len(jobs) == num_runs
     run_all(jobs[:2], whole)
     pictures = TwoTinyTowers.seen
+    if not named:  # re-weighted scores are of the same vectors
+        assert pictures == COUNT
     run_all(jobs, whole)  # the others
     assert len(results(whole)) == num_runs
     # The hash that the plan has of a run is that of its record.
@@ -129,7 +131,7 @@ def test_a_suite_that_dies_twice_ends_as_one_that_does_not(name, num_runs, tmp_p
 
     jobs_again = jobs_of(name, data, broken.parent / "work", **accept)[:2]
     TwoTinyTowers.seen = 0
-    for died_at in (pictures // 4, 3 * pictures // 4):  # in the first run, and in the second
+    for died_at in (pictures // 4, 3 * pictures // 4):
         monkeypatch.setattr(TwoTinyTowers, "dies_after", died_at)
         with pytest.raises(KeyboardInterrupt):
             run_all(jobs_again, broken)
@@ -165,6 +167,12 @@ def test_what_a_suite_may_accept_makes_other_protocols(tmp_path):
     assert command[command.index("--accept") + 1] == "published-total"
     with pytest.raises(ValueError, match="--accept such-a-fault names no fault"):
         plan.find_faults(jobs_of("zero_shot", data, tmp_path, accept=["such-a-fault"]))
+
+
+def test_where_vectors_are_kept_makes_no_other_protocol(tmp_path):
+    for name in ("zero_shot", "retrieval"):
+        for job in plan.make_jobs(plan.load_suite(name), ENCODERS[:1], work_root=tmp_path):
+            assert ".mod-" not in job.protocol and dict(job.options)["results_dir"]
 
 
 def test_options_of_a_suite_may_be_lists(tmp_path):

@@ -44,7 +44,8 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
     if not root.is_dir():
         raise ValueError(f"data_root {root} does not exist; pass --cfg-options data_root=DIR")
     share, seed = names.get("split"), names.get("split_seed") or 0
-    train = next((name for name in TRAIN_FOLDERS if (root / name).is_dir()), None)
+    # A folder of pictures is a class, which may be called 'train', as among vehicles.
+    train = next((name for name in TRAIN_FOLDERS if _has_folders(root / name)), None)
     if train is None:
         listed = _listed(root)
         share = SPLIT if share is None else share
@@ -57,7 +58,7 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
     else:
         if share is not None:
             raise ValueError(f"{root / train} is there, so that split={share} would change nothing")
-        val = next((name for name in VAL_FOLDERS if (root / name).is_dir()), None)
+        val = next((name for name in VAL_FOLDERS if _has_folders(root / name)), None)
         if val is None:
             raise ValueError(
                 f"{root} has {train} and nothing to score; put class folders into {root / 'val'}"
@@ -72,6 +73,11 @@ def facts(names: Mapping[str, Any]) -> dict[str, Any]:
             val_sha256=_sha256(root / val, _listed(root / val), ""),
         )  # fmt: skip
         num_train = sum(map(len, listed.values()))
+    if len(listed) < 2:
+        raise ValueError(
+            f"{root} has the class {next(iter(listed))!r} alone, so that every picture is right; "
+            "add folders of other classes"
+        )
     both = hashlib.sha256(f"{parts['train_sha256']} {parts['val_sha256']}".encode()).hexdigest()
     return dict(
         name=root.resolve().name,
@@ -113,6 +119,10 @@ def require_same_classes(
                 f"{where} has class {lacking[0]!r}, which {other} lacks ({len(lacking)} such); "
                 "give both the same folders"
             )
+
+
+def _has_folders(root: Path) -> bool:
+    return root.is_dir() and any(p.is_dir() and p.name[:1] != "." for p in root.iterdir())
 
 
 def _listed(root: Path) -> dict[str, list[str]]:
