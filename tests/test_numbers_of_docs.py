@@ -27,7 +27,10 @@ MADE_FROM = {
         "benchmarks/speed/alignment_loss_cpu.csv",
         "benchmarks/experiments/alignment_small_scale.csv",
     ],
-    "docs/classification.md": [f"{RECORDS}/pe_core_t16_384/*/mini-knn-ground-*.json"],
+    "docs/classification.md": [
+        f"{RECORDS}/pe_core_t16_384/*/mini-knn-ground-*.json",
+        "benchmarks/LEADERBOARD.md",
+    ],
     "docs/analysis.md": ["benchmarks/speed/probing_cpu.csv", f"{RECORDS}/*/*/mini-*-probe-*.json"],
     "docs/leaderboard.md": ["benchmarks/LEADERBOARD.md"],
     "docs/mini_world.md": ["benchmarks/blind.json", f"{RECORDS}/*/*/mini*.json"],

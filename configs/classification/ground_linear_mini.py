@@ -6,7 +6,8 @@ Command:  python tools/train.py configs/classification/ground_linear_mini.py
           python tools/test.py configs/classification/ground_linear_mini.py \\
               work_dirs/ground_linear_mini
 Cost:     a minute on one CPU core, of which the encoder has half.
-Expected: no record yet; see docs/classification.md for neighbours.
+Expected: top-1 60.2 % with weights of max_iters=300, 43.3 % with random ones, 16.8 % for always the
+          most frequent colour; means of three seeds.
 
 Version 1 ended at a rate of 0.3, which the random tower chose.
 
