@@ -6,7 +6,8 @@ Command:  python tools/test.py configs/retrieval/coco5k.py \\
               --encoder pe_core_b16_224 --cfg-options data_root=DIR
 Cost:     not measured; one encoder pass over 5,000 pictures and 25,010 captions.
 Expected: not known here; published numbers are re-weighted.
-Differs:  float32, not half precision; ties count against the query; plain scores.
+Differs:  float32, not half precision; case and spaces make no other caption; ties count
+          against the query; plain scores.
 
 Scores are plain. The same captions share their pictures.
 """

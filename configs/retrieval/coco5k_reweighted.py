@@ -7,7 +7,8 @@ Command:  python tools/test.py configs/retrieval/coco5k_reweighted.py \\
 Cost:     not measured; one encoder pass over 5,000 pictures and 25,010 captions.
 Expected: text to image R@1 33.0, 42.6, 50.9, 57.1, 58.1 of T16, S16, B16, L14, G14, re-weighted
           (README of perception_models @ 3e352cc).
-Differs:  float32, not half precision; ties count against the query.
+Differs:  float32, not half precision; case and spaces make no other caption; ties count
+          against the query.
 
 Scores are re-weighted by a softmax over all queries of the test set, as PE's published ones: they
 see all queries at once, as no search does. The same captions share their pictures.

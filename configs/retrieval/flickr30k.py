@@ -6,7 +6,8 @@ Command:  python tools/test.py configs/retrieval/flickr30k.py \\
               --encoder pe_core_b16_224 --cfg-options data_root=DIR
 Cost:     not measured; one encoder pass over 1,000 pictures and 5,000 captions.
 Expected: not known here; published numbers are re-weighted.
-Differs:  float32, not half precision; ties count against the query; plain scores.
+Differs:  float32, not half precision; case and spaces make no other caption; ties count
+          against the query; plain scores.
 
 Scores are plain. The same captions share their pictures.
 """

@@ -6,7 +6,8 @@ Command:  python tools/test.py configs/retrieval/msrvtt.py \\
               --encoder pe_core_b16_224 --cfg-options data_root=DIR
 Cost:     not measured; one encoder pass over 8 frames of 1,000 videos.
 Expected: not known here; published numbers are re-weighted.
-Differs:  float32, not half precision; ties count against the query; every frame is decoded; plain
+Differs:  float32, not half precision; case and spaces make no other caption; ties count
+          against the query; every frame is decoded; plain
           scores.
 
 Scores are plain. The same captions share their videos.
