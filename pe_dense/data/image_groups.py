@@ -113,7 +113,29 @@ def _found(
     root = PurePosixPath(_posix(data_root or ""))
     if all(PurePosixPath(path).is_relative_to(root) for path in below):
         below = [str(PurePosixPath(path).relative_to(root)) for path in below]
-    return told_by_names(below) or below
+    below = _without_shared_folders(below)
+    bare = [str(PurePosixPath(path).with_suffix("")) for path in below]
+    alone = bare if len(set(bare)) == len(bare) else below  # a.png may be a.jpg of another layout
+    return told_by_names(below) or alone
+
+
+def _without_shared_folders(paths: Sequence[str]) -> list[str]:
+    """Paths without the folders in front that all of them share.
+
+    Names decide what is held out, and the same pictures in another layout (images/train/a.jpg,
+    train/a.jpg) are the same.
+
+    Example:
+        >>> _without_shared_folders(["images/train/a.jpg", "images/train/clip_1/b.jpg"])
+        ['a.jpg', 'clip_1/b.jpg']
+    """
+    parts = [PurePosixPath(path).parts for path in paths]
+    shared = 0
+    for level in zip(*(part[:-1] for part in parts), strict=False):
+        if len(set(level)) > 1:
+            break
+        shared += 1
+    return ["/".join(part[shared:]) for part in parts]
 
 
 def told_by_names(paths: Sequence[str]) -> list[str] | None:

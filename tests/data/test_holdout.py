@@ -168,6 +168,26 @@ def test_rules_are_pure_functions_of_paths() -> None:
     assert group_names(infos, "([a-z]+)_([0-9])/", "/data/clip_1") == ["set/1", "set/1", "set/2"]
 
 
+LAYOUTS = ("images/{}.jpg", "train/{}.jpg", "images/train/{}.png", "JPEGImages/{}.JPEG")
+
+
+@pytest.mark.parametrize("pictures", [range(60), [f"clip_{k}/frame_{t}" for k in range(10)
+                                                  for t in range(6)]])  # fmt: skip
+def test_the_layout_of_a_folder_changes_nothing_of_what_is_held_out(pictures) -> None:
+    names = [str(name) for name in pictures]
+    held = []
+    for layout in LAYOUTS:
+        infos = [{"img_path": f"/data/{layout.format(name)}"} for name in names]
+        groups = group_names(infos, "found", "/data")
+        held.append([names[i] for i in hold_out(groups, 0.1).held])
+    assert len(held[0]) == 6 and held[1:] == held[:1] * (len(LAYOUTS) - 1)
+
+
+def test_the_same_name_with_two_suffixes_is_two_pictures() -> None:
+    infos = [{"img_path": f"d/images/{name}"} for name in ("a.jpg", "a.png", "b.jpg")]
+    assert group_names(infos, "found", "d") == ["a.jpg", "a.png", "b.jpg"]
+
+
 @pytest.mark.parametrize(
     ("rule", "infos", "message"),
     [
