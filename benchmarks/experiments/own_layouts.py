@@ -78,7 +78,8 @@ def main() -> None:
     work_dir = args.work_dir.absolute()
     clone = Clone(work_dir, args.warm)
     rows: list[Row] = []
-    for recipe in recipes(args.data.absolute()):
+    planned = recipes(args.data.absolute())
+    for recipe in planned:
         wanted = args.only is None or args.only in recipe.name
         reference = None
         for layout in recipe.layouts:
@@ -87,7 +88,7 @@ def main() -> None:
                 found = run(recipe, layout, place, clone)
                 reference = reference or found
                 rows.append(row_of(recipe, layout, found, reference))
-                write(rows)
+                write(rows, planned)
     if wrong := [row for row in rows if row.holds == "the same labels" and not is_same(row)]:
         first = wrong[0]
         raise SystemExit(
@@ -204,7 +205,7 @@ def is_same(row: Row) -> bool:
     return row.same_scores and row.same_weights != "False"
 
 
-def write(rows: Sequence[Row]) -> None:
+def write(rows: Sequence[Row], planned: Sequence[Recipe]) -> None:
     """Write own_layouts.csv and own_layouts.md beside this file."""
     here = Path(__file__)
     text = io.StringIO()
@@ -212,10 +213,10 @@ def write(rows: Sequence[Row]) -> None:
     table.writeheader()
     table.writerows(asdict(row) for row in rows)
     atomic_write_text(here.with_suffix(".csv"), text.getvalue())
-    atomic_write_text(here.with_suffix(".md"), page(rows))
+    atomic_write_text(here.with_suffix(".md"), page(rows, planned))
 
 
-def page(rows: Sequence[Row]) -> str:
+def page(rows: Sequence[Row], planned: Sequence[Recipe]) -> str:
     """The table in Markdown."""
     same = [row for row in rows if row.holds == "the same labels"]
     equal = sum(map(is_same, same))
@@ -231,10 +232,17 @@ def page(rows: Sequence[Row]) -> str:
         "",
         f"{equal} of {len(same)} layouts that hold the same labels are the same.",
     ]
-    for name in dict.fromkeys(row.recipe for row in rows):
-        own = [row for row in rows if row.recipe == name]
+    for recipe in planned:
+        own = [row for row in rows if row.recipe == recipe.name]
+        done = {row.layout for row in own}
+        left = [layout.name for layout in recipe.layouts if layout.name not in done]
+        lines += ["", f"## {recipe.name}", "", f"`{recipe.config}`"]
+        if left:
+            lines += ["", f"Not run yet: {'; '.join(left)}."]
+        if not own:
+            continue
         lines += [
-            "", f"## {name}", "", f"{own[0].num_items} scored items.", "",
+            "", f"{own[0].num_items} scored items; `{' '.join(recipe.options)}`.", "",
             f"| layout | {own[0].metric} | scores | trained weights | labels |",
             "|---|---|---|---|---|",
         ]  # fmt: skip
