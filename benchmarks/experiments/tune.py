@@ -225,6 +225,15 @@ def page(rows: Sequence[Row]) -> str:
                 f"[{row.low:.3f}, {row.high:.3f}] | {row.trained_parameters:,} ({share:.1f} %) "
                 f"| {spent} |"
             )
+    known = {(row.task, row.weights) for row in rows}
+    left = [
+        f"{task.name} from {arm} weights"
+        for task in TASKS
+        for arm in ARMS
+        if (task.name, arm) not in known
+    ]
+    if left:
+        lines += ["", f"Not run yet: {', '.join(left)}."]
     return "\n".join(lines) + "\n"
 
 
