@@ -129,9 +129,7 @@ def measured(
             kind = f"{measure} chosen on held-out training pictures"
             if measure == "mIoU":
                 cells += [
-                    difference(
-                        sizes, f"mIoU{MINUS_LAST}", tower, b, evidence[b], evidence[own[-1]]
-                    )
+                    difference(sizes, f"mIoU{MINUS_LAST}", tower, b, evidence[b], evidence[own[-1]])
                     for b in own[:-1]
                 ]
             table.add([*cells, Cell(sizes.name, kind, tower.name, 0, chosen, ALL, float(chosen))])

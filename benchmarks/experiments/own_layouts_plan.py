@@ -79,7 +79,7 @@ def recipes(data: Path) -> list[Recipe]:
     detector = (
         "configs/detection/deta_custom.py",
         lambda out: objects.coco(clips.scenes_of(_clips(data)), ["object"], out),
-        ("image_scale=(160,160)", "batch_size=2", "max_iters=40", "val_interval=40",
+        ("image_scale=(160,160)", "batch_size=2", "max_iters=12", "val_interval=12",
          "holdout_share=0"),
     )  # fmt: skip
     tracked = ("start=0.01", "sure=0.01", "keep=0.005")
