@@ -139,18 +139,20 @@ def run(recipe: Recipe, layout: Layout, place: Path, clone: Clone) -> dict:
     holds = "the same labels" if layout.differ is None else layout.differ(data)
     options = ["--cfg-options", f"data_root={data}", *recipe.options, *layout.options]
     accepted = [word for name in recipe.accept for word in ("--accept", name)]
-    own, scored = [*accepted, *TOWER], [str(place / "run"), *accepted]
+    own = [*accepted, *TOWER]
+    what, scored = [str(place / "run")], accepted
     if recipe.trains:
         command = ["tools/train.py", recipe.config, *own, "--work-dir", str(place / "run")]
         clone.call([*command, *options], place / "training.txt")
     elif recipe.detector is not None:
-        scored = [recipe.config, str(detector(recipe, place.parent / "detector", clone)), *options]
-        scored += [f"out_dir={place / 'tracks'}"]
+        what = [recipe.config, str(detector(recipe, place.parent / "detector", clone))]
+        scored = [*options, f"out_dir={place / 'tracks'}"]
     else:
-        scored = [recipe.config, *own, *options, f"results_dir={place / 'maps'}"]
+        what = [recipe.config]
+        scored = [*own, *options, f"results_dir={place / 'maps'}"]
     records = place / "records"
-    clone.call(["tools/test.py", *scored[:1], "--records", str(records), *scored[1:]],
-               place / "scoring.txt")  # fmt: skip
+    command = ["tools/test.py", *what, "--records", str(records), *scored]
+    clone.call(command, place / "scoring.txt")
     (record,) = load_records(records)
     found = dict(
         metric=record.protocol.metric, scores=record.scores, holds=holds,
