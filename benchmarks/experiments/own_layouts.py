@@ -46,6 +46,7 @@ from pe_dense.files import atomic_write_text  # noqa: E402
 from pe_dense.results.store import load_records  # noqa: E402
 from pe_dense.run import command_line  # noqa: E402
 
+RESULT = "result.json"  # in the folder of a layout that is done
 TOWER = ("--encoder", "pe_spatial_t16_512", "--weights", "random")
 
 
@@ -77,24 +78,35 @@ def main() -> None:
     args = parser.parse_args()
     work_dir = args.work_dir.absolute()
     clone = Clone(work_dir, args.warm)
-    rows: list[Row] = []
     planned = recipes(args.data.absolute())
     for recipe in planned:
-        wanted = args.only is None or args.only in recipe.name
-        reference = None
-        for layout in recipe.layouts:
+        for layout in recipe.layouts if args.only is None or args.only in recipe.name else ():
             place = work_dir / recipe.name / layout.place
-            if wanted or (place / "result.json").is_file():
-                found = run(recipe, layout, place, clone)
-                reference = reference or found
-                rows.append(row_of(recipe, layout, found, reference))
-                write(rows, planned)
+            if not (place / RESULT).is_file():
+                run(recipe, layout, place, clone)
+                write(finished(planned, work_dir, clone), planned)  # whole, if this is killed next
+    rows = finished(planned, work_dir, clone)
+    write(rows, planned)
     if wrong := [row for row in rows if row.holds == "the same labels" and not is_same(row)]:
         first = wrong[0]
         raise SystemExit(
             f"{len(wrong)} layouts that hold the same labels have another score or other weights, "
             f"the first of them {first.layout!r} of {first.recipe}"
         )
+
+
+def finished(planned: Sequence[Recipe], work_dir: Path, clone: Clone) -> list[Row]:
+    """The rows of everything that has a result, of this run or of those before."""
+    rows = []
+    for recipe in planned:
+        places = [(layout, work_dir / recipe.name / layout.place) for layout in recipe.layouts]
+        known = [
+            (layout, run(recipe, layout, place, clone))
+            for layout, place in places
+            if (place / RESULT).is_file()
+        ]
+        rows += [row_of(recipe, layout, found, known[0][1]) for layout, found in known]
+    return rows
 
 
 class Clone:
@@ -125,7 +137,7 @@ def _git(*arguments: str) -> str:
 
 def run(recipe: Recipe, layout: Layout, place: Path, clone: Clone) -> dict:
     """Write, train on and score one layout, or read what was found before."""
-    result = place / "result.json"
+    result = place / RESULT
     if result.is_file():
         return json.loads(result.read_text())
     shutil.rmtree(place, ignore_errors=True)
