@@ -233,7 +233,7 @@ def mean_of(table: Table, kind: str, model: str, seeds: Sequence[int], last: int
         return ""
     minus = table.find(measure=MINUS_BEFORE, model=model) if kind == "knn" else []
     words = [f"{100 * c.score:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]" for c in minus]
-    change = f" ({', '.join(words)})" if words else ""
+    change = f" ({', '.join(words)})" if len(words) == len(seeds) else ""
     return f"{scale * np.mean(found):.{digits}f}{change}"
 
 
