@@ -36,9 +36,6 @@ Fixed before the first run:
                 with 260 steps at 224 px on more photos, scored on four of the clips (one rose by
                 ten points, three fell by one or two). These are its settings, shortened.
 
-Afterwards    what harm the training does by itself was asked with a smaller rate (--lr), in a table
-              of its own name, align_real_lr<rate>.csv; it decides nothing of the above.
-
 Work is done seed by seed: with what is finished every seed is a whole comparison. What is measured
 stands in align_real.csv; the same command goes on, and --seeds 0 1 2 adds seeds.
 
@@ -94,18 +91,13 @@ class Training:
 def main() -> None:
     """Measure what is not in the table yet, and write the page."""
     args = parse_args()
-    training = Training(lr=args.lr)
-    name = NAME if training == Training() else f"{NAME}_lr{args.lr:g}"
     table = measured(
-        args.weights, args.data, args.work_dir / name, args.out, REAL, training, args.seeds,
-        args.secondary, args.arms, name,
+        args.weights, args.data, args.work_dir, args.out, REAL, Training(), args.seeds,
+        args.secondary, args.arms,
     )  # fmt: skip
-    from align_real_report import differences, write
+    from align_real_report import write
 
-    if name == NAME:
-        write(table, REAL, training, args.out)
-    else:
-        table.add(differences(table, REAL))
+    write(table, REAL, Training(), args.out)
 
 
 def measured(
@@ -118,10 +110,9 @@ def measured(
     seeds: Sequence[int],
     secondary: bool = False,
     arms: Sequence[str] = ARMS,
-    name: str = NAME,
 ) -> Table:
     """The table with everything that was asked for, seed by seed."""
-    table = Table(out / f"{name}.csv", sizes.name)
+    table = Table(out / f"{NAME}.csv", sizes.name)
     work, last = work.resolve(), sizes.depth - 1
     photos = photo_folder(data, work / "photos", sizes.fewest)
     drawn = random_weights(sizes, work / "random-seed0.safetensors", 0)
@@ -327,10 +318,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, required=True, help="file of imgfocus_vit_s14")
     parser.add_argument("--data", type=Path, required=True, help="see real_encoder.py")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--lr", type=float, default=Training().lr, help="(default: %(default)s)")
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS, help="(default: all)")
     parser.add_argument("--secondary", action="store_true", help="linear probes as well")
-    parser.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs")
+    parser.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs" / NAME)
     parser.add_argument("--out", type=Path, required=True, help="folder of table, page and curves")
     return parser.parse_args()
 
