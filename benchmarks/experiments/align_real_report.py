@@ -262,8 +262,9 @@ def setting_in_words(sizes: Sizes, training: Any) -> list[str]:
         "- The random tower is one draw for all seeds.",
         f"- The sha256 of each file of weights, before and of each arm: rows `{WEIGHTS}` of the "
         "table.",
-        "- No record of an aligned tower is on the leaderboard: at these sizes they are steps of "
-        "an experiment and no released weights.",
+        "- Records of towers of seed 1 stand on the leaderboard, on generated clips: "
+        "[what came out](../../docs/real_encoder.md). They are steps of an experiment and no "
+        "released weights.",
     ]
 
 
