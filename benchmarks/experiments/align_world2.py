@@ -47,6 +47,10 @@ ROWS = (
     ("control: block of another picture", ALIGNED.format("shuffled"), LAST),
     ("random weights, not aligned", "random", LAST),
 )
+COLUMNS = (
+    "last_block_of", "weights", "weights_sha256", "protocol", "J&F", "low", "high", "minus_before",
+    "minus_low", "minus_high", "blind", "clips", "commit",
+)  # fmt: skip
 NAME = Path(__file__).with_suffix("")
 
 
@@ -60,23 +64,7 @@ def main() -> None:
     before = evidence_of(records[BEFORE, LAST])
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        [
-            "last_block_of",
-            "weights",
-            "weights_sha256",
-            "protocol",
-            "J&F",
-            "low",
-            "high",
-            "minus_before",
-            "minus_low",
-            "minus_high",
-            "blind",
-            "clips",
-            "commit",
-        ]
-    )
+    table.writerow(COLUMNS)
     for words, weights, protocol in ROWS:
         record = records[weights, protocol]
         gap = paired_difference(evidence_of(record), before, "J&F")
