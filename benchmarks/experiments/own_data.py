@@ -115,15 +115,22 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/own_data"))
     parser.add_argument("--only", help="run the tasks with this word in their name alone")
     args = parser.parse_args()
-    rows = []
-    for task in TASKS:
-        for arm in ARMS:
-            weights = str(args.weights.absolute()) if arm == "pretrained" else "random"
-            place = args.work_dir.absolute() / f"{task.name}-{arm}"
-            wanted = args.only is None or args.only in task.name
-            if wanted or any((place / "records").rglob("*.json")):
-                rows.append(run(task, arm, weights, args.data.absolute() / task.folder, place))
-                write(rows)
+    weights = {"pretrained": str(args.weights.absolute()), "random": "random"}
+    planned = [
+        (task, arm, weights[arm], args.data.absolute() / task.folder,
+         args.work_dir.absolute() / f"{task.name}-{arm}")
+        for task in TASKS for arm in ARMS
+    ]  # fmt: skip
+    for task, *how in planned:
+        if args.only is None or args.only in task.name:
+            run(task, *how)
+            write(finished(planned))  # whole, if this is killed next
+    write(finished(planned))
+
+
+def finished(planned: Sequence[tuple[Task, str, str, Path, Path]]) -> list[Row]:
+    """The rows of all runs that have a record."""
+    return [run(*one) for one in planned if any((one[-1] / "records").rglob("*.json"))]
 
 
 def run(task: Task, arm: str, weights: str, data: Path, place: Path) -> Row:

@@ -125,12 +125,16 @@ def main() -> None:
         for tune in SETTINGS
         if data[task.name] is not None
     ]
-    rows = []
-    for task, arm, seed, tune in planned:
-        start = str(weights) if arm == "pretrained" else "random"
-        place = work_dir / f"{task.metric}-{arm}-{tune.replace('=', '')}-seed{seed}"
-        rows.append(run(task, arm, tune, seed, data[task.name].absolute(), start, place))
-        write(rows)
+    start = {"pretrained": str(weights), "random": "random"}
+    runs = [
+        (task, arm, tune, seed, data[task.name].absolute(), start[arm],
+         work_dir / f"{task.metric}-{arm}-{tune.replace('=', '')}-seed{seed}")
+        for task, arm, seed, tune in planned
+    ]  # fmt: skip
+    for one in runs:
+        run(*one)
+        done = [other for other in runs if any((other[-1] / "records").rglob("*.json"))]
+        write([run(*other) for other in done])  # whole, if this is killed next
 
 
 def mini_world(work_dir: Path) -> Path:
