@@ -7,7 +7,8 @@ Beside layers_real.py, whose tower it is (`imgfocus_vit_s14`, and the same tower
 with gains of 1). DETA of configs/detection/deta_custom.py on BCCD, 224 px, the encoder frozen and
 read at one block; a detector is trained for every one, so that it is three blocks and a control.
 Each is trained and scored by the tools; layers_detection.csv has what the records say, and the
-difference to the last block, paired by image. A run that has a record is skipped, one that was stopped goes on.
+difference to the last block, paired by image. A run that has a record is skipped, one that was
+stopped goes on.
 """
 
 from __future__ import annotations
