@@ -18,7 +18,10 @@ REPO = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """A machine with a GPU; what is tried there, and the file that keeps the answer."""
+    """A machine with a GPU and compiled operators; what is tried, and the file of the answer."""
+    module = tmp_path / "_ext.so"  # the set-up compiles none
+    module.write_bytes(b"compiled")
+    monkeypatch.setattr(compiled_operators, "compiled_file", lambda: module)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "card A")
     monkeypatch.setattr(compiled_operators, "ANSWER", tmp_path / "answer.json")
@@ -73,6 +76,12 @@ def test_what_passes_is_not_kept(machine, monkeypatch, problem: str) -> None:
     monkeypatch.setattr(compiled_operators, "run_trial", lambda device: "")
     assert ask_again() == ""
     assert json.loads(compiled_operators.ANSWER.read_text())["cuda"]["problem"] == ""
+
+
+def test_without_compiled_operators_nothing_is_tried(machine, monkeypatch) -> None:
+    monkeypatch.setattr(compiled_operators, "compiled_file", lambda: None)
+    assert ask_again() == "mmcv has no compiled operators"
+    assert machine == []
 
 
 def test_without_a_gpu_nothing_is_tried(machine, monkeypatch) -> None:
