@@ -17,18 +17,17 @@ own_data.md are written beside this file from the records of this work dir, and 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from row_table import write_rows  # noqa: E402
 from tool_calls import call  # noqa: E402
 
 from pe_dense.files import atomic_write_text  # noqa: E402
@@ -177,11 +176,7 @@ def row_of(task: Task, arm: str, record: Record, minutes: float) -> Row:
 def write(rows: Sequence[Row]) -> None:
     """Write own_data.csv and own_data.md beside this file."""
     here = Path(__file__)
-    text = io.StringIO()
-    table = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
-    table.writeheader()
-    table.writerows(asdict(row) for row in rows)
-    atomic_write_text(here.with_suffix(".csv"), text.getvalue())
+    write_rows(here.with_suffix(".csv"), Row, rows)
     atomic_write_text(here.with_suffix(".md"), page(rows))
 
 

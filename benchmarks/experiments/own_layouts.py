@@ -23,15 +23,13 @@ beside this file; the exit code is 1 where a layout of the same labels has anoth
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from own_layouts_plan import Layout, Recipe, recipes  # noqa: E402
+from row_table import write_rows  # noqa: E402
 from tool_calls import call  # noqa: E402
 from warm_tools import WarmTools  # noqa: E402
 
@@ -191,11 +190,11 @@ def detector(recipe: Recipe, place: Path, clone: Clone) -> Path:
 
 def weights_of(run_dir: Path) -> str:
     """SHA-256 over names and values of the weights at the end of a training."""
-    import torch
+    from pe_dense.run.checkpoint import load_checkpoint_safely
 
     files = [*run_dir.glob("iter_*.pth"), *run_dir.glob("epoch_*.pth")]
     file = max(files, key=lambda file: int(file.stem.split("_")[1]))
-    state = torch.load(file, map_location="cpu", weights_only=False)["state_dict"]
+    state = load_checkpoint_safely(str(file), "cpu")["state_dict"]
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         digest.update(name.encode())
@@ -222,11 +221,7 @@ def is_same(row: Row) -> bool:
 def write(rows: Sequence[Row], planned: Sequence[Recipe]) -> None:
     """Write own_layouts.csv and own_layouts.md beside this file."""
     here = Path(__file__)
-    text = io.StringIO()
-    table = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
-    table.writeheader()
-    table.writerows(asdict(row) for row in rows)
-    atomic_write_text(here.with_suffix(".csv"), text.getvalue())
+    write_rows(here.with_suffix(".csv"), Row, rows)
     atomic_write_text(here.with_suffix(".md"), page(rows, planned))
 
 

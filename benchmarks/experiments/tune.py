@@ -16,19 +16,18 @@ changes less than the clock; of a training that was stopped and went on it is no
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import math
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from row_table import write_rows  # noqa: E402
 from tool_calls import call  # noqa: E402
 
 from pe_dense.files import atomic_write_text  # noqa: E402
@@ -189,11 +188,7 @@ def row_of(
 def write(rows: Sequence[Row]) -> None:
     """Write tune.csv and tune.md beside this file."""
     here = Path(__file__)
-    text = io.StringIO()
-    table = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
-    table.writeheader()
-    table.writerows(asdict(row) for row in rows)
-    atomic_write_text(here.with_suffix(".csv"), text.getvalue())
+    write_rows(here.with_suffix(".csv"), Row, rows)
     atomic_write_text(here.with_suffix(".md"), page(rows))
 
 

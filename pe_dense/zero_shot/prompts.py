@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pe_dense.results.typed_json import unique_keys
 from pe_dense.text_dense.class_vectors import PLACE, require_templates
 
 FOLDER = Path(__file__).parent / "prompts"
@@ -89,16 +90,6 @@ def load_names(given: str, sha256: str | None = None) -> dict[str, str]:
     return dict(found)
 
 
-def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object of JSON in which no key stands twice: the last one would win without a word."""
-    found: dict[str, object] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{key!r} stands twice")
-        found[key] = value
-    return found
-
-
 def _text(path: Path, sha256: str | None) -> str:
     try:
         content = path.read_bytes()
@@ -115,6 +106,6 @@ def _text(path: Path, sha256: str | None) -> str:
 
 def _json(path: Path, text: str) -> object:
     try:
-        return json.loads(text, object_pairs_hook=_once_each)
+        return json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}); correct it") from error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from pe_dense.data.holdout import HoldoutSubset
 from pe_dense.data.trained_files import trained_sha256
 
 
@@ -114,3 +116,27 @@ def test_names_that_are_no_text(tmp_path):
             return dict(img_path=str(tmp_path / "stra\udcdfe.jpg"), seg_map_path="a.png")
 
     assert len(trained_sha256(Named())) == 64
+
+
+class Held(Maps):
+    """Pictures enough to hold some out."""
+
+    metainfo: ClassVar[dict] = {}
+
+    def full_init(self) -> None:
+        """Nothing is to be read."""
+
+
+def test_what_is_held_out_is_not_trained_on(tmp_path):
+    """A run that goes on would train on what chooses its checkpoint."""
+    folder, names = tmp_path, "abcdefghijkl"
+    for name in names:
+        (folder / f"{name}.jpg").write_text(name)
+        (folder / f"{name}.png").write_text(name)
+    tenth, half = (HoldoutSubset(Held(folder, names), "train", share=s, group="image")
+                   for s in (1 / 12, 0.5))  # fmt: skip
+    kept = "".join(names[i] for i in half.indices)
+    assert 0 < len(kept) < len(tenth.indices) < len(names)
+    assert trained_sha256(half) == trained_sha256(Maps(folder, kept))
+    assert len({trained_sha256(d) for d in (tenth, half, Held(folder, names))}) == 3
+    assert trained_sha256(Wrapper(half)) == trained_sha256(half)

@@ -270,7 +270,7 @@ def test_lists_of_an_editor_that_marks_its_encoding_are_read_without_the_mark(tm
 
 def test_a_class_that_is_named_twice_is_refused(tmp_path):
     (tmp_path / "a.json").write_text('{"cat": "tabby", "dog": "hound", "cat": "lion"}')
-    with pytest.raises(ValueError, match="'cat' stands twice"):
+    with pytest.raises(ValueError, match="'cat' is given twice"):
         load_names(str(tmp_path / "a.json"))
 
 
