@@ -6,7 +6,8 @@ control: the same head, on the same pictures in the same order, with the whole s
 half of the steps. If all of the training gave clearly more than half of it, the end was not
 reached, and the order of layers may be that of how fast their heads learn.
 
-Such a head costs what any other of the bank does, and touches none of them.
+Such a head costs what any other of the bank does, and touches none of them. One thing it shares
+with them: the running statistics of the batch norm, which go on to the end of the training.
 """
 
 from __future__ import annotations
