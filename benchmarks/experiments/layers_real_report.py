@@ -231,7 +231,7 @@ def page(table: Table, sizes: Sizes) -> str:
     missing = [m.title for m in MEASURES if m not in shown(table)]
     if missing:
         lines += ["", f"Not measured yet: {', '.join(missing)}."]
-    lines += ["", "Not measured: detection with frozen features."]
+    lines += ["", "Detection with frozen features, at three blocks: `layers_detection.csv`."]
     for measure in shown(table):
         title = measure.title[0].upper() + measure.title[1:]
         lines += ["", f"## {title}", "", measure.what, "", best_in_words(table, measure)]
